@@ -1,0 +1,82 @@
+# Mailstead. `make help` lists the targets.
+VERSION := $(shell cat etc/VERSION)
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+B ?= build
+PREFIX ?= /usr
+PKGS := openssl libevent_core jansson libconfuse libseccomp libidn2 libutf8proc zlib check
+
+# A sanitizer cannot share a process with FORTIFY; the roles' sandbox table has a column for it.
+SAN ?=
+COV ?=
+WARN := -Wall -Wextra -Wformat=2 -Wconversion -Wshadow -Wvla -Wstrict-prototypes \
+	-Wmissing-prototypes -Wundef -Wwrite-strings -Werror
+HARDEN := -fPIE -fstack-protector-strong -fcf-protection=full -fno-plt
+ifneq ($(SAN),)
+HARDEN += -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -DMAILSTEAD_INSTRUMENTED=1
+else
+HARDEN += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+endif
+ifneq ($(COV),)
+HARDEN += --coverage -DMAILSTEAD_INSTRUMENTED=1
+LINK_COV := --coverage
+endif
+CFLAGS ?= -O2 -g
+LIBEXEC := $(PREFIX)/lib/mailstead
+ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(CFLAGS) $(WARN) $(HARDEN) -I. -include common/banned.h \
+	-DMAILSTEAD_VERSION='"$(VERSION)"'
+ALL_LDFLAGS := $(LDFLAGS) -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,-z,noexecstack \
+	$(if $(SAN),-fsanitize=$(SAN)) $(LINK_COV)
+LIBS := -levent_core -lssl -lcrypto -ldb-5.3 -lunbound -lopendkim -ljansson -lconfuse \
+	-lseccomp -lidn2 -lutf8proc -lcrypt -lz
+
+DAEMONS := common store authd dnsd smtpd imapd pop3d traced admin
+
+# A role is a file NAME_main.c: dir/NAME_main.c becomes the program dir-NAME. All other .c files of
+# a room are archived, so that a role links just the objects it calls.
+MAINS := $(foreach d,$(DAEMONS),$(wildcard $(d)/*_main.c))
+LIBSRC = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
+lib_of = $(B)/lib$(1).a
+ROLE_BIN := $(foreach m,$(filter-out admin/%,$(MAINS)),$(B)/libexec/$(subst /,-,$(m:_main.c=)))
+ADMIN_BIN := $(B)/bin/mailstead
+ARCHIVES := $(foreach d,$(DAEMONS),$(call lib_of,$(d)))
+OBJ = $(1:%.c=$(B)/obj/%.o)
+
+.PHONY: all deps demo check install uninstall clean help
+all: $(ROLE_BIN) $(ADMIN_BIN)
+
+define archive_rule
+$(call lib_of,$(1)): $(call OBJ,$(call LIBSRC,$(1)))
+	@rm -f $$@
+	@ar rcsD $$@ $$^
+endef
+$(foreach d,$(DAEMONS),$(eval $(call archive_rule,$(d))))
+
+$(B)/obj/%.o: %.c Makefile etc/VERSION
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	@$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$*)) -MMD -MP -c -o $@ $<
+
+# dir-NAME links its main, its own room, then store, then common.
+define role_rule
+$(B)/libexec/$(subst /,-,$(1:_main.c=)): $(call OBJ,$(1)) $(ARCHIVES)
+	@mkdir -p $$(@D)
+	@echo "  LD $$@"
+	@$(CC) $(ALL_LDFLAGS) -o $$@ $(call OBJ,$(1)) $(call lib_of,$(patsubst %/,%,$(dir $(1)))) \
+		$(call lib_of,store) $(call lib_of,common) $(LIBS)
+endef
+$(foreach m,$(filter-out admin/%,$(MAINS)),$(eval $(call role_rule,$(m))))
+
+$(ADMIN_BIN): $(call OBJ,admin/mailstead_main.c) $(call lib_of,admin) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+
+include tests/tests.mk
+
+clean:
+	rm -rf $(B)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
