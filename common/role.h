@@ -1,0 +1,72 @@
+/*
+ * role: the life of every process but the supervisor and the command. A role's
+ * main() calls role_main() with its struct role_spec; role_main() takes the
+ * control edge on descriptor 3, receives settings, listeners and edges, calls
+ * init, closes the sandbox as the row of common/sandbox_table.c says, reports
+ * ready, runs the loop, and exits when the supervisor is gone.
+ */
+#ifndef COMMON_ROLE_H
+#define COMMON_ROLE_H
+
+#include "common/config.h"
+#include "common/ipc.h"
+#include "common/loop.h"
+#include "common/roles.h"
+
+#define ROLE_CONTROL_FD 3
+
+struct role_spec {
+	enum role role;
+	/* What peers of each role may send here: NULL-dispatch roles have no edge to this one. */
+	const struct ipc_dispatch *dispatch[ROLE_COUNT];
+	/* Opens what must be opened before the sandbox closes. A failure ends the process (the supervisor
+	 * backs off): log it first. May be NULL. */
+	int (*init)(struct err *e);
+	/* Called inside the sandbox, before CTL_READY. May be NULL. */
+	int (*start)(struct err *e);
+	/* A listening socket (non-blocking, already listening), owned by the role from now on. */
+	void (*on_listener)(const char *name, int fd);
+	/* An edge came up (again) or went down. edge_down is called after its pending requests failed; the
+	 * edge is freed after it returns. May be NULL. */
+	void (*on_edge_up)(struct edge *e);
+	void (*on_edge_down)(struct edge *e);
+	/* New settings are in role_config(). May be NULL. */
+	void (*on_reload)(void);
+	/* Take no new work and call role_exit() when nothing is left; NULL: exit at once. */
+	void (*on_drain)(void);
+};
+
+/* Runs the role; returns main()'s exit status. */
+int role_main(int argc, char **argv, const struct role_spec *spec);
+
+/* The process's own things, valid from init on. */
+struct loop *role_loop(void);
+const struct config *role_config(void);
+/* The account of a keeper or worker, else 0. */
+uint64_t role_account(void);
+/* This process's own role, instance and generation. */
+const struct edge_peer *role_self(void);
+/* Path of the state directory (for init only: later the sandbox forbids paths). */
+const char *role_state_dir(void);
+bool role_is_demo(void);
+
+/* The edge to the peer role, or NULL while that peer is away. instance: 0 ... pool size - 1. */
+struct edge *role_edge(enum role peer, uint32_t instance);
+/* Number of instances of that peer with a live edge, and the i-th of them. */
+unsigned role_edge_count(enum role peer);
+struct edge *role_edge_at(enum role peer, unsigned i);
+/* Adds an edge made by the store (keeper, worker, deliver): same rules, events to on_edge_up/down. */
+struct edge *role_edge_add(int fd, struct edge_peer peer);
+/* All edges, static and added. */
+void role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg);
+
+/* Ends the loop; role_main() returns status. */
+void role_exit(int status);
+
+/*
+ * One event of a session's time line: to the log (as common/log.h) and to the recorder. fields: "key=value"
+ * pairs as made by log_field*(). Never blocks; dropped (and counted) when the recorder does not keep up.
+ */
+void role_trace(struct slice session, const char *event, struct slice fields);
+
+#endif
