@@ -1,0 +1,40 @@
+/*
+ * text: comparison of UTF-8 text the way i;unicode-casemap does it (RFC 5051):
+ * full compatibility decomposition and case folding, by utf8proc.
+ */
+#ifndef COMMON_TEXT_H
+#define COMMON_TEXT_H
+
+#include "common/buf.h"
+#include "common/slice.h"
+
+/*
+ * Appends the folded form of s to out; octets that are no UTF-8 are folded to
+ * U+FFFD. Folding each of several chunks cut at character boundaries gives the fold of
+ * the whole. Linear; at most TEXT_FOLD_GROWTH_MAX octets per octet of s.
+ * False when out's maximum was reached (out holds a prefix of the fold).
+ */
+#define TEXT_FOLD_GROWTH_MAX 24
+bool text_fold(struct slice s, struct buf *out);
+
+/* True when needle, folded, occurs in hay, folded. `needle_folded` is the output of text_fold(). */
+bool text_contains(struct slice hay, struct slice needle_folded);
+
+/*
+ * Search in a stream: feed folded chunks of any size; `found` tells whether the
+ * needle occurred, across chunk ends too. An empty needle is found at once.
+ */
+struct text_finder {
+	struct slice needle; /* the caller's, must outlive the finder */
+	struct buf tail;
+	bool found;
+};
+
+#define TEXT_NEEDLE_BYTES_MAX 65536
+
+/* needle_folded.n must be at most TEXT_NEEDLE_BYTES_MAX. */
+void text_finder_init(struct text_finder *f, struct slice needle_folded);
+void text_finder_fini(struct text_finder *f);
+void text_finder_feed(struct text_finder *f, struct slice folded);
+
+#endif
