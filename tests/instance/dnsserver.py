@@ -1,0 +1,212 @@
+"""A real authoritative DNS server (nsd) on loopback, with zones given as text, and a proxy that makes faults."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+SOA = "@ 60 IN SOA ns.invalid. hostmaster.invalid. 1 3600 600 86400 60\n@ 60 IN NS ns.invalid.\n"
+
+
+def free_port(kinds=(socket.SOCK_STREAM, socket.SOCK_DGRAM)):
+    """A port on 127.0.0.1 that is free for all of the socket kinds."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, kinds[0]) as first:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                for kind in kinds[1:]:
+                    with socket.socket(socket.AF_INET, kind) as other:
+                        other.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port")
+
+
+def txt(text):
+    """TXT RDATA of any length, as character-strings of at most 255 octets."""
+    parts = [text[i:i + 255] for i in range(0, len(text), 255)] or [""]
+    return " ".join('"%s"' % p.replace("\\", "\\\\").replace('"', '\\"') for p in parts)
+
+
+class DnsServer:
+    """zones: {"example.test": "@ IN TXT \\"...\\"\\n..."}; SOA and NS are added. What no zone has is NXDOMAIN from the root zone."""
+
+    def __init__(self, directory, zones):
+        self.directory = os.path.abspath(directory)
+        self.port = free_port()
+        self.process = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.makedirs(self.directory)
+        self.zones = {".": ""}
+        self.zones.update({name.lower().rstrip("."): text for name, text in zones.items()})
+        self._start()
+
+    @property
+    def address(self):
+        return "127.0.0.1@%d" % self.port
+
+    def _start(self):
+        conf = ["server:", '  ip-address: 127.0.0.1', "  port: %d" % self.port, "  server-count: 1",
+                '  username: ""', '  chroot: ""', '  database: ""', '  zonesdir: "%s"' % self.directory,
+                '  pidfile: "%s/nsd.pid"' % self.directory, '  logfile: "%s/nsd.log"' % self.directory,
+                '  xfrdfile: "%s/xfrd.state"' % self.directory, '  zonelistfile: "%s/zone.list"' % self.directory,
+                '  xfrdir: "%s"' % self.directory, "  rrl-ratelimit: 0", "  hide-version: yes",
+                "remote-control:", "  control-enable: no"]
+        for number, (name, text) in enumerate(self.zones.items()):
+            with open("%s/zone%d" % (self.directory, number), "w", encoding="utf-8") as f:
+                f.write("$ORIGIN %s\n$TTL 60\n%s%s\n" % (name if name == "." else name + ".", SOA, text))
+            conf += ["zone:", '  name: "%s"' % name, '  zonefile: "zone%d"' % number]
+        path = self.directory + "/nsd.conf"
+        with open(path, "w", encoding="ascii") as f:
+            f.write("\n".join(conf) + "\n")
+        nsd = shutil.which("nsd") or "/usr/sbin/nsd"
+        self.process = subprocess.Popen([nsd, "-d", "-c", path], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
+        query = struct.pack(">HHHHHH", 1, 0, 1, 0, 0, 0) + b"\0" + struct.pack(">HH", 6, 1)
+        deadline = time.time() + 10
+        while True:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(0.2)
+                try:
+                    s.sendto(query, ("127.0.0.1", self.port))
+                    s.recv(4096)
+                    return
+                except OSError:
+                    pass
+            if self.process.poll() is not None or time.time() > deadline:
+                log = self.directory + "/nsd.log"
+                raise RuntimeError("nsd did not start: " + (open(log).read() if os.path.exists(log) else ""))
+            time.sleep(0.05)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+class FaultProxy:
+    """Forwards UDP and TCP queries to a DnsServer, but names that match a rule fail: rules is a list of
+    (regular expression, "servfail" | "drop" | "refused" | "garbage" | "truncate")."""
+
+    def __init__(self, upstream_port, rules):
+        self.upstream = ("127.0.0.1", upstream_port)
+        self.rules = [(re.compile(pattern, re.I), what) for pattern, what in rules]
+        self.port = free_port()
+        self.queries = []
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", self.port))
+        self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.tcp.bind(("127.0.0.1", self.port))
+        self.tcp.listen(32)
+        self.running = True
+        for target in (self._serve_udp, self._serve_tcp):
+            threading.Thread(target=target, daemon=True).start()
+
+    @property
+    def address(self):
+        return "127.0.0.1@%d" % self.port
+
+    def stop(self):
+        self.running = False
+        for s in (self.udp, self.tcp):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
+
+    @staticmethod
+    def _name(query):
+        labels, at = [], 12
+        while at < len(query) and query[at]:
+            labels.append(query[at + 1:at + 1 + query[at]].decode("latin-1"))
+            at += 1 + query[at]
+        return ".".join(labels).lower()
+
+    def _fault(self, query, stream):
+        name = self._name(query)
+        self.queries.append(name)
+        for pattern, what in self.rules:
+            if pattern.search(name):
+                if what == "servfail":
+                    return query[:2] + b"\x81\x82" + query[4:]
+                if what == "refused":
+                    return query[:2] + b"\x81\x85" + query[4:]
+                if what == "garbage":
+                    return query[:2] + b"\x81\x80" + b"\xff" * 40
+                if what == "truncate" and not stream:
+                    return query[:2] + b"\x83\x80" + query[4:]
+                if what == "drop":
+                    return b""
+        return None
+
+    def _ask(self, query, stream):
+        if stream:
+            with socket.create_connection(self.upstream, 3) as s:
+                s.sendall(struct.pack(">H", len(query)) + query)
+                return self._read_framed(s)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(3)
+            s.sendto(query, self.upstream)
+            return s.recv(65535)
+
+    @staticmethod
+    def _read_framed(s):
+        data = b""
+        while len(data) < 2 or len(data) < 2 + struct.unpack(">H", data[:2])[0]:
+            more = s.recv(65537)
+            if not more:
+                return b""
+            data += more
+        return data[2:]
+
+    def _serve_udp(self):
+        while self.running:
+            try:
+                query, peer = self.udp.recvfrom(4096)
+            except OSError:
+                return
+            threading.Thread(target=self._answer_udp, args=(query, peer), daemon=True).start()
+
+    def _answer_udp(self, query, peer):
+        try:
+            answer = self._fault(query, False)
+            if answer is None:
+                answer = self._ask(query, False)
+            if answer:
+                self.udp.sendto(answer, peer)
+        except OSError:
+            pass
+
+    def _serve_tcp(self):
+        while self.running:
+            try:
+                s, _ = self.tcp.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer_tcp, args=(s,), daemon=True).start()
+
+    def _answer_tcp(self, s):
+        with s:
+            try:
+                s.settimeout(5)
+                query = self._read_framed(s)
+                answer = self._fault(query, True) if query else b""
+                if answer is None:
+                    answer = self._ask(query, True)
+                if answer:
+                    s.sendall(struct.pack(">H", len(answer)) + answer)
+            except OSError:
+                pass
