@@ -6,7 +6,7 @@ CC := gcc
 endif
 B ?= build
 PREFIX ?= /usr
-PKGS := openssl libevent_core jansson libconfuse libseccomp libidn2 libutf8proc zlib check
+
 
 # A sanitizer cannot share a process with FORTIFY; the roles' sandbox table has a column for it.
 SAN ?=
@@ -44,8 +44,35 @@ ADMIN_BIN := $(B)/bin/mailstead
 ARCHIVES := $(foreach d,$(DAEMONS),$(call lib_of,$(d)))
 OBJ = $(1:%.c=$(B)/obj/%.o)
 
-.PHONY: all deps demo check install uninstall clean help
-all: $(ROLE_BIN) $(ADMIN_BIN)
+.DEFAULT_GOAL := all
+.PHONY: all deps deps-build demo check install uninstall clean help
+all: deps-build
+	@$(MAKE) --no-print-directory programs
+.PHONY: programs
+programs: $(ROLE_BIN) $(ADMIN_BIN)
+
+# Installs the Debian packages that are missing; says what to type when it may not.
+deps:
+	@etc/deps.sh etc/packages-build etc/packages-test
+deps-build:
+	@etc/deps.sh etc/packages-build
+
+# A whole server as an ordinary user on high ports of 127.0.0.1; DEMO is its directory.
+DEMO ?= $(B)/demo
+demo: all
+	$(ADMIN_BIN) run --demo $(DEMO)
+
+help:
+	@echo 'make              build everything into $(B)/ (installs missing Debian packages first)'
+	@echo 'make demo         build, then run a demo server on 127.0.0.1 (Ctrl-C ends it)'
+	@echo 'make check        build and run all tests, plain and with sanitizers'
+	@echo 'make fuzz         libFuzzer over every target, FUZZ_SECONDS each (default 60)'
+	@echo 'make crash        explore crash states of the store at length'
+	@echo 'make bench        compare with Postfix and Dovecot of Debian'
+	@echo 'make install      install below $$(DESTDIR)$(PREFIX) and /etc; make uninstall removes it'
+	@echo 'make deps         install the Debian packages for build and tests'
+	@echo 'make clean        remove $(B)/'
+	@echo 'Variables: CC=clang  SAN=address,undefined  COV=1  B=directory  DEMO=directory  PREFIX=/usr'
 
 define archive_rule
 $(call lib_of,$(1)): $(call OBJ,$(call LIBSRC,$(1)))

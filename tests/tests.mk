@@ -26,3 +26,37 @@ unit: $(UNIT_BIN)
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 fuzz-replay: $(FUZZ_REPLAY)
 	@set -e; for t in $(FUZZ_REPLAY); do n=$${t##*/fuzz_}; $$t tests/fuzz/corpus/$$n; done
+
+# libFuzzer, with the corpus as seeds; findings stay in $(B)/fuzz/.
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz:
+	@$(MAKE) --no-print-directory CC=clang B=$(B)/fuzz SAN=address,undefined,fuzzer-no-link fuzz-live
+.PHONY: fuzz-live
+fuzz-live: $(FUZZ_LIVE)
+	@set -e; for t in $(FUZZ_LIVE); do n=$${t##*/fuzz_}; mkdir -p $(B)/found/$$n; echo "fuzz $$n"; \
+		$$t -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=1024 -artifact_prefix=$(B)/found/$$n- \
+			-verbosity=0 $(B)/found/$$n tests/fuzz/corpus/$$n; done
+$(B)/tests/live/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@clang $(filter-out -fsanitize=%,$(ALL_LDFLAGS)) -fsanitize=address,undefined,fuzzer -o $@ $< \
+		-Wl,--start-group $(TEST_LIBS) -Wl,--end-group $(LIBS)
+
+# Whole servers, real clients.
+.PHONY: instance tidy
+instance: programs
+	@MAILSTEAD_BUILD=$(abspath $(B)) $(if $(SAN),MAILSTEAD_INSTRUMENTED=1) /usr/bin/python3 tests/instance/run.py $(INSTANCE)
+tidy: programs
+	@/usr/bin/python3 tests/tidy/tidy.py
+
+# Everything, as continuous integration runs it: the plain build with all tests, then the same units, corpora and the
+# instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer.
+SAN_INSTANCE ?= test_smtp test_imap test_pop3
+.PHONY: check-plain check-san
+check: deps
+	@$(MAKE) --no-print-directory check-plain
+	@$(MAKE) --no-print-directory B=$(B)/san SAN=address,undefined check-san
+	@echo "make check: all passed"
+check-plain: programs tidy unit fuzz-replay $(CHECK_EXTRA) instance
+check-san: programs unit fuzz-replay
+	@$(MAKE) --no-print-directory INSTANCE="$(SAN_INSTANCE)" instance
