@@ -13,6 +13,7 @@
 #define HEADER_FIELDS_MAX 10000	       /* header_next() stops after so many */
 #define ADDRESSES_MAX 1000	       /* default bound of address_list_parse() */
 #define ADDRESS_COMMENT_DEPTH_MAX 50   /* deeper comments end the parse of that item */
+#define MSGID_BYTES_MAX 1000
 #define MSGIDS_MAX 1000		       /* default bound of msgid_list_parse() */
 
 /* ---- header block (RFC 5322 2.2, 3.5) ---- */
@@ -116,8 +117,9 @@ struct msgid_list {
 };
 
 /*
- * All `<...>` of a Message-ID, In-Reply-To or References value; phrases and
- * comments between them are skipped (obs-references). Keeps the first max.
+ * All `<...>` of a Message-ID, In-Reply-To or References value; what stands between
+ * them is skipped (obs-references), comments too. Keeps the first max; an id
+ * of more than MSGID_BYTES_MAX octets is left out.
  */
 void msgid_list_parse(struct slice value, size_t max, struct arena *a, struct msgid_list *list_r);
 

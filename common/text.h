@@ -20,21 +20,25 @@ bool text_fold(struct slice s, struct buf *out);
 /* True when needle, folded, occurs in hay, folded. `needle_folded` is the output of text_fold(). */
 bool text_contains(struct slice hay, struct slice needle_folded);
 
+#define TEXT_NEEDLE_BYTES_MAX 65536
+
 /*
  * Search in a stream: feed folded chunks of any size; `found` tells whether the
  * needle occurred, across chunk ends too. An empty needle is found at once.
  */
 struct text_finder {
 	struct slice needle; /* the caller's, must outlive the finder */
-	struct buf tail;
+	uint32_t *fail;	     /* for each prefix, the length of its longest proper border */
+	size_t matched;
 	bool found;
 };
 
-#define TEXT_NEEDLE_BYTES_MAX 65536
-
 /* needle_folded.n must be at most TEXT_NEEDLE_BYTES_MAX. */
 void text_finder_init(struct text_finder *f, struct slice needle_folded);
+/* Starts over with another text, same needle. */
+void text_finder_reset(struct text_finder *f);
 void text_finder_fini(struct text_finder *f);
+/* Linear in folded, whatever the needle. */
 void text_finder_feed(struct text_finder *f, struct slice folded);
 
 #endif
