@@ -11,6 +11,9 @@
 #include <string.h>
 #include <time.h>
 
+/* clang's fortified stdio.h makes macros of these two. */
+#undef sprintf
+#undef vsprintf
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok atoi atol atoll
 #pragma GCC poison gets ctime localtime gmtime asctime system popen tmpnam mktemp
 #pragma GCC poison setjmp longjmp
