@@ -19,6 +19,8 @@ struct loop;
 struct edge;
 
 #define IPC_QUEUE_BYTES_MAX (4u << 20)
+/* Descriptors held by that queue. */
+#define IPC_QUEUE_FDS_MAX 1024u
 /* Messages handled per wake-up, so that one busy peer cannot starve the others. */
 #define IPC_MESSAGES_PER_WAKE 32
 
@@ -52,15 +54,19 @@ struct edge_events {
 /* A new edge on fd, which it owns. self is the role of this process. */
 struct edge *edge_new(struct loop *l, int fd, enum role self, struct edge_peer peer,
     const struct ipc_dispatch *dispatch, const struct edge_events *events, void *arg);
-/* Closes and frees; sets *e to NULL; NULL is fine. Pending requests get ERR_TEMP. */
+/* Closes and frees; sets *e to NULL; NULL is fine. Pending requests get ERR_TEMP before it returns; on_down is not called. */
 void edge_free(struct edge **e);
 const struct edge_peer *edge_peer(const struct edge *e);
 void *edge_arg(const struct edge *e);
 void edge_set_arg(struct edge *e, void *arg);
 
+/* Why on_down came: true when the peer sent garbage, false when it left or a write failed. */
+bool edge_sent_garbage(const struct edge *e);
+
 /*
  * Sends m; descriptors are duplicated into the message and stay the caller's. False when the queue is full or
- * the edge is down. A field over its maximum or a message that the table does not allow here is a bug.
+ * the edge is down. A field over its maximum is a bug too: it is logged as one, nothing is sent, false. A message
+ * that the table does not allow here ends the process.
  */
 bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_result));
 #define IPC_SEND(edge, NAME, ...)                                                                  \
@@ -73,12 +79,12 @@ bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_re
  *   if (!IPC_SEND(edge, DNS_QUERY, .id = id, ...)) ...   (ipc_forget, then treat as ERR_TEMP)
  * and in the handler of the reply:
  *   struct x *obj = ipc_answered(edge, m->id); if (obj == NULL) return;  (late: its deadline had passed)
- * on_gone(obj, e) is called once, later, from the loop, when the deadline passes or the edge ends before the
- * answer. Ids are never 0 and never reused in a process.
+ * on_gone(obj, e) is called once, later, from the loop (or from edge_free()), when the deadline passes or the edge
+ * ends before the answer. Ids are never 0 and never reused in a process.
  */
 typedef void ipc_gone_fn(void *obj, const struct err *e);
 #define IPC_PENDING_MAX 65536
-/* 0 when IPC_PENDING_MAX requests are waiting already. */
+/* 0 when IPC_PENDING_MAX requests are waiting already, or the edge is down: treat as ERR_TEMP. */
 uint64_t ipc_expect(struct edge *e, uint32_t deadline_ms, ipc_gone_fn *gone, void *obj);
 /* Ends the wait and returns obj; NULL when that id is not waiting on this edge. */
 void *ipc_answered(struct edge *e, uint64_t id);
