@@ -1,0 +1,36 @@
+/*
+ * facts: the part of an envelope that the checks of a message need, as deliver
+ * hands it to verify in a memory file beside VERIFY_MESSAGE.
+ *
+ * The encoded form, version 1. Integers are big-endian, a slice is a u32
+ * length and that many octets:
+ *
+ *   u8 version, u8 flags (1 smtputf8, 2 submission), 16 octets client address,
+ *   slice helo, slice mail_from, slice hostname, slice authserv_id; nothing follows.
+ */
+#ifndef SMTPD_FACTS_H
+#define SMTPD_FACTS_H
+
+#include "common/buf.h"
+#include "common/slice.h"
+
+#define FACTS_VERSION 1
+#define FACTS_TEXT_BYTES_MAX 1024
+#define FACTS_BYTES_MAX (18 + 4 * (4 + FACTS_TEXT_BYTES_MAX))
+
+struct facts {
+	uint8_t client_ip[16];	   /* IPv4 as ::ffff:a.b.c.d */
+	struct slice helo;	   /* as the client gave it */
+	struct slice mail_from;	   /* without "<>"; empty is the null reverse-path */
+	struct slice hostname;	   /* our own name: %{r} of SPF */
+	struct slice authserv_id;  /* whose Authentication-Results are ours */
+	bool smtputf8;		   /* SMTPUTF8 was a parameter of MAIL */
+	bool submission;	   /* from an account of ours: Bcc is taken out, nothing is checked */
+};
+
+/* Appends the encoded form. False when a text passes FACTS_TEXT_BYTES_MAX or b is full. */
+bool facts_encode(const struct facts *f, struct buf *b) __attribute__((warn_unused_result));
+/* False when in is not the encoded form. The slices point into in. */
+bool facts_decode(struct slice in, struct facts *facts_r) __attribute__((warn_unused_result));
+
+#endif

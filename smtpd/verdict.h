@@ -1,0 +1,97 @@
+/*
+ * verdict: what verify found in one message, as it crosses to deliver in
+ * VERIFY_REPLY. deliver decides by policy; nothing here is a decision.
+ *
+ * The encoded form, version 1, is written and read by smtpd/verdict.c alone:
+ * u8 version, then the fields of the structs below in their order (bools and
+ * enums as u8, numbers as u32 or u64, texts as u32 length and octets, lists
+ * as u16 count and items). Nothing follows.
+ */
+#ifndef SMTPD_VERDICT_H
+#define SMTPD_VERDICT_H
+
+#include "common/buf.h"
+#include "smtpd/dkim_check.h"
+#include "smtpd/dmarc.h"
+#include "smtpd/spf.h"
+
+#define VERDICT_VERSION 1
+#define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict */
+#define VERDICT_RANGES_MAX 256	/* octet ranges to leave out; adjacent ones are joined */
+#define VERDICT_DELIVERED_MAX 50 /* Delivered-To fields kept; a message has loop trouble long before */
+#define VERDICT_TEXT_BYTES_MAX 1024
+#define VERDICT_AUTHRES_BYTES_MAX 16384
+
+struct verdict_range {
+	uint64_t offset; /* from the first octet of the message as it came */
+	uint64_t octets;
+};
+
+/* What the message looks like. */
+struct verdict_form {
+	uint32_t header_fields;
+	uint32_t from_fields;
+	uint32_t from_mailboxes;
+	bool from_domains_differ;
+	struct slice from_domain; /* of the first mailbox, as written; empty: none */
+	uint32_t date_fields;
+	uint32_t message_id_fields;
+	uint32_t recipient_fields; /* To, Cc, Bcc */
+	uint32_t received_fields;
+	bool header_sane; /* every line before the empty line is a field or a continuation, within the limits */
+	bool header_8bit; /* octets over 127 in the header */
+	bool header_utf8; /* and they are valid UTF-8 (RFC 6532) */
+	bool unqualified; /* an address in From, Sender, To, Cc, Reply-To has no domain */
+	bool ranges_overflow; /* more ranges than fit: nothing of the list may be relied on, refuse */
+	bool has_nul;
+	bool has_bare_cr;
+	bool has_bare_lf;
+	bool line_too_long; /* over 998 octets without its CRLF (RFC 5322 2.1.1) */
+	bool body_8bit;
+};
+
+struct verdict_spf {
+	enum spf_result result;
+	struct slice domain;
+	struct slice explanation;
+	struct slice mechanism;
+};
+
+struct verdict_dmarc {
+	enum dmarc_result result;
+	enum dmarc_policy policy;
+	enum dmarc_policy published;
+	bool testing;
+	bool spf_aligned;
+	uint32_t dkim_aligned;
+	struct slice author;
+	struct slice org;
+	struct slice policy_domain;
+	struct slice record;
+	struct slice reason;
+};
+
+struct verdict {
+	bool full; /* the three checks ran; else only form, delivered_to and ranges are filled */
+	struct verdict_form form;
+	struct verdict_spf helo;
+	struct verdict_spf mail_from; /* with a null reverse-path: postmaster@HELO (RFC 7208 2.4) */
+	struct dkim_signature dkim[DKIM_SIGNATURES_MAX];
+	uint16_t dkim_count;
+	uint32_t dkim_skipped;
+	struct verdict_dmarc dmarc;
+	/* The whole field "Authentication-Results: ...", folded, ending in CRLF; empty unless full. */
+	struct slice authres;
+	struct slice delivered_to[VERDICT_DELIVERED_MAX]; /* addresses of Delivered-To fields, for loops */
+	uint16_t delivered_count;
+	/* What to leave out when the message is written, ascending, not overlapping. */
+	struct verdict_range ranges[VERDICT_RANGES_MAX];
+	uint16_t range_count;
+};
+
+/* Appends the encoded form. False when a text or list passes its maximum or b is full. */
+bool verdict_encode(const struct verdict *v, struct buf *b) __attribute__((warn_unused_result));
+/* False when in is not the encoded form: every enum, length, order of ranges is checked. The slices point into in. */
+bool verdict_decode(struct slice in, struct verdict *verdict_r) __attribute__((warn_unused_result));
+
+#endif
