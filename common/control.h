@@ -20,11 +20,11 @@ typedef void control_gone_fn(struct edge *e, void *arg);
 
 /*
  * Accepts on fd (listening, non-blocking), which it owns from now on. self is this
- * process's role; dispatch must outlive the control; gone may be NULL. edge_arg() of the edges is the control's
- * own: do not change it.
+ * process's role; dispatch must outlive the control; gone may be NULL. edge_arg() of the edges is
+ * the control's own: do not change it.
  */
 struct control *control_new(struct loop *l, int fd, enum role self,
-    const struct ipc_dispatch *dispatch, control_gone_fn *gone, void *arg);
+			    const struct ipc_dispatch *dispatch, control_gone_fn *gone, void *arg);
 
 /* Closes the socket and all of its edges (gone is called for each). NULL is fine. */
 void control_free(struct control **c);
@@ -35,7 +35,8 @@ void control_stop(struct control *c);
 /* Connections right now. */
 unsigned control_count(const struct control *c);
 
-/* Ends one connection after its last answer was sent, so far as the socket takes it; gone is not called. */
+/* Ends one connection after its last answer was sent, so far as the socket takes it; gone is not
+ * called. */
 void control_end(struct control *c, struct edge **e);
 
 #endif
