@@ -34,6 +34,8 @@ struct role_spec {
 	void (*on_reload)(void);
 	/* Take no new work and call role_exit() when nothing is left; NULL: exit at once. */
 	void (*on_drain)(void);
+	/* The store only: the process of that role_spawn() could not be started, or has ended. */
+	void (*on_spawn_exit)(uint64_t id, uint32_t status);
 };
 
 /* Runs the role; returns main()'s exit status. */
@@ -59,6 +61,13 @@ struct edge *role_edge_at(enum role peer, unsigned i);
 struct edge *role_edge_add(int fd, struct edge_peer peer);
 /* All edges, static and added. */
 void role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg);
+
+/*
+ * The store only: asks the supervisor for a keeper or worker of that account (CTL_SPAWN). fd, the new process's end of its
+ * edge to the store, stays the caller's; the other end goes to role_edge_add(). The new process knows that edge as
+ * one to (ROLE_STORE, 0). Gives the request's number for on_spawn_exit, which comes once for each, or 0 when the supervisor's edge is full.
+ */
+uint64_t role_spawn(enum role role, uint64_t account, int fd);
 
 /* Ends the loop; role_main() returns status. */
 void role_exit(int status);
