@@ -34,6 +34,8 @@ struct verdict_form {
 	uint32_t from_mailboxes;
 	bool from_domains_differ;
 	struct slice from_domain; /* of the first mailbox, as written; empty: none */
+	struct slice from_address; /* addr-spec of the first mailbox of From; empty: none. deliver asks on
+				      submission whether the account may use it (RFC 6409 6.1) */
 	uint32_t date_fields;
 	uint32_t message_id_fields;
 	uint32_t recipient_fields; /* To, Cc, Bcc */
