@@ -60,3 +60,9 @@ check: deps
 check-plain: programs tidy unit fuzz-replay $(CHECK_EXTRA) instance
 check-san: programs unit fuzz-replay
 	@$(MAKE) --no-print-directory INSTANCE="$(SAN_INSTANCE)" instance
+
+# Side by side with Debian's Postfix + Dovecot, in one run.
+.PHONY: bench
+bench: programs
+	@etc/deps.sh etc/packages-bench etc/packages-test
+	@MAILSTEAD_BUILD=$(abspath $(B)) /usr/bin/python3 tests/bench/bench.py
