@@ -32,7 +32,7 @@ struct dns_record {
 	/* A: 4 octets; AAAA: 16; TXT: all character-strings joined without space; MX, PTR, CNAME, NS: `name`;
 	 * other types: the raw RDATA. */
 	struct slice data;
-	struct slice name; /* text form without final dot, lower case, \DDD for odd octets */
+	struct slice name; /* text form without final dot, lower case; \DDD for octets outside 33-126, "." and "\" in labels */
 	uint16_t preference; /* MX */
 };
 
@@ -56,8 +56,8 @@ bool dns_answer_parse(struct slice packet, struct slice name, uint16_t type, str
     struct dns_answer *answer_r);
 
 /*
- * How the checks ask (SPF, DKIM keys, DMARC): a table, so that they are tested without processes. ask() returns
- * false when it cannot even try (treated as DNS_TEMP). done is called exactly once, never from inside ask(); the
+ * How the checks ask (SPF, DKIM keys, DMARC): a table, so that they are tested without processes. name is in the
+ * text form of struct dns_record. ask() returns false when it cannot even try (treated as DNS_TEMP). done is called exactly once, never from inside ask(); the
  * answer is valid only during the call. cancel() guarantees that done is not called any more.
  */
 typedef void dns_done_fn(void *arg, const struct dns_answer *answer);
@@ -67,7 +67,15 @@ struct dns_asker {
 	void (*cancel)(void *ctx, uint64_t ticket);
 };
 
-/* The asker over this process's edge to the resolver (common/dns_client.c). */
+struct edge;
+struct msg_DNS_ANSWER;
+
+/*
+ * The asker over this process's edge to the resolver (common/dns_client.c). Each question waits at most
+ * dns.timeout, a little more than the resolver itself; while the resolver is away ask() returns false.
+ */
 const struct dns_asker *dns_client(void);
+/* The handler of DNS_ANSWER in the dispatch of roles that use dns_client(). */
+void dns_client_answer(struct edge *e, struct msg_DNS_ANSWER *m);
 
 #endif
