@@ -1,0 +1,599 @@
+/*
+ * Each production of RFC 5321 4.1.2 has its function, named after it, on a
+ * cursor of its own: `at` moves over what was taken and stays when the
+ * production does not match. There is no recursion and every loop takes at
+ * least one octet, so the cost is linear in the line, which the framer bounds.
+ */
+#include "smtpd/smtp_grammar.h"
+
+#include "common/charset.h"
+
+enum {
+	C_ALPHA = 1,
+	C_DIGIT = 2,
+	C_HYPHEN = 4,
+	C_ATEXT = 8,	 /* RFC 5322 3.2.3 */
+	C_QTEXT = 16,	 /* %d32-33 / %d35-91 / %d93-126 */
+	C_VALUE = 32,	 /* esmtp-value: %d33-60 / %d62-126 */
+	C_DCONTENT = 64, /* %d33-90 / %d94-126 */
+	C_HEX = 128,
+};
+
+static unsigned
+class_of(uint8_t c)
+{
+	unsigned k = 0;
+
+	if (ascii_alpha(c))
+		k |= C_ALPHA | C_ATEXT;
+	if (ascii_digit(c))
+		k |= C_DIGIT | C_ATEXT;
+	if (c == '-')
+		k |= C_HYPHEN;
+	if (c > 32 && c < 127 && memchr("!#$%&'*+-/=?^_`{|}~", c, 19) != NULL)
+		k |= C_ATEXT;
+	if (c >= 32 && c < 127 && c != '"' && c != '\\')
+		k |= C_QTEXT;
+	if (c > 32 && c < 127 && c != '=')
+		k |= C_VALUE;
+	if (c > 32 && c < 127 && c != '[' && c != '\\' && c != ']')
+		k |= C_DCONTENT;
+	if (ascii_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f'))
+		k |= C_HEX;
+	return k;
+}
+
+struct scan {
+	const uint8_t *at;
+	const uint8_t *end;
+	bool utf8;
+};
+
+static struct scan
+scan_of(struct slice s, bool utf8)
+{
+	return (struct scan){s.p, s.p ? s.p + s.n : s.p, utf8};
+}
+
+static bool
+scan_ended(const struct scan *s)
+{
+	return s->at == s->end;
+}
+
+static int
+scan_peek(const struct scan *s)
+{
+	return scan_ended(s) ? -1 : *s->at;
+}
+
+static bool
+scan_char(struct scan *s, uint8_t c)
+{
+	if (scan_peek(s) != c)
+		return false;
+	s->at++;
+	return true;
+}
+
+/* Takes octets of the class (and, when UTF-8 is allowed, all over 127: checked as a whole later). */
+static struct slice
+scan_run(struct scan *s, unsigned class)
+{
+	const uint8_t *from = s->at;
+
+	while (!scan_ended(s) && ((class_of(*s->at) & class) || (s->utf8 && *s->at > 127)))
+		s->at++;
+	return slice_of(from, (size_t)(s->at - from));
+}
+
+static struct slice
+scan_since(const struct scan *s, const uint8_t *from)
+{
+	return slice_of(from, (size_t)(s->at - from));
+}
+
+/* sub-domain = Let-dig [Ldh-str]; RFC 6531 3.3 adds U-label. */
+static bool
+scan_sub_domain(struct scan *s)
+{
+	struct slice label = scan_run(s, C_ALPHA | C_DIGIT | C_HYPHEN);
+
+	return label.n > 0 && label.n <= SMTP_LABEL_BYTES_MAX && label.p[0] != '-' &&
+	    label.p[label.n - 1] != '-';
+}
+
+/* Domain = sub-domain *("." sub-domain) */
+static bool
+scan_domain(struct scan *s)
+{
+	const uint8_t *from = s->at;
+
+	do {
+		if (!scan_sub_domain(s))
+			return false;
+	} while (scan_char(s, '.'));
+	return scan_since(s, from).n <= SMTP_DOMAIN_BYTES_MAX;
+}
+
+/* Snum = 1*3DIGIT, 0 to 255 */
+static bool
+scan_snum(struct scan *s)
+{
+	uint64_t value;
+	struct slice digits = scan_run(s, C_DIGIT);
+
+	return digits.n <= 3 && slice_u64(digits, 255, &value);
+}
+
+/* IPv4-address-literal = Snum 3("." Snum) */
+static bool
+scan_ipv4(struct scan *s)
+{
+	for (int i = 0; i < 4; i++)
+		if ((i > 0 && !scan_char(s, '.')) || !scan_snum(s))
+			return false;
+	return true;
+}
+
+/* True when an IPv4 address follows rather than one more IPv6-hex. */
+static bool
+ipv4_follows(struct scan s)
+{
+	return scan_run(&s, C_DIGIT).n > 0 && scan_peek(&s) == '.';
+}
+
+/*
+ * IPv6-addr = IPv6-full / IPv6-comp / IPv6v4-full / IPv6v4-comp. Counts 16-bit
+ * groups, an IPv4 part as two: exactly 8 without "::", at most 6 with it (it
+ * stands for two or more).
+ */
+static bool
+scan_ipv6(struct scan *s)
+{
+	unsigned groups = 0;
+	bool compressed = false;
+	bool more = true;
+
+	if (s->end - s->at >= 2 && s->at[0] == ':' && s->at[1] == ':') {
+		s->at += 2;
+		compressed = true;
+		more = scan_peek(s) >= 0 && (class_of(*s->at) & C_HEX);
+	}
+	while (more) {
+		if (ipv4_follows(*s)) {
+			if (!scan_ipv4(s))
+				return false;
+			groups += 2;
+			break;
+		}
+		struct slice hex = scan_run(s, C_HEX);
+		if (hex.n == 0 || hex.n > 4 || ++groups > 8)
+			return false;
+		more = scan_char(s, ':');
+		if (more && scan_peek(s) == ':') {
+			if (compressed)
+				return false;
+			s->at++;
+			compressed = true;
+			more = scan_peek(s) >= 0 && (class_of(*s->at) & C_HEX);
+		}
+	}
+	return compressed ? groups <= 6 : groups == 8;
+}
+
+/* General-address-literal = Standardized-tag ":" 1*dcontent */
+static bool
+scan_general(struct scan *s)
+{
+	struct slice tag = scan_run(s, C_ALPHA | C_DIGIT | C_HYPHEN);
+
+	return tag.n > 0 && tag.p[tag.n - 1] != '-' && scan_char(s, ':') &&
+	    scan_run(s, C_DCONTENT).n > 0;
+}
+
+/* address-literal = "[" ( IPv4 / "IPv6:" IPv6-addr / General-address-literal ) "]" */
+static bool
+scan_literal(struct scan *s)
+{
+	bool utf8 = s->utf8;
+	bool good;
+
+	if (!scan_char(s, '['))
+		return false;
+	s->utf8 = false;
+	struct slice rest = slice_of(s->at, (size_t)(s->end - s->at));
+	if (scan_peek(s) >= 0 && ascii_digit(*s->at) && ipv4_follows(*s)) {
+		good = scan_ipv4(s);
+	} else if (slice_starts_nocase(rest, SLICE("IPv6:"))) {
+		s->at += 5;
+		good = scan_ipv6(s);
+	} else {
+		good = scan_general(s);
+	}
+	s->utf8 = utf8;
+	return good && scan_char(s, ']');
+}
+
+/* Dot-string = Atom *("." Atom) */
+static bool
+scan_dot_string(struct scan *s, struct slice *local_r)
+{
+	const uint8_t *from = s->at;
+
+	do {
+		if (scan_run(s, C_ATEXT).n == 0)
+			return false;
+	} while (scan_char(s, '.'));
+	*local_r = scan_since(s, from);
+	return true;
+}
+
+/* Quoted-string = DQUOTE *QcontentSMTP DQUOTE; gives it unquoted, in the arena. */
+static bool
+scan_quoted_string(struct scan *s, struct arena *a, struct slice *local_r)
+{
+	size_t left = (size_t)(s->end - s->at);
+	uint8_t *out = arena_alloc(a, left);
+	size_t n = 0;
+
+	if (out == NULL || !scan_char(s, '"'))
+		return false;
+	while (!scan_ended(s) && *s->at != '"') {
+		bool pair = scan_char(s, '\\');
+		if (scan_ended(s))
+			return false;
+		uint8_t c = *s->at;
+		/* quoted-pairSMTP = %d92 %d32-126 */
+		bool ok = pair ? c >= 32 && c < 127 : (class_of(c) & C_QTEXT) || (s->utf8 && c > 127);
+		if (!ok)
+			return false;
+		out[n++] = c;
+		s->at++;
+	}
+	*local_r = slice_of(out, n);
+	return scan_char(s, '"');
+}
+
+/* Mailbox = Local-part "@" ( Domain / address-literal ) */
+static bool
+scan_mailbox(struct scan *s, struct arena *a, struct smtp_path *path_r)
+{
+	const uint8_t *from = s->at;
+	bool good = scan_peek(s) == '"' ? scan_quoted_string(s, a, &path_r->local)
+					: scan_dot_string(s, &path_r->local);
+
+	if (!good || path_r->local.n > SMTP_LOCAL_BYTES_MAX || !scan_char(s, '@'))
+		return false;
+	const uint8_t *domain = s->at;
+	path_r->literal = scan_peek(s) == '[';
+	if (path_r->literal ? !scan_literal(s) : !scan_domain(s))
+		return false;
+	path_r->domain = scan_since(s, domain);
+	return scan_since(s, from).n <= SMTP_MAILBOX_BYTES_MAX;
+}
+
+/* A-d-l = At-domain *( "," At-domain ), with the ":" after it; taken and forgotten. */
+static bool
+scan_route(struct scan *s)
+{
+	unsigned hosts = 0;
+
+	do {
+		if (++hosts > SMTP_ROUTE_HOSTS_MAX || !scan_char(s, '@') || !scan_domain(s))
+			return false;
+	} while (scan_char(s, ','));
+	return scan_char(s, ':');
+}
+
+/* Path = "<" [ A-d-l ":" ] Mailbox ">" */
+static bool
+scan_path(struct scan *s, struct arena *a, struct smtp_path *path_r)
+{
+	if (!scan_char(s, '<'))
+		return false;
+	if (scan_peek(s) == '@' && !scan_route(s))
+		return false;
+	return scan_mailbox(s, a, path_r) && scan_char(s, '>');
+}
+
+/* The end of the path: nothing more, or parameters after SP. */
+static bool
+path_ends(const struct scan *s)
+{
+	return scan_ended(s) || *s->at == ' ';
+}
+
+struct param {
+	struct slice keyword;
+	struct slice value;
+	bool has_value;
+};
+
+/* esmtp-param = esmtp-keyword ["=" esmtp-value] */
+static bool
+scan_param(struct scan *s, struct param *param_r)
+{
+	param_r->keyword = scan_run(s, C_ALPHA | C_DIGIT | C_HYPHEN);
+	param_r->has_value = scan_char(s, '=');
+	param_r->value = param_r->has_value ? scan_run(s, C_VALUE) : slice_of(NULL, 0);
+	return param_r->keyword.n > 0 && param_r->keyword.p[0] != '-' &&
+	    (!param_r->has_value || param_r->value.n > 0) && path_ends(s);
+}
+
+/* *(SP esmtp-param) to the end of the line. More than one SP between them is tolerated. */
+static bool
+scan_params(struct scan *s, struct param *params, size_t *n_r)
+{
+	*n_r = 0;
+	while (!scan_ended(s)) {
+		while (scan_char(s, ' '))
+			continue;
+		if (*n_r == SMTP_PARAMS_MAX || !scan_param(s, &params[*n_r]))
+			return false;
+		for (size_t i = 0; i < *n_r; i++)
+			if (slice_eq_nocase(params[i].keyword, params[*n_r].keyword))
+				return false;
+		++*n_r;
+	}
+	return true;
+}
+
+/* size-value = 1*20DIGIT (RFC 1870 3); a number over 64 bits is just too big a message. */
+static bool
+param_size(struct slice value, uint64_t *size_r)
+{
+	for (size_t i = 0; i < value.n; i++)
+		if (!ascii_digit(value.p[i]))
+			return false;
+	if (value.n == 0 || value.n > 20)
+		return false;
+	if (!slice_u64(value, UINT64_MAX, size_r))
+		*size_r = UINT64_MAX;
+	return true;
+}
+
+static bool
+param_body(struct slice value, enum smtp_body *body_r)
+{
+	if (slice_eq_nocase(value, SLICE("8BITMIME")))
+		*body_r = SMTP_BODY_8BITMIME;
+	else if (slice_eq_nocase(value, SLICE("7BIT")))
+		*body_r = SMTP_BODY_7BIT;
+	else
+		return false;
+	return true;
+}
+
+/* xtext = *( xchar / hexchar ), hexchar = "+" 2(%x30-39 / %x41-46) (RFC 3461 4); or "<>". */
+static bool
+param_xtext(struct slice value)
+{
+	for (size_t i = 0; i < value.n; i++) {
+		if (value.p[i] != '+')
+			continue;
+		for (size_t j = i + 1; j <= i + 2; j++)
+			if (j >= value.n || !(class_of(value.p[j]) & C_HEX) ||
+			    (value.p[j] >= 'a' && value.p[j] <= 'f'))
+				return false;
+		i += 2;
+	}
+	return value.n > 0;
+}
+
+static enum smtp_syntax
+mail_param(const struct param *p, const struct smtp_offered *offered, struct smtp_mail *mail)
+{
+	bool good;
+
+	if (offered->size && slice_eq_nocase(p->keyword, SLICE("SIZE"))) {
+		mail->has_size = true;
+		good = p->has_value && param_size(p->value, &mail->size);
+	} else if (offered->eightbit && slice_eq_nocase(p->keyword, SLICE("BODY"))) {
+		good = p->has_value && param_body(p->value, &mail->body);
+	} else if (offered->smtputf8 && slice_eq_nocase(p->keyword, SLICE("SMTPUTF8"))) {
+		mail->smtputf8 = true;
+		good = !p->has_value;
+	} else if (offered->auth && slice_eq_nocase(p->keyword, SLICE("AUTH"))) {
+		mail->has_auth = true;
+		good = p->has_value && param_xtext(p->value);
+	} else {
+		return SMTP_SYNTAX_UNKNOWN_PARAM;
+	}
+	return good ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_PARAM;
+}
+
+static bool
+has_non_ascii(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] > 127)
+			return true;
+	return false;
+}
+
+/*
+ * Finds the parameters behind the path with UTF-8 let through, so that SMTPUTF8 is
+ * known before the path is judged: it may come after the address that needs it.
+ */
+static enum smtp_syntax
+parse_reverse_path(struct scan *s, struct arena *a, struct smtp_mail *mail)
+{
+	if (s->end - s->at >= 2 && s->at[0] == '<' && s->at[1] == '>') {
+		s->at += 2;
+		mail->path.null = true;
+	} else if (!scan_path(s, a, &mail->path)) {
+		return SMTP_SYNTAX_BAD_SENDER;
+	}
+	return path_ends(s) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_SENDER;
+}
+
+enum smtp_syntax
+smtp_mail_parse(struct slice args, const struct smtp_offered *offered, struct arena *a,
+    struct smtp_mail *mail_r)
+{
+	struct param params[SMTP_PARAMS_MAX];
+	size_t n;
+	struct scan s;
+	enum smtp_syntax syntax;
+
+	*mail_r = (struct smtp_mail){0};
+	if (!slice_starts_nocase(args, SLICE("FROM:")))
+		return SMTP_SYNTAX_BAD_ARGS;
+	s = scan_of(slice_sub(args, 5, args.n), true);
+	syntax = parse_reverse_path(&s, a, mail_r);
+	if (syntax != SMTP_SYNTAX_OK)
+		return syntax;
+	s.utf8 = false;
+	if (!scan_params(&s, params, &n))
+		return SMTP_SYNTAX_BAD_PARAM;
+	for (size_t i = 0; i < n; i++) {
+		syntax = mail_param(&params[i], offered, mail_r);
+		if (syntax != SMTP_SYNTAX_OK)
+			return syntax;
+	}
+	if (!mail_r->smtputf8 && has_non_ascii(args))
+		return SMTP_SYNTAX_NON_ASCII;
+	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_SENDER;
+}
+
+enum smtp_syntax
+smtp_rcpt_parse(struct slice args, bool utf8, struct arena *a, struct smtp_path *path_r)
+{
+	struct param params[SMTP_PARAMS_MAX];
+	size_t n;
+	struct scan s;
+
+	*path_r = (struct smtp_path){0};
+	if (!slice_starts_nocase(args, SLICE("TO:")))
+		return SMTP_SYNTAX_BAD_ARGS;
+	args = slice_sub(args, 3, args.n);
+	s = scan_of(args, true);
+	if (slice_starts_nocase(args, SLICE("<Postmaster>"))) {
+		path_r->postmaster = true;
+		path_r->local = slice_sub(args, 1, 11);
+		s.at += 12;
+	} else if (!scan_path(&s, a, path_r)) {
+		return SMTP_SYNTAX_BAD_RECIPIENT;
+	}
+	if (!path_ends(&s))
+		return SMTP_SYNTAX_BAD_RECIPIENT;
+	s.utf8 = false;
+	if (!scan_params(&s, params, &n))
+		return SMTP_SYNTAX_BAD_PARAM;
+	if (n > 0)
+		return SMTP_SYNTAX_UNKNOWN_PARAM;
+	if (!utf8 && has_non_ascii(args))
+		return SMTP_SYNTAX_NON_ASCII;
+	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_RECIPIENT;
+}
+
+bool
+smtp_command_split(struct slice line, struct slice *verb_r, struct slice *args_r)
+{
+	while (line.n > 0 && (line.p[line.n - 1] == ' ' || line.p[line.n - 1] == '\t'))
+		line.n--;
+	struct scan s = scan_of(line, false);
+	*verb_r = scan_run(&s, C_ALPHA);
+	*args_r = slice_of(NULL, 0);
+	if (verb_r->n == 0)
+		return false;
+	if (scan_ended(&s))
+		return true;
+	if (!scan_char(&s, ' '))
+		return false;
+	while (scan_char(&s, ' '))
+		continue;
+	*args_r = slice_of(s.at, (size_t)(s.end - s.at));
+	return true;
+}
+
+bool
+smtp_domain_valid(struct slice domain, bool utf8)
+{
+	struct scan s = scan_of(domain, utf8);
+
+	return scan_domain(&s) && scan_ended(&s) && (!utf8 || utf8_valid(domain));
+}
+
+bool
+smtp_literal_valid(struct slice literal)
+{
+	struct scan s = scan_of(literal, false);
+
+	return literal.n <= SMTP_DOMAIN_BYTES_MAX && scan_literal(&s) && scan_ended(&s);
+}
+
+bool
+smtp_helo_valid(struct slice args)
+{
+	return smtp_domain_valid(args, false) || smtp_literal_valid(args);
+}
+
+bool
+smtp_helo_valid_lax(struct slice args)
+{
+	for (size_t i = 0; i < args.n; i++)
+		if (args.p[i] <= 32 || args.p[i] >= 127)
+			return false;
+	return args.n > 0 && args.n <= SMTP_DOMAIN_BYTES_MAX;
+}
+
+bool
+smtp_mailbox_parse(struct slice text, bool utf8, struct arena *a, struct smtp_path *path_r)
+{
+	struct scan s = scan_of(text, utf8);
+
+	*path_r = (struct smtp_path){0};
+	return scan_mailbox(&s, a, path_r) && scan_ended(&s) && utf8_valid(text);
+}
+
+/* True when the local part is a Dot-string as it stands. */
+static bool
+local_is_dot_string(struct slice local)
+{
+	struct slice taken;
+	struct scan s = scan_of(local, true);
+
+	return scan_dot_string(&s, &taken) && scan_ended(&s);
+}
+
+bool
+smtp_path_print(const struct smtp_path *path, struct buf *out)
+{
+	if (path->null)
+		return true;
+	if (path->postmaster)
+		return buf_put_str(out, "postmaster");
+	if (local_is_dot_string(path->local)) {
+		buf_put_slice(out, path->local);
+	} else {
+		buf_put_u8(out, '"');
+		for (size_t i = 0; i < path->local.n; i++) {
+			if (path->local.p[i] == '"' || path->local.p[i] == '\\')
+				buf_put_u8(out, '\\');
+			buf_put_u8(out, path->local.p[i]);
+		}
+		buf_put_u8(out, '"');
+	}
+	buf_put_u8(out, '@');
+	for (size_t i = 0; i < path->domain.n; i++)
+		buf_put_u8(out, ascii_lower(path->domain.p[i]));
+	return !out->failed;
+}
+
+const struct smtp_reply_words *
+smtp_syntax_reply(enum smtp_syntax s)
+{
+	static const struct smtp_reply_words words[] = {
+	    [SMTP_SYNTAX_OK] = {250, "2.0.0", "OK"},
+	    [SMTP_SYNTAX_BAD_ARGS] = {501, "5.5.4", "Syntax error in the arguments"},
+	    [SMTP_SYNTAX_BAD_SENDER] = {501, "5.1.7", "Bad sender address syntax"},
+	    [SMTP_SYNTAX_BAD_RECIPIENT] = {501, "5.1.3", "Bad recipient address syntax"},
+	    [SMTP_SYNTAX_BAD_PARAM] = {501, "5.5.4", "Bad parameter value"},
+	    [SMTP_SYNTAX_UNKNOWN_PARAM] = {555, "5.5.4", "Parameter not recognized or not implemented"},
+	    [SMTP_SYNTAX_NON_ASCII] = {553, "5.6.7", "Internationalized addresses need SMTPUTF8"},
+	};
+
+	return &words[s];
+}

@@ -1,0 +1,329 @@
+/* The command grammar of SMTP: tables of {line, what must come of it}. */
+#include "smtpd/smtp_grammar.h"
+
+#include <check.h>
+
+#define X10 "xxxxxxxxxx"
+#define X60 X10 X10 X10 X10 X10 X10
+#define LABEL63 X60 "xxx"
+#define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
+
+static const struct smtp_offered all = {true, true, true, true};
+
+static void
+check_text(const char *line, struct slice got, const char *want)
+{
+	ck_assert_msg(slice_eq(got, slice_str(want)), "%s: got \"%.*s\", want \"%s\"", line,
+	    SLICE_ARG(got), want);
+}
+
+static void
+check_printed(const char *line, const struct smtp_path *path, const char *want)
+{
+	struct buf b;
+
+	buf_init(&b, 1024);
+	ck_assert(smtp_path_print(path, &b));
+	check_text(line, buf_slice(&b), want);
+	buf_fini(&b);
+}
+
+START_TEST(test_split)
+{
+	static const struct {
+		const char *line, *verb, *args;
+	} rows[] = {
+	    {"EHLO a.example", "EHLO", "a.example"},
+	    {"QUIT", "QUIT", ""},
+	    {"noop   x y  ", "noop", "x y"},
+	    {"QUIT \t", "QUIT", ""},
+	    {"MAIL FROM:<a@b>", "MAIL", "FROM:<a@b>"},
+	    {"", NULL, NULL},
+	    {" EHLO a", NULL, NULL},
+	    {"EHLO\ta", NULL, NULL},
+	    {"12", NULL, NULL},
+	    {"EH1O x", NULL, NULL},
+	    {"\x80", NULL, NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct slice verb, args;
+		bool good = smtp_command_split(slice_str(rows[i].line), &verb, &args);
+		ck_assert_msg(good == (rows[i].verb != NULL), "%s", rows[i].line);
+		if (!good)
+			continue;
+		check_text(rows[i].line, verb, rows[i].verb);
+		check_text(rows[i].line, args, rows[i].args);
+	}
+}
+END_TEST
+
+START_TEST(test_mail)
+{
+	static const struct {
+		const char *args;
+		enum smtp_syntax want;
+		const char *printed;
+		uint64_t size;
+		enum smtp_body body;
+	} rows[] = {
+	    {"FROM:<>", SMTP_SYNTAX_OK, "", 0, 0},
+	    {"from:<a@B.Example>", SMTP_SYNTAX_OK, "a@b.example", 0, 0},
+	    {"FROM:<a@b.example> SIZE=1000", SMTP_SYNTAX_OK, "a@b.example", 1000, 0},
+	    {"FROM:<a@b.example>  BODY=8bitmime size=7", SMTP_SYNTAX_OK, "a@b.example", 7, SMTP_BODY_8BITMIME},
+	    {"FROM:<a@b> SIZE=99999999999999999999", SMTP_SYNTAX_OK, "a@b", UINT64_MAX, 0},
+	    {"FROM:<a@b> SIZE=999999999999999999999", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> SIZE=-1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> SIZE=", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> SIZE", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> SIZE=1 SIZE=1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> BODY=BINARYMIME", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> RET=HDRS", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> X=a=b", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> -X=a", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> AUTH=<>", SMTP_SYNTAX_OK, "a@b", 0, 0},
+	    {"FROM:<a@b> AUTH=e+3Dmc2@example.com", SMTP_SYNTAX_OK, "a@b", 0, 0},
+	    {"FROM:<a@b> AUTH=e+3", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> SMTPUTF8", SMTP_SYNTAX_OK, "a@b", 0, 0},
+	    {"FROM:<a@b> SMTPUTF8=1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<j\xc3\xb6@b\xc3\xbc.example> SMTPUTF8", SMTP_SYNTAX_OK, "j\xc3\xb6@b\xc3\xbc.example", 0, 0},
+	    {"FROM:<j\xc3\xb6@b.example>", SMTP_SYNTAX_NON_ASCII, NULL, 0, 0},
+	    {"FROM:<j\xc3@b.example> SMTPUTF8", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<@h.example,@i.example:a@b.example>", SMTP_SYNTAX_OK, "a@b.example", 0, 0},
+	    {"FROM:<@h.example:a@b.example", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<@h_x.example:a@b.example>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM: <a@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM :<a@b>", SMTP_SYNTAX_BAD_ARGS, NULL, 0, 0},
+	    {"FROM:a@b", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@b>x", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<<a@b>>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<.a@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a.@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a..b@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a b@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<\"a b\"@b>", SMTP_SYNTAX_OK, "\"a b\"@b", 0, 0},
+	    {"FROM:<\"a\\ b\"@b>", SMTP_SYNTAX_OK, "\"a b\"@b", 0, 0},
+	    {"FROM:<\"a\\b\"@b>", SMTP_SYNTAX_OK, "ab@b", 0, 0},
+	    {"FROM:<\"a.b\"@b>", SMTP_SYNTAX_OK, "a.b@b", 0, 0},
+	    {"FROM:<\"a\\\\\\\"b\"@b>", SMTP_SYNTAX_OK, "\"a\\\\\\\"b\"@b", 0, 0},
+	    {"FROM:<\"\"@b>", SMTP_SYNTAX_OK, "\"\"@b", 0, 0},
+	    {"FROM:<\"a@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<\"a\tb\"@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<\"a>\"@b>", SMTP_SYNTAX_OK, "\"a>\"@b", 0, 0},
+	    {"FROM:<a@-b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@b->", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@b..c>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@b.>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@b_c>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@[192.0.2.1]>", SMTP_SYNTAX_OK, "a@[192.0.2.1]", 0, 0},
+	    {"FROM:<a@[192.0.2.256]>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@" LABEL63 ".example>", SMTP_SYNTAX_OK, "a@" LABEL63 ".example", 0, 0},
+	    {"FROM:<a@" LABEL63 "x.example>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    /* 64 octets of local part, and one more (RFC 5321 4.5.3.1.1) */
+	    {"FROM:<" X60 "xxxx@b>", SMTP_SYNTAX_OK, X60 "xxxx@b", 0, 0},
+	    {"FROM:<" X60 "xxxxx@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    /* a path of 256 octets, and one more (4.5.3.1.3) */
+	    {"FROM:<" X10 "@" DOMAIN191 "." X10 X10 X10 X10 X10 "x>", SMTP_SYNTAX_OK,
+		X10 "@" DOMAIN191 "." X10 X10 X10 X10 X10 "x", 0, 0},
+	    {"FROM:<" X10 "@" DOMAIN191 "." X10 X10 X10 X10 X10 "xx>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct arena *a = arena_new(65536);
+		struct smtp_mail mail;
+		enum smtp_syntax got = smtp_mail_parse(slice_str(rows[i].args), &all, a, &mail);
+		ck_assert_msg(got == rows[i].want, "%s: got %d, want %d", rows[i].args, got, rows[i].want);
+		if (got == SMTP_SYNTAX_OK) {
+			check_printed(rows[i].args, &mail.path, rows[i].printed);
+			ck_assert_msg(mail.size == rows[i].size, "%s", rows[i].args);
+			ck_assert_msg(mail.body == rows[i].body, "%s", rows[i].args);
+		}
+		arena_free(&a);
+	}
+}
+END_TEST
+
+START_TEST(test_not_offered)
+{
+	struct smtp_offered none = {0};
+	static const char *const args[] = {
+	    "FROM:<a@b> SIZE=1",
+	    "FROM:<a@b> BODY=7BIT",
+	    "FROM:<a@b> AUTH=<>",
+	    "FROM:<a@b> SMTPUTF8",
+	};
+
+	for (size_t i = 0; i < sizeof(args) / sizeof(*args); i++) {
+		struct arena *a = arena_new(4096);
+		struct smtp_mail mail;
+		ck_assert_msg(smtp_mail_parse(slice_str(args[i]), &none, a, &mail) ==
+			SMTP_SYNTAX_UNKNOWN_PARAM,
+		    "%s", args[i]);
+		arena_free(&a);
+	}
+}
+END_TEST
+
+START_TEST(test_rcpt)
+{
+	static const struct {
+		const char *args;
+		bool utf8;
+		enum smtp_syntax want;
+		const char *printed;
+	} rows[] = {
+	    {"TO:<a@b.example>", false, SMTP_SYNTAX_OK, "a@b.example"},
+	    {"to:<Postmaster>", false, SMTP_SYNTAX_OK, "postmaster"},
+	    {"TO:<POSTMASTER@b.example>", false, SMTP_SYNTAX_OK, "POSTMASTER@b.example"},
+	    {"TO:<@h:a@b>", false, SMTP_SYNTAX_OK, "a@b"},
+	    {"TO:<>", false, SMTP_SYNTAX_BAD_RECIPIENT, NULL},
+	    {"TO:<postmaste>", false, SMTP_SYNTAX_BAD_RECIPIENT, NULL},
+	    {"TO: <a@b>", false, SMTP_SYNTAX_BAD_RECIPIENT, NULL},
+	    {"FROM:<a@b>", false, SMTP_SYNTAX_BAD_ARGS, NULL},
+	    {"", false, SMTP_SYNTAX_BAD_ARGS, NULL},
+	    {"TO:<a@b> NOTIFY=NEVER", false, SMTP_SYNTAX_UNKNOWN_PARAM, NULL},
+	    {"TO:<a@b> =", false, SMTP_SYNTAX_BAD_PARAM, NULL},
+	    {"TO:<\xc3\xb6@b>", false, SMTP_SYNTAX_NON_ASCII, NULL},
+	    {"TO:<\xc3\xb6@b>", true, SMTP_SYNTAX_OK, "\xc3\xb6@b"},
+	    {"TO:<\xff@b>", true, SMTP_SYNTAX_BAD_RECIPIENT, NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct arena *a = arena_new(4096);
+		struct smtp_path path;
+		enum smtp_syntax got = smtp_rcpt_parse(slice_str(rows[i].args), rows[i].utf8, a, &path);
+		ck_assert_msg(got == rows[i].want, "%s: got %d", rows[i].args, got);
+		if (got == SMTP_SYNTAX_OK)
+			check_printed(rows[i].args, &path, rows[i].printed);
+		arena_free(&a);
+	}
+}
+END_TEST
+
+START_TEST(test_params_max)
+{
+	struct buf b;
+	struct smtp_path path;
+	struct arena *a = arena_new(4096);
+
+	buf_init(&b, 4096);
+	buf_put_str(&b, "TO:<a@b>");
+	for (int i = 0; i < SMTP_PARAMS_MAX; i++)
+		buf_putf(&b, " X%d=1", i);
+	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), false, a, &path), SMTP_SYNTAX_UNKNOWN_PARAM);
+	buf_put_str(&b, " Y");
+	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), false, a, &path), SMTP_SYNTAX_BAD_PARAM);
+	buf_fini(&b);
+	arena_free(&a);
+}
+END_TEST
+
+START_TEST(test_literals)
+{
+	static const struct {
+		const char *text;
+		bool want;
+	} rows[] = {
+	    {"[127.0.0.1]", true},
+	    {"[0.0.0.0]", true},
+	    {"[1.2.3]", false},
+	    {"[1.2.3.4.5]", false},
+	    {"[1.2.3.4", false},
+	    {"[1.2.3.]", false},
+	    {"[1.2.3.0004]", false},
+	    {"[IPv6:::]", true},
+	    {"[IPv6:::1]", true},
+	    {"[ipv6:2001:db8::1]", true},
+	    {"[IPv6:2001:db8::]", true},
+	    {"[IPv6:1:2:3:4:5:6:7:8]", true},
+	    {"[IPv6:1:2:3:4:5:6:7]", false},
+	    {"[IPv6:1:2:3:4:5:6:7:8:9]", false},
+	    {"[IPv6:1:2:3:4:5:6::]", true},
+	    {"[IPv6:1:2:3:4:5:6:7::]", false},
+	    {"[IPv6:1::2::3]", false},
+	    {"[IPv6:::1::]", false},
+	    {"[IPv6:12345::]", false},
+	    {"[IPv6:1:2:3:4:5:6:]", false},
+	    {"[IPv6:1:2:3:4:5:6:192.0.2.1]", true},
+	    {"[IPv6:::ffff:192.0.2.1]", true},
+	    {"[IPv6:1:2:3:4::192.0.2.1]", true},
+	    {"[IPv6:1:2:3:4:5::192.0.2.1]", false},
+	    {"[IPv6:192.0.2.1]", false},
+	    {"[IPv6:g::]", false},
+	    {"[IPv6:]", false},
+	    {"[Tag:x]", true},
+	    {"[tag-:x]", false},
+	    {"[tag:]", false},
+	    {"[tag:a b]", false},
+	    {"[]", false},
+	    {"", false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		ck_assert_msg(smtp_literal_valid(slice_str(rows[i].text)) == rows[i].want, "%s",
+		    rows[i].text);
+}
+END_TEST
+
+START_TEST(test_helo)
+{
+	static const struct {
+		const char *text;
+		bool strict, lax;
+	} rows[] = {
+	    {"mx.example.com", true, true},
+	    {"localhost", true, true},
+	    {"[127.0.0.1]", true, true},
+	    {"my_host", false, true},
+	    {"a b", false, false},
+	    {"", false, false},
+	    {"a.", false, true},
+	    {"\xc3\xb6.example", false, false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		ck_assert_msg(smtp_helo_valid(slice_str(rows[i].text)) == rows[i].strict, "%s", rows[i].text);
+		ck_assert_msg(smtp_helo_valid_lax(slice_str(rows[i].text)) == rows[i].lax, "%s", rows[i].text);
+	}
+}
+END_TEST
+
+START_TEST(test_domain_octets)
+{
+	struct buf b;
+
+	buf_init(&b, 1024);
+	buf_put_str(&b, DOMAIN191 "." X60 "xxx"); /* 255 */
+	ck_assert_uint_eq(b.n, SMTP_DOMAIN_BYTES_MAX);
+	ck_assert(smtp_domain_valid(buf_slice(&b), false));
+	buf_reset(&b);
+	buf_put_str(&b, "x." DOMAIN191 "." X60 "xxx");
+	ck_assert(!smtp_domain_valid(buf_slice(&b), false));
+	buf_fini(&b);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("smtp_grammar");
+	TCase *t = tcase_create("all");
+
+	tcase_add_test(t, test_split);
+	tcase_add_test(t, test_mail);
+	tcase_add_test(t, test_not_offered);
+	tcase_add_test(t, test_rcpt);
+	tcase_add_test(t, test_params_max);
+	tcase_add_test(t, test_literals);
+	tcase_add_test(t, test_helo);
+	tcase_add_test(t, test_domain_octets);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}
