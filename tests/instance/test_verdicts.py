@@ -1,0 +1,147 @@
+"""What the checks find decides, and the message tells it: results, dispositions, forged fields, DNS that fails."""
+
+import email
+import re
+import time
+import unittest
+
+import dnsserver
+import harness
+
+SERVFAIL_SECONDS_MAX = 60
+
+
+def record(name, text):
+    return "%s IN TXT %s\n" % (name, dnsserver.txt(text))
+
+
+class TestVerdicts(harness.InstanceTest):
+    zones = {
+        "pass.test": record("@", "v=spf1 ip4:127.0.0.0/8 -all") + record("_dmarc", "v=DMARC1; p=reject"),
+        "fail.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=reject"),
+        "junk.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=quarantine"),
+        "none.test": record("@", "v=spf1 -all"),
+        "monitor.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=none"),
+        "testing.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=reject; t=y"),
+        "sub.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=none; sp=reject; np=reject") +
+        record("real", "v=spf1 -all"),
+        "strict.test": record("@", "v=spf1 ip4:127.0.0.0/8 -all") + record("_dmarc", "v=DMARC1; p=reject; aspf=s") +
+        record("mail", "v=spf1 ip4:127.0.0.0/8 -all"),
+        "many.test": record("@", "v=spf1 -all") + record("@", "v=spf1 +all"),
+        "loop.test": record("@", "v=spf1 include:loop.test -all"),
+        "twice.test": record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=reject") + record("_dmarc", "v=DMARC1; p=reject"),
+        "broken.test": record("@", "v=spf1 include:servfail.broken.test -all"),
+        "nodmarc.test": record("@", "v=spf1 -all"),
+        "silent.test": record("@", "v=spf1 -all"),
+    }
+    dns_rules = [(r"servfail", "servfail"), (r"^_dmarc\.nodmarc\.test$", "servfail"), (r"^_dmarc\.silent\.test$", "drop"),
+                 (r"^_dmarc\.cut\.test", "truncate")]
+    settings = {"dns.timeout": "2s", "verify.timeout": "10s"}
+
+    def send(self, domain, header_from=None, extra="", mail_from=None):
+        header_from = header_from or "a@" + domain
+        token = "t%d" % time.monotonic_ns()
+        message = "From: %s\r\nX-Token: %s\r\n%sSubject: verdict\r\n\r\nx\r\n" % (header_from, token, extra)
+        code, text = self.server.deliver(message.encode(), sender="a@" + domain if mail_from is None else mail_from)
+        return code, text, token
+
+    def find(self, token):
+        """(mailbox, header fields) of the message with the token."""
+        c = self.server.imap()
+        try:
+            for box in ("INBOX", "Junk"):
+                c.select(box, readonly=True)
+                hits = c.search(None, "HEADER", "X-Token", token)[1][0].split()
+                if hits:
+                    data = c.fetch(hits[0], "(BODY.PEEK[HEADER])")[1]
+                    return box, email.message_from_bytes(data[0][1])
+            return None, None
+        finally:
+            c.logout()
+
+    def expect(self, domain, code, box=None, spf=None, dmarc=None, **kw):
+        got, text, token = self.send(domain, **kw)
+        self.assertEqual(got, code, text)
+        where, fields = self.find(token)
+        self.assertEqual(where, box)
+        if box:
+            results = fields.get_all("authentication-results")
+            self.assertEqual(len([r for r in results if r.split(";")[0].strip() == results[0].split(";")[0].strip()]), 1)
+            if spf:
+                self.assertRegex(results[0], r"\bspf=%s\b" % spf)
+            if dmarc:
+                self.assertRegex(results[0], r"\bdmarc=%s\b" % dmarc)
+        return fields
+
+    def test_dispositions(self):
+        self.expect("pass.test", 250, "INBOX", "pass", "pass")
+        self.expect("fail.test", 550)
+        self.expect("junk.test", 250, "Junk", "fail", "fail")
+        self.expect("none.test", 250, "INBOX", "fail", "none")
+        self.expect("monitor.test", 250, "INBOX", "fail", "fail")
+        self.expect("testing.test", 250, "Junk", "fail", "fail")
+        self.expect("nosuchdomain.invalid", 250, "INBOX", "none", "none")
+
+    def test_subdomains(self):
+        """RFC 9989: the organizational domain's sp for names that exist, np for those that do not."""
+        self.expect("real.sub.test", 550)
+        self.expect("absent.sub.test", 550)
+        self.expect("sub.test", 250, "INBOX", "fail", "fail")
+
+    def test_alignment(self):
+        self.expect("strict.test", 250, "INBOX", "pass", "pass")
+        self.expect("strict.test", 550, header_from="a@mail.strict.test")
+        self.expect("mail.strict.test", 550, header_from="a@strict.test")
+        self.expect("pass.test", 550, header_from="a@fail.test")
+
+    def test_record_faults(self):
+        self.expect("many.test", 250, "INBOX", "permerror")
+        self.expect("loop.test", 250, "INBOX", "permerror")
+        self.expect("twice.test", 250, "INBOX", "fail", "none")
+
+    def test_several_or_no_from(self):
+        """CORNERS D-08: not evaluated, refused by local policy."""
+        for header_from in ("a@pass.test, b@fail.test", "a@pass.test\r\nFrom: b@fail.test"):
+            code, text, _ = self.send("pass.test", header_from=header_from)
+            self.assertEqual(code, 550, text)
+        code, text = self.server.deliver(b"Subject: no author\r\n\r\nx\r\n", sender="a@pass.test")
+        self.assertEqual(code, 550, text)
+
+    def test_forged_results_are_removed(self):
+        """R-16 (RFC 8601 5): a field that claims to be ours never survives, another's does."""
+        own = self.expect("pass.test", 250, "INBOX")["authentication-results"].split(";")[0].strip()
+        forged = ("Authentication-Results: %s; spf=pass smtp.mailfrom=bank.example\r\n"
+                  "authentication-results : (c) %s 1 ; dkim=pass\r\n"
+                  "Authentication-Results: other.example; spf=pass\r\n") % (own, own.upper())
+        fields = self.expect("fail.test", 250, "INBOX", extra=forged, mail_from="a@pass.test",
+                             header_from="a@none.test")
+        results = fields.get_all("authentication-results")
+        self.assertEqual(len(results), 2, results)
+        self.assertNotIn("bank.example", results[0])
+        self.assertIn("other.example", results[1])
+
+    def test_temporary_dns_failures(self):
+        self.expect("broken.test", 250, "INBOX", "temperror")
+        code, text, _ = self.send("nodmarc.test")
+        self.assertEqual(code, 451, text)
+        began = time.time()
+        code, text, _ = self.send("silent.test")
+        self.assertEqual(code, 451, text)
+        self.assertLess(time.time() - began, SERVFAIL_SECONDS_MAX)
+
+    def test_null_reverse_path(self):
+        """RFC 7208 2.4: postmaster@HELO is checked; Return-Path is <>."""
+        fields = self.expect("pass.test", 250, "INBOX", mail_from="", header_from="a@none.test")
+        self.assertEqual(fields["return-path"], "<>")
+
+    def test_explain_tells_the_time_line(self):
+        _, text, token = self.send("junk.test")
+        queue_id = re.search(r"\b([0-9a-f]{16,32})\b", text)
+        self.assertTrue(queue_id, "no id in: " + text)
+        told = harness.wait_for(lambda: self.server.run("explain", queue_id.group(1), check=False).stdout)
+        for word in ("connect", "dmarc", "junk"):
+            self.assertIn(word, told.lower())
+
+
+if __name__ == "__main__":
+    unittest.main()
