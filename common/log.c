@@ -102,31 +102,56 @@ end_line(struct buf *b)
 	buf_put(b, cut, sizeof cut - 1);
 }
 
+/* Starts a line; false when its level is not wanted. */
+static bool
+start_line(struct buf *b, enum log_level level, struct slice session, const char *event)
+{
+	assert(level <= LOG_BUG && event != NULL);
+	if (level < log_least)
+		return false;
+	buf_init(b, LOG_LINE_BYTES_MAX);
+	if (!slice_empty(session)) {
+		put_text(b, "session", session);
+		buf_drop(b, 1);
+		buf_put_u8(b, ' ');
+	}
+	buf_putf(b, "role=%s level=%s event=%s", log_role, level_names[level], event);
+	return true;
+}
+
+/* A log that nobody can take is lost; there is no one else to tell. */
+static void
+write_line(struct buf *b)
+{
+	int saved = errno;
+	ssize_t n;
+
+	end_line(b);
+	do
+		n = write(STDERR_FILENO, b->p, b->n);
+	while (n < 0 && errno == EINTR);
+	buf_fini(b);
+	errno = saved;
+}
+
 void
 log_event_fields(enum log_level level, struct slice session, const char *event, const struct log_field *fields)
 {
 	struct buf b;
 
-	assert(level <= LOG_BUG && event != NULL);
-	if (level < log_least)
+	if (!start_line(&b, level, session, event))
 		return;
-	int saved = errno;
-
-	buf_init(&b, LOG_LINE_BYTES_MAX);
-	if (!slice_empty(session)) {
-		put_text(&b, "session", session);
-		buf_drop(&b, 1);
-		buf_put_u8(&b, ' ');
-	}
-	buf_putf(&b, "role=%s level=%s event=%s", log_role, level_names[level], event);
 	log_put_fields(&b, fields);
-	end_line(&b);
-	/* A log that nobody can take is lost; there is no one else to tell. */
-	ssize_t n;
+	write_line(&b);
+}
 
-	do
-		n = write(STDERR_FILENO, b.p, b.n);
-	while (n < 0 && errno == EINTR);
-	buf_fini(&b);
-	errno = saved;
+void
+log_event_text(enum log_level level, struct slice session, const char *event, struct slice fields)
+{
+	struct buf b;
+
+	if (!start_line(&b, level, session, event))
+		return;
+	(void)buf_put_slice(&b, fields);
+	write_line(&b);
 }

@@ -40,6 +40,8 @@ void log_event_fields(enum log_level level, struct slice session, const char *ev
     const struct log_field *fields);
 #define log_event(level, session, event, ...)                                                      \
 	log_event_fields((level), (session), (event), (const struct log_field[]){__VA_ARGS__})
+/* As log_event_fields() with fields that log_put_fields() has made already (" key=value ..."). */
+void log_event_text(enum log_level level, struct slice session, const char *event, struct slice fields);
 #define NO_SESSION slice_of(NULL, 0)
 
 /* Appends " key=value" pairs, escaped the same way; used for role_trace(). */

@@ -15,21 +15,29 @@
 
 #define ROLE_CONTROL_FD 3
 
+/* Exit statuses the supervisor knows: another message table (an upgrade half done); init() failed. */
+#define ROLE_EXIT_MISMATCH 64
+#define ROLE_EXIT_INIT 65
+
 struct role_spec {
 	enum role role;
 	/* What peers of each role may send here: NULL-dispatch roles have no edge to this one. */
 	const struct ipc_dispatch *dispatch[ROLE_COUNT];
-	/* Opens what must be opened before the sandbox closes. A failure ends the process (the supervisor
-	 * backs off): log it first. May be NULL. */
+	/* Opens what must be opened before the sandbox closes; runs as the role's own user already. A failure ends the
+	 * process (the supervisor backs off); role_main() logs e. May be NULL. */
 	int (*init)(struct err *e);
-	/* Called inside the sandbox, before CTL_READY. May be NULL. */
+	/* Called inside the sandbox, before on_edge_up of the first edges, on_listener and CTL_READY; role_edge() works
+	 * already. A failure ends the process. May be NULL. */
 	int (*start)(struct err *e);
-	/* A listening socket (non-blocking, already listening), owned by the role from now on. */
+	/* A listening socket (non-blocking, already listening), owned by the role from now on; "control" is for
+	 * common/control.h. */
 	void (*on_listener)(const char *name, int fd);
 	/* An edge came up (again) or went down. edge_down is called after its pending requests failed; the
 	 * edge is freed after it returns. May be NULL. */
 	void (*on_edge_up)(struct edge *e);
 	void (*on_edge_down)(struct edge *e);
+	/* An edge whose queue was full is empty again. May be NULL. */
+	void (*on_edge_drained)(struct edge *e);
 	/* New settings are in role_config(). May be NULL. */
 	void (*on_reload)(void);
 	/* Take no new work and call role_exit() when nothing is left; NULL: exit at once. */
@@ -57,8 +65,13 @@ struct edge *role_edge(enum role peer, uint32_t instance);
 /* Number of instances of that peer with a live edge, and the i-th of them. */
 unsigned role_edge_count(enum role peer);
 struct edge *role_edge_at(enum role peer, unsigned i);
-/* Adds an edge made by the store (keeper, worker, deliver): same rules, events to on_edge_up/down. */
+/*
+ * Adds an edge made by the store (keeper, worker, deliver): same rules, events to on_edge_up/down; on_edge_up is called
+ * before it returns. Owns fd. NULL, with fd closed, when the spec has no dispatch for that role.
+ */
 struct edge *role_edge_add(int fd, struct edge_peer peer);
+/* Ends an edge of this process without a call of on_edge_down; sets *e to NULL. */
+void role_edge_close(struct edge **e);
 /* All edges, static and added. */
 void role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg);
 
