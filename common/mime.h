@@ -47,6 +47,7 @@ enum mime_kind {
 struct mime_part {
 	struct mime_part *parent;
 	struct mime_part *first_child;
+	struct mime_part *last_child;
 	struct mime_part *next;
 	uint32_t index;	 /* in order of appearance, the root is 0 */
 	uint32_t number; /* among its siblings, from 1 */
@@ -58,7 +59,11 @@ struct mime_part {
 	uint64_t body_end;
 	uint64_t header_lines; /* with the empty line */
 	uint64_t body_lines;
-	struct slice type; /* as written; the default of RFC 2045 5.2 or 2046 5.1.5 when absent */
+	/*
+	 * As written; the default of RFC 2045 5.2 or 2046 5.1.5 when absent. A leaf never says
+	 * multipart or message/rfc822: what could not be taken apart is application/octet-stream.
+	 */
+	struct slice type;
 	struct slice subtype;
 	struct mime_params params;
 	enum transfer_encoding encoding;
@@ -71,8 +76,7 @@ struct mime_part {
 	struct mime_params disposition_params;
 	struct slice *languages;
 	size_t languages_n;
-	struct slice header; /* of the root and of embedded messages: the block as it stands, as far
-				as the limit allows; empty for parts of a multipart */
+	struct slice header; /* the block as it stands, as far as the limit allows */
 	struct slice sample; /* the first octets of the body, still encoded; of few parts only */
 };
 
@@ -95,7 +99,7 @@ void mime_parser_free(struct mime_parser **p);
 void mime_parser_feed(struct mime_parser *p, struct slice in);
 /*
  * The end of the message. The tree's root is NULL only when the arena could not hold even
- * that. A multipart in which no part was found is a leaf of type text/plain.
+ * that. A multipart without a boundary, or in which no part was found, is a leaf of type text/plain.
  */
 void mime_parser_finish(struct mime_parser *p, struct mime_tree *tree_r);
 
