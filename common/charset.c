@@ -18,6 +18,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <iconv.h>
+#include <stdlib.h>
 
 #define PENDING_MAX 32 /* octets of an incomplete character, far more than any charset needs */
 #define NO_ICONV ((iconv_t)-1)
