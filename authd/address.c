@@ -16,7 +16,8 @@
 
 /* LDH labels of 1 to 63 octets; the last one not all digits, so that no IPv4 address passes for a
  * name. */
-static bool domain_is_ldh(struct slice s)
+static bool
+domain_is_ldh(struct slice s)
 {
 	struct slice label = {NULL, 0};
 	bool digits = false;
@@ -39,7 +40,8 @@ static bool domain_is_ldh(struct slice s)
 	return !digits;
 }
 
-static bool slice_is_ascii(struct slice s)
+static bool
+slice_is_ascii(struct slice s)
 {
 	for (size_t i = 0; i < s.n; i++) {
 		if (s.p[i] >= 0x80)
@@ -48,13 +50,15 @@ static bool slice_is_ascii(struct slice s)
 	return true;
 }
 
-static void lower_in_place(char *s)
+static void
+lower_in_place(char *s)
 {
 	for (; *s != '\0'; s++)
 		*s = (char)ascii_lower((uint8_t)*s);
 }
 
-bool address_domain(struct slice in, char out[ADDRESS_DOMAIN_BYTES_MAX + 1])
+bool
+address_domain(struct slice in, char out[ADDRESS_DOMAIN_BYTES_MAX + 1])
 {
 	char text[INPUT_BYTES_MAX + 1];
 	uint8_t *ascii = NULL;
@@ -68,8 +72,8 @@ bool address_domain(struct slice in, char out[ADDRESS_DOMAIN_BYTES_MAX + 1])
 		ok = slice_cstr(in, out, ADDRESS_DOMAIN_BYTES_MAX + 1);
 	} else {
 		ok = idn2_lookup_u8((const uint8_t *)text, &ascii,
-				    IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL |
-					IDN2_USE_STD3_ASCII_RULES) == IDN2_OK &&
+			 IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL | IDN2_USE_STD3_ASCII_RULES) ==
+			 IDN2_OK &&
 		     slice_cstr(slice_str((const char *)ascii), out, ADDRESS_DOMAIN_BYTES_MAX + 1);
 		idn2_free(ascii);
 	}
@@ -80,14 +84,16 @@ bool address_domain(struct slice in, char out[ADDRESS_DOMAIN_BYTES_MAX + 1])
 }
 
 /* atext of RFC 5322 3.2.3, with UTF8-non-ascii (RFC 6532 3.2). */
-static bool octet_is_atext(uint8_t c)
+static bool
+octet_is_atext(uint8_t c)
 {
 	return ascii_alpha(c) || ascii_digit(c) || c >= 0x80 ||
 	       (c != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
 /* Dot-string = Atom *("."  Atom) */
-static bool local_is_dot_string(struct slice s)
+static bool
+local_is_dot_string(struct slice s)
 {
 	bool after_dot = true;
 
@@ -100,7 +106,8 @@ static bool local_is_dot_string(struct slice s)
 }
 
 /* Quoted-string = DQUOTE *QcontentSMTP DQUOTE; appends what is meant. */
-static bool quoted_string_read(struct slice s, struct buf *out)
+static bool
+quoted_string_read(struct slice s, struct buf *out)
 {
 	if (s.n < 2 || s.p[0] != '"' || s.p[s.n - 1] != '"')
 		return false;
@@ -116,7 +123,8 @@ static bool quoted_string_read(struct slice s, struct buf *out)
 }
 
 /* To NFC and lower case; false for what is no UTF-8 or does not fit. */
-static bool local_normalise(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
+static bool
+local_normalise(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
 {
 	utf8proc_uint8_t *nfc = NULL;
 	utf8proc_ssize_t n;
@@ -125,10 +133,10 @@ static bool local_normalise(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 
 	if (slice_is_ascii(in)) {
 		ok = slice_cstr(in, out, ADDRESS_LOCAL_BYTES_MAX + 1);
 	} else {
-		n = utf8proc_map(in.p, (utf8proc_ssize_t)in.n, &nfc,
-				 UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-		ok =
-		    n > 0 && slice_cstr(slice_of(nfc, (size_t)n), out, ADDRESS_LOCAL_BYTES_MAX + 1);
+		n = utf8proc_map(
+		    in.p, (utf8proc_ssize_t)in.n, &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+		ok = n > 0 &&
+		     slice_cstr(slice_of(nfc, (size_t)n), out, ADDRESS_LOCAL_BYTES_MAX + 1);
 		free(nfc);
 	}
 	if (ok)
@@ -136,7 +144,8 @@ static bool local_normalise(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 
 	return ok;
 }
 
-bool address_local(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
+bool
+address_local(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
 {
 	struct buf text;
 	bool ok;
@@ -153,7 +162,8 @@ bool address_local(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
 }
 
 /* Where the "@" before the domain is: a domain has none itself. */
-static bool address_cut(struct slice in, struct slice *local_r, struct slice *domain_r)
+static bool
+address_cut(struct slice in, struct slice *local_r, struct slice *domain_r)
 {
 	size_t at = slice_rindex(in, '@');
 
@@ -164,7 +174,8 @@ static bool address_cut(struct slice in, struct slice *local_r, struct slice *do
 	return true;
 }
 
-bool address_parse(struct slice in, struct address_name *name_r)
+bool
+address_parse(struct slice in, struct address_name *name_r)
 {
 	struct slice local, domain;
 
@@ -172,32 +183,34 @@ bool address_parse(struct slice in, struct address_name *name_r)
 	       address_domain(domain, name_r->domain);
 }
 
-int address_admin_parse(struct slice in, bool catch_all, struct address_name *name_r, struct err *e)
+int
+address_admin_parse(struct slice in, bool catch_all, struct address_name *name_r, struct err *e)
 {
 	struct slice local, domain;
 
 	if (!address_cut(in, &local, &domain))
-		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
-			       "not an address: it must be NAME@DOMAIN", NULL);
+		return err_set(
+		    e, ERR_PERM, ERR_CODE_BAD_NAME, "not an address: it must be NAME@DOMAIN", NULL);
 	if (!address_domain(domain, name_r->domain))
-		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "not a domain name behind the @",
-			       NULL);
+		return err_set(
+		    e, ERR_PERM, ERR_CODE_BAD_NAME, "not a domain name behind the @", NULL);
 	if (local.n == 0 && catch_all) {
 		name_r->local[0] = '\0';
 		return 0;
 	}
 	if (!local_is_dot_string(local))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
-			       "not a name before the @: letters, digits, dots between them and "
-			       "!#$%&'*+-/=?^_`{|}~",
-			       NULL);
+		    "not a name before the @: letters, digits, dots between them and "
+		    "!#$%&'*+-/=?^_`{|}~",
+		    NULL);
 	if (!local_normalise(local, name_r->local))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
-			       "the name before the @ is too long (64 octets) or no UTF-8", NULL);
+		    "the name before the @ is too long (64 octets) or no UTF-8", NULL);
 	return 0;
 }
 
-bool address_split_detail(struct address_name *name, char detail_r[ADDRESS_LOCAL_BYTES_MAX + 1])
+bool
+address_split_detail(struct address_name *name, char detail_r[ADDRESS_LOCAL_BYTES_MAX + 1])
 {
 	struct slice local = slice_str(name->local);
 	size_t at = slice_index(local, ADDRESS_DETAIL_SEPARATOR);
@@ -211,14 +224,16 @@ bool address_split_detail(struct address_name *name, char detail_r[ADDRESS_LOCAL
 	return true;
 }
 
-void address_print(const struct address_name *name, char *out)
+void
+address_print(const struct address_name *name, char *out)
 {
 	int n = snprintf(out, ADDRESS_BYTES_MAX + 1, "%s@%s", name->local, name->domain);
 
 	assert(n > 0 && n <= ADDRESS_BYTES_MAX);
 }
 
-bool address_is_role(const char *local)
+bool
+address_is_role(const char *local)
 {
 	return strcmp(local, "postmaster") == 0 || strcmp(local, "abuse") == 0;
 }

@@ -1,0 +1,343 @@
+/*
+ * An expansion is a walk over a list of names that only grows: each name is
+ * looked at once, so that loops and diamonds end by themselves, and the list's
+ * size bounds the work. Nothing recurses.
+ */
+#include "authd/directory_resolve.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <assert.h>
+
+struct step {
+	struct address_name name;
+	unsigned depth;
+};
+
+struct walk {
+	struct directory *d;
+	struct step step[DIR_EXPANSION_NAMES_MAX];
+	unsigned n;
+	struct dir_alias alias; /* the one being looked at: too large for the stack */
+	bool over_limit;
+	bool suspended; /* at least one account found is */
+	struct dir_resolved *out;
+};
+
+/* What a name stands for. */
+enum meaning {
+	MEANING_NOTHING,
+	MEANING_ACCOUNT,
+	MEANING_ALIAS, /* in walk.alias */
+	MEANING_FAILED,
+};
+
+static bool
+names_equal(const struct address_name *a, const struct address_name *b)
+{
+	return strcmp(a->local, b->local) == 0 && strcmp(a->domain, b->domain) == 0;
+}
+
+static void
+walk_add(struct walk *w, const struct address_name *name, unsigned depth)
+{
+	for (unsigned i = 0; i < w->n; i++) {
+		if (names_equal(&w->step[i].name, name))
+			return;
+	}
+	if (w->n == DIR_EXPANSION_NAMES_MAX || depth > DIR_ALIAS_DEPTH_MAX) {
+		w->over_limit = true;
+		return;
+	}
+	w->step[w->n++] = (struct step){*name, depth};
+}
+
+static void
+walk_add_account(struct walk *w, const struct dir_account *a)
+{
+	struct dir_resolved *out = w->out;
+
+	if (a->state != DIR_ACCOUNT_ACTIVE) {
+		w->suspended = true;
+		return;
+	}
+	for (unsigned i = 0; i < out->n; i++) {
+		if (out->account[i] == a->id)
+			return;
+	}
+	assert(out->n < DIR_EXPANSION_NAMES_MAX);
+	out->account[out->n++] = a->id;
+}
+
+static enum meaning
+find_exact(struct walk *w, const struct address_name *name, struct dir_account *a_r, struct err *e)
+{
+	int r = directory_account_find(w->d, name, a_r, e);
+
+	if (r == 0) {
+		r = directory_alias_find(w->d, name, &w->alias, e);
+		return r == 1 ? MEANING_ALIAS : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
+	}
+	return r == 1 ? MEANING_ACCOUNT : MEANING_FAILED;
+}
+
+/* RFC 5321 4.5.1: postmaster is always somebody; RFC 2142 4 wants the same of abuse. */
+static enum meaning
+find_role(struct walk *w, const struct address_name *name, struct dir_account *a_r, struct err *e)
+{
+	int r = directory_account_first(w->d, name->domain, a_r, e);
+
+	if (r == 0)
+		r = directory_account_first(w->d, NULL, a_r, e);
+	return r == 1 ? MEANING_ACCOUNT : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
+}
+
+static enum meaning
+find_catch_all(struct walk *w, const struct address_name *name, struct err *e)
+{
+	struct address_name all = {.local = ""};
+	int r;
+
+	memcpy(all.domain, name->domain, sizeof all.domain);
+	r = directory_alias_find(w->d, &all, &w->alias, e);
+	return r == 1 ? MEANING_ALIAS : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
+}
+
+/* first: the address itself, which may have a detail to be told and may fall to the catch-all. */
+static enum meaning
+find_name(struct walk *w, const struct address_name *name, bool first, struct dir_account *a_r,
+    struct err *e)
+{
+	char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
+	struct address_name base = *name;
+	enum meaning m = find_exact(w, name, a_r, e);
+
+	if (m == MEANING_NOTHING && address_split_detail(&base, detail)) {
+		m = find_exact(w, &base, a_r, e);
+		if (m == MEANING_NOTHING && address_is_role(base.local))
+			m = find_role(w, &base, a_r, e);
+		if (first && (m == MEANING_ACCOUNT || m == MEANING_ALIAS))
+			memcpy(w->out->detail, detail, sizeof detail);
+	}
+	if (m == MEANING_NOTHING && address_is_role(name->local))
+		m = find_role(w, name, a_r, e);
+	if (m == MEANING_NOTHING && first)
+		m = find_catch_all(w, name, e);
+	return m;
+}
+
+static int
+alias_follow(struct walk *w, unsigned depth, struct err *e)
+{
+	struct address_name name;
+
+	for (uint32_t i = 0; i < w->alias.n; i++) {
+		if (!dir_name_of(w->alias.target[i], &name))
+			return err_set(
+			    e, ERR_TEMP, ERR_CODE_CORRUPT, "directory damaged", "an alias target");
+		walk_add(w, &name, depth + 1);
+	}
+	return 0;
+}
+
+/* Looks at every name from `at` on; steps that lead nowhere are passed over. */
+static int
+walk_run(struct walk *w, unsigned at, struct err *e)
+{
+	struct dir_account a;
+
+	for (; at < w->n; at++) {
+		struct step *s = &w->step[at];
+
+		switch (find_name(w, &s->name, s->depth == 0, &a, e)) {
+		case MEANING_ACCOUNT:
+			walk_add_account(w, &a);
+			break;
+		case MEANING_ALIAS:
+			if (alias_follow(w, s->depth, e) != 0)
+				return -1;
+			break;
+		case MEANING_NOTHING:
+			break;
+		case MEANING_FAILED:
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* The domain of a bare postmaster: the host name's, or one above it, or the one added first. */
+static int
+postmaster_domain(struct directory *d, const char *hostname, char *domain_r, struct err *e)
+{
+	struct slice rest = slice_str(hostname);
+	struct slice label;
+	struct dir_domain record;
+
+	while (rest.n > 0) {
+		if (address_domain(rest, domain_r)) {
+			int r = directory_domain_find(d, domain_r, &record, e);
+
+			if (r != 0)
+				return r;
+		}
+		(void)slice_cut(&rest, '.', &label);
+	}
+	return directory_domain_first(d, domain_r, e);
+}
+
+/* The name that is meant, and whether its domain is ours: 1, 0, or -1 and e. */
+static int
+name_of(struct directory *d, struct slice address, const char *hostname,
+    struct address_name *name_r, struct err *e)
+{
+	struct dir_domain record;
+
+	if (slice_eq_nocase(address, SLICE("postmaster"))) {
+		memcpy(name_r->local, "postmaster", sizeof "postmaster");
+		return postmaster_domain(d, hostname, name_r->domain, e);
+	}
+	if (!address_parse(address, name_r))
+		return 0;
+	return directory_domain_find(d, name_r->domain, &record, e);
+}
+
+static enum dir_status
+status_of(const struct walk *w)
+{
+	if (w->over_limit)
+		return DIR_TEMP;
+	if (w->out->n > 0)
+		return DIR_LOCAL;
+	return w->suspended ? DIR_DISABLED : DIR_UNKNOWN;
+}
+
+/* As directory_resolve(), with what went wrong in e. */
+static int
+resolve(struct directory *d, struct slice address, const char *hostname, struct dir_resolved *out,
+    struct err *e)
+{
+	struct address_name name;
+	struct walk *w;
+	int r = name_of(d, address, hostname, &name, e);
+
+	out->n = 0;
+	out->detail[0] = '\0';
+	out->status = r < 0 ? DIR_TEMP : DIR_NOT_OURS;
+	if (r != 1)
+		return r;
+	w = MEM_NEW(struct walk);
+	w->d = d;
+	w->out = out;
+	walk_add(w, &name, 0);
+	r = walk_run(w, 0, e);
+	if (r == 0 && w->over_limit)
+		r = err_set(e, ERR_TEMP, ERR_CODE_NONE, "too many aliases",
+		    "%s@%s leads to more than %d names or %d deep", name.local, name.domain,
+		    DIR_EXPANSION_NAMES_MAX, DIR_ALIAS_DEPTH_MAX);
+	out->status = r < 0 ? DIR_TEMP : status_of(w);
+	if (out->status != DIR_LOCAL)
+		out->n = 0;
+	free(w);
+	return r;
+}
+
+void
+directory_resolve(
+    struct directory *d, struct slice address, const char *hostname, struct dir_resolved *r_r)
+{
+	struct err e;
+
+	if (resolve(d, address, hostname, r_r, &e) < 0)
+		log_event(LOG_ERROR, NO_SESSION, "address-failed", LOG_STR("address", address),
+		    LOG_ERR(&e), LOG_END);
+}
+
+int
+directory_may_send(struct directory *d, uint64_t account, struct slice address,
+    const char *hostname, struct err *e)
+{
+	struct dir_resolved out;
+
+	if (resolve(d, address, hostname, &out, e) < 0)
+		return -1;
+	for (unsigned i = 0; i < out.n; i++) {
+		if (out.account[i] == account)
+			return 1;
+	}
+	return 0;
+}
+
+/* One target: ours, and somebody's. */
+static int
+target_check(struct walk *w, struct slice target, struct err *e)
+{
+	struct address_name name;
+	struct dir_domain record;
+	struct dir_account a;
+	int r;
+
+	if (!dir_name_of(target, &name))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "a target is no address", NULL);
+	r = directory_domain_find(w->d, name.domain, &record, e);
+	if (r < 0)
+		return -1;
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
+		    "a target is on another server: an alias leads to addresses of this one only",
+		    "%s@%s", name.local, name.domain);
+	switch (find_name(w, &name, false, &a, e)) {
+	case MEANING_FAILED:
+		return -1;
+	case MEANING_NOTHING:
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND,
+		    "a target does not exist: add that account or alias first", "%s@%s", name.local,
+		    name.domain);
+	default:
+		walk_add(w, &name, 1);
+		return 0;
+	}
+}
+
+/* Does the walk come by name again, itself or with a detail? */
+static bool
+walk_returns(const struct walk *w, const struct address_name *name)
+{
+	char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
+
+	for (unsigned i = 0; i < w->n; i++) {
+		struct address_name base = w->step[i].name;
+
+		if (names_equal(&base, name))
+			return true;
+		if (address_split_detail(&base, detail) && names_equal(&base, name))
+			return true;
+	}
+	return false;
+}
+
+int
+directory_alias_check(struct directory *d, const struct address_name *name,
+    const struct dir_alias *alias, struct err *e)
+{
+	struct dir_resolved out = {.n = 0};
+	struct walk *w = MEM_NEW(struct walk);
+	int r = 0;
+
+	w->d = d;
+	w->out = &out;
+	for (uint32_t i = 0; r == 0 && i < alias->n; i++)
+		r = target_check(w, alias->target[i], e);
+	if (r == 0)
+		r = walk_run(w, 0, e);
+	if (r == 0 && walk_returns(w, name))
+		r = err_set(
+		    e, ERR_PERM, ERR_CODE_BAD_NAME, "the alias would lead back to itself", NULL);
+	/* The name itself is one of those that count. */
+	if (r == 0 && (w->over_limit || w->n >= DIR_EXPANSION_NAMES_MAX))
+		r = err_set(e, ERR_PERM, ERR_CODE_TOO_BIG,
+		    "the alias would lead to more than 100 names or 10 deep", NULL);
+	free(w);
+	return r;
+}
