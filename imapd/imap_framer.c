@@ -61,6 +61,7 @@ imap_framer_next(struct imap_framer *f)
 	if (f->text.cap > KEEP_BYTES)
 		buf_fini(&f->text);
 	buf_reset(&f->text);
+	f->text.max = f->limits.command_bytes;
 	f->state = IMAP_FRAMER_LINE;
 	f->line_start = 0;
 	f->line_bytes = 0;
