@@ -353,9 +353,9 @@ directory_domain_add(struct directory *d, const char *domain, uint64_t now, stru
 	return change_end(d, r, e);
 }
 
-/* The address must be free, and its domain ours. */
-static int
-name_is_free(struct directory *d, const struct address_name *name, bool alias_may_be, struct err *e)
+int
+directory_name_free(
+    struct directory *d, const struct address_name *name, bool alias_may_be, struct err *e)
 {
 	struct dir_domain domain;
 	int r = directory_domain_find(d, name->domain, &domain, e);
@@ -406,7 +406,7 @@ directory_account_add(struct directory *d, const struct address_name *login, str
 	    .display = display,
 	    .hash = hash};
 
-	if (name_is_free(d, login, false, e) != 0 || directory_db_begin(d->db, e) != 0)
+	if (directory_name_free(d, login, false, e) != 0 || directory_db_begin(d->db, e) != 0)
 		return -1;
 	address_print(login, text);
 	a.login = slice_str(text);
@@ -497,7 +497,7 @@ directory_alias_set(struct directory *d, const struct address_name *name,
 {
 	int r;
 
-	if (name_is_free(d, name, true, e) != 0)
+	if (directory_name_free(d, name, true, e) != 0)
 		return -1;
 	if (!dir_alias_encode(alias, &d->index))
 		return err_set(

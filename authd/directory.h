@@ -38,6 +38,11 @@ int directory_alias_find(struct directory *d, const struct address_name *name,
 int directory_account_first(struct directory *d, const char *domain, struct dir_account *account_r,
     struct err *e) __attribute__((warn_unused_result));
 
+/* 0 when name's domain is ours and no account, nor (unless alias_may_be) an alias, has the name;
+ * else -1 and e. */
+int directory_name_free(struct directory *d, const struct address_name *name, bool alias_may_be,
+    struct err *e) __attribute__((warn_unused_result));
+
 /* now: seconds since 1970. */
 int directory_domain_add(struct directory *d, const char *domain, uint64_t now, struct err *e)
     __attribute__((warn_unused_result));

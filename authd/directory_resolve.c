@@ -323,7 +323,7 @@ directory_alias_check(struct directory *d, const struct address_name *name,
 {
 	struct dir_resolved out = {.n = 0};
 	struct walk *w = MEM_NEW(struct walk);
-	int r = 0;
+	int r = directory_name_free(d, name, true, e);
 
 	w->d = d;
 	w->out = &out;

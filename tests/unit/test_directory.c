@@ -1,0 +1,552 @@
+/* The directory: addresses and where they lead, aliases and their limits, accounts, effects, and
+ * what survives. */
+#include "authd/directory.h"
+#include "authd/directory_resolve.h"
+#include "common/log.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HASH SLICE("$y$j9T$ArvuzDAgTAJI4k022zh0Z0$XA9iiadMoqPjuhMYQq0JqAn32uIQBqEUVjb5r66CtC.")
+#define HOSTNAME "mail.one.test"
+
+static char dir[64];
+static struct directory *d;
+static struct err e;
+
+static void
+open_again(bool want_rebuilt)
+{
+	bool rebuilt = false;
+
+	directory_close(&d);
+	ck_assert_msg(directory_open(dir, &d, &rebuilt, &e) == 0, "%s", e.detail);
+	ck_assert(rebuilt == want_rebuilt);
+}
+
+static void
+setup(void)
+{
+	log_init("test", LOG_BUG);
+	memcpy(dir, "/tmp/test_directory.XXXXXX", sizeof "/tmp/test_directory.XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	open_again(false);
+}
+
+static void
+remove_tree(const char *path)
+{
+	char name[512];
+	struct dirent *entry;
+	DIR *list = opendir(path);
+
+	while (list != NULL && (entry = readdir(list)) != NULL) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		(void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
+		if (unlink(name) != 0)
+			remove_tree(name);
+	}
+	if (list != NULL)
+		(void)closedir(list);
+	(void)rmdir(path);
+}
+
+static void
+teardown(void)
+{
+	directory_close(&d);
+	remove_tree(dir);
+}
+
+static struct address_name
+name(const char *text)
+{
+	struct address_name n;
+
+	ck_assert_msg(address_admin_parse(slice_str(text), true, &n, &e) == 0, "%s", text);
+	return n;
+}
+
+static void
+domain_add(const char *domain)
+{
+	ck_assert_msg(directory_domain_add(d, domain, 1000, &e) == 0, "%s", e.client);
+}
+
+static uint64_t
+account_add(const char *login)
+{
+	struct address_name n = name(login);
+	uint64_t id;
+
+	ck_assert_msg(directory_account_add(d, &n, SLICE(""), HASH, 1000, &id, &e) == 0, "%s: %s",
+	    login, e.client);
+	return id;
+}
+
+static int
+alias_set(const char *from, const char *const *to, unsigned n)
+{
+	struct address_name a = name(from);
+	struct dir_alias alias = {.created = 1000, .n = n};
+
+	for (unsigned i = 0; i < n; i++)
+		alias.target[i] = slice_str(to[i]);
+	if (directory_alias_check(d, &a, &alias, &e) != 0)
+		return -1;
+	return directory_alias_set(d, &a, &alias, &e);
+}
+#define ALIAS(from, ...)                                                                           \
+	alias_set(from, (const char *const[]){__VA_ARGS__},                                        \
+	    sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static void
+suspend(const char *login)
+{
+	struct address_name n = name(login);
+
+	ck_assert_int_eq(directory_account_set_state(d, &n, DIR_ACCOUNT_SUSPENDED, &e), 0);
+}
+
+static enum dir_status
+resolve(const char *address, struct dir_resolved *r)
+{
+	directory_resolve(d, slice_str(address), HOSTNAME, r);
+	return r->status;
+}
+
+START_TEST(test_resolve)
+{
+	struct dir_resolved r;
+	uint64_t alice, bob, carol, dave;
+
+	domain_add("two.test");
+	domain_add("one.test");
+	domain_add("xn--bcher-kva.test");
+	alice = account_add("alice@one.test");
+	bob = account_add("bob@one.test");
+	carol = account_add("carol@two.test");
+	dave = account_add("dave@one.test");
+	ck_assert_int_eq(ALIAS("both@one.test", "alice@one.test", "bob@one.test"), 0);
+	ck_assert_int_eq(ALIAS("chain@two.test", "both@one.test", "carol@two.test"), 0);
+	ck_assert_int_eq(ALIAS("gone@one.test", "dave@one.test"), 0);
+	ck_assert_int_eq(ALIAS("@two.test", "carol@two.test"), 0);
+	ck_assert_int_eq(ALIAS("a+exact@one.test", "bob@one.test"), 0);
+	ck_assert_int_eq(ALIAS("info@xn--bcher-kva.test", "alice@one.test"), 0);
+	suspend("dave@one.test");
+
+	const struct {
+		const char *address;
+		enum dir_status want;
+		unsigned n;
+		uint64_t account[3];
+		const char *detail;
+	} rows[] = {
+	    {"alice@one.test", DIR_LOCAL, 1, {alice}, ""},
+	    {"ALICE@One.Test", DIR_LOCAL, 1, {alice}, ""},
+	    {"\"alice\"@one.test", DIR_LOCAL, 1, {alice}, ""},
+	    {"alice+lists@one.test", DIR_LOCAL, 1, {alice}, "lists"},
+	    {"alice+Lists+x@one.test", DIR_LOCAL, 1, {alice}, "lists+x"},
+	    {"both@one.test", DIR_LOCAL, 2, {alice, bob}, ""},
+	    {"both+d@one.test", DIR_LOCAL, 2, {alice, bob}, "d"},
+	    {"chain@two.test", DIR_LOCAL, 3, {carol, alice, bob}, ""},
+	    {"a+exact@one.test", DIR_LOCAL, 1, {bob}, ""},
+	    {"nobody@one.test", DIR_UNKNOWN, 0, {0}, ""},
+	    {"+alice@one.test", DIR_UNKNOWN, 0, {0}, ""},
+	    {"nobody@two.test", DIR_LOCAL, 1, {carol}, ""},
+	    {"nobody+x@two.test", DIR_LOCAL, 1, {carol}, ""},
+	    {"dave@one.test", DIR_DISABLED, 0, {0}, ""},
+	    {"gone@one.test", DIR_DISABLED, 0, {0}, ""},
+	    {"alice@three.test", DIR_NOT_OURS, 0, {0}, ""},
+	    {"alice@sub.one.test", DIR_NOT_OURS, 0, {0}, ""},
+	    {"alice", DIR_NOT_OURS, 0, {0}, ""},
+	    {"", DIR_NOT_OURS, 0, {0}, ""},
+	    {"@one.test", DIR_NOT_OURS, 0, {0}, ""},
+	    {"alice@[127.0.0.1]", DIR_NOT_OURS, 0, {0}, ""},
+	    {"info@b\xc3\xbc"
+	     "cher.test",
+		DIR_LOCAL, 1, {alice}, ""},
+	    {"postmaster@one.test", DIR_LOCAL, 1, {alice}, ""},
+	    {"Postmaster@TWO.test", DIR_LOCAL, 1, {carol}, ""},
+	    {"abuse@one.test", DIR_LOCAL, 1, {alice}, ""},
+	    {"postmaster+x@one.test", DIR_LOCAL, 1, {alice}, "x"},
+	    {"postmaster@xn--bcher-kva.test", DIR_LOCAL, 1, {alice}, ""},
+	    {"Postmaster", DIR_LOCAL, 1, {alice}, ""},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		ck_assert_msg(resolve(rows[i].address, &r) == rows[i].want, "%s: %d",
+		    rows[i].address, r.status);
+		ck_assert_msg(r.n == rows[i].n, "%s: %u", rows[i].address, r.n);
+		for (unsigned j = 0; j < r.n; j++)
+			ck_assert_msg(r.account[j] == rows[i].account[j], "%s", rows[i].address);
+		ck_assert_str_eq(r.detail, rows[i].detail);
+	}
+	/* The alias wins over the oldest account, and a suspended oldest is passed over. */
+	ck_assert_int_eq(ALIAS("postmaster@one.test", "bob@one.test"), 0);
+	ck_assert_int_eq(resolve("postmaster@one.test", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.account[0], bob);
+	suspend("alice@one.test");
+	ck_assert_int_eq(resolve("abuse@one.test", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.account[0], bob);
+	/* Of several, the active ones get it. */
+	ck_assert_int_eq(resolve("both@one.test", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.n, 1);
+	ck_assert_uint_ne(dave, 0);
+}
+END_TEST
+
+/* The bare postmaster: the host's own domain, else one above it, else the first one. */
+START_TEST(test_bare_postmaster)
+{
+	struct dir_resolved r;
+	uint64_t z, one;
+
+	ck_assert_int_eq(resolve("postmaster", &r), DIR_NOT_OURS);
+	domain_add("z.test");
+	ck_assert_int_eq(resolve("postmaster", &r), DIR_UNKNOWN);
+	z = account_add("z@z.test");
+	domain_add("a.test");
+	ck_assert_int_eq(resolve("postmaster", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.account[0], z);
+	domain_add("one.test");
+	one = account_add("x@one.test");
+	ck_assert_int_eq(resolve("POSTMASTER", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.account[0], one);
+}
+END_TEST
+
+START_TEST(test_alias_refused)
+{
+	static const struct {
+		const char *from, *to;
+		enum err_code want;
+	} rows[] = {
+	    {"x@one.test", "alice@elsewhere.test", ERR_CODE_BAD_NAME},
+	    {"x@one.test", "nobody@one.test", ERR_CODE_NOT_FOUND},
+	    {"x@one.test", "x@one.test", ERR_CODE_NOT_FOUND},
+	    {"alice@one.test", "b@one.test", ERR_CODE_EXISTS},
+	    {"x@elsewhere.test", "alice@one.test", ERR_CODE_NOT_FOUND},
+	    {"b@one.test", "b@one.test", ERR_CODE_BAD_NAME},
+	    {"b@one.test", "c@one.test", ERR_CODE_BAD_NAME},
+	    {"b@one.test", "c+detail@one.test", ERR_CODE_BAD_NAME},
+	    {"b@one.test", "d@one.test", ERR_CODE_BAD_NAME},
+	    {"@one.test", "nobody@one.test", ERR_CODE_NOT_FOUND},
+	};
+
+	domain_add("one.test");
+	(void)account_add("alice@one.test");
+	ck_assert_int_eq(ALIAS("b@one.test", "alice@one.test"), 0);
+	ck_assert_int_eq(ALIAS("c@one.test", "b@one.test"), 0);
+	ck_assert_int_eq(ALIAS("d@one.test", "c@one.test"), 0);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		ck_assert_msg(ALIAS(rows[i].from, rows[i].to) == -1, "row %zu", i);
+		ck_assert_msg(e.class == ERR_PERM && e.code == rows[i].want, "row %zu: %d %s", i,
+		    e.code, e.client);
+	}
+	struct address_name n = name("b@one.test");
+	uint64_t id;
+
+	ck_assert_int_eq(directory_account_add(d, &n, SLICE(""), HASH, 1, &id, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+}
+END_TEST
+
+/* n aliases in a row, the last one an account. */
+static int
+chain(unsigned n)
+{
+	char from[64], to[64];
+	int r = 0;
+
+	for (unsigned i = 1; r == 0 && i <= n; i++) {
+		(void)snprintf(from, sizeof from, "c%u@one.test", i);
+		(void)snprintf(to, sizeof to, i == 1 ? "alice@one.test" : "c%u@one.test", i - 1);
+		r = ALIAS(from, to);
+	}
+	return r;
+}
+
+START_TEST(test_alias_depth)
+{
+	struct dir_resolved r;
+
+	domain_add("one.test");
+	(void)account_add("alice@one.test");
+	ck_assert_int_eq(chain(DIR_ALIAS_DEPTH_MAX), 0);
+	ck_assert_int_eq(resolve("c10@one.test", &r), DIR_LOCAL);
+	ck_assert_int_eq(ALIAS("c11@one.test", "c10@one.test"), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_TOO_BIG);
+}
+END_TEST
+
+/* 100 names in all, the alias's own included. */
+START_TEST(test_alias_names)
+{
+	char text[DIR_EXPANSION_NAMES_MAX][32];
+	const char *to[DIR_EXPANSION_NAMES_MAX];
+	struct dir_resolved r;
+
+	domain_add("one.test");
+	for (unsigned i = 0; i < DIR_EXPANSION_NAMES_MAX; i++) {
+		(void)snprintf(text[i], sizeof text[i], "u%u@one.test", i);
+		(void)account_add(text[i]);
+		to[i] = text[i];
+	}
+	ck_assert_int_eq(alias_set("all@one.test", to, DIR_EXPANSION_NAMES_MAX - 1), 0);
+	ck_assert_int_eq(resolve("all@one.test", &r), DIR_LOCAL);
+	ck_assert_uint_eq(r.n, DIR_EXPANSION_NAMES_MAX - 1);
+	ck_assert_int_eq(alias_set("all@one.test", to, DIR_EXPANSION_NAMES_MAX), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_TOO_BIG);
+	/* Grown behind the back of another alias: the message waits, nothing is lost. */
+	ck_assert_int_eq(ALIAS("top@one.test", "all@one.test"), -1);
+	ck_assert_int_eq(alias_set("all@one.test", to, DIR_EXPANSION_NAMES_MAX - 2), 0);
+	ck_assert_int_eq(ALIAS("top@one.test", "all@one.test"), 0);
+	ck_assert_int_eq(alias_set("all@one.test", to, DIR_EXPANSION_NAMES_MAX - 1), 0);
+	ck_assert_int_eq(resolve("top@one.test", &r), DIR_TEMP);
+	ck_assert_uint_eq(r.n, 0);
+}
+END_TEST
+
+START_TEST(test_may_send)
+{
+	uint64_t alice, bob;
+
+	domain_add("one.test");
+	alice = account_add("alice@one.test");
+	bob = account_add("bob@one.test");
+	ck_assert_int_eq(ALIAS("sales@one.test", "bob@one.test"), 0);
+
+	const struct {
+		uint64_t account;
+		const char *address;
+		int want;
+	} rows[] = {
+	    {alice, "alice@one.test", 1},
+	    {alice, "Alice+x@one.test", 1},
+	    {alice, "bob@one.test", 0},
+	    {alice, "sales@one.test", 0},
+	    {bob, "sales@one.test", 1},
+	    {bob, "bob@elsewhere.test", 0},
+	    {alice, "postmaster@one.test", 1},
+	    {bob, "postmaster@one.test", 0},
+	    {alice, "", 0},
+	    {0, "nobody@one.test", 0},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		ck_assert_msg(directory_may_send(d, rows[i].account, slice_str(rows[i].address),
+				  HOSTNAME, &e) == rows[i].want,
+		    "row %zu", i);
+}
+END_TEST
+
+static bool
+effect_note(enum dir_effect effect, uint64_t account, void *arg)
+{
+	uint64_t *sum = arg;
+
+	*sum += account * (effect == DIR_EFFECT_DELETE ? 1000 : 1);
+	return true;
+}
+
+static uint64_t
+effects(void)
+{
+	uint64_t sum = 0;
+
+	ck_assert_int_eq(directory_effect_each(d, effect_note, &sum, &e), 0);
+	return sum;
+}
+
+START_TEST(test_accounts)
+{
+	struct address_name alice = name("alice@one.test");
+	struct dir_account a;
+	uint64_t id, again;
+
+	domain_add("one.test");
+	ck_assert_int_eq(directory_domain_add(d, "one.test", 1, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	id = account_add("alice@one.test");
+	ck_assert_int_eq(directory_account_add(d, &alice, SLICE(""), HASH, 1, &again, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	ck_assert_uint_eq(effects(), 0);
+	ck_assert_int_eq(directory_account_set_hash(d, &alice, SLICE("$6$other"), &e), 0);
+	ck_assert_uint_eq(effects(), id);
+	ck_assert_int_eq(directory_effect_done(d, DIR_EFFECT_REVOKE, id, &e), 0);
+	ck_assert_uint_eq(effects(), 0);
+	open_again(false);
+	ck_assert_int_eq(directory_account_find(d, &alice, &a, &e), 1);
+	ck_assert_uint_eq(a.id, id);
+	ck_assert(slice_eq(a.hash, SLICE("$6$other")));
+	ck_assert_int_eq(a.state, DIR_ACCOUNT_ACTIVE);
+	suspend("alice@one.test");
+	ck_assert_int_eq(directory_account_get(d, id, &a, &e), 1);
+	ck_assert_int_eq(a.state, DIR_ACCOUNT_SUSPENDED);
+	ck_assert_int_eq(directory_account_delete(d, &alice, &e), 0);
+	ck_assert_uint_eq(effects(), id + 1000 * id);
+	ck_assert_int_eq(directory_account_find(d, &alice, &a, &e), 0);
+	ck_assert_int_eq(directory_account_get(d, id, &a, &e), 0);
+	ck_assert_int_eq(directory_account_delete(d, &alice, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+	/* An id is never used again, not even after a restart. */
+	open_again(false);
+	ck_assert_uint_gt(account_add("alice@one.test"), id);
+}
+END_TEST
+
+START_TEST(test_domain_delete)
+{
+	struct address_name n = name("x@one.test");
+	struct dir_account a;
+	char login[32];
+
+	domain_add("one.test");
+	domain_add("one.tes");
+	domain_add("two.test");
+	for (unsigned i = 0; i < 300; i++) {
+		(void)snprintf(login, sizeof login, "u%u@one.test", i);
+		(void)account_add(login);
+	}
+	(void)account_add("bob@two.test");
+	ck_assert_int_eq(ALIAS("x@one.test", "bob@two.test"), 0);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", false, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_IN_USE);
+	ck_assert_int_eq(directory_domain_delete(d, "one.tes", false, &e), 0);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", true, &e), 0);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", true, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+	domain_add("one.test");
+	ck_assert_int_eq(directory_account_find(d, &n, &a, &e), 0);
+	ck_assert_int_eq(directory_account_first(d, "one.test", &a, &e), 0);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", false, &e), 0);
+	ck_assert_int_eq(directory_account_first(d, NULL, &a, &e), 1);
+	ck_assert(slice_eq(a.login, SLICE("bob@two.test")));
+}
+END_TEST
+
+/* Overwrites pages of the database: it is rebuilt from base copy and log, with all that was
+ * committed. */
+START_TEST(test_damage)
+{
+	struct address_name n = name("late@one.test");
+	struct dir_account a;
+	char path[96], noise[2048];
+	int fd;
+
+	domain_add("one.test");
+	for (unsigned i = 0; i < 50; i++) {
+		(void)snprintf(path, sizeof path, "u%u@one.test", i);
+		(void)account_add(path);
+	}
+	open_again(false);
+	(void)account_add("late@one.test");
+	directory_close(&d);
+	(void)snprintf(path, sizeof path, "%s/directory.db", dir);
+	memset(noise, 0x5a, sizeof noise);
+	fd = open(path, O_WRONLY);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pwrite(fd, noise, sizeof noise, 4096 + 1024), sizeof noise);
+	ck_assert_int_eq(close(fd), 0);
+	open_again(true);
+	ck_assert_int_eq(directory_account_find(d, &n, &a, &e), 1);
+	open_again(false);
+	/* Gone altogether. */
+	directory_close(&d);
+	ck_assert_int_eq(unlink(path), 0);
+	open_again(true);
+	ck_assert_int_eq(directory_account_find(d, &n, &a, &e), 1);
+	ck_assert_uint_gt(account_add("later@one.test"), a.id);
+}
+END_TEST
+
+/* A child adds accounts and says each number when it is acknowledged, until it is killed. */
+static void
+child_adds(int out, unsigned round)
+{
+	char login[48];
+
+	for (unsigned i = 0;; i++) {
+		struct address_name n;
+		uint64_t id;
+
+		(void)snprintf(login, sizeof login, "r%u-%u@one.test", round, i);
+		n = name(login);
+		if (directory_account_add(d, &n, SLICE(""), HASH, 1, &id, &e) != 0 ||
+		    write(out, &i, sizeof i) != (ssize_t)sizeof i)
+			_exit(1);
+	}
+}
+
+START_TEST(test_killed)
+{
+	domain_add("one.test");
+	for (unsigned round = 0; round < 5; round++) {
+		unsigned said = 0, last = 0;
+		int pipes[2];
+		pid_t pid;
+
+		directory_close(&d);
+		ck_assert_int_eq(pipe(pipes), 0);
+		pid = fork();
+		if (pid == 0) {
+			open_again(false);
+			child_adds(pipes[1], round);
+		}
+		(void)close(pipes[1]);
+		while (said < 20 + round * 7 &&
+		       read(pipes[0], &last, sizeof last) == (ssize_t)sizeof last)
+			said++;
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		while (read(pipes[0], &last, sizeof last) == (ssize_t)sizeof last)
+			said++;
+		(void)close(pipes[0]);
+		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+		open_again(false);
+		for (unsigned i = 0; i < said; i++) {
+			char login[48];
+			struct dir_account a;
+			struct address_name n;
+
+			(void)snprintf(login, sizeof login, "r%u-%u@one.test", round, i);
+			n = name(login);
+			ck_assert_msg(directory_account_find(d, &n, &a, &e) == 1, "lost %s", login);
+		}
+	}
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("directory");
+	TCase *t = tcase_create("directory");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_resolve);
+	tcase_add_test(t, test_bare_postmaster);
+	tcase_add_test(t, test_alias_refused);
+	tcase_add_test(t, test_alias_depth);
+	tcase_add_test(t, test_alias_names);
+	tcase_add_test(t, test_may_send);
+	tcase_add_test(t, test_accounts);
+	tcase_add_test(t, test_domain_delete);
+	tcase_add_test(t, test_damage);
+	tcase_add_test(t, test_killed);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed == 0 ? 0 : 1;
+}
