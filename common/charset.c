@@ -466,9 +466,10 @@ charset_stream_end(struct charset_stream *s, struct buf *out)
 {
 	if (s->worst == CHARSET_FULL)
 		return s->worst;
-	if (s->pending_n > 0 && s->kind == KIND_GUESS)
+	if (s->pending_n > 0 && s->kind == KIND_GUESS) {
+		s->guessed_latin = true;
 		feed_latin(s, slice_of(s->pending, s->pending_n), out);
-	else if (s->pending_n > 0)
+	} else if (s->pending_n > 0)
 		put_replacement(s, out);
 	s->pending_n = 0;
 	if (s->kind == KIND_ICONV) {
