@@ -14,7 +14,7 @@ struct stream;
 struct tls_server;
 
 enum stream_end {
-	STREAM_EOF,	/* the peer closed cleanly, and all its input was consumed */
+	STREAM_EOF,	/* the peer closed cleanly, all its input was consumed and all output is gone */
 	STREAM_TIMEOUT, /* no octet from the peer for the time set, or none taken */
 	STREAM_ERROR,	/* reset, TLS failure (stream_error() has words for the log) */
 	STREAM_CLOSED,	/* our own stream_close() has flushed */
@@ -35,7 +35,10 @@ struct stream_events {
 struct stream *stream_new(struct loop *l, int fd, size_t in_max, const struct stream_events *ev, void *arg);
 void stream_free(struct stream **s);
 
-/* The octets received and not yet consumed. eof is true when the peer will send nothing more. */
+/*
+ * The octets received and not yet consumed. eof is true when the peer will send nothing more: a session that has no use for what
+ * is left then (half a line) consumes it, and gets on_end(STREAM_EOF). With reading disabled the end is not noticed.
+ */
 struct slice stream_input(const struct stream *s);
 bool stream_eof(const struct stream *s);
 void stream_consume(struct stream *s, size_t n);
@@ -55,7 +58,10 @@ void stream_write_file(struct stream *s, int fd, uint64_t offset, uint64_t len);
 /* Queued output is over STREAM_OUT_HIGH (a queued file counts as that): the step stops until on_ready. */
 bool stream_full(const struct stream *s);
 
-/* Ends the stream with STREAM_TIMEOUT after ms without progress by the peer; 0: no limit. */
+/*
+ * Ends the stream with STREAM_TIMEOUT after ms without progress by the peer; 0: no limit. Counts only while the stream waits for the
+ * peer (input wanted, output queued, TLS handshake); a relay has none.
+ */
 void stream_set_timeout(struct stream *s, uint64_t ms);
 /* Flushes, sends TLS close_notify, closes: then on_end(STREAM_CLOSED). Input is discarded meanwhile (bounded in time: 5 s). */
 void stream_close(struct stream *s);

@@ -12,7 +12,10 @@ struct tls_server;
 
 /* TLS 1.2 and 1.3 only, server preference, no renegotiation, no compression; to be called before the sandbox closes. */
 struct tls_server *tls_server_new(struct err *e);
-/* Asks the key role for its certificates over this edge (at start, on KEY_CHANGED, when the edge comes up again). */
+/*
+ * Asks the key role for its certificates over this edge: to be called when the edge comes up (again); NULL when it went down. Signatures
+ * are asked of role_edge(ROLE_KEY, 0); while that is NULL handshakes fail, and the certificates stay.
+ */
 void tls_server_key_edge(struct tls_server *t, struct edge *key);
 /* True once at least one certificate is there: STARTTLS may be offered. */
 bool tls_server_ready(const struct tls_server *t);
