@@ -1,0 +1,642 @@
+/*
+ * Why no lock subsystem and one process: docs/architecture.md, "Berkeley DB".
+ * Why the log is not removed by Berkeley DB itself: the base copy needs every log file
+ * since its beginning, and only this side knows where that is.
+ *
+ * The redo record of a transaction is put into the log right before its
+ * commit record, so that both reach the disk with the same sync. A transaction
+ * too big for one record writes the others while it runs.
+ */
+#include "store/env.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "store/file.h"
+#include "store/redo.h"
+
+#include <assert.h>
+#include <db.h>
+#include <errno.h>
+#include <zlib.h>
+
+#define CACHE_BYTES (4u << 20)
+#define LOG_BUFFER_BYTES (256u << 10)
+#define LOG_FILE_BYTES (8u << 20)
+#define PAGE_BYTES 4096u
+#define INDEX_FILE "index.db"
+#define SUMMARY_FILE "summary.db"
+#define FILE_MODE 0600
+#define SUMMARY_VALUE_BYTES_MAX (STORE_SUMMARY_BYTES_MAX + FORMAT_HEADER_BYTES)
+
+struct env {
+	char dir[FILE_PATH_BYTES_MAX];
+	DB_ENV *db_env;
+	DB *index;
+	DB *summary;
+	DB_TXN *txn;
+	uint64_t serial;
+	struct buf redo;
+	unsigned redo_part;
+	uint64_t log_bytes;
+	uint32_t log_file;
+	bool unflushed;
+	bool damaged;
+};
+
+static void
+on_db_error(const DB_ENV *db_env, const char *prefix, const char *text)
+{
+	(void)db_env;
+	(void)prefix;
+	log_event(LOG_DEBUG, NO_SESSION, "db", LOG_CSTR("text", text), LOG_END);
+}
+
+/* Berkeley DB's answer as an error; tells a broken disk from a damaged database. */
+static int
+fail(struct env *env, int r, const char *what, struct err *e)
+{
+	int error = file_error();
+
+	if (r == ENOSPC || r == EDQUOT || (error != 0 && !file_lost()))
+		return err_sys(e, error ? error : r, what);
+	if (file_lost())
+		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "%s: a sync failed", what);
+	if (r == ENOMEM || r == EMFILE || r == ENFILE)
+		return err_sys(e, r, what);
+	if (env != NULL)
+		env->damaged = true;
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "%s: %s", what, db_strerror(r));
+}
+
+static DBT
+dbt_of(struct slice s)
+{
+	DBT t;
+
+	memset(&t, 0, sizeof t);
+	t.data = (void *)(uintptr_t)s.p;
+	t.size = (u_int32_t)s.n;
+	return t;
+}
+
+static DBT
+dbt_room(void *p, size_t n)
+{
+	DBT t;
+
+	memset(&t, 0, sizeof t);
+	t.data = p;
+	t.ulen = (u_int32_t)n;
+	t.flags = DB_DBT_USERMEM;
+	return t;
+}
+
+/* ---- open and close ---- */
+
+static int
+open_db_env(struct env *env, u_int32_t flags, struct err *e)
+{
+	int r = db_env_create(&env->db_env, 0);
+
+	if (r != 0)
+		return fail(NULL, r, "db_env_create", e);
+	env->db_env->set_errcall(env->db_env, on_db_error);
+	if ((r = env->db_env->set_cachesize(env->db_env, 0, CACHE_BYTES, 1)) != 0 ||
+	    (r = env->db_env->set_lg_bsize(env->db_env, LOG_BUFFER_BYTES)) != 0 ||
+	    (r = env->db_env->set_lg_max(env->db_env, LOG_FILE_BYTES)) != 0 ||
+	    (r = env->db_env->set_flags(env->db_env, DB_TXN_NOSYNC, 1)) != 0 ||
+	    (r = env->db_env->open(env->db_env, env->dir, flags, FILE_MODE)) != 0)
+		return fail(env, r, "open of the environment", e);
+	return 0;
+}
+
+static int
+open_db(struct env *env, const char *name, bool create, DB **db_r, struct err *e)
+{
+	u_int32_t flags = DB_AUTO_COMMIT | (create ? (u_int32_t)DB_CREATE : 0);
+	int r = db_create(db_r, env->db_env, 0);
+
+	if (r != 0)
+		return fail(NULL, r, "db_create", e);
+	if ((r = (*db_r)->set_pagesize(*db_r, PAGE_BYTES)) != 0 || (r = (*db_r)->set_flags(*db_r, DB_CHKSUM)) != 0 ||
+	    (r = (*db_r)->open(*db_r, NULL, name, NULL, DB_BTREE, flags, FILE_MODE)) != 0)
+		return fail(env, r, "open of a database", e);
+	return 0;
+}
+
+static void
+note_log_end(struct env *env)
+{
+	DB_LOG_STAT *stat;
+
+	if (env->db_env->log_stat(env->db_env, &stat, 0) != 0)
+		return;
+	env->log_file = stat->st_cur_file;
+	free(stat);
+}
+
+int
+env_open(const char *dir, bool create, struct env **env_r, struct err *e)
+{
+	u_int32_t flags = DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER;
+	struct env *env = MEM_NEW(struct env);
+
+	*env_r = NULL;
+	assert(strlen(dir) < sizeof env->dir);
+	memcpy(env->dir, dir, strlen(dir));
+	buf_init(&env->redo, REDO_BYTES_MAX);
+	file_error_reset();
+	if (open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
+	    open_db(env, SUMMARY_FILE, create, &env->summary, e) < 0) {
+		env_close(&env);
+		return -1;
+	}
+	note_log_end(env);
+	*env_r = env;
+	return 0;
+}
+
+/*
+ * Closing only releases: what was flushed is durable without it, and an
+ * environment that panicked says nothing of use any more.
+ */
+void
+env_close(struct env **env)
+{
+	struct env *v = *env;
+
+	if (v == NULL)
+		return;
+	env_abort(v);
+	if (v->index != NULL)
+		(void)v->index->close(v->index, DB_NOSYNC);
+	if (v->summary != NULL)
+		(void)v->summary->close(v->summary, DB_NOSYNC);
+	if (v->db_env != NULL)
+		(void)v->db_env->close(v->db_env, 0);
+	buf_fini(&v->redo);
+	MEM_FREE(env);
+}
+
+bool
+env_damaged(const struct env *env)
+{
+	return env->damaged;
+}
+
+/* ---- transactions ---- */
+
+int
+env_begin(struct env *env, uint64_t serial, struct err *e)
+{
+	assert(env->txn == NULL);
+	file_error_reset();
+	int r = env->db_env->txn_begin(env->db_env, NULL, &env->txn, 0);
+
+	if (r != 0)
+		return fail(env, r, "begin", e);
+	env->serial = serial;
+	env->redo_part = 0;
+	redo_begin(&env->redo, serial, 0);
+	return 0;
+}
+
+static int
+write_redo(struct env *env, bool last, struct err *e)
+{
+	DB_LSN lsn;
+	DBT record;
+	int r;
+
+	if (!redo_end(&env->redo, last))
+		return err_set(e, ERR_BUG, ERR_CODE_TOO_BIG, "internal error", "a redo record passed its maximum");
+	record = dbt_of(buf_slice(&env->redo));
+	r = env->db_env->log_put(env->db_env, &lsn, &record, 0);
+	if (r != 0)
+		return fail(env, r, "log_put", e);
+	env->log_file = lsn.file;
+	env->log_bytes += env->redo.n;
+	if (!last)
+		redo_begin(&env->redo, env->serial, ++env->redo_part);
+	return 0;
+}
+
+static int
+redo_spill(struct env *env, struct err *e)
+{
+	return env->redo.n > REDO_FULL_BYTES ? write_redo(env, false, e) : 0;
+}
+
+int
+env_commit(struct env *env, struct err *e)
+{
+	assert(env->txn != NULL);
+	if (write_redo(env, true, e) < 0) {
+		env_abort(env);
+		return -1;
+	}
+	DB_TXN *txn = env->txn;
+
+	env->txn = NULL;
+	int r = txn->commit(txn, DB_TXN_NOSYNC);
+
+	if (r != 0) {
+		/* The redo record may be in the log while the transaction is not: only a new process can tell. */
+		fail(env, r, "commit", e);
+		env->damaged = true;
+		return -1;
+	}
+	env->unflushed = true;
+	return 0;
+}
+
+void
+env_abort(struct env *env)
+{
+	DB_TXN *txn = env->txn;
+
+	env->txn = NULL;
+	if (txn != NULL && txn->abort(txn) != 0)
+		env->damaged = true;
+}
+
+bool
+env_in_transaction(const struct env *env)
+{
+	return env->txn != NULL;
+}
+
+int
+env_flush(struct env *env, struct err *e)
+{
+	if (!env->unflushed)
+		return 0;
+	file_error_reset();
+	int r = env->db_env->log_flush(env->db_env, NULL);
+
+	if (r != 0)
+		return fail(env, r, "log_flush", e);
+	env->unflushed = false;
+	return 0;
+}
+
+int
+env_checkpoint(struct env *env, struct err *e)
+{
+	assert(env->txn == NULL);
+	if (env_flush(env, e) < 0)
+		return -1;
+	file_error_reset();
+	int r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);
+
+	return r == 0 ? 0 : fail(env, r, "checkpoint", e);
+}
+
+uint64_t
+env_log_bytes(const struct env *env)
+{
+	return env->log_bytes;
+}
+
+uint32_t
+env_log_file(const struct env *env)
+{
+	return env->log_file;
+}
+
+/* "log.0000000012" -> 12; 0 for any other name. */
+static uint32_t
+log_number(const char *name)
+{
+	uint64_t number;
+	struct slice s = slice_str(name);
+
+	if (s.n != 14 || !slice_starts(s, SLICE("log.")) || !slice_u64(slice_sub(s, 4, s.n), UINT32_MAX, &number))
+		return 0;
+	return (uint32_t)number;
+}
+
+int
+env_log_trim(struct env *env, uint32_t keep, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	char **list = NULL;
+	int r = env->db_env->log_archive(env->db_env, &list, 0);
+	int failed = 0;
+
+	if (r != 0)
+		return fail(env, r, "log_archive", e);
+	for (char **name = list; name != NULL && *name != NULL && failed == 0; name++) {
+		uint32_t number = log_number(*name);
+
+		if (number == 0 || number >= keep)
+			continue;
+		file_path(path, env->dir, *name);
+		failed = file_unlink(path, e);
+	}
+	free(list);
+	return failed;
+}
+
+/* ---- records ---- */
+
+static int
+get(struct env *env, DB *db, struct slice key, size_t bytes_max, struct buf *value, struct err *e)
+{
+	DBT k = dbt_of(key);
+	DBT v;
+	int r;
+
+	buf_reset(value);
+	for (size_t room = 1024;; room = v.size) {
+		uint8_t *to = room <= bytes_max ? buf_room(value, room) : NULL;
+
+		if (to == NULL) {
+			env->damaged = true;
+			return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a record of %zu octets", room);
+		}
+		v = dbt_room(to, room);
+		file_error_reset();
+		r = db->get(db, env->txn, &k, &v, 0);
+		if (r != DB_BUFFER_SMALL)
+			break;
+	}
+	if (r == DB_NOTFOUND)
+		return 0;
+	if (r != 0)
+		return fail(env, r, "get", e);
+	buf_added(value, v.size);
+	return 1;
+}
+
+int
+env_get(struct env *env, struct slice key, struct buf *value, struct err *e)
+{
+	return get(env, env->index, key, FORMAT_VALUE_BYTES_MAX, value, e);
+}
+
+int
+env_put(struct env *env, struct slice key, struct slice value, struct slice old, struct err *e)
+{
+	DBT k = dbt_of(key), v = dbt_of(value);
+
+	assert(env->txn != NULL && value.n <= FORMAT_VALUE_BYTES_MAX);
+	int r = env->index->put(env->index, env->txn, &k, &v, 0);
+
+	if (r != 0)
+		return fail(env, r, "put", e);
+	if (old.n > 0)
+		redo_change(&env->redo, key, old, value);
+	else
+		redo_put(&env->redo, key, value);
+	return redo_spill(env, e);
+}
+
+int
+env_delete(struct env *env, struct slice key, struct err *e)
+{
+	DBT k = dbt_of(key);
+
+	assert(env->txn != NULL);
+	int r = env->index->del(env->index, env->txn, &k, 0);
+
+	if (r == DB_NOTFOUND)
+		return 0;
+	if (r != 0)
+		return fail(env, r, "delete", e);
+	redo_delete(&env->redo, key);
+	return redo_spill(env, e);
+}
+
+/* ---- summaries: value = header and checksum of format.h, then the summary ---- */
+
+int
+env_summary_get(struct env *env, uint64_t object, struct buf *value, struct err *e)
+{
+	struct format_key key = format_key_u64(FORMAT_SUMMARY, object);
+	struct cursor payload;
+	unsigned count;
+	int r = get(env, env->summary, format_key_slice(&key), SUMMARY_VALUE_BYTES_MAX, value, e);
+
+	if (r <= 0)
+		return r;
+	if (!format_check(format_key_slice(&key), buf_slice(value), &count, &payload)) {
+		buf_reset(value);
+		return 0;
+	}
+	buf_drop(value, FORMAT_HEADER_BYTES);
+	return 1;
+}
+
+int
+env_summary_put(struct env *env, uint64_t object, struct slice summary, struct err *e)
+{
+	struct format_key key = format_key_u64(FORMAT_SUMMARY, object);
+	DBT k = dbt_of(format_key_slice(&key)), v;
+	struct buf b;
+	int r = ENOMEM;
+
+	assert(env->txn != NULL && summary.n <= STORE_SUMMARY_BYTES_MAX);
+	buf_init(&b, SUMMARY_VALUE_BYTES_MAX);
+	format_begin(&b, FORMAT_SUMMARY, 0);
+	buf_put_slice(&b, summary);
+	if (format_end(&b, format_key_slice(&key))) {
+		v = dbt_of(buf_slice(&b));
+		r = env->summary->put(env->summary, env->txn, &k, &v, 0);
+	}
+	env->log_bytes += b.n;
+	buf_fini(&b);
+	return r == 0 ? 0 : fail(env, r, "put of a summary", e);
+}
+
+int
+env_summary_delete(struct env *env, uint64_t object, struct err *e)
+{
+	struct format_key key = format_key_u64(FORMAT_SUMMARY, object);
+	DBT k = dbt_of(format_key_slice(&key));
+
+	assert(env->txn != NULL);
+	int r = env->summary->del(env->summary, env->txn, &k, 0);
+
+	return r == 0 || r == DB_NOTFOUND ? 0 : fail(env, r, "delete of a summary", e);
+}
+
+/* ---- cursors ---- */
+
+int
+env_cursor_open(struct env *env, struct env_cursor *c, struct err *e)
+{
+	DBC *dbc;
+	int r = env->index->cursor(env->index, env->txn, &dbc, 0);
+
+	*c = (struct env_cursor){.env = env};
+	if (r != 0)
+		return fail(env, r, "cursor", e);
+	c->dbc = dbc;
+	c->value_room = mem_resize(NULL, FORMAT_VALUE_BYTES_MAX, 1);
+	return 0;
+}
+
+void
+env_cursor_close(struct env_cursor *c)
+{
+	DBC *dbc = c->dbc;
+
+	if (dbc != NULL && dbc->close(dbc) != 0)
+		c->env->damaged = true;
+	c->dbc = NULL;
+	MEM_FREE(&c->value_room);
+}
+
+static int
+cursor_get(struct env_cursor *c, DBT *k, u_int32_t flag, struct err *e)
+{
+	DBC *dbc = c->dbc;
+	DBT v = dbt_room(c->value_room, FORMAT_VALUE_BYTES_MAX);
+
+	file_error_reset();
+	int r = dbc->get(dbc, k, &v, flag);
+
+	c->key = c->value = slice_of(NULL, 0);
+	if (r == DB_NOTFOUND)
+		return 0;
+	if (r != 0)
+		return fail(c->env, r, "cursor get", e);
+	c->key = slice_of(k->data, k->size);
+	c->value = slice_of(v.data, v.size);
+	return 1;
+}
+
+int
+env_cursor_seek(struct env_cursor *c, struct slice key, struct err *e)
+{
+	DBT k = dbt_room(c->key_room, sizeof c->key_room);
+
+	assert(key.n <= sizeof c->key_room);
+	memmove(c->key_room, key.p, key.n);
+	k.size = (u_int32_t)key.n;
+	return cursor_get(c, &k, DB_SET_RANGE, e);
+}
+
+int
+env_cursor_next(struct env_cursor *c, struct err *e)
+{
+	DBT k = dbt_room(c->key_room, sizeof c->key_room);
+
+	return cursor_get(c, &k, DB_NEXT, e);
+}
+
+int
+env_cursor_prev(struct env_cursor *c, struct err *e)
+{
+	DBT k = dbt_room(c->key_room, sizeof c->key_room);
+
+	return cursor_get(c, &k, DB_PREV, e);
+}
+
+int
+env_cursor_last(struct env_cursor *c, struct err *e)
+{
+	DBT k = dbt_room(c->key_room, sizeof c->key_room);
+
+	return cursor_get(c, &k, DB_LAST, e);
+}
+
+int
+env_cursor_put(struct env_cursor *c, struct slice value, struct err *e)
+{
+	struct env *env = c->env;
+	DBC *dbc = c->dbc;
+	DBT k = dbt_of(c->key), v = dbt_of(value);
+
+	assert(env->txn != NULL && c->key.n > 0);
+	int r = dbc->put(dbc, &k, &v, DB_CURRENT);
+
+	if (r != 0)
+		return fail(env, r, "cursor put", e);
+	redo_change(&env->redo, c->key, c->value, value);
+	c->value = slice_of(NULL, 0);
+	return redo_spill(env, e);
+}
+
+int
+env_cursor_delete(struct env_cursor *c, struct err *e)
+{
+	struct env *env = c->env;
+	DBC *dbc = c->dbc;
+
+	assert(env->txn != NULL && c->key.n > 0);
+	int r = dbc->del(dbc, 0);
+
+	if (r != 0)
+		return fail(env, r, "cursor delete", e);
+	redo_delete(&env->redo, c->key);
+	return redo_spill(env, e);
+}
+
+/* ---- reading what a dead environment left ---- */
+
+int
+env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e)
+{
+	struct env *env = MEM_NEW(struct env);
+	DB_LOGC *logc = NULL;
+	DB_LSN lsn;
+	DBT record;
+	int r;
+
+	assert(strlen(dir) < sizeof env->dir);
+	memcpy(env->dir, dir, strlen(dir));
+	file_error_reset();
+	if (open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_CREATE, e) < 0) {
+		env_close(&env);
+		return -1;
+	}
+	memset(&record, 0, sizeof record);
+	r = env->db_env->log_cursor(env->db_env, &logc, 0);
+	if (r == 0) {
+		bool more = true;
+
+		for (r = logc->get(logc, &lsn, &record, DB_FIRST); r == 0 && more;
+		     r = logc->get(logc, &lsn, &record, DB_NEXT))
+			if (redo_is_ours(slice_of(record.data, record.size)))
+				more = fn(arg, slice_of(record.data, record.size));
+		(void)logc->close(logc, 0);
+	}
+	int failed = r == 0 || r == DB_NOTFOUND ? 0 : fail(NULL, r, "reading the log", e);
+
+	env_close(&env);
+	return failed;
+}
+
+void
+env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct cursor payload;
+	unsigned count;
+	DB *db = NULL;
+	DBC *dbc = NULL;
+	DBT k, v;
+
+	file_path(path, dir, SUMMARY_FILE);
+	memset(&k, 0, sizeof k);
+	memset(&v, 0, sizeof v);
+	if (db_create(&db, NULL, 0) != 0)
+		return;
+	db->set_errcall(db, on_db_error);
+	if (db->open(db, NULL, path, NULL, DB_BTREE, DB_RDONLY, 0) == 0 && db->cursor(db, NULL, &dbc, 0) == 0) {
+		bool more = true;
+
+		while (more && dbc->get(dbc, &k, &v, DB_NEXT) == 0) {
+			struct slice key = slice_of(k.data, k.size), value = slice_of(v.data, v.size);
+			struct cursor c = cursor_of(slice_sub(key, 1, key.n));
+			uint64_t object = cursor_u64(&c);
+
+			if (cursor_done(&c) && format_check(key, value, &count, &payload))
+				more = fn(arg, object, slice_sub(value, FORMAT_HEADER_BYTES, value.n));
+		}
+		(void)dbc->close(dbc);
+	}
+	(void)db->close(db, DB_NOSYNC);
+}

@@ -1,0 +1,91 @@
+/*
+ * env: the Berkeley DB environment of one account, used by one process with
+ * one transaction at a time: private, without a lock subsystem, with recovery
+ * at open, DB_CHKSUM on each database, commits that only reach the log's
+ * buffer, and one env_flush() that makes all of them durable (group commit).
+ *
+ * Two databases: "index" (store/format.h), which cannot be derived, and
+ * "summary", which can. Each transaction on the index also writes redo records (store/redo.h).
+ *
+ * Functions return 0 or -1 with *e, look-ups 1 (found), 0 (not) or -1. After
+ * env_damaged() or file_lost() nothing but env_close() helps. All of it blocks on the disk.
+ */
+#ifndef STORE_ENV_H
+#define STORE_ENV_H
+
+#include "common/err.h"
+#include "store/format.h"
+
+struct env;
+
+/* Opens, with recovery, the environment in directory dir; creates databases that are not there if `create`. */
+int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __attribute__((warn_unused_result));
+/* Closes without a checkpoint; commits that were not flushed may be lost or not. NULL is fine. */
+void env_close(struct env **env);
+/* A page was refused or the environment panicked: rebuild. */
+bool env_damaged(const struct env *env);
+
+/* The transaction; serial is one more than that of the last one. */
+int env_begin(struct env *env, uint64_t serial, struct err *e) __attribute__((warn_unused_result));
+/* Visible at once, durable after the next env_flush(). On -1 the transaction was undone, or env_damaged() / file_lost(). */
+int env_commit(struct env *env, struct err *e) __attribute__((warn_unused_result));
+void env_abort(struct env *env);
+bool env_in_transaction(const struct env *env);
+
+/* Makes all commits durable: one sync of the log, none when nothing was committed. */
+int env_flush(struct env *env, struct err *e) __attribute__((warn_unused_result));
+/* Writes changed pages and shortens the next recovery; implies env_flush(). */
+int env_checkpoint(struct env *env, struct err *e) __attribute__((warn_unused_result));
+/* Octets of log written since it was opened. */
+uint64_t env_log_bytes(const struct env *env);
+/* Number of the log file being written. */
+uint32_t env_log_file(const struct env *env);
+/* Removes the log files before number keep that recovery does not need either. */
+int env_log_trim(struct env *env, uint32_t keep, struct err *e);
+
+/* value is reset first. */
+int env_get(struct env *env, struct slice key, struct buf *value, struct err *e) __attribute__((warn_unused_result));
+/* old: the value that is there now, when known (it makes the redo record short), else empty. */
+int env_put(struct env *env, struct slice key, struct slice value, struct slice old, struct err *e)
+    __attribute__((warn_unused_result));
+/* A key that is not there counts as deleted. */
+int env_delete(struct env *env, struct slice key, struct err *e) __attribute__((warn_unused_result));
+
+/* The summaries, by number of the object; inside a transaction, without redo. */
+int env_summary_get(struct env *env, uint64_t object, struct buf *value, struct err *e)
+    __attribute__((warn_unused_result));
+int env_summary_put(struct env *env, uint64_t object, struct slice value, struct err *e)
+    __attribute__((warn_unused_result));
+int env_summary_delete(struct env *env, uint64_t object, struct err *e) __attribute__((warn_unused_result));
+
+/* A walk over the index in the order of keys. Must be closed before the transaction ends. */
+struct env_cursor {
+	struct env *env;
+	void *dbc;
+	struct slice key; /* valid until the next call on the cursor */
+	struct slice value;
+	uint8_t key_room[FORMAT_KEY_BYTES_MAX];
+	uint8_t *value_room;
+};
+int env_cursor_open(struct env *env, struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
+void env_cursor_close(struct env_cursor *c);
+/* To the first key >= key; to the next; to the one before. At the end (0) the cursor is nowhere: seek again. */
+int env_cursor_seek(struct env_cursor *c, struct slice key, struct err *e) __attribute__((warn_unused_result));
+int env_cursor_next(struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
+int env_cursor_prev(struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
+int env_cursor_last(struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
+/* Replaces the value where the cursor is. c->value becomes invalid. */
+int env_cursor_put(struct env_cursor *c, struct slice value, struct err *e) __attribute__((warn_unused_result));
+int env_cursor_delete(struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
+
+/*
+ * For the rebuild: reads the redo records of a log that nobody uses, from its beginning, without recovery. fn gets each
+ * record that is ours; false from it ends the reading. -1 when the log cannot be opened.
+ */
+typedef bool env_redo_fn(void *arg, struct slice record);
+int env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
+/* As env_log_read: what can still be read of the summaries; ends quietly at the first damage. */
+typedef bool env_summary_fn(void *arg, uint64_t object, struct slice value);
+void env_summary_read(const char *dir, env_summary_fn *fn, void *arg);
+
+#endif

@@ -1,0 +1,320 @@
+/*
+ * The log is read twice: first to learn which transactions count (redo.h has
+ * the rule), then to apply them on top of the base copy. Summaries are taken over as far
+ * as they can be read; a missing one is made anew by the worker that wants it.
+ */
+#include "store/rebuild.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "store/base.h"
+#include "store/file.h"
+#include "store/redo.h"
+
+#include <assert.h>
+#include <fcntl.h>
+
+#define INDEX "index"
+#define INDEX_NEW "index.new"
+#define INDEX_OLD "index.old"
+#define DAMAGED_FILE "damaged"
+#define RECORDS_PER_TRANSACTION 500u
+
+/* ---- putting a whole index in place ---- */
+
+int
+rebuild_settle(const char *root, bool *exists_r, struct err *e)
+{
+	char now[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX], old[FILE_PATH_BYTES_MAX];
+
+	file_path(now, root, INDEX);
+	file_path(fresh, root, INDEX_NEW);
+	file_path(old, root, INDEX_OLD);
+	*exists_r = file_exists(now);
+	if (!*exists_r && file_exists(old)) {
+		if (file_rename(file_exists(fresh) ? fresh : old, now, e) < 0 || file_sync_dir(root, e) < 0)
+			return -1;
+		*exists_r = true;
+	}
+	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0)
+		return -1;
+	return 0;
+}
+
+static int
+put_in_place(const char *root, struct err *e)
+{
+	char now[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX], old[FILE_PATH_BYTES_MAX];
+
+	file_path(now, root, INDEX);
+	file_path(fresh, root, INDEX_NEW);
+	file_path(old, root, INDEX_OLD);
+	if (file_exists(now) && (file_rename(now, old, e) < 0 || file_sync_dir(root, e) < 0))
+		return -1;
+	if (file_rename(fresh, now, e) < 0 || file_sync_dir(root, e) < 0)
+		return -1;
+	return file_remove_dir(old, e);
+}
+
+static int
+write_base(struct env *env, const char *dir, uint64_t serial, uint64_t time, struct err *e)
+{
+	struct base_writer *w;
+	struct base_info info;
+
+	if (env_checkpoint(env, e) < 0 || base_begin(env, dir, serial, time, &w, e) < 0)
+		return -1;
+	if (base_step(&w, SIZE_MAX / 2, &info, e) != 0)
+		return -1;
+	return env_log_trim(env, info.log_file, e);
+}
+
+struct build {
+	char source[FILE_PATH_BYTES_MAX];
+	uint64_t serial; /* of the last transaction put in */
+};
+
+static int
+build(const char *root, rebuild_fill_fn *fill, void *arg, const uint64_t *serial, uint64_t time, struct err *e)
+{
+	char fresh[FILE_PATH_BYTES_MAX];
+	struct env *env;
+	bool made;
+
+	file_path(fresh, root, INDEX_NEW);
+	if (file_remove_dir(fresh, e) < 0 || file_mkdir(fresh, &made, e) < 0)
+		return -1;
+	if (env_open(fresh, true, &env, e) < 0)
+		return -1;
+	int failed = fill(arg, env, e) < 0 || write_base(env, fresh, *serial, time, e) < 0;
+
+	env_close(&env);
+	return failed || file_sync_dir(fresh, e) < 0 || put_in_place(root, e) < 0 ? -1 : 0;
+}
+
+int
+rebuild_create(const char *root, rebuild_fill_fn *fill, void *arg, uint64_t serial, uint64_t time, struct err *e)
+{
+	return build(root, fill, arg, &serial, time, e);
+}
+
+/* ---- which transactions count ---- */
+
+struct counted {
+	uint64_t serial;
+	uint64_t first; /* number of its first record among all redo records */
+	unsigned parts;
+	bool complete;
+};
+
+struct history {
+	struct counted *list;
+	size_t n;
+	size_t cap;
+	uint64_t record; /* number of the record being read */
+	bool damaged;
+};
+
+static bool
+on_history(void *arg, struct slice record)
+{
+	struct history *h = arg;
+	struct counted *top = h->n ? &h->list[h->n - 1] : NULL;
+	uint64_t number = h->record++;
+	struct redo r;
+
+	if (!redo_open(record, &r)) {
+		h->damaged = true;
+		return false;
+	}
+	if (r.part > 0) {
+		if (top != NULL && top->serial == r.serial && top->parts == r.part && !top->complete) {
+			top->parts++;
+			top->complete = r.last;
+		}
+		return true;
+	}
+	while (h->n > 0 && h->list[h->n - 1].serial >= r.serial)
+		h->n--;
+	if (h->n == h->cap) {
+		h->cap = h->cap ? h->cap * 2 : 1024;
+		h->list = mem_resize(h->list, h->cap, sizeof *h->list);
+	}
+	h->list[h->n++] = (struct counted){r.serial, number, 1, r.last};
+	return true;
+}
+
+/* ---- applying them ---- */
+
+struct applier {
+	struct build *b;
+	struct env *env;
+	const struct history *history;
+	size_t next;	 /* the transaction whose records come next */
+	uint64_t record; /* number of the record being read */
+	uint64_t least;	 /* only serials above this: the base has the others */
+	unsigned pending;
+	struct buf old;
+	struct err *e;
+	bool failed;
+};
+
+static int
+apply_patch(struct applier *a, const struct redo_op *op)
+{
+	int r = env_get(a->env, op->key, &a->old, a->e);
+
+	if (r <= 0)
+		return r;
+	redo_patch(op, a->old.p, a->old.n);
+	return env_put(a->env, op->key, buf_slice(&a->old), slice_of(NULL, 0), a->e);
+}
+
+static int
+apply_record(struct applier *a, struct redo *r)
+{
+	struct redo_op op;
+	int failed = 0;
+
+	while (failed == 0 && redo_next(r, &op)) {
+		if (op.key.n > FORMAT_KEY_BYTES_MAX || op.value.n > FORMAT_VALUE_BYTES_MAX)
+			return err_set(a->e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo record's size");
+		if (op.kind == REDO_PUT)
+			failed = env_put(a->env, op.key, op.value, slice_of(NULL, 0), a->e);
+		else if (op.kind == REDO_DELETE)
+			failed = env_delete(a->env, op.key, a->e);
+		else
+			failed = apply_patch(a, &op);
+	}
+	if (failed == 0 && r->ops.bad)
+		failed = err_set(a->e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo operation");
+	return failed;
+}
+
+static bool
+on_apply(void *arg, struct slice record)
+{
+	struct applier *a = arg;
+	const struct history *h = a->history;
+	uint64_t number = a->record++;
+	struct redo r;
+
+	while (a->next < h->n && h->list[a->next].first + h->list[a->next].parts <= number)
+		a->next++;
+	if (a->next == h->n)
+		return false;
+	const struct counted *t = &h->list[a->next];
+
+	if (number < t->first || !t->complete || t->serial <= a->least)
+		return true;
+	bool opened = redo_open(record, &r);
+
+	assert(opened && r.serial == t->serial);
+	if (r.part == 0 && env_begin(a->env, r.serial, a->e) < 0)
+		a->failed = true;
+	else if (apply_record(a, &r) < 0 || (r.last && env_commit(a->env, a->e) < 0))
+		a->failed = true;
+	a->b->serial = t->serial;
+	return !a->failed;
+}
+
+static int
+on_base_record(void *arg, struct slice key, struct slice value, struct err *e)
+{
+	struct applier *a = arg;
+
+	if (a->pending == 0 && env_begin(a->env, 0, e) < 0)
+		return -1;
+	if (env_put(a->env, key, value, slice_of(NULL, 0), e) < 0)
+		return -1;
+	if (++a->pending < RECORDS_PER_TRANSACTION)
+		return 0;
+	a->pending = 0;
+	return env_commit(a->env, e);
+}
+
+static bool
+on_summary(void *arg, uint64_t object, struct slice value)
+{
+	struct applier *a = arg;
+
+	if (a->pending == 0 && env_begin(a->env, 0, a->e) < 0)
+		a->failed = true;
+	else if (env_summary_put(a->env, object, value, a->e) < 0)
+		a->failed = true;
+	else if (++a->pending == RECORDS_PER_TRANSACTION) {
+		a->pending = 0;
+		a->failed = env_commit(a->env, a->e) < 0;
+	}
+	return !a->failed;
+}
+
+static int
+fill_from_log(void *arg, struct env *env, struct err *e)
+{
+	struct build *b = arg;
+	struct history history = {0};
+	struct base_info info;
+	struct applier a = {.b = b, .env = env, .history = &history, .e = e};
+	int r;
+
+	buf_init(&a.old, FORMAT_VALUE_BYTES_MAX);
+	r = base_read(b->source, on_base_record, &a, &info, e);
+	if (r == 0 && a.pending > 0)
+		r = env_commit(env, e);
+	a.pending = 0;
+	a.least = b->serial = r == 0 ? info.serial : 0;
+	if (r == 0)
+		r = env_log_read(b->source, on_history, &history, e);
+	if (r == 0 && history.damaged)
+		r = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo record's checksum");
+	if (r == 0)
+		r = env_log_read(b->source, on_apply, &a, e);
+	if (r == 0 && !a.failed)
+		env_summary_read(b->source, on_summary, &a);
+	if (r == 0 && !a.failed && a.pending > 0)
+		r = env_commit(env, e);
+	env_abort(env);
+	free(history.list);
+	buf_fini(&a.old);
+	return r == 0 && !a.failed ? 0 : -1;
+}
+
+int
+rebuild_from_log(const char *root, uint64_t time, struct err *e)
+{
+	struct build b = {.serial = 0};
+
+	file_path(b.source, root, INDEX);
+	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", "a page of the index was refused"), LOG_END);
+	if (build(root, fill_from_log, &b, &b.serial, time, e) < 0)
+		return -1;
+	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
+	return 0;
+}
+
+/* ---- the mark ---- */
+
+void
+rebuild_mark(const char *root)
+{
+	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+
+	file_path(dir, root, INDEX);
+	file_path(path, dir, DAMAGED_FILE);
+	/* Not synced: after a power cut the page cache is gone, and the page is refused again. */
+	int fd = file_open(path, O_WRONLY | O_CREAT, NULL);
+
+	if (fd >= 0)
+		(void)file_close(fd, NULL);
+}
+
+bool
+rebuild_marked(const char *root)
+{
+	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+
+	file_path(dir, root, INDEX);
+	file_path(path, dir, DAMAGED_FILE);
+	return file_exists(path);
+}
