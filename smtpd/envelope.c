@@ -1,0 +1,88 @@
+#include "smtpd/envelope.h"
+
+#include "common/cursor.h"
+
+enum { FLAG_ESMTP = 1, FLAG_TLS = 2, FLAG_EIGHTBIT = 4, FLAG_SMTPUTF8 = 8, FLAGS_ALL = 15 };
+
+bool
+envelope_encode(const struct envelope *e, struct buf *b)
+{
+	bool fits = e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
+	    e->tls_text.n <= ENVELOPE_TEXT_BYTES_MAX && e->mail_from.n <= ENVELOPE_ADDRESS_BYTES_MAX &&
+	    e->recipient_count > 0 && e->recipient_count <= ENVELOPE_RECIPIENTS_MAX;
+
+	put_u8(b, ENVELOPE_VERSION);
+	put_u8(b, (uint8_t)((e->esmtp ? FLAG_ESMTP : 0) | (e->tls ? FLAG_TLS : 0) |
+		      (e->eightbit ? FLAG_EIGHTBIT : 0) | (e->smtputf8 ? FLAG_SMTPUTF8 : 0)));
+	put_u64(b, e->received_us);
+	buf_put(b, e->client_ip, sizeof(e->client_ip));
+	put_u16(b, e->client_port);
+	put_slice(b, e->helo);
+	put_slice(b, e->rdns);
+	put_slice(b, e->tls_text);
+	put_slice(b, e->mail_from);
+	put_u32(b, e->recipient_count);
+	for (uint32_t i = 0; fits && i < e->recipient_count; i++) {
+		fits = e->recipients[i].n <= ENVELOPE_ADDRESS_BYTES_MAX;
+		put_slice(b, e->recipients[i]);
+	}
+	return fits && !b->failed;
+}
+
+/* A text that may stand in a header or a log: no control characters. */
+static struct slice
+take_text(struct cursor *c, size_t max)
+{
+	struct slice s = cursor_slice(c, max);
+
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] < 32 || s.p[i] == 127)
+			c->bad = true;
+	return s;
+}
+
+static bool
+take_recipients(struct cursor *c, struct arena *a, struct envelope *e)
+{
+	e->recipient_count = cursor_u32(c);
+	/* Each takes four octets at least, so a lie about the count cannot make us allocate much. */
+	if (c->bad || e->recipient_count == 0 || e->recipient_count > ENVELOPE_RECIPIENTS_MAX ||
+	    e->recipient_count > cursor_left(c) / 4)
+		return false;
+	e->recipients = arena_array(a, e->recipient_count, sizeof(*e->recipients));
+	if (e->recipients == NULL)
+		return false;
+	for (uint32_t i = 0; i < e->recipient_count; i++) {
+		e->recipients[i] = take_text(c, ENVELOPE_ADDRESS_BYTES_MAX);
+		if (e->recipients[i].n == 0)
+			return false;
+	}
+	return true;
+}
+
+bool
+envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
+{
+	struct cursor c = cursor_of(in);
+	struct envelope *e = envelope_r;
+	uint8_t version = cursor_u8(&c);
+	uint8_t flags = cursor_u8(&c);
+
+	*e = (struct envelope){
+	    .esmtp = flags & FLAG_ESMTP,
+	    .tls = flags & FLAG_TLS,
+	    .eightbit = flags & FLAG_EIGHTBIT,
+	    .smtputf8 = flags & FLAG_SMTPUTF8,
+	};
+	e->received_us = cursor_u64(&c);
+	struct slice ip = cursor_take(&c, sizeof(e->client_ip));
+	if (c.bad || version != ENVELOPE_VERSION || flags > FLAGS_ALL)
+		return false;
+	memcpy(e->client_ip, ip.p, ip.n);
+	e->client_port = cursor_u16(&c);
+	e->helo = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
+	e->rdns = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
+	e->tls_text = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
+	e->mail_from = take_text(&c, ENVELOPE_ADDRESS_BYTES_MAX);
+	return take_recipients(&c, a, e) && cursor_done(&c);
+}

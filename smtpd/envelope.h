@@ -1,0 +1,52 @@
+/*
+ * envelope: one SMTP transaction as a front hands it to deliver, in a sealed
+ * memory file beside DELIVER_MESSAGE. It says what the client said, and how
+ * it was connected; who an authenticated client is stands in the lease, never here.
+ *
+ * The encoded form, version 1. Integers are big-endian, a slice is a u32
+ * length and that many octets:
+ *
+ *   u8 version, u8 flags, u64 time received (microseconds since 1970),
+ *   16 octets client address (IPv4 as ::ffff:a.b.c.d), u16 client port,
+ *   slice helo, slice rdns, slice tls, slice mail_from,
+ *   u32 count of recipients, that many slices; nothing follows.
+ */
+#ifndef SMTPD_ENVELOPE_H
+#define SMTPD_ENVELOPE_H
+
+#include "common/arena.h"
+#include "common/buf.h"
+#include "common/slice.h"
+
+#define ENVELOPE_VERSION 1
+#define ENVELOPE_ADDRESS_BYTES_MAX 320
+#define ENVELOPE_TEXT_BYTES_MAX 512 /* helo, rdns, tls */
+#define ENVELOPE_RECIPIENTS_MAX 10000
+#define ENVELOPE_BYTES_MAX (4u << 20)
+
+struct envelope {
+	bool esmtp; /* EHLO, not HELO */
+	bool tls;
+	bool eightbit; /* BODY=8BITMIME */
+	bool smtputf8;
+	uint64_t received_us;
+	uint8_t client_ip[16];
+	uint16_t client_port;
+	struct slice helo;
+	struct slice rdns;	/* the client's name by DNS, "unknown" when not known */
+	struct slice tls_text;	/* "TLS1.3 TLS_AES_256_GCM_SHA384", empty without TLS */
+	struct slice mail_from; /* without "<>"; empty is the null reverse-path */
+	struct slice *recipients;
+	uint32_t recipient_count; /* 1 ... ENVELOPE_RECIPIENTS_MAX */
+};
+
+/* Appends the encoded form. False when a text passes its maximum or b is full. */
+bool envelope_encode(const struct envelope *e, struct buf *b) __attribute__((warn_unused_result));
+/*
+ * Hostile input. False when in is not the encoded form, a text passes its maximum or has octets below 32 or 127 in it,
+ * or a's cap is reached. The slices point into in, the list of recipients is in a.
+ */
+bool envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,230 @@
+/*
+ * front: the SMTP dialogue, shared by the roles smtp-front (port 25) and
+ * submission (587, 465). A session is one struct front; its work is done by one
+ * step function, which reads what has arrived, runs commands from one table, and
+ * stops when the answer of another process is due, so that replies come in order.
+ *
+ * A front opens no path, connects to nobody, and says nothing about who sends: it hands
+ * the transaction to deliver, which believes the directory and the lease.
+ *
+ * front_session.c   a session's life: accept, step, states, time, end
+ * front_reply.c     replies and the time line
+ * front_command.c   the table of commands; greeting, STARTTLS and the small ones
+ * front_transaction.c MAIL and RCPT with the directory's answers
+ * front_data.c      DATA: framing, limits, spooling, handing over
+ * front_auth.c      AUTH (submission)
+ * front_service.c   the role: listeners, settings, edges, drain
+ */
+#ifndef SMTPD_FRONT_H
+#define SMTPD_FRONT_H
+
+#include "common/arena.h"
+#include "common/ipc.h"
+#include "common/listener.h"
+#include "common/log.h"
+#include "common/role.h"
+#include "common/stream.h"
+#include "smtpd/envelope.h"
+#include "smtpd/smtp_framer.h"
+#include "smtpd/smtp_grammar.h"
+#include "smtpd/smtp_id.h"
+
+/* Limits. Each has its reply in brackets. */
+#define FRONT_LINE_BYTES_MAX 4096	  /* a command line with CRLF [500 5.5.2]; RFC 5321 4.5.3.1.4 asks 512 */
+#define FRONT_AUTH_LINE_BYTES_MAX 12290	  /* RFC 4954 4: 12288 and CRLF [500 5.5.2] */
+#define FRONT_THROWN_BYTES_MAX (1u << 20) /* of over-long lines in one session [421 4.7.0] */
+#define FRONT_BAD_COMMANDS_MAX 20	  /* [421 4.7.0] */
+#define FRONT_REFUSED_RECIPIENTS_MAX 200  /* in one session [421 4.7.0] */
+#define FRONT_FAILED_LOGINS_MAX 3	  /* [421 4.7.0] */
+#define FRONT_COMMANDS_MAX 20000	  /* in one session [421 4.7.0] */
+#define FRONT_TRANSACTIONS_MAX 1000	  /* in one session [421 4.7.0] */
+#define FRONT_INPUT_BYTES_MAX (64u * 1024)
+#define FRONT_TRANSACTION_BYTES_MAX (4u << 20) /* memory for the envelope [452 4.5.3] */
+#define FRONT_MEMFD_BYTES_MAX (1u << 20)       /* of a message; what is longer goes to a spool file */
+#define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
+#define FRONT_STEP_DATA_BYTES_MAX (1u << 20)
+
+/* Times. */
+#define FRONT_GREET_DELAY_MS 20		 /* who talks before the greeting is no mail server [554 5.5.1] */
+#define FRONT_ASK_MS 20000		 /* for directory, store and queue [451 4.3.0] */
+#define FRONT_DELIVER_MS 110000		 /* RFC 6409 4: every command is answered within two minutes */
+#define FRONT_DATA_MS_MAX (60u * 60 * 1000) /* for one message's data [421 4.4.2] */
+#define FRONT_STREAM_GRACE_MS 10000
+
+enum front_state {
+	FRONT_STATE_GREETING, /* the greeting is not out yet */
+	FRONT_STATE_HELO,     /* EHLO or HELO is due */
+	FRONT_STATE_READY,    /* no transaction */
+	FRONT_STATE_AUTH,     /* a line of the SASL exchange is due */
+	FRONT_STATE_MAIL,     /* MAIL was taken */
+	FRONT_STATE_RCPT,     /* and a recipient too */
+	FRONT_STATE_DATA,     /* message data is due */
+	FRONT_STATE_HANDED,   /* deliver has the message */
+	FRONT_STATE_CLOSING,  /* nothing more is read */
+	FRONT_STATE_COUNT
+};
+#define FRONT_STATE_BIT(s) (1u << (s))
+
+/* Whose answer is due before the next command runs. */
+enum front_wait {
+	FRONT_WAIT_NONE,
+	FRONT_WAIT_RESOLVE, /* RCPT: directory */
+	FRONT_WAIT_USAGE,   /* RCPT: store */
+	FRONT_WAIT_SENDER,  /* MAIL: directory */
+	FRONT_WAIT_SPOOL,   /* data: queue */
+	FRONT_WAIT_DELIVER, /* end of data: deliver */
+	FRONT_WAIT_AUTH,    /* AUTH: verifier */
+};
+
+/* What a message's data has become so far. */
+struct front_data {
+	struct smtp_data_framer framer;
+	int fd;		       /* memory file or spool file; -1: none */
+	uint64_t bytes;	       /* of the message, also those that were not kept */
+	uint64_t began_ms;
+	uint64_t spool_id;     /* of SPOOL_OPEN; 0: a memory file */
+	bool spool_lost;       /* queue, which counted it, has ended: it is not told of the end */
+	bool too_big;
+	bool no_space;	       /* the spool has no room, or could not be written */
+};
+
+struct front_transaction {
+	struct arena *arena; /* all of it; reset when it ends */
+	struct slice mail_from;
+	bool eightbit;
+	struct slice *recipients;
+	size_t recipient_count;
+	size_t recipient_cap;
+	struct slice asked; /* the address that the directory or store is asked about */
+	struct front_data data;
+};
+
+struct front {
+	struct front *next, *previous; /* all sessions of the process */
+	struct stream *stream;
+	struct loop_timer *timer; /* greeting, then silence and the limits of time */
+	struct loop_timer *again; /* the step used up its share */
+	struct client_address client;
+	char id[SMTP_SESSION_ID_CHARS + 1];
+	uint64_t conn;
+	enum front_state state;
+	enum front_wait wait;
+	struct edge *asked; /* with asked_id: the question that `wait` stands for */
+	uint64_t asked_id;
+	bool tls_first; /* 465: TLS from the first octet */
+	bool stepping;
+	/* the client */
+	struct smtp_line_framer line;
+	bool esmtp;
+	char helo[SMTP_DOMAIN_BYTES_MAX + 1];
+	unsigned commands;
+	unsigned bad_commands;
+	unsigned refused_recipients;
+	unsigned failed_logins;
+	unsigned transactions;
+	uint64_t thrown;
+	uint64_t began_ms;
+	/* who logged in (submission) */
+	struct edge *verifier; /* one exchange stays at one verifier */
+	uint64_t account;
+	char login[ENVELOPE_ADDRESS_BYTES_MAX + 1];
+	struct front_transaction t;
+};
+
+/* ---- front_service.c ---- */
+
+/* A role's main() fills these in once. */
+struct front_service {
+	bool submission;
+	const char *name;	  /* "smtp" in the log */
+	struct listener_group *group;
+	struct front *sessions;
+	unsigned session_count;
+	uint64_t next_conn;
+	bool draining;
+};
+extern struct front_service smtpd_service;
+
+/* Hooks of struct role_spec, the same in both roles. */
+int smtpd_init(struct err *e);
+void smtpd_on_listener(const char *name, int fd);
+void smtpd_on_edge_up(struct edge *e);
+void smtpd_on_edge_down(struct edge *e);
+void smtpd_on_reload(void);
+void smtpd_on_drain(void);
+/* What the peers of each role may send here. */
+extern const struct ipc_dispatch smtpd_from_port25_directory;
+extern const struct ipc_dispatch smtpd_from_directory;
+extern const struct ipc_dispatch smtpd_from_store;
+extern const struct ipc_dispatch smtpd_from_deliver;
+extern const struct ipc_dispatch smtpd_from_queue;
+extern const struct ipc_dispatch smtpd_from_verifier;
+extern const struct ipc_dispatch smtpd_from_nobody;
+
+/* ---- front_session.c ---- */
+
+/* Takes a connection (fd owned from now on). */
+void smtpd_accept(int fd, const struct client_address *a, bool tls_first);
+/* The only writer of state; an edge that the table does not have is our own fault. */
+void smtpd_set_state(struct front *f, enum front_state to);
+/* Runs the session as far as it goes. */
+void smtpd_step(struct front *f);
+/* Begins to wait; id comes from ipc_expect(). Nothing is read from the client's input until smtpd_answered(). */
+void smtpd_wait_for(struct front *f, enum front_wait what, struct edge *e, uint64_t id);
+/* The edge ends: an exchange over it is over, and so is a login whose lease was at the other end. */
+void smtpd_peer_lost(struct front *f, const struct edge *e);
+/* The process is to end: 421 now, or after the answer that is due. */
+void smtpd_drain(struct front *f);
+/* The answer for m->id came: the session, or NULL when nobody waits for it any more. */
+struct front *smtpd_answered(struct edge *e, uint64_t id, enum front_wait what);
+/* The wait is over without an answer: first thing in every function given to ipc_expect(). */
+void smtpd_gone(struct front *f);
+/* Sends "421 enhanced text" when it has words, then closes. */
+void smtpd_close(struct front *f, const char *enhanced, const char *text);
+/* Back to READY with an empty transaction (RSET, EHLO, the end of a message). */
+void smtpd_transaction_reset(struct front *f);
+
+/* ---- front_reply.c ---- */
+
+/* "code enhanced text" CRLF; enhanced is NULL where RFC 2034 wants none. text may have no line ends. */
+void smtpd_reply(struct front *f, unsigned code, const char *enhanced, const char *text);
+void smtpd_reply_words(struct front *f, const struct smtp_reply_words *w);
+/* An event of the time line, to the log and the recorder. */
+void smtpd_trace_fields(struct front *f, const char *event, const struct log_field *fields);
+#define smtpd_trace(f, event, ...)                                                                 \
+	smtpd_trace_fields((f), (event), (const struct log_field[]){__VA_ARGS__})
+
+/* ---- front_command.c ---- */
+
+/* Runs one line. */
+void smtpd_command(struct front *f, struct slice line);
+/* The greeting, or its refusal. */
+void smtpd_greet(struct front *f);
+
+/* ---- front_transaction.c ---- */
+
+void smtpd_mail(struct front *f, struct slice args);
+void smtpd_rcpt(struct front *f, struct slice args);
+void smtpd_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m);
+void smtpd_on_sender(struct edge *e, struct msg_DIR_SENDER_REPLY *m);
+void smtpd_on_usage(struct edge *e, struct msg_STORE_USAGE_REPLY *m);
+
+/* ---- front_data.c ---- */
+
+void smtpd_data(struct front *f, struct slice args);
+/* Takes what has arrived of a message; false when there is nothing to take now. */
+bool smtpd_data_step(struct front *f);
+/* Releases what it holds. */
+void smtpd_data_drop(struct front *f);
+void smtpd_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);
+void smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m);
+
+/* ---- front_auth.c ---- */
+
+void smtpd_auth(struct front *f, struct slice args);
+void smtpd_auth_line(struct front *f, struct slice line);
+void smtpd_on_auth(struct edge *e, struct msg_AUTH_RESULT *m);
+/* Forgets an exchange that has not ended, and the lease. */
+void smtpd_auth_end(struct front *f);
+
+#endif

@@ -1,0 +1,293 @@
+/*
+ * The commands, one row each: in which states it may come, whether it takes an argument, what must hold
+ * before it (check), and what it does (run). A command that may not come now is answered 503 whatever its
+ * argument is (RFC 5321 4.1.4).
+ */
+#include "smtpd/front.h"
+
+#include "common/config.h"
+#include "common/tls.h"
+
+#include <stdio.h>
+
+enum {
+	NO_ARGS = 1,   /* 501 with one */
+	NEED_ARGS = 2, /* 501 without */
+	NO_LOGIN = 4,  /* needs none even on submission */
+};
+
+#define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
+#define ANY_STATE (IN(HELO) | IN(READY) | IN(MAIL) | IN(RCPT))
+#define GREETED (IN(READY) | IN(MAIL) | IN(RCPT))
+
+struct command {
+	const char *verb;
+	unsigned states;
+	unsigned flags;
+	/* A reason to refuse, or NULL. May be NULL itself. */
+	const struct smtp_reply_words *(*check)(const struct front *f);
+	void (*run)(struct front *f, struct slice args);
+};
+
+/* ---- greeting ---- */
+
+void
+smtpd_greet(struct front *f)
+{
+	char text[300];
+
+	if (!f->tls_first && !smtpd_service.submission && stream_input(f->stream).n > 0) {
+		/* RFC 5321 4.3.1: a client waits for the greeting. */
+		smtpd_trace(f, "early-talker", LOG_END);
+		smtpd_reply(f, 554, "5.5.1", "Commands before the greeting");
+		smtpd_close(f, NULL, NULL);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s ESMTP Mailstead", config_string(role_config(), OPT_HOSTNAME));
+	smtpd_reply(f, 220, NULL, text);
+	smtpd_set_state(f, FRONT_STATE_HELO);
+}
+
+/* RFC 5321 4.1.4: EHLO in the middle of a transaction clears it like RSET. */
+static bool
+take_helo(struct front *f, struct slice args)
+{
+	bool good = smtpd_service.submission ? smtp_helo_valid_lax(args) : smtp_helo_valid(args);
+
+	if (!good || !slice_cstr(args, f->helo, sizeof(f->helo))) {
+		smtpd_reply(f, 501, "5.5.4", "A domain name or an address literal is needed");
+		f->bad_commands++;
+		return false;
+	}
+	if (f->state == FRONT_STATE_HELO)
+		smtpd_set_state(f, FRONT_STATE_READY);
+	else
+		smtpd_transaction_reset(f);
+	return true;
+}
+
+static void
+run_helo(struct front *f, struct slice args)
+{
+	if (!take_helo(f, args))
+		return;
+	f->esmtp = false;
+	smtpd_trace(f, "helo", LOG_CSTR("helo", f->helo), LOG_END);
+	smtpd_reply(f, 250, NULL, config_string(role_config(), OPT_HOSTNAME));
+}
+
+static void
+run_ehlo(struct front *f, struct slice args)
+{
+	struct buf b;
+
+	if (!take_helo(f, args))
+		return;
+	f->esmtp = true;
+	smtpd_trace(f, "ehlo", LOG_CSTR("helo", f->helo), LOG_END);
+	buf_init(&b, 1024);
+	buf_putf(&b, "250-%s\r\n", config_string(role_config(), OPT_HOSTNAME));
+	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n");
+	/* RFC 3207 4.2: not offered once TLS is in use; RFC 8314 3.3: not offered when it would fail. */
+	if (!stream_is_tls(f->stream) && tls_server_ready(tls_server()))
+		buf_put_str(&b, "250-STARTTLS\r\n");
+	if (smtpd_service.submission && stream_is_tls(f->stream) && f->account == 0)
+		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
+	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
+	buf_putf(&b, "250 SIZE %llu\r\n",
+	    (unsigned long long)config_number(role_config(), OPT_SMTP_MESSAGE_BYTES));
+	stream_write(f->stream, buf_slice(&b));
+	buf_fini(&b);
+}
+
+/* ---- STARTTLS (RFC 3207) ---- */
+
+static const struct smtp_reply_words *
+check_starttls(const struct front *f)
+{
+	static const struct smtp_reply_words already = {503, "5.5.1", "TLS is already in use"};
+	static const struct smtp_reply_words unready = {454, "4.7.0", "TLS is not available for the moment"};
+
+	if (stream_is_tls(f->stream))
+		return &already;
+	return tls_server_ready(tls_server()) ? NULL : &unready;
+}
+
+static void
+run_starttls(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_trace(f, "starttls", LOG_END);
+	smtpd_reply(f, 220, "2.0.0", "Ready to start TLS");
+	/* RFC 3207 4.2: what the client said before is forgotten; what it sent ahead is discarded by the stream. */
+	f->esmtp = false;
+	f->helo[0] = '\0';
+	smtpd_set_state(f, FRONT_STATE_HELO);
+	stream_starttls(f->stream, tls_server());
+}
+
+/* ---- the small ones ---- */
+
+static void
+run_rset(struct front *f, struct slice args)
+{
+	(void)args;
+	if (f->state != FRONT_STATE_HELO)
+		smtpd_transaction_reset(f);
+	smtpd_reply(f, 250, "2.0.0", "OK");
+}
+
+static void
+run_noop(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_reply(f, 250, "2.0.0", "OK");
+}
+
+static void
+run_quit(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_reply(f, 221, "2.0.0", "Bye");
+	smtpd_close(f, NULL, NULL);
+}
+
+static void
+run_vrfy(struct front *f, struct slice args)
+{
+	(void)args;
+	/* RFC 5321 3.5.3, 7.3: which addresses exist is told at RCPT and nowhere else. */
+	smtpd_reply(f, 252, "2.0.0", "Cannot verify; send the message and see");
+}
+
+static void
+run_help(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_reply(f, 214, "2.0.0", "See RFC 5321");
+}
+
+static void
+run_not_here(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_reply(f, 502, "5.5.1", "Command not implemented");
+	f->bad_commands++;
+}
+
+/* HTTP and the like spoken to us by a tricked browser: end it before anything of it can be a command. */
+static void
+run_foreign(struct front *f, struct slice args)
+{
+	(void)args;
+	smtpd_trace(f, "foreign-protocol", LOG_END);
+	smtpd_reply(f, smtpd_service.submission ? 500 : 521, "5.5.1", "This is not that kind of server");
+	smtpd_close(f, NULL, NULL);
+}
+
+/* ---- submission ---- */
+
+static const struct smtp_reply_words *
+check_auth(const struct front *f)
+{
+	static const struct smtp_reply_words words[] = {
+	    {502, "5.5.1", "Command not implemented"},
+	    {538, "5.7.11", "Encryption is required: STARTTLS first"},
+	    {503, "5.5.1", "Already logged in"},
+	};
+
+	if (!smtpd_service.submission)
+		return &words[0];
+	if (!stream_is_tls(f->stream))
+		return &words[1];
+	return f->account ? &words[2] : NULL;
+}
+
+static const struct command commands[] = {
+    {"EHLO", ANY_STATE, NEED_ARGS | NO_LOGIN, NULL, run_ehlo},
+    {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN, NULL, run_helo},
+    {"MAIL", IN(READY), NEED_ARGS, NULL, smtpd_mail},
+    {"RCPT", IN(MAIL) | IN(RCPT), NEED_ARGS, NULL, smtpd_rcpt},
+    {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS, NULL, smtpd_data},
+    {"RSET", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_rset},
+    {"NOOP", ANY_STATE, NO_LOGIN, NULL, run_noop},
+    {"QUIT", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_quit},
+    {"STARTTLS", IN(READY), NO_ARGS | NO_LOGIN, check_starttls, run_starttls},
+    {"AUTH", IN(READY), NEED_ARGS | NO_LOGIN, check_auth, smtpd_auth},
+    {"VRFY", GREETED, NEED_ARGS, NULL, run_vrfy},
+    {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
+    {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"BDAT", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"ETRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"ATRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"TURN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"SEND", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"SOML", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"SAML", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"GET", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+    {"POST", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+    {"PUT", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+    {"HEAD", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+    {"CONNECT", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+    {"OPTIONS", ANY_STATE, NO_LOGIN, NULL, run_foreign},
+};
+
+static const struct command *
+find_command(struct slice verb)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (slice_eq_nocase(verb, slice_str(commands[i].verb)))
+			return &commands[i];
+	return NULL;
+}
+
+/* Why the command may not run, or NULL. */
+static const struct smtp_reply_words *
+refusal(const struct front *f, const struct command *c, struct slice args)
+{
+	static const struct smtp_reply_words unknown = {500, "5.5.1", "Command not recognized"};
+	static const struct smtp_reply_words greet = {503, "5.5.1", "EHLO or HELO first"};
+	static const struct smtp_reply_words sequence = {503, "5.5.1", "Bad sequence of commands"};
+	static const struct smtp_reply_words no_tls = {530, "5.7.0", "STARTTLS first"};
+	static const struct smtp_reply_words login = {530, "5.7.0", "Authentication required"};
+
+	if (c == NULL)
+		return &unknown;
+	if (!(c->states & FRONT_STATE_BIT(f->state)))
+		return f->state == FRONT_STATE_HELO ? &greet : &sequence;
+	if (c->check) {
+		const struct smtp_reply_words *w = c->check(f);
+		if (w)
+			return w;
+	}
+	if (smtpd_service.submission && f->account == 0 && !(c->flags & NO_LOGIN))
+		return stream_is_tls(f->stream) ? &login : &no_tls;
+	if (((c->flags & NO_ARGS) && args.n > 0) || ((c->flags & NEED_ARGS) && args.n == 0))
+		return smtp_syntax_reply(SMTP_SYNTAX_BAD_ARGS);
+	return NULL;
+}
+
+void
+smtpd_command(struct front *f, struct slice line)
+{
+	struct slice verb;
+	struct slice args;
+	const struct command *c;
+	const struct smtp_reply_words *w;
+
+	f->commands++;
+	if (f->state == FRONT_STATE_AUTH) {
+		smtpd_auth_line(f, line);
+		return;
+	}
+	if (!smtp_command_split(line, &verb, &args))
+		verb = args = slice_of(NULL, 0);
+	c = find_command(verb);
+	w = refusal(f, c, args);
+	if (w) {
+		smtpd_reply_words(f, w);
+		f->bad_commands++;
+		return;
+	}
+	c->run(f, args);
+}

@@ -1,0 +1,346 @@
+/*
+ * DATA: octets go from the stream through the framer into a memory file, and beyond FRONT_MEMFD_BYTES_MAX
+ * into a file that queue opened for us. A message that must be refused is read to its end
+ * all the same (there is no other way to answer), but nothing of it is kept, and a client that goes on
+ * for ever is cut off. The reply to the final dot is deliver's.
+ */
+#include "smtpd/front.h"
+
+#include "common/config.h"
+#include "common/memfd.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+/* Of a message that is too big: so much more is swallowed before the connection is cut. */
+#define SWALLOW_BYTES_MAX (64u << 20)
+/* The framer may put two octets for one (SMTP_BARE_FIX). */
+#define STAGE_BYTES_MAX (2 * FRONT_INPUT_BYTES_MAX)
+
+static const struct smtp_reply_words later = {451, "4.3.0", "Not possible for the moment, try again later"};
+static const struct smtp_reply_words no_space = {452, "4.3.1", "No room for the message, try again later"};
+
+/* ---- DATA ---- */
+
+/*
+ * A refused DATA with more input behind it: that is message text sent without waiting for 354,
+ * and must never be taken for commands.
+ */
+static void
+refuse_data(struct front *f, const struct smtp_reply_words *w)
+{
+	smtpd_reply_words(f, w);
+	if (stream_input(f->stream).n > 0)
+		smtpd_close(f, "4.7.0", "Input behind a DATA that was refused");
+}
+
+void
+smtpd_data(struct front *f, struct slice args)
+{
+	static const struct smtp_reply_words no_recipients = {554, "5.5.1", "No valid recipients"};
+	struct front_data *d = &f->t.data;
+	struct err e;
+
+	(void)args;
+	if (f->state == FRONT_STATE_MAIL) {
+		refuse_data(f, &no_recipients);
+		return;
+	}
+	d->fd = memfd_new(&e);
+	if (d->fd < 0) {
+		log_event(LOG_ERROR, slice_str(f->id), "memfd", LOG_ERR(&e), LOG_END);
+		refuse_data(f, &later);
+		return;
+	}
+	smtp_data_init(&d->framer, smtpd_service.submission ? SMTP_BARE_FIX : SMTP_BARE_REFUSE);
+	d->began_ms = clock_ms();
+	smtpd_set_state(f, FRONT_STATE_DATA);
+	smtpd_reply(f, 354, NULL, "Go ahead, end with <CRLF>.<CRLF>");
+}
+
+/* ---- keeping the octets ---- */
+
+static void
+close_file(struct front_data *d)
+{
+	if (d->fd >= 0)
+		(void)close(d->fd);
+	d->fd = -1;
+}
+
+/* Nothing of it is needed any more: the file, and its share of the spool. */
+void
+smtpd_data_drop(struct front *f)
+{
+	struct front_data *d = &f->t.data;
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+
+	close_file(d);
+	if (d->spool_id != 0 && !d->spool_lost && queue != NULL &&
+	    !IPC_SEND(queue, SPOOL_DONE, .id = d->spool_id))
+		log_event(LOG_DEBUG, slice_str(f->id), "spool-done-unsent", LOG_END);
+	d->spool_id = 0;
+}
+
+static void
+lose_space(struct front *f, const char *why)
+{
+	log_event(LOG_WARN, slice_str(f->id), "spool-refused", LOG_CSTR("why", why), LOG_END);
+	f->t.data.no_space = true;
+	smtpd_data_drop(f);
+}
+
+static void
+spool_gone(void *obj, const struct err *e)
+{
+	struct front *f = obj;
+
+	smtpd_gone(f);
+	lose_space(f, e->client);
+	smtpd_step(f);
+}
+
+/* The memory file is full: a file is needed. Its content is copied once that is there. */
+static void
+ask_spool(struct front *f)
+{
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+	uint64_t id = queue ? ipc_expect(queue, FRONT_ASK_MS, spool_gone, f) : 0;
+	uint64_t bytes_max = config_number(role_config(), OPT_SMTP_MESSAGE_BYTES);
+
+	if (id != 0 && IPC_SEND(queue, SPOOL_OPEN, .id = id, .bytes_max = bytes_max)) {
+		smtpd_wait_for(f, FRONT_WAIT_SPOOL, queue, id);
+		return;
+	}
+	if (id != 0)
+		ipc_forget(queue, id);
+	lose_space(f, "queue is away");
+}
+
+/* Copies the memory file into the spool file, which takes its place. */
+static bool
+move_to_file(struct front_data *d, int fd, struct err *e)
+{
+	static uint8_t block[64 * 1024];
+	uint64_t at = 0;
+	int64_t n;
+
+	while ((n = memfd_read(d->fd, at, block, sizeof(block), e)) > 0) {
+		if (memfd_write(fd, slice_of(block, (size_t)n), e) < 0)
+			return false;
+		at += (uint64_t)n;
+	}
+	if (n < 0)
+		return false;
+	close_file(d);
+	d->fd = fd;
+	return true;
+}
+
+void
+smtpd_on_spool(struct edge *edge, struct msg_SPOOL_REPLY *m)
+{
+	struct front *f = smtpd_answered(edge, m->id, FRONT_WAIT_SPOOL);
+	struct err e = {0};
+
+	if (f == NULL) {
+		/* Nobody waits: give the share back, the descriptor is closed by the caller. */
+		if (m->fd >= 0 && !IPC_SEND(edge, SPOOL_DONE, .id = m->id))
+			log_event(LOG_DEBUG, NO_SESSION, "spool-done-unsent", LOG_END);
+		return;
+	}
+	if (m->class != ERR_NONE || m->fd < 0) {
+		lose_space(f, "no share of the spool left");
+	} else {
+		f->t.data.spool_id = m->id;
+		if (move_to_file(&f->t.data, m->fd, &e))
+			m->fd = -1;
+		else
+			lose_space(f, e.detail);
+	}
+	smtpd_step(f);
+}
+
+static void
+keep(struct front *f, struct slice octets)
+{
+	struct front_data *d = &f->t.data;
+	struct err e;
+
+	d->bytes += octets.n;
+	if (d->bytes > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES) && !d->too_big) {
+		d->too_big = true;
+		smtpd_data_drop(f);
+	}
+	if (d->fd < 0 || octets.n == 0)
+		return;
+	if (memfd_write(d->fd, octets, &e) < 0) {
+		lose_space(f, e.detail);
+		return;
+	}
+	if (d->spool_id == 0 && d->bytes > FRONT_MEMFD_BYTES_MAX && d->framer.state != SMTP_DATA_END)
+		ask_spool(f);
+}
+
+/* ---- the end ---- */
+
+/* Why the message is refused by its form alone, or NULL. */
+static const struct smtp_reply_words *
+form_refusal(const struct front_data *d)
+{
+	static const struct smtp_reply_words bare = {521, "5.5.2",
+	    "Lines end in CRLF; CR or LF alone is not accepted (RFC 5321 2.3.8)"};
+	static const struct smtp_reply_words nul = {550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
+	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
+
+	if (d->framer.bare && d->framer.bare_rule == SMTP_BARE_REFUSE)
+		return &bare;
+	if (d->framer.nul)
+		return &nul;
+	if (d->too_big)
+		return &too_big;
+	return d->no_space ? &no_space : NULL;
+}
+
+static void
+data_refused(struct front *f, const struct smtp_reply_words *w)
+{
+	smtpd_trace(f, "data-refused", LOG_NUM("bytes", f->t.data.bytes), LOG_NUM("code", w->code),
+	    LOG_CSTR("text", w->text), LOG_END);
+	smtpd_reply_words(f, w);
+	smtpd_transaction_reset(f);
+	/* 521: the two ends do not agree on what a line is, so nothing behind it may be read as a command. */
+	if (w->code == 521)
+		smtpd_close(f, NULL, NULL);
+}
+
+static bool
+write_envelope(struct front *f, struct buf *b)
+{
+	struct front_transaction *t = &f->t;
+	struct envelope e = {
+	    .esmtp = f->esmtp,
+	    .tls = stream_is_tls(f->stream),
+	    .eightbit = t->eightbit,
+	    .received_us = clock_wall_us(),
+	    .client_port = ntohs(f->client.peer.sin6_port),
+	    .helo = slice_str(f->helo),
+	    .rdns = SLICE("unknown"),
+	    .tls_text = stream_is_tls(f->stream) ? slice_str(stream_tls_text(f->stream)) : SLICE(""),
+	    .mail_from = t->mail_from,
+	    .recipients = t->recipients,
+	    .recipient_count = (uint32_t)t->recipient_count,
+	};
+
+	memcpy(e.client_ip, &f->client.peer.sin6_addr, sizeof(e.client_ip));
+	return envelope_encode(&e, b);
+}
+
+static void
+deliver_gone(void *obj, const struct err *e)
+{
+	struct front *f = obj;
+
+	smtpd_gone(f);
+	smtpd_trace(f, "outcome", LOG_NUM("code", later.code), LOG_CSTR("error", e->client), LOG_END);
+	smtpd_reply_words(f, &later);
+	smtpd_transaction_reset(f);
+	smtpd_step(f);
+}
+
+/* Sends what is complete now; false when it cannot be asked. */
+static bool
+hand_over(struct front *f, int envelope)
+{
+	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
+	uint64_t id = deliver ? ipc_expect(deliver, FRONT_DELIVER_MS, deliver_gone, f) : 0;
+
+	if (id == 0)
+		return false;
+	if (!IPC_SEND(deliver, DELIVER_MESSAGE, .id = id, .conn = f->conn, .session = slice_str(f->id),
+		.bytes = f->t.data.bytes, .envelope = envelope, .message = f->t.data.fd)) {
+		ipc_forget(deliver, id);
+		return false;
+	}
+	smtpd_set_state(f, FRONT_STATE_HANDED);
+	smtpd_wait_for(f, FRONT_WAIT_DELIVER, deliver, id);
+	return true;
+}
+
+static void
+data_ended(struct front *f)
+{
+	const struct smtp_reply_words *w = form_refusal(&f->t.data);
+	struct err e;
+	struct buf b;
+	int envelope;
+
+	smtpd_trace(f, "data", LOG_NUM("bytes", f->t.data.bytes), LOG_END);
+	if (w) {
+		data_refused(f, w);
+		return;
+	}
+	buf_init(&b, ENVELOPE_BYTES_MAX);
+	envelope = write_envelope(f, &b) ? memfd_of(buf_slice(&b), &e) : -1;
+	buf_fini(&b);
+	bool sealed = f->t.data.spool_id != 0 || memfd_seal(f->t.data.fd, &e) == 0;
+	if (envelope < 0 || !sealed || !hand_over(f, envelope))
+		data_refused(f, &later);
+	if (envelope >= 0)
+		(void)close(envelope);
+}
+
+void
+smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m)
+{
+	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_DELIVER);
+	char enhanced[17];
+	char text[401];
+
+	if (f == NULL)
+		return;
+	/* deliver is trusted more than we are, but a reply that is none would break the dialogue. */
+	bool good = m->code >= 200 && m->code <= 599 && slice_cstr(m->enhanced, enhanced, sizeof(enhanced)) &&
+	    slice_cstr(m->text, text, sizeof(text));
+	smtpd_trace(f, "outcome", LOG_NUM("code", m->code), LOG_STR("text", m->text), LOG_END);
+	if (good && m->code == 421)
+		smtpd_close(f, enhanced, text);
+	else if (good)
+		smtpd_reply(f, m->code, enhanced, text);
+	else
+		smtpd_reply_words(f, &later);
+	if (f->state != FRONT_STATE_CLOSING) {
+		smtpd_transaction_reset(f);
+		smtpd_step(f);
+	}
+}
+
+bool
+smtpd_data_step(struct front *f)
+{
+	static uint8_t stage[STAGE_BYTES_MAX];
+	struct front_data *d = &f->t.data;
+	struct slice in = stream_input(f->stream);
+	size_t used = 0;
+	size_t out = 0;
+
+	if (in.n == 0)
+		return false;
+	in = slice_sub(in, 0, FRONT_INPUT_BYTES_MAX);
+	while (used < in.n && d->framer.state != SMTP_DATA_END) {
+		size_t n;
+		struct slice got = smtp_data_next(&d->framer, slice_sub(in, used, in.n), &n);
+		used += n;
+		assert(got.n <= sizeof(stage) - out);
+		if (got.n > 0)
+			memcpy(stage + out, got.p, got.n);
+		out += got.n;
+	}
+	stream_consume(f->stream, used);
+	keep(f, slice_of(stage, out));
+	if (d->framer.state == SMTP_DATA_END)
+		data_ended(f);
+	else if (d->bytes > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES) + SWALLOW_BYTES_MAX)
+		smtpd_close(f, "4.3.4", "Message too big");
+	return true;
+}

@@ -1,0 +1,132 @@
+/*
+ * The role around the sessions: listeners with their limits, settings, edges,
+ * and the end: a drain lets a message that is being handed over come to its answer, and
+ * ends everything else with 421.
+ */
+#include "smtpd/front.h"
+
+#include "common/config.h"
+#include "common/tls.h"
+
+#include <unistd.h>
+
+#define LISTENERS_MAX 16
+
+struct front_service smtpd_service;
+
+static struct listener *listeners[LISTENERS_MAX];
+static unsigned listener_count;
+
+const struct ipc_dispatch smtpd_from_directory = {
+    .DIR_RESOLVE_REPLY = smtpd_on_resolve,
+    .DIR_SENDER_REPLY = smtpd_on_sender,
+};
+const struct ipc_dispatch smtpd_from_port25_directory = {.DIR_RESOLVE_REPLY = smtpd_on_resolve};
+const struct ipc_dispatch smtpd_from_store = {.STORE_USAGE_REPLY = smtpd_on_usage};
+const struct ipc_dispatch smtpd_from_deliver = {.DELIVER_REPLY = smtpd_on_deliver};
+const struct ipc_dispatch smtpd_from_queue = {.SPOOL_REPLY = smtpd_on_spool};
+const struct ipc_dispatch smtpd_from_verifier = {.AUTH_RESULT = smtpd_on_auth};
+/* Peers that only listen to us. */
+const struct ipc_dispatch smtpd_from_nobody;
+
+static struct listener_limits
+limits(void)
+{
+	const struct config *c = role_config();
+	bool sub = smtpd_service.submission;
+
+	return (struct listener_limits){
+	    .total_max = (unsigned)config_number(c, sub ? OPT_LOGIN_CONNECTIONS : OPT_SMTP_CONNECTIONS),
+	    .per_network_max = (unsigned)config_number(c,
+		sub ? OPT_LOGIN_CONNECTIONS_PER_ADDRESS : OPT_SMTP_CONNECTIONS_PER_ADDRESS),
+	};
+}
+
+int
+smtpd_init(struct err *e)
+{
+	if (tls_server_new(e) == NULL)
+		return -1;
+	smtpd_service.group = listener_group_new(role_loop(), limits());
+	return 0;
+}
+
+/* ---- listeners; arg tells TLS first apart ---- */
+
+static char tls_first_mark;
+
+static void
+accepted(void *arg, int fd, const struct client_address *a)
+{
+	smtpd_accept(fd, a, arg == &tls_first_mark);
+}
+
+/* Too many from there. Whoever waits for TLS gets no words: it could not read them. */
+static void
+refused(void *arg, int fd, const struct client_address *a)
+{
+	static const char words[] = "421 4.7.0 Too many connections from your network\r\n";
+
+	log_event(LOG_INFO, NO_SESSION, "connection-refused", LOG_CSTR("peer", a->text), LOG_END);
+	/* A fresh socket takes one short line or it does not matter. */
+	if (arg != &tls_first_mark && write(fd, words, sizeof(words) - 1) < 0)
+		log_event(LOG_DEBUG, NO_SESSION, "refusal-unsent", LOG_CSTR("peer", a->text), LOG_END);
+	(void)close(fd);
+}
+
+void
+smtpd_on_listener(const char *name, int fd)
+{
+	void *arg = strcmp(name, "submissions") == 0 ? &tls_first_mark : NULL;
+
+	if (listener_count == LISTENERS_MAX) {
+		log_event(LOG_ERROR, NO_SESSION, "too-many-listeners", LOG_CSTR("name", name), LOG_END);
+		(void)close(fd);
+		return;
+	}
+	listeners[listener_count++] = listener_new(smtpd_service.group, fd, accepted, refused, arg);
+}
+
+/* ---- edges ---- */
+
+void
+smtpd_on_edge_up(struct edge *e)
+{
+	if (edge_peer(e)->role == ROLE_KEY)
+		tls_server_key_edge(tls_server(), e);
+}
+
+void
+smtpd_on_edge_down(struct edge *e)
+{
+	struct front *next;
+
+	for (struct front *f = smtpd_service.sessions; f != NULL; f = next) {
+		next = f->next;
+		smtpd_peer_lost(f, e);
+	}
+	if (edge_peer(e)->role == ROLE_KEY)
+		tls_server_key_edge(tls_server(), NULL);
+}
+
+void
+smtpd_on_reload(void)
+{
+	listener_group_limits(smtpd_service.group, limits());
+}
+
+void
+smtpd_on_drain(void)
+{
+	struct front *next;
+
+	smtpd_service.draining = true;
+	while (listener_count > 0)
+		listener_free(&listeners[--listener_count]);
+	for (struct front *f = smtpd_service.sessions; f != NULL; f = next) {
+		next = f->next;
+		smtpd_drain(f);
+	}
+	if (smtpd_service.session_count == 0)
+		role_exit(0);
+}

@@ -1,0 +1,158 @@
+#include "smtpd/queue_item.h"
+
+#include "common/cursor.h"
+
+/* The least octets that one entry takes, to bound what a count can make us allocate. */
+#define RECIPIENT_BYTES_MIN (8 + 4 + 1 + 1 + 4 + 4)
+#define RESULT_BYTES_MIN (4 + 1 + 4)
+
+const char *
+queue_state_name(enum queue_state s)
+{
+	static const char *const names[] = {
+	    [QUEUE_PENDING] = "pending", [QUEUE_DONE] = "done", [QUEUE_FAILED] = "failed"};
+
+	return (unsigned)s <= QUEUE_STATE_LAST && names[s] != NULL ? names[s] : "unknown";
+}
+
+bool
+queue_item_encode(const struct queue_item *i, struct buf *b)
+{
+	bool fits = i->count > 0 && i->session.n <= QUEUE_SESSION_BYTES_MAX &&
+	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX;
+
+	put_u8(b, QUEUE_ITEM_VERSION);
+	put_u64(b, i->internal_date);
+	put_slice(b, i->session);
+	put_slice(b, i->mail_from);
+	put_u16(b, i->count);
+	for (uint16_t k = 0; k < i->count; k++) {
+		const struct queue_recipient *r = &i->recipients[k];
+		fits = fits && r->address.n <= QUEUE_ADDRESS_BYTES_MAX && r->text.n <= QUEUE_TEXT_BYTES_MAX;
+		put_u64(b, r->account);
+		put_u32(b, r->sequence);
+		put_u8(b, r->target);
+		put_u8(b, (uint8_t)r->state);
+		put_slice(b, r->address);
+		put_slice(b, r->text);
+	}
+	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
+}
+
+static enum queue_state
+take_state(struct cursor *c)
+{
+	uint8_t s = cursor_u8(c);
+
+	if (s < QUEUE_PENDING || s > QUEUE_STATE_LAST)
+		c->bad = true;
+	return c->bad ? QUEUE_PENDING : (enum queue_state)s;
+}
+
+static bool
+take_recipients(struct cursor *c, struct arena *a, struct queue_item *item)
+{
+	item->count = cursor_u16(c);
+	if (c->bad || item->count == 0 || item->count > cursor_left(c) / RECIPIENT_BYTES_MIN)
+		return false;
+	item->recipients = arena_array(a, item->count, sizeof(*item->recipients));
+	if (item->recipients == NULL)
+		return false;
+	for (uint16_t k = 0; k < item->count && !c->bad; k++) {
+		struct queue_recipient *r = &item->recipients[k];
+		r->account = cursor_u64(c);
+		r->sequence = cursor_u32(c);
+		r->target = cursor_u8(c);
+		r->state = take_state(c);
+		r->address = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
+		r->text = cursor_slice(c, QUEUE_TEXT_BYTES_MAX);
+		/* Ascending, so that none stands twice and one can be found by bisection. */
+		if (k > 0 && r->sequence <= item->recipients[k - 1].sequence)
+			return false;
+	}
+	return !c->bad;
+}
+
+bool
+queue_item_decode(struct slice in, struct arena *a, struct queue_item *item_r)
+{
+	struct cursor c = cursor_of(in);
+	uint8_t version = cursor_u8(&c);
+
+	*item_r = (struct queue_item){.internal_date = cursor_u64(&c)};
+	item_r->session = cursor_slice(&c, QUEUE_SESSION_BYTES_MAX);
+	item_r->mail_from = cursor_slice(&c, QUEUE_ADDRESS_BYTES_MAX);
+	if (c.bad || version != QUEUE_ITEM_VERSION || in.n > QUEUE_ITEM_BYTES_MAX)
+		return false;
+	return take_recipients(&c, a, item_r) && cursor_done(&c);
+}
+
+bool
+queue_results_encode(const struct queue_results *r, struct buf *b)
+{
+	bool fits = true;
+
+	put_u16(b, r->count);
+	for (uint16_t k = 0; k < r->count; k++) {
+		fits = fits && r->v[k].text.n <= QUEUE_TEXT_BYTES_MAX;
+		put_u32(b, r->v[k].sequence);
+		put_u8(b, (uint8_t)r->v[k].state);
+		put_slice(b, r->v[k].text);
+	}
+	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
+}
+
+bool
+queue_results_decode(struct slice in, struct arena *a, struct queue_results *results_r)
+{
+	struct cursor c = cursor_of(in);
+
+	*results_r = (struct queue_results){.count = cursor_u16(&c)};
+	if (c.bad || results_r->count > cursor_left(&c) / RESULT_BYTES_MIN)
+		return false;
+	results_r->v = arena_array(a, results_r->count, sizeof(*results_r->v));
+	if (results_r->v == NULL && results_r->count > 0)
+		return false;
+	for (uint16_t k = 0; k < results_r->count && !c.bad; k++) {
+		results_r->v[k].sequence = cursor_u32(&c);
+		results_r->v[k].state = take_state(&c);
+		results_r->v[k].text = cursor_slice(&c, QUEUE_TEXT_BYTES_MAX);
+	}
+	return cursor_done(&c);
+}
+
+/* The recipient with that sequence, or NULL; they stand in ascending order. */
+static struct queue_recipient *
+find_recipient(struct queue_item *item, uint32_t sequence)
+{
+	uint16_t low = 0;
+	uint16_t high = item->count;
+
+	while (low < high) {
+		uint16_t middle = (uint16_t)(low + (high - low) / 2);
+		if (item->recipients[middle].sequence == sequence)
+			return &item->recipients[middle];
+		if (item->recipients[middle].sequence < sequence)
+			low = (uint16_t)(middle + 1);
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+unsigned
+queue_item_apply(struct queue_item *item, const struct queue_results *results)
+{
+	unsigned pending = 0;
+
+	for (uint16_t k = 0; k < results->count; k++) {
+		struct queue_recipient *r = find_recipient(item, results->v[k].sequence);
+		if (r == NULL || r->state != QUEUE_PENDING)
+			continue;
+		r->state = results->v[k].state;
+		r->text = results->v[k].text;
+	}
+	for (uint16_t k = 0; k < item->count; k++)
+		pending += item->recipients[k].state == QUEUE_PENDING;
+	return pending;
+}
