@@ -1,0 +1,516 @@
+/*
+ * Arguments by verb (name, value, password):
+ *   domain-add      DOMAIN
+ *   domain-delete   DOMAIN, "" or "with-accounts"
+ *   domain-list     "", where to go on
+ *   account-add     ADDRESS, display name, hash
+ *   account-passwd  ADDRESS, "", hash
+ *   account-suspend, account-resume, account-delete  ADDRESS
+ *   account-list    DOMAIN or "", where to go on
+ *   alias-add       ADDRESS or @DOMAIN, targets one a line: added to those that the alias has
+ *   alias-delete    ADDRESS or @DOMAIN, targets one a line to take away; "": all of it
+ *   alias-list      DOMAIN or "", where to go on
+ */
+#include "authd/directory_admin.h"
+
+#include "authd/directory_resolve.h"
+#include "common/date.h"
+#include "common/mem.h"
+#include "common/password.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <utf8proc.h>
+
+struct request {
+	struct directory *d;
+	const struct msg_DIR_ADMIN *m;
+	uint64_t now;
+	struct dir_admin_reply *reply;
+};
+
+struct verb {
+	const char *name;
+	int (*run)(struct request *q, struct err *e);
+};
+
+/* ---- names ---- */
+
+static int
+domain_of(struct slice in, char domain_r[ADDRESS_DOMAIN_BYTES_MAX + 1], struct err *e)
+{
+	if (!address_domain(in, domain_r))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "not a domain name", NULL);
+	return 0;
+}
+
+/* The domain that a list is limited to; empty for all. */
+static int
+domain_filter(struct request *q, char domain_r[ADDRESS_DOMAIN_BYTES_MAX + 1], struct err *e)
+{
+	struct dir_domain record;
+	int r;
+
+	domain_r[0] = '\0';
+	if (q->m->name.n == 0)
+		return 0;
+	if (domain_of(q->m->name, domain_r, e) != 0)
+		return -1;
+	r = directory_domain_find(q->d, domain_r, &record, e);
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no such domain", NULL);
+	return r < 0 ? -1 : 0;
+}
+
+/* An account's name: "+" would make its mail somebody else's with a detail. */
+static int
+login_of(struct request *q, struct address_name *name_r, struct err *e)
+{
+	if (address_admin_parse(q->m->name, false, name_r, e) != 0)
+		return -1;
+	if (strchr(name_r->local, ADDRESS_DETAIL_SEPARATOR) != NULL)
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
+		    "an account's name has no +: what follows it is a detail", NULL);
+	return 0;
+}
+
+static bool
+display_acceptable(struct slice s)
+{
+	if (s.n > DIR_DISPLAY_BYTES_MAX)
+		return false;
+	for (size_t at = 0; at < s.n;) {
+		utf8proc_int32_t c;
+		utf8proc_ssize_t n = utf8proc_iterate(s.p + at, (utf8proc_ssize_t)(s.n - at), &c);
+
+		if (n <= 0 || c < 0x20 || (c >= 0x7f && c < 0xa0))
+			return false;
+		at += (size_t)n;
+	}
+	return true;
+}
+
+/* ---- JSON lines ---- */
+
+/* Appends object (stolen) as a line; false when the page is full. */
+static bool
+page_add(struct buf *page, json_t *object)
+{
+	char *text = json_dumps(object, JSON_COMPACT);
+	bool ok;
+
+	json_decref(object);
+	assert(text != NULL);
+	ok = page->n + strlen(text) + 1 <= DIR_ADMIN_PAGE_BYTES_MAX && buf_put_str(page, text) &&
+	     buf_put_u8(page, '\n');
+	free(text);
+	return ok;
+}
+
+static json_t *
+json_slice(struct slice s)
+{
+	json_t *j = json_stringn((const char *)s.p, s.n);
+
+	return j != NULL ? j : json_string("?");
+}
+
+static json_t *
+json_time(uint64_t seconds)
+{
+	char text[DATE_RFC3339_SIZE];
+
+	date_rfc3339_print((int64_t)seconds, text);
+	return json_string(text);
+}
+
+/*
+ * A list's page: the object goes into it, or, when it is full, is left for the next one, which
+ * begins after the last key that went in.
+ */
+static bool
+page_take(struct request *q, struct slice key, json_t *object)
+{
+	struct dir_admin_reply *r = q->reply;
+
+	if (!page_add(&r->json, object)) {
+		r->more = true;
+		return false;
+	}
+	buf_reset(&r->text);
+	return buf_put_slice(&r->text, key);
+}
+
+/* The text is where to go on only when there is more. */
+static int
+page_end(struct request *q, int r)
+{
+	if (!q->reply->more)
+		buf_reset(&q->reply->text);
+	return r;
+}
+
+/* ---- domains ---- */
+
+static int
+domain_add(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+
+	if (domain_of(q->m->name, domain, e) != 0)
+		return -1;
+	return directory_domain_add(q->d, domain, q->now, e);
+}
+
+static int
+domain_delete(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+
+	if (domain_of(q->m->name, domain, e) != 0)
+		return -1;
+	return directory_domain_delete(
+	    q->d, domain, slice_eq(q->m->value, SLICE("with-accounts")), e);
+}
+
+static bool
+domain_row(struct slice key, const char *domain, const struct dir_domain *record, void *arg)
+{
+	return page_take(arg, key,
+	    json_pack("{s:s, s:o}", "domain", domain, "created", json_time(record->created)));
+}
+
+static int
+domain_list(struct request *q, struct err *e)
+{
+	return page_end(q, directory_domain_each(q->d, q->m->value, domain_row, q, e));
+}
+
+/* ---- accounts ---- */
+
+static int
+hash_check(const struct request *q, struct err *e)
+{
+	if (!password_hash_valid(q->m->password))
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "not a password hash", NULL);
+	return 0;
+}
+
+static int
+account_add(struct request *q, struct err *e)
+{
+	struct address_name login;
+	uint64_t id;
+
+	if (login_of(q, &login, e) != 0 || hash_check(q, e) != 0)
+		return -1;
+	if (!display_acceptable(q->m->value))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
+		    "a display name is up to 128 octets of text", NULL);
+	return directory_account_add(q->d, &login, q->m->value, q->m->password, q->now, &id, e);
+}
+
+static int
+account_passwd(struct request *q, struct err *e)
+{
+	struct address_name login;
+
+	if (login_of(q, &login, e) != 0 || hash_check(q, e) != 0)
+		return -1;
+	return directory_account_set_hash(q->d, &login, q->m->password, e);
+}
+
+static int
+account_state(struct request *q, enum dir_account_state state, struct err *e)
+{
+	struct address_name login;
+
+	if (login_of(q, &login, e) != 0)
+		return -1;
+	return directory_account_set_state(q->d, &login, state, e);
+}
+
+static int
+account_suspend(struct request *q, struct err *e)
+{
+	return account_state(q, DIR_ACCOUNT_SUSPENDED, e);
+}
+
+static int
+account_resume(struct request *q, struct err *e)
+{
+	return account_state(q, DIR_ACCOUNT_ACTIVE, e);
+}
+
+static int
+account_delete(struct request *q, struct err *e)
+{
+	struct address_name login;
+
+	if (login_of(q, &login, e) != 0)
+		return -1;
+	return directory_account_delete(q->d, &login, e);
+}
+
+static bool
+account_row(struct slice key, const struct dir_account *a, void *arg)
+{
+	json_t *row = json_pack("{s:o, s:o, s:I, s:s, s:o}", "address", json_slice(a->login),
+	    "name", json_slice(a->display), "id", (json_int_t)a->id, "state",
+	    a->state == DIR_ACCOUNT_ACTIVE ? "active" : "suspended", "created",
+	    json_time(a->created));
+
+	if (a->quota_bytes != DIR_QUOTA_DEFAULT)
+		(void)json_object_set_new(
+		    row, "quota_bytes", json_integer((json_int_t)a->quota_bytes));
+	return page_take(arg, key, row);
+}
+
+static int
+account_list(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+
+	if (domain_filter(q, domain, e) != 0)
+		return -1;
+	return page_end(q, directory_account_each(q->d, domain, q->m->value, account_row, q, e));
+}
+
+/* ---- aliases ---- */
+
+/* Alias records while they are put together: their targets' text lives beside them. */
+struct alias_work {
+	struct address_name name;
+	struct dir_alias had; /* n = 0: a new one; its slices point into old */
+	struct buf old;
+	struct dir_alias next;
+	char text[DIR_ALIAS_TARGETS_MAX][ADDRESS_BYTES_MAX + 1];
+};
+
+static bool
+alias_has(const struct dir_alias *a, struct slice target)
+{
+	for (uint32_t i = 0; i < a->n; i++) {
+		if (slice_eq(a->target[i], target))
+			return true;
+	}
+	return false;
+}
+
+/* The record as it is, copied out of the directory's memory. */
+static int
+alias_load(struct request *q, struct alias_work *w, struct err *e)
+{
+	int r;
+
+	if (address_admin_parse(q->m->name, true, &w->name, e) != 0)
+		return -1;
+	r = directory_alias_find(q->d, &w->name, &w->had, e);
+	if (r != 1) {
+		w->had = (struct dir_alias){.created = q->now, .n = 0};
+		return r;
+	}
+	/* Encoding and decoding again is the simplest copy that cannot be shallow. */
+	if (!dir_alias_encode(&w->had, &w->old) || !dir_alias_decode(buf_slice(&w->old), &w->had))
+		return err_set(e, ERR_BUG, ERR_CODE_NONE, "internal error", "alias copy");
+	return 1;
+}
+
+/* The targets in the request, in normal form, into text; the number of them or -1. */
+static int
+targets_parse(struct request *q, struct alias_work *w, struct err *e)
+{
+	struct slice rest = q->m->value;
+	struct slice line;
+	int n = 0;
+
+	while (slice_cut(&rest, '\n', &line)) {
+		struct address_name name;
+
+		if (line.n == 0)
+			continue;
+		if (n == DIR_ALIAS_TARGETS_MAX)
+			return err_set(
+			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
+		if (address_admin_parse(line, false, &name, e) != 0)
+			return -1;
+		address_print(&name, w->text[n++]);
+	}
+	return n;
+}
+
+static int
+alias_add_work(struct request *q, struct alias_work *w, struct err *e)
+{
+	int n = alias_load(q, w, e);
+
+	if (n < 0 || (n = targets_parse(q, w, e)) < 0)
+		return -1;
+	if (n == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "an alias needs a target", NULL);
+	w->next = w->had;
+	for (int i = 0; i < n; i++) {
+		struct slice target = slice_str(w->text[i]);
+
+		if (alias_has(&w->next, target))
+			continue;
+		if (w->next.n == DIR_ALIAS_TARGETS_MAX)
+			return err_set(
+			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
+		w->next.target[w->next.n++] = target;
+	}
+	if (directory_alias_check(q->d, &w->name, &w->next, e) != 0)
+		return -1;
+	return directory_alias_set(q->d, &w->name, &w->next, e);
+}
+
+static int
+alias_delete_work(struct request *q, struct alias_work *w, struct err *e)
+{
+	int found = alias_load(q, w, e);
+	int n = found < 0 ? -1 : targets_parse(q, w, e);
+
+	if (n < 0)
+		return -1;
+	if (found == 0 || n == 0)
+		return directory_alias_delete(q->d, &w->name, e);
+	w->next = (struct dir_alias){.created = w->had.created, .n = 0};
+	for (int i = 0; i < n; i++) {
+		if (!alias_has(&w->had, slice_str(w->text[i])))
+			return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND,
+			    "the alias has no such target", "%s", w->text[i]);
+	}
+	for (uint32_t i = 0; i < w->had.n; i++) {
+		bool gone = false;
+
+		for (int j = 0; j < n; j++)
+			gone = gone || slice_eq(w->had.target[i], slice_str(w->text[j]));
+		if (!gone)
+			w->next.target[w->next.n++] = w->had.target[i];
+	}
+	if (w->next.n == 0)
+		return directory_alias_delete(q->d, &w->name, e);
+	return directory_alias_set(q->d, &w->name, &w->next, e);
+}
+
+static int
+alias_work_run(struct request *q, int (*run)(struct request *, struct alias_work *, struct err *),
+    struct err *e)
+{
+	struct alias_work *w = MEM_NEW(struct alias_work);
+	int r;
+
+	buf_init(&w->old, DIR_RECORD_BYTES_MAX);
+	r = run(q, w, e);
+	buf_fini(&w->old);
+	free(w);
+	return r;
+}
+
+static int
+alias_add(struct request *q, struct err *e)
+{
+	return alias_work_run(q, alias_add_work, e);
+}
+
+static int
+alias_delete(struct request *q, struct err *e)
+{
+	return alias_work_run(q, alias_delete_work, e);
+}
+
+static bool
+alias_row(struct slice key, const struct address_name *name, const struct dir_alias *a, void *arg)
+{
+	char text[ADDRESS_BYTES_MAX + 1];
+	json_t *targets = json_array();
+
+	for (uint32_t i = 0; i < a->n; i++)
+		(void)json_array_append_new(targets, json_slice(a->target[i]));
+	address_print(name, text);
+	return page_take(arg, key,
+	    json_pack("{s:s, s:o, s:o}", "address", text, "targets", targets, "created",
+		json_time(a->created)));
+}
+
+static int
+alias_list(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+
+	if (domain_filter(q, domain, e) != 0)
+		return -1;
+	return page_end(q, directory_alias_each(q->d, domain, q->m->value, alias_row, q, e));
+}
+
+/* ---- the door ---- */
+
+static const struct verb verbs[] = {
+    {"domain-add", domain_add},
+    {"domain-delete", domain_delete},
+    {"domain-list", domain_list},
+    {"account-add", account_add},
+    {"account-passwd", account_passwd},
+    {"account-suspend", account_suspend},
+    {"account-resume", account_resume},
+    {"account-delete", account_delete},
+    {"account-list", account_list},
+    {"alias-add", alias_add},
+    {"alias-delete", alias_delete},
+    {"alias-list", alias_list},
+};
+
+void
+dir_admin_reply_init(struct dir_admin_reply *r)
+{
+	r->class = ERR_NONE;
+	r->code = ERR_CODE_NONE;
+	r->more = false;
+	buf_init(&r->text, DIR_ADMIN_TEXT_BYTES_MAX);
+	buf_init(&r->json, DIR_ADMIN_PAGE_BYTES_MAX);
+}
+
+void
+dir_admin_reply_fini(struct dir_admin_reply *r)
+{
+	buf_fini(&r->text);
+	buf_fini(&r->json);
+}
+
+static void
+reply_error(struct dir_admin_reply *r, const struct err *e)
+{
+	buf_reset(&r->text);
+	buf_reset(&r->json);
+	r->more = false;
+	r->class = e->class;
+	r->code = e->code;
+	(void)buf_put_str(&r->text, e->client);
+	/* Who reaches this socket may see details. */
+	if (e->detail[0] != '\0')
+		(void)buf_putf(&r->text, " (%s)", e->detail);
+}
+
+void
+directory_admin(
+    struct directory *d, const struct msg_DIR_ADMIN *m, uint64_t now, struct dir_admin_reply *r)
+{
+	struct request q = {d, m, now, r};
+	struct err e;
+
+	buf_reset(&r->text);
+	buf_reset(&r->json);
+	r->more = false;
+	r->class = ERR_NONE;
+	r->code = ERR_CODE_NONE;
+	err_clear(&e);
+	for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+		if (!slice_eq(m->verb, slice_str(verbs[i].name)))
+			continue;
+		if (verbs[i].run(&q, &e) != 0)
+			reply_error(r, &e);
+		return;
+	}
+	(void)err_set(&e, ERR_PERM, ERR_CODE_MALFORMED, "no such request", NULL);
+	reply_error(r, &e);
+}

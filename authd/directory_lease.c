@@ -1,0 +1,278 @@
+/*
+ * Order is what makes revocation sure: the check of the hash and the sending of
+ * LEASE_OPEN happen in one callback, and LEASE_REVOKE follows a change on the
+ * same edges, so a lease opened on the old password is always revoked behind it.
+ *
+ * What must be told survives a crash as an effect in the database. It is told
+ * to both peers before it is forgotten; telling twice ends a session too many at worst.
+ */
+#include "authd/directory_lease.h"
+
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/mem.h"
+#include "common/role.h"
+
+#include <openssl/crypto.h>
+
+#define LEASE_OPEN_MS 5000
+#define ACCOUNT_DELETE_MS 60000
+#define EFFECTS_RETRY_MS 2000
+/* Effects looked at in one go; the timer brings the rest. */
+#define EFFECTS_BATCH 64
+
+/* A verifier that waits; found again by its place, because its edge may end meanwhile. */
+struct waiting {
+	uint32_t instance;
+	uint64_t generation;
+	uint64_t id;
+};
+
+struct effect {
+	enum dir_effect effect;
+	uint64_t account;
+};
+
+struct effect_batch {
+	struct effect v[EFFECTS_BATCH];
+	unsigned n;
+};
+
+static struct directory *dir;
+static struct loop_timer *retry;
+static uint64_t deleting; /* the account that the store was asked to delete; 0: none */
+
+/* Which front may log in to what, and who holds the lease. */
+static const struct {
+	enum role front;
+	const char *service;
+	enum role holder;
+} services[] = {
+    {ROLE_IMAP_FRONT, "imap", ROLE_STORE},
+    {ROLE_POP3_FRONT, "pop3", ROLE_STORE},
+    {ROLE_SUBMISSION, "submission", ROLE_DELIVER},
+};
+
+static void
+answer(
+    uint32_t instance, uint64_t generation, uint64_t id, enum err_class class, enum err_code code)
+{
+	struct edge *e = role_edge(ROLE_VERIFIER, instance);
+
+	if (e == NULL || edge_peer(e)->generation != generation)
+		return;
+	if (!IPC_SEND(e, DIR_AUTHENTICATED_REPLY, .id = id, .class = class, .code = code))
+		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
+}
+
+static void
+on_lease_gone(void *obj, const struct err *e)
+{
+	struct waiting *w = obj;
+
+	log_event(LOG_WARN, NO_SESSION, "lease-not-opened", LOG_ERR(e), LOG_END);
+	answer(w->instance, w->generation, w->id, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+	free(w);
+}
+
+/* The edge to the holder of such a lease; NULL with *known_r telling whether there could be one. */
+static struct edge *
+holder_of(uint32_t front, struct slice service, bool *known_r)
+{
+	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
+		if (front != (uint32_t)services[i].front)
+			continue;
+		*known_r = slice_eq(service, slice_str(services[i].service));
+		return *known_r ? role_edge(services[i].holder, 0) : NULL;
+	}
+	*known_r = false;
+	return NULL;
+}
+
+/* Active, and the hash that was checked is still the one. */
+static int
+account_check(const struct msg_DIR_AUTHENTICATED *m, struct dir_account *a_r, struct err *e)
+{
+	int r = directory_account_get(dir, m->account, a_r, e);
+
+	if (r < 0)
+		return -1;
+	if (r == 0 || a_r->state != DIR_ACCOUNT_ACTIVE || a_r->hash.n != m->hash.n ||
+	    CRYPTO_memcmp(a_r->hash.p, m->hash.p, m->hash.n) != 0)
+		return err_set(e, ERR_PERM, ERR_CODE_EXPIRED, "credential no longer good", NULL);
+	return 0;
+}
+
+static void
+lease_open(struct edge *holder, const struct edge_peer *verifier,
+    const struct msg_DIR_AUTHENTICATED *m, const struct dir_account *a)
+{
+	struct waiting *w = MEM_NEW(struct waiting);
+	uint64_t id;
+
+	*w = (struct waiting){verifier->instance, verifier->generation, m->id};
+	id = ipc_expect(holder, LEASE_OPEN_MS, on_lease_gone, w);
+	if (id != 0 &&
+	    IPC_SEND(holder, LEASE_OPEN, .id = id, .account = a->id, .front_role = m->front_role,
+		.front_instance = m->front_instance, .front_generation = m->front_generation,
+		.conn = m->conn, .service = m->service, .login = a->login))
+		return;
+	if (id != 0)
+		ipc_forget(holder, id);
+	answer(w->instance, w->generation, w->id, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+	free(w);
+}
+
+void
+directory_lease_authenticated(struct edge *e, struct msg_DIR_AUTHENTICATED *m)
+{
+	struct edge_peer verifier = *edge_peer(e);
+	struct dir_account account;
+	struct err why;
+	bool known;
+	struct edge *holder = holder_of(m->front_role, m->service, &known);
+
+	if (!known)
+		(void)err_set(&why, ERR_PERM, ERR_CODE_DENIED, "no such service here", NULL);
+	else if (holder == NULL)
+		(void)err_set(&why, ERR_TEMP, ERR_CODE_UNAVAILABLE, "service away", NULL);
+	else if (account_check(m, &account, &why) == 0) {
+		lease_open(holder, &verifier, m, &account);
+		return;
+	}
+	answer(verifier.instance, verifier.generation, m->id, why.class, why.code);
+}
+
+void
+directory_lease_opened(struct edge *e, struct msg_LEASE_OPENED *m)
+{
+	struct waiting *w = ipc_answered(e, m->id);
+
+	if (w == NULL)
+		return;
+	answer(w->instance, w->generation, w->id, (enum err_class)m->class,
+	    m->class == ERR_NONE ? ERR_CODE_NONE : ERR_CODE_UNAVAILABLE);
+	free(w);
+}
+
+/* ---- effects ---- */
+
+static bool
+batch_add(enum dir_effect effect, uint64_t account, void *arg)
+{
+	struct effect_batch *b = arg;
+
+	b->v[b->n++] = (struct effect){effect, account};
+	return b->n < EFFECTS_BATCH;
+}
+
+static void
+effect_done(enum dir_effect effect, uint64_t account)
+{
+	struct err e;
+
+	if (directory_effect_done(dir, effect, account, &e) != 0)
+		log_event(LOG_ERROR, NO_SESSION, "effect-not-noted", LOG_ERR(&e), LOG_END);
+}
+
+static bool
+revoke_at(enum role holder, uint64_t account)
+{
+	struct edge *e = role_edge(holder, 0);
+
+	return e != NULL && IPC_SEND(e, LEASE_REVOKE, .account = account);
+}
+
+/* True when it need not be told again. */
+static bool
+revoke(uint64_t account)
+{
+	bool store = revoke_at(ROLE_STORE, account);
+	bool deliver = revoke_at(ROLE_DELIVER, account);
+
+	return store && deliver;
+}
+
+static void
+on_delete_gone(void *obj, const struct err *e)
+{
+	(void)obj;
+	log_event(LOG_WARN, NO_SESSION, "account-not-deleted-yet", LOG_NUM("account", deleting),
+	    LOG_ERR(e), LOG_END);
+	deleting = 0;
+	loop_timer_set(retry, EFFECTS_RETRY_MS);
+}
+
+/* One at a time; its answer brings the next. */
+static void
+store_delete(uint64_t account)
+{
+	struct edge *e = role_edge(ROLE_STORE, 0);
+	uint64_t id;
+
+	if (e == NULL || deleting != 0)
+		return;
+	id = ipc_expect(e, ACCOUNT_DELETE_MS, on_delete_gone, &deleting);
+	if (id == 0)
+		return;
+	if (!IPC_SEND(e, STORE_ACCOUNT_DELETE, .id = id, .account = account))
+		ipc_forget(e, id);
+	else
+		deleting = account;
+}
+
+void
+directory_lease_account_deleted(struct edge *e, struct msg_STORE_ACCOUNT_REPLY *m)
+{
+	if (ipc_answered(e, m->id) == NULL)
+		return;
+	if (m->class == ERR_NONE) {
+		effect_done(DIR_EFFECT_DELETE, deleting);
+		deleting = 0;
+		directory_lease_effects();
+		return;
+	}
+	log_event(LOG_WARN, NO_SESSION, "account-not-deleted-yet", LOG_NUM("account", deleting),
+	    LOG_CSTR("class", err_class_name((enum err_class)m->class)), LOG_END);
+	deleting = 0;
+	loop_timer_set(retry, EFFECTS_RETRY_MS);
+}
+
+void
+directory_lease_effects(void)
+{
+	struct effect_batch b = {.n = 0};
+	bool left = false;
+	struct err e;
+
+	if (directory_effect_each(dir, batch_add, &b, &e) != 0) {
+		log_event(LOG_ERROR, NO_SESSION, "effects-unread", LOG_ERR(&e), LOG_END);
+		return;
+	}
+	for (unsigned i = 0; i < b.n; i++) {
+		if (b.v[i].effect == DIR_EFFECT_DELETE) {
+			store_delete(b.v[i].account);
+			left = true;
+		} else if (revoke(b.v[i].account)) {
+			effect_done(DIR_EFFECT_REVOKE, b.v[i].account);
+		} else {
+			left = true;
+		}
+	}
+	if (left || b.n == EFFECTS_BATCH)
+		loop_timer_set(retry, EFFECTS_RETRY_MS);
+}
+
+static void
+on_retry(void *arg)
+{
+	(void)arg;
+	directory_lease_effects();
+}
+
+void
+directory_lease_init(struct directory *d)
+{
+	dir = d;
+	retry = loop_timer_new(role_loop(), on_retry, NULL);
+}

@@ -1,0 +1,223 @@
+/*
+ * The directory role: the one process that has the directory's database open.
+ * It answers where an address leads, what a login's hash is, and opens leases;
+ * it sees no message and no password. Every request is answered from one
+ * callback, so it keeps no state of its callers but what directory_lease holds.
+ */
+#include "authd/directory.h"
+#include "authd/directory_admin.h"
+#include "authd/directory_lease.h"
+#include "authd/directory_resolve.h"
+#include "common/control.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/password.h"
+#include "common/role.h"
+
+#include <limits.h>
+
+static struct {
+	struct directory *d;
+	struct control *control;
+	struct dir_admin_reply reply;
+	char nobody[PASSWORD_HASH_SIZE]; /* what unknown logins are checked against */
+} me;
+
+static const char *
+hostname(void)
+{
+	return config_string(role_config(), OPT_HOSTNAME);
+}
+
+/* A database that failed cannot be believed: a successor recovers it. */
+static void
+check_database(void)
+{
+	if (directory_failed(me.d)) {
+		log_event(LOG_ERROR, NO_SESSION, "directory-failed", LOG_END);
+		role_exit(1);
+	}
+}
+
+/* Requests that get no answer run into their deadline, which their senders have. */
+static void
+note_sent(bool sent)
+{
+	if (!sent)
+		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
+}
+
+static uint32_t
+class_of(int r)
+{
+	return r < 0 ? (uint32_t)ERR_TEMP : (uint32_t)ERR_NONE;
+}
+
+/* ---- addresses ---- */
+
+static void
+on_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
+{
+	struct dir_resolved r;
+	struct buf accounts;
+
+	directory_resolve(me.d, m->address, hostname(), &r);
+	buf_init(&accounts, sizeof r.account);
+	for (unsigned i = 0; i < r.n; i++)
+		put_u64(&accounts, r.account[i]);
+	note_sent(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r.status,
+	    .accounts = buf_slice(&accounts), .detail = slice_str(r.detail)));
+	buf_fini(&accounts);
+	check_database();
+}
+
+static void
+on_sender(struct edge *e, struct msg_DIR_SENDER *m)
+{
+	struct err why;
+	int r = directory_may_send(me.d, m->account, m->address, hostname(), &why);
+
+	if (r < 0)
+		log_event(LOG_ERROR, NO_SESSION, "sender-failed", LOG_ERR(&why), LOG_END);
+	note_sent(
+	    IPC_SEND(e, DIR_SENDER_REPLY, .id = m->id, .class = class_of(r), .allowed = r == 1));
+	check_database();
+}
+
+/* ---- logins ---- */
+
+/* 1 and the account when the login may be tried; suspended ones are as unknown. */
+static int
+login_find(struct slice login, struct dir_account *a_r, struct err *e)
+{
+	struct address_name name;
+	int r;
+
+	if (!address_parse(login, &name))
+		return 0;
+	r = directory_account_find(me.d, &name, a_r, e);
+	return r == 1 && a_r->state != DIR_ACCOUNT_ACTIVE ? 0 : r;
+}
+
+static void
+on_credential(struct edge *e, struct msg_DIR_CREDENTIAL *m)
+{
+	struct dir_account a;
+	struct err why;
+	int r = login_find(m->login, &a, &why);
+
+	if (r == 1) {
+		note_sent(IPC_SEND(e, DIR_CREDENTIAL_REPLY, .id = m->id, .found = 1,
+		    .account = a.id, .login = a.login, .hash = a.hash));
+	} else {
+		if (r < 0)
+			log_event(
+			    LOG_ERROR, NO_SESSION, "credential-failed", LOG_ERR(&why), LOG_END);
+		note_sent(IPC_SEND(e, DIR_CREDENTIAL_REPLY, .id = m->id, .class = class_of(r),
+		    .hash = slice_str(me.nobody)));
+	}
+	check_database();
+}
+
+/* ---- administration ---- */
+
+static void
+on_admin(struct edge *e, struct msg_DIR_ADMIN *m)
+{
+	struct dir_admin_reply *r = &me.reply;
+
+	directory_admin(me.d, m, clock_wall_us() / 1000000, r);
+	log_event(LOG_INFO, NO_SESSION, "admin", LOG_STR("verb", m->verb), LOG_STR("name", m->name),
+	    LOG_CSTR("result", err_class_name(r->class)), LOG_END);
+	/* Sessions end before the one who ended them is told so. */
+	directory_lease_effects();
+	note_sent(IPC_SEND(e, DIR_ADMIN_REPLY, .id = m->id, .class = r->class, .code = r->code,
+	    .text = buf_slice(&r->text), .more = r->more, .json = buf_slice(&r->json)));
+	check_database();
+}
+
+static const struct ipc_dispatch from_admin = {.DIR_ADMIN = on_admin};
+
+static void
+on_listener(const char *name, int fd)
+{
+	(void)name;
+	me.control = control_new(role_loop(), fd, ROLE_DIRECTORY, &from_admin, NULL, NULL);
+}
+
+/* ---- the role ---- */
+
+static int
+init(struct err *e)
+{
+	char path[PATH_MAX];
+	bool rebuilt;
+	int n = snprintf(path, sizeof path, "%s/directory", role_state_dir());
+
+	if (n < 0 || (size_t)n >= sizeof path)
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "path too long", NULL);
+	if (directory_open(path, &me.d, &rebuilt, e) != 0)
+		return -1;
+	if (rebuilt)
+		log_event(LOG_WARN, NO_SESSION, "directory-rebuilt", LOG_END);
+	if (password_hash_nobody(me.nobody, e) != 0)
+		return -1;
+	dir_admin_reply_init(&me.reply);
+	directory_lease_init(me.d);
+	return 0;
+}
+
+static void
+on_edge_up(struct edge *e)
+{
+	enum role peer = edge_peer(e)->role;
+
+	if (peer == ROLE_STORE || peer == ROLE_DELIVER)
+		directory_lease_effects();
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct ipc_dispatch from_front = {
+	    .DIR_RESOLVE = on_resolve,
+	};
+	static const struct ipc_dispatch from_submission = {
+	    .DIR_RESOLVE = on_resolve,
+	    .DIR_SENDER = on_sender,
+	};
+	static const struct ipc_dispatch from_deliver = {
+	    .DIR_RESOLVE = on_resolve,
+	    .DIR_SENDER = on_sender,
+	    .LEASE_OPENED = directory_lease_opened,
+	};
+	static const struct ipc_dispatch from_store = {
+	    .LEASE_OPENED = directory_lease_opened,
+	    .STORE_ACCOUNT_REPLY = directory_lease_account_deleted,
+	};
+	static const struct ipc_dispatch from_verifier = {
+	    .DIR_CREDENTIAL = on_credential,
+	    .DIR_AUTHENTICATED = directory_lease_authenticated,
+	};
+	static const struct ipc_dispatch nothing = {.TRACE_EVENT = NULL};
+	static const struct role_spec spec = {
+	    .role = ROLE_DIRECTORY,
+	    .dispatch =
+		{
+		    [ROLE_SMTP_FRONT] = &from_front,
+		    [ROLE_SUBMISSION] = &from_submission,
+		    [ROLE_DELIVER] = &from_deliver,
+		    [ROLE_STORE] = &from_store,
+		    [ROLE_VERIFIER] = &from_verifier,
+		    [ROLE_RECORDER] = &nothing,
+		},
+	    .init = init,
+	    .on_listener = on_listener,
+	    .on_edge_up = on_edge_up,
+	};
+	int status = role_main(argc, argv, &spec);
+
+	/* A checkpoint on the way out makes the next start short. */
+	directory_close(&me.d);
+	return status;
+}
