@@ -31,7 +31,8 @@ struct control {
 	uint64_t generation;
 };
 
-static void edge_forget(struct control *c, struct edge *e)
+static void
+edge_forget(struct control *c, struct edge *e)
 {
 	for (unsigned i = 0; i < c->count; i++) {
 		if (c->edges[i] == e) {
@@ -42,7 +43,8 @@ static void edge_forget(struct control *c, struct edge *e)
 	assert(!"an edge of another control");
 }
 
-static void on_edge_down(struct edge *e, void *arg)
+static void
+on_edge_down(struct edge *e, void *arg)
 {
 	struct control *c = arg;
 
@@ -53,7 +55,8 @@ static void on_edge_down(struct edge *e, void *arg)
 }
 
 /* Root and our own user may command this role. */
-static bool peer_allowed(int fd)
+static bool
+peer_allowed(int fd)
 {
 	struct ucred cred;
 	socklen_t n = sizeof cred;
@@ -63,21 +66,23 @@ static bool peer_allowed(int fd)
 	return cred.uid == 0 || cred.uid == geteuid();
 }
 
-static void connection_add(struct control *c, int fd)
+static void
+connection_add(struct control *c, int fd)
 {
 	static const struct edge_events events = {.on_down = on_edge_down};
 	struct edge_peer peer = {.role = ROLE_ADMIN, .generation = ++c->generation};
 
 	if (c->count == CONTROL_EDGES_MAX || !peer_allowed(fd)) {
-		log_event(LOG_WARN, NO_SESSION, "control-refused", LOG_NUM("open", c->count),
-			  LOG_END);
+		log_event(
+		    LOG_WARN, NO_SESSION, "control-refused", LOG_NUM("open", c->count), LOG_END);
 		(void)close(fd);
 		return;
 	}
 	c->edges[c->count++] = edge_new(c->loop, fd, c->self, peer, c->dispatch, &events, c);
 }
 
-static void on_acceptable(void *arg, int events)
+static void
+on_acceptable(void *arg, int events)
 {
 	struct control *c = arg;
 	int fd;
@@ -92,7 +97,8 @@ static void on_acceptable(void *arg, int events)
 	}
 }
 
-static void on_pause_over(void *arg)
+static void
+on_pause_over(void *arg)
 {
 	struct control *c = arg;
 
@@ -100,8 +106,9 @@ static void on_pause_over(void *arg)
 		loop_io_set(c->io, LOOP_READ);
 }
 
-struct control *control_new(struct loop *l, int fd, enum role self,
-			    const struct ipc_dispatch *dispatch, control_gone_fn *gone, void *arg)
+struct control *
+control_new(struct loop *l, int fd, enum role self, const struct ipc_dispatch *dispatch,
+    control_gone_fn *gone, void *arg)
 {
 	struct control *c = MEM_NEW(struct control);
 
@@ -117,7 +124,16 @@ struct control *control_new(struct loop *l, int fd, enum role self,
 	return c;
 }
 
-void control_stop(struct control *c)
+void *
+control_arg(const struct edge *e)
+{
+	const struct control *c = edge_arg(e);
+
+	return c->arg;
+}
+
+void
+control_stop(struct control *c)
 {
 	loop_io_free(&c->io);
 	loop_timer_stop(c->pause);
@@ -126,7 +142,8 @@ void control_stop(struct control *c)
 	c->fd = -1;
 }
 
-void control_free(struct control **cp)
+void
+control_free(struct control **cp)
 {
 	struct control *c = *cp;
 
@@ -144,12 +161,14 @@ void control_free(struct control **cp)
 	MEM_FREE(cp);
 }
 
-unsigned control_count(const struct control *c)
+unsigned
+control_count(const struct control *c)
 {
 	return c->count;
 }
 
-void control_end(struct control *c, struct edge **e)
+void
+control_end(struct control *c, struct edge **e)
 {
 	edge_forget(c, *e);
 	edge_free(e);

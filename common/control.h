@@ -24,7 +24,10 @@ typedef void control_gone_fn(struct edge *e, void *arg);
  * the control's own: do not change it.
  */
 struct control *control_new(struct loop *l, int fd, enum role self,
-			    const struct ipc_dispatch *dispatch, control_gone_fn *gone, void *arg);
+    const struct ipc_dispatch *dispatch, control_gone_fn *gone, void *arg);
+
+/* The arg that was given to the control of this edge, for the handlers of its messages. */
+void *control_arg(const struct edge *e);
 
 /* Closes the socket and all of its edges (gone is called for each). NULL is fine. */
 void control_free(struct control **c);
