@@ -91,6 +91,7 @@ on_reload(void)
 int
 main(int argc, char **argv)
 {
+	static const struct ipc_dispatch from_recorder = {0};
 	static const struct role_spec spec = {
 	    .role = ROLE_KEY,
 	    .dispatch =
@@ -99,6 +100,7 @@ main(int argc, char **argv)
 		    [ROLE_SUBMISSION] = &key_from_front,
 		    [ROLE_IMAP_FRONT] = &key_from_front,
 		    [ROLE_POP3_FRONT] = &key_from_front,
+		    [ROLE_RECORDER] = &from_recorder,
 		},
 	    .init = init,
 	    .on_reload = on_reload,
