@@ -1,0 +1,221 @@
+/*
+ * What children and the command say to the supervisor. A child can at most report itself ready, ask for the restart of a peer that it has an
+ * edge to (paced by the restarts' pauses), and, if it is the store's parent, ask for keepers and workers.
+ */
+#include "admin/supervisor_private.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define STATUS_BYTES_MAX 65536
+/* Rows of the status; with more processes than that the rest is only counted. */
+#define STATUS_ROWS_MAX 250
+
+/* ---- from children ---- */
+
+struct child *
+supervisor_find(struct supervisor *s, enum role role, uint32_t instance)
+{
+	for (struct child *c = s->children; c; c = c->next)
+		if (c->role == role && c->instance == instance && child_is_static(c) && c->control)
+			return c;
+	return NULL;
+}
+
+static void
+on_ready(struct edge *e, struct msg_CTL_READY *m)
+{
+	struct child *c = edge_arg(e);
+
+	(void)m;
+	if (!c->ready)
+		supervisor_child_ready(c);
+}
+
+static void
+on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
+{
+	struct child *reporter = edge_arg(e);
+
+	for (struct child *c = reporter->s->children; c; c = c->next) {
+		if (c->role != m->peer_role || c->instance != m->peer_instance || c->generation != m->peer_generation)
+			continue;
+		if (child_is_static(c) && !supervisor_edge_wanted(c->role, reporter->role))
+			continue;
+		log_event(LOG_ERROR, NO_SESSION, "role-sent-garbage", LOG_CSTR("name", role_info(c->role)->name),
+		    LOG_CSTR("to", role_info(reporter->role)->name), LOG_NUM("pid", c->pid), LOG_END);
+		child_kill(c, SIGKILL);
+	}
+}
+
+void
+supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status)
+{
+	struct child *store = supervisor_find(s, ROLE_STORE, 0);
+
+	if (store && !IPC_SEND(store->control, CTL_SPAWN_EXIT, .id = id, .status = (uint32_t)status))
+		log_event(LOG_ERROR, NO_SESSION, "spawn-exit-lost", LOG_END);
+}
+
+static bool
+may_spawn(const struct supervisor *s, const struct msg_CTL_SPAWN *m)
+{
+	if (m->role != ROLE_KEEPER && m->role != ROLE_IMAP_WORKER && m->role != ROLE_POP3_WORKER)
+		return false;
+	if (m->account == 0 || m->fd < 0 || s->spawned >= SPAWNED_MAX)
+		return false;
+	for (const struct child *c = s->children; c; c = c->next)
+		if (c->role == m->role && c->account == m->account)
+			return false;
+	return s->state != SUPERVISOR_DRAINING || s->phase < 2;
+}
+
+static bool
+spawn(struct supervisor *s, const struct child *store, const struct msg_CTL_SPAWN *m)
+{
+	struct err e;
+
+	if (m->role == ROLE_KEEPER && supervisor_make_account(s, m->account, &e) < 0) {
+		log_event(LOG_ERROR, NO_SESSION, "no-account-directory", LOG_ERR(&e), LOG_END);
+		return false;
+	}
+	struct child *c = child_new(s, m->role, 0, m->account);
+
+	c->generation = m->id;
+	if (!child_start(c)) {
+		child_remove(c);
+		return false;
+	}
+	s->spawned++;
+	supervisor_join(c);
+	if (!IPC_SEND(c->control, CTL_EDGE, .peer_role = ROLE_STORE, .peer_generation = store->generation, .fd = m->fd))
+		child_kill(c, SIGKILL);
+	child_go(c);
+	return true;
+}
+
+static void
+on_spawn(struct edge *e, struct msg_CTL_SPAWN *m)
+{
+	struct child *store = edge_arg(e);
+	struct supervisor *s = store->s;
+
+	if (!may_spawn(s, m) || !spawn(s, store, m)) {
+		log_event(LOG_WARN, NO_SESSION, "spawn-refused", LOG_NUM("role", m->role), LOG_NUM("account", m->account),
+		    LOG_END);
+		supervisor_tell_spawn_exit(s, m->id, 255);
+	}
+}
+
+const struct ipc_dispatch *
+supervisor_child_dispatch(void)
+{
+	static const struct ipc_dispatch dispatch = {
+	    .CTL_READY = on_ready,
+	    .CTL_GARBAGE = on_garbage,
+	    .CTL_SPAWN = on_spawn,
+	};
+
+	return &dispatch;
+}
+
+/* ---- from the command ---- */
+
+/* The control socket's edges have no argument of ours; there is one supervisor in a process. */
+static struct supervisor *served;
+
+static long
+resident_kilobytes(pid_t pid)
+{
+	char path[40], text[100];
+	long pages = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	if (sscanf(text, "%*s %ld", &pages) != 1)
+		return 0;
+	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static json_t *
+status_row(const struct child *c, uint64_t now)
+{
+	const char *state = c->pid == 0 ? "waiting" : c->ready ? "running" : "starting";
+	json_t *row = json_pack("{s:s, s:I, s:s, s:i, s:I, s:i, s:I}", "role", role_info(c->role)->name, "instance",
+	    (json_int_t)c->instance, "state", state, "pid", (int)c->pid, "uptime_s",
+	    (json_int_t)(c->pid ? (now - c->started_ms) / 1000 : 0), "restarts", (int)c->restarts, "rss_kb",
+	    (json_int_t)(c->pid ? resident_kilobytes(c->pid) : 0));
+
+	if (c->account)
+		json_object_set_new(row, "account", json_integer((json_int_t)c->account));
+	return row;
+}
+
+static char *
+status_json(struct supervisor *s)
+{
+	static const char *const states[] = {"starting", "running", "draining"};
+	uint64_t now = clock_ms();
+	json_t *rows = json_array();
+	json_int_t left_out = 0;
+
+	for (struct child *c = s->children; c; c = c->next) {
+		if (json_array_size(rows) < STATUS_ROWS_MAX)
+			json_array_append_new(rows, status_row(c, now));
+		else
+			left_out++;
+	}
+	json_t *all = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:o}", "version", MAILSTEAD_VERSION, "state", states[s->state],
+	    "pid", (int)getpid(), "uptime_s", (json_int_t)((now - s->started_ms) / 1000), "rss_kb",
+	    (json_int_t)resident_kilobytes(getpid()), "left_out", left_out, "roles", rows);
+	char *text = json_dumps(all, JSON_COMPACT);
+
+	json_decref(all);
+	return text;
+}
+
+static void
+on_status(struct edge *e, struct msg_SUP_STATUS *m)
+{
+	char *text = status_json(served);
+	struct slice json = slice_str(text);
+
+	if (json.n > STATUS_BYTES_MAX)
+		json = SLICE("{}");
+	if (!IPC_SEND(e, SUP_STATUS_REPLY, .id = m->id, .json = json))
+		log_event(LOG_DEBUG, NO_SESSION, "status-unsent", LOG_END);
+	free(text);
+}
+
+static void
+on_reload(struct edge *e, struct msg_SUP_RELOAD *m)
+{
+	char text[400];
+	int rc = supervisor_reload(served, text, sizeof text);
+
+	if (!IPC_SEND(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM, .text = slice_str(text)))
+		log_event(LOG_DEBUG, NO_SESSION, "reload-unsent", LOG_END);
+}
+
+void
+supervisor_serve(struct supervisor *s, int fd)
+{
+	static const struct ipc_dispatch dispatch = {.SUP_STATUS = on_status, .SUP_RELOAD = on_reload};
+
+	served = s;
+	s->control = control_new(s->loop, fd, ROLE_SUPERVISOR, &dispatch, NULL, s);
+}

@@ -1,0 +1,216 @@
+/*
+ * Listening sockets live here for the whole run and are lent to each process that fills the role, so that a front's death costs its
+ * connections but refuses nobody: who connects meanwhile waits in the kernel's queue.
+ */
+#include "admin/supervisor_private.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LISTENERS_MAX 48u
+#define BACKLOG 1024
+
+struct service {
+	const char *name;
+	enum option port;
+	enum role role;
+};
+
+static const struct service services[] = {
+    {"smtp", OPT_LISTEN_SMTP, ROLE_SMTP_FRONT},
+    {"submission", OPT_LISTEN_SUBMISSION, ROLE_SUBMISSION},
+    {"submissions", OPT_LISTEN_SUBMISSIONS, ROLE_SUBMISSION},
+    {"imap", OPT_LISTEN_IMAP, ROLE_IMAP_FRONT},
+    {"imaps", OPT_LISTEN_IMAPS, ROLE_IMAP_FRONT},
+    {"pop3", OPT_LISTEN_POP3, ROLE_POP3_FRONT},
+    {"pop3s", OPT_LISTEN_POP3S, ROLE_POP3_FRONT},
+};
+
+/* The roles that the command talks to. */
+static const enum role controlled[] = {ROLE_SUPERVISOR, ROLE_DIRECTORY, ROLE_STORE, ROLE_QUEUE, ROLE_RECORDER};
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+static struct {
+	const char *name;
+	enum role role;
+	int fd;
+} listeners[LISTENERS_MAX];
+static unsigned listener_count;
+
+static int
+keep(const char *name, enum role role, int fd, struct err *e)
+{
+	if (listener_count == LISTENERS_MAX) {
+		close(fd);
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "too many addresses",
+		    "listen.address: at most %u sockets in all", LISTENERS_MAX);
+	}
+	listeners[listener_count].name = name;
+	listeners[listener_count].role = role;
+	listeners[listener_count++].fd = fd;
+	return 0;
+}
+
+static int
+listen_on(const struct sockaddr *to, socklen_t size, const char *text, uint16_t port, struct err *e)
+{
+	int on = 1;
+	int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return err_sys(e, errno, "socket");
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	/* IPv4 has its own socket: no v4-mapped surprises in the kernel's tables. */
+	if (to->sa_family == AF_INET6)
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+	if (bind(fd, to, size) == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	int errnum = errno;
+
+	close(fd);
+	err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "cannot listen", "cannot listen on %s port %u: %s", text, port,
+	    strerror(errnum));
+	return -1;
+}
+
+/* Not a fault in an address list of "*" on a machine without IPv6. */
+static bool
+no_ipv6(void)
+{
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return true;
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = in6addr_any};
+	bool missing = bind(fd, (struct sockaddr *)&any, sizeof any) < 0;
+
+	close(fd);
+	return missing;
+}
+
+static int
+listen_address(const struct service *v, const char *address, uint16_t port, struct err *e)
+{
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	int fd;
+
+	if (inet_pton(AF_INET, address, &four.sin_addr) == 1)
+		fd = listen_on((struct sockaddr *)&four, sizeof four, address, port, e);
+	else if (inet_pton(AF_INET6, address, &six.sin6_addr) == 1)
+		fd = listen_on((struct sockaddr *)&six, sizeof six, address, port, e);
+	else
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad address", "listen.address: %.100s is no address", address);
+	return fd < 0 ? -1 : keep(v->name, v->role, fd, e);
+}
+
+static int
+listen_service(const struct config *config, const struct service *v, struct err *e)
+{
+	uint16_t port = (uint16_t)config_number(config, v->port);
+	struct slice rest = slice_trim(slice_str(config_string(config, OPT_LISTEN_ADDRESS))), item;
+	char address[INET6_ADDRSTRLEN + 1];
+
+	if (port == 0)
+		return 0;
+	if (slice_eq(rest, SLICE("*"))) {
+		if (listen_address(v, "0.0.0.0", port, e) < 0)
+			return -1;
+		return no_ipv6() ? 0 : listen_address(v, "::", port, e);
+	}
+	while (slice_cut(&rest, ' ', &item)) {
+		if (slice_empty(item))
+			continue;
+		if (!slice_cstr(item, address, sizeof address) || listen_address(v, address, port, e) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static bool
+control_path(const struct config *config, enum role role, struct sockaddr_un *to_r)
+{
+	*to_r = (struct sockaddr_un){.sun_family = AF_UNIX};
+	int n = snprintf(to_r->sun_path, sizeof to_r->sun_path, "%s/%s", config_string(config, OPT_RUN_DIR),
+	    role_info(role)->name);
+
+	return n > 0 && (size_t)n < sizeof to_r->sun_path;
+}
+
+/* The lock on the state directory says that nobody else uses a socket that is left over. */
+static int
+listen_control(struct supervisor *s, enum role role, struct err *e)
+{
+	struct sockaddr_un to;
+
+	if (!control_path(s->config, role, &to))
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting", "run.directory is too long for a socket's name");
+	if (unlink(to.sun_path) < 0 && errno != ENOENT)
+		return err_sys(e, errno, to.sun_path);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return err_sys(e, errno, "socket");
+	mode_t mask = umask(0177);
+	int rc = bind(fd, (struct sockaddr *)&to, sizeof to);
+	int errnum = errno;
+
+	umask(mask);
+	if (rc == 0 && listen(fd, 64) < 0) {
+		rc = -1;
+		errnum = errno;
+	}
+	if (rc < 0) {
+		close(fd);
+		return err_sys(e, errnum, to.sun_path);
+	}
+	if (role == ROLE_SUPERVISOR) {
+		supervisor_serve(s, fd);
+		return 0;
+	}
+	return keep("control", role, fd, e);
+}
+
+int
+supervisor_listen(struct supervisor *s, struct err *e)
+{
+	for (size_t i = 0; i < COUNT(services); i++)
+		if (listen_service(s->config, &services[i], e) < 0)
+			return -1;
+	for (size_t i = 0; i < COUNT(controlled); i++)
+		if (listen_control(s, controlled[i], e) < 0)
+			return -1;
+	return 0;
+}
+
+void
+supervisor_unlisten(const struct config *config)
+{
+	while (listener_count > 0)
+		close(listeners[--listener_count].fd);
+	for (size_t i = 0; i < COUNT(controlled); i++) {
+		struct sockaddr_un to;
+
+		if (control_path(config, controlled[i], &to))
+			(void)unlink(to.sun_path);
+	}
+}
+
+void
+supervisor_send_listeners(struct child *c)
+{
+	for (unsigned i = 0; i < listener_count; i++)
+		if (listeners[i].role == c->role && child_is_static(c) &&
+		    !IPC_SEND(c->control, CTL_LISTEN, .name = slice_str(listeners[i].name), .fd = listeners[i].fd))
+			log_event(LOG_ERROR, NO_SESSION, "listener-lost", LOG_CSTR("name", listeners[i].name), LOG_END);
+}
