@@ -377,10 +377,14 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const O
 bool
 tls_provider_load(struct err *e)
 {
+	/* Held for the life of the process. */
+	static OSSL_PROVIDER *inner, *own;
+
+	inner = OSSL_PROVIDER_load(NULL, "default");
+	if (inner != NULL && OSSL_PROVIDER_add_builtin(NULL, PROVIDER_NAME, provider_init) == 1)
+		own = OSSL_PROVIDER_load(NULL, PROVIDER_NAME);
 	/* "?": prefer, do not insist. Ours is reached by its keys only. */
-	if (OSSL_PROVIDER_load(NULL, "default") != NULL &&
-	    OSSL_PROVIDER_add_builtin(NULL, PROVIDER_NAME, provider_init) == 1 &&
-	    OSSL_PROVIDER_load(NULL, PROVIDER_NAME) != NULL && EVP_set_default_properties(NULL, "?" INNER) == 1)
+	if (own != NULL && EVP_set_default_properties(NULL, "?" INNER) == 1)
 		return true;
 	err_set(e, ERR_BUG, ERR_CODE_NONE, "internal error", "OpenSSL refused the key provider");
 	return false;
