@@ -175,6 +175,15 @@ logged_in(struct front *f, const struct msg_AUTH_RESULT *m)
 	smtpd_reply(f, 235, "2.7.0", "Authentication succeeded");
 }
 
+static void
+close_lease(uint64_t conn)
+{
+	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
+
+	if (conn != 0 && deliver && !IPC_SEND(deliver, LEASE_CLOSE, .conn = conn))
+		log_event(LOG_WARN, NO_SESSION, "lease-close-unsent", LOG_NUM("conn", conn), LOG_END);
+}
+
 void
 smtpd_on_auth(struct edge *e, struct msg_AUTH_RESULT *m)
 {
@@ -182,8 +191,11 @@ smtpd_on_auth(struct edge *e, struct msg_AUTH_RESULT *m)
 	static const struct smtp_reply_words unsupported = {504, "5.5.4", "Mechanism not offered"};
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_AUTH);
 
-	if (f == NULL)
+	if (f == NULL) {
+		/* The client left meanwhile: nobody else will ever close that lease. */
+		close_lease(m->status == AUTH_OK ? m->conn : 0);
 		return;
+	}
 	switch (m->status) {
 	case AUTH_CONTINUE:
 		send_challenge(f, m->challenge);
@@ -217,11 +229,8 @@ smtpd_on_auth(struct edge *e, struct msg_AUTH_RESULT *m)
 void
 smtpd_auth_end(struct front *f)
 {
-	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
-
 	abort_exchange(f);
 	f->verifier = NULL;
-	if (f->account != 0 && deliver && !IPC_SEND(deliver, LEASE_CLOSE, .conn = f->conn))
-		log_event(LOG_WARN, slice_str(f->id), "lease-close-unsent", LOG_END);
+	close_lease(f->account != 0 ? f->conn : 0);
 	f->account = 0;
 }

@@ -190,13 +190,14 @@ form_refusal(const struct front_data *d)
 {
 	static const struct smtp_reply_words bare = {521, "5.5.2",
 	    "Lines end in CRLF; CR or LF alone is not accepted (RFC 5321 2.3.8)"};
-	static const struct smtp_reply_words nul = {550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
+	static const struct smtp_reply_words nul = {521, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
+	static const struct smtp_reply_words user_nul = {550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
 	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
 
 	if (d->framer.bare && d->framer.bare_rule == SMTP_BARE_REFUSE)
 		return &bare;
 	if (d->framer.nul)
-		return &nul;
+		return smtpd_service.submission ? &user_nul : &nul;
 	if (d->too_big)
 		return &too_big;
 	return d->no_space ? &no_space : NULL;

@@ -277,19 +277,6 @@ ask_directory(struct front *f)
 	rcpt_refused(f, &later);
 }
 
-/* "<Postmaster>" alone is the postmaster of this host (RFC 5321 4.5.1). */
-static bool
-keep_recipient(struct front *f, const struct smtp_path *path)
-{
-	struct smtp_path whole = *path;
-
-	if (path->postmaster) {
-		whole.postmaster = false;
-		whole.domain = slice_str(config_string(role_config(), OPT_HOSTNAME));
-	}
-	return keep_path(f, &whole, &f->t.asked);
-}
-
 void
 smtpd_rcpt(struct front *f, struct slice args)
 {
@@ -303,7 +290,7 @@ smtpd_rcpt(struct front *f, struct slice args)
 		f->bad_commands++;
 		rcpt_refused(f, smtp_syntax_reply(syntax));
 	} else if (f->t.recipient_count >= config_number(role_config(), OPT_SMTP_RECIPIENTS) ||
-	    !keep_recipient(f, &path)) {
+	    !keep_path(f, &path, &f->t.asked)) {
 		/* 452, never 552: the client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
 		rcpt_refused(f, &too_many);
 	} else {
