@@ -1,0 +1,40 @@
+/* The encoded form stands in smtpd/facts.h; both directions are here, so that they cannot differ. */
+#include "smtpd/facts.h"
+
+#include "common/cursor.h"
+
+enum { FLAG_SMTPUTF8 = 1, FLAG_SUBMISSION = 2, FLAGS_KNOWN = FLAG_SMTPUTF8 | FLAG_SUBMISSION };
+
+bool
+facts_encode(const struct facts *f, struct buf *b)
+{
+	const struct slice texts[] = {f->helo, f->mail_from, f->hostname, f->authserv_id};
+
+	put_u8(b, FACTS_VERSION);
+	put_u8(b, (uint8_t)((f->smtputf8 ? FLAG_SMTPUTF8 : 0) | (f->submission ? FLAG_SUBMISSION : 0)));
+	buf_put(b, f->client_ip, sizeof f->client_ip);
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		if (texts[i].n > FACTS_TEXT_BYTES_MAX)
+			return false;
+		put_slice(b, texts[i]);
+	}
+	return !b->failed;
+}
+
+bool
+facts_decode(struct slice in, struct facts *facts_r)
+{
+	struct cursor c = cursor_of(in);
+	struct slice *texts[] = {&facts_r->helo, &facts_r->mail_from, &facts_r->hostname,
+	    &facts_r->authserv_id};
+	struct slice ip;
+	uint8_t version = cursor_u8(&c), flags = cursor_u8(&c);
+
+	*facts_r = (struct facts){.smtputf8 = flags & FLAG_SMTPUTF8, .submission = flags & FLAG_SUBMISSION};
+	ip = cursor_take(&c, sizeof facts_r->client_ip);
+	if (ip.n == sizeof facts_r->client_ip)
+		memcpy(facts_r->client_ip, ip.p, ip.n);
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+		*texts[i] = cursor_slice(&c, FACTS_TEXT_BYTES_MAX);
+	return cursor_done(&c) && version == FACTS_VERSION && (flags & ~FLAGS_KNOWN) == 0;
+}
