@@ -128,9 +128,6 @@ supervisor_child_dispatch(void)
 
 /* ---- from the command ---- */
 
-/* The control socket's edges have no argument of ours; there is one supervisor in a process. */
-static struct supervisor *served;
-
 static long
 resident_kilobytes(pid_t pid)
 {
@@ -191,7 +188,7 @@ status_json(struct supervisor *s)
 static void
 on_status(struct edge *e, struct msg_SUP_STATUS *m)
 {
-	char *text = status_json(served);
+	char *text = status_json(control_arg(e));
 	struct slice json = slice_str(text);
 
 	if (json.n > STATUS_BYTES_MAX)
@@ -205,7 +202,7 @@ static void
 on_reload(struct edge *e, struct msg_SUP_RELOAD *m)
 {
 	char text[400];
-	int rc = supervisor_reload(served, text, sizeof text);
+	int rc = supervisor_reload(control_arg(e), text, sizeof text);
 
 	if (!IPC_SEND(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM, .text = slice_str(text)))
 		log_event(LOG_DEBUG, NO_SESSION, "reload-unsent", LOG_END);
@@ -216,6 +213,5 @@ supervisor_serve(struct supervisor *s, int fd)
 {
 	static const struct ipc_dispatch dispatch = {.SUP_STATUS = on_status, .SUP_RELOAD = on_reload};
 
-	served = s;
 	s->control = control_new(s->loop, fd, ROLE_SUPERVISOR, &dispatch, NULL, s);
 }

@@ -195,7 +195,7 @@ role_edge_add(int fd, struct edge_peer peer)
 	static const struct edge_events events = {on_edge_down, on_edge_drained};
 
 	if (peer.role >= ROLE_COUNT || me.spec->dispatch[peer.role] == NULL) {
-		log_event(LOG_BUG, NO_SESSION, "edge-unwanted", LOG_NUM("role", peer.role), LOG_END);
+		log_event(LOG_DEBUG, NO_SESSION, "edge-unwanted", LOG_NUM("role", peer.role), LOG_END);
 		close(fd);
 		return NULL;
 	}
