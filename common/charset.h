@@ -35,8 +35,9 @@ enum charset_result charset_to_utf8(struct slice name, struct slice in, struct b
 
 /*
  * The same for a stream of chunks: multi-octet characters and shift states may
- * be split between them. The result of all chunks together is that of the
- * whole, but for unknown charsets and US-ASCII, where windows-1252 is used from the
+ * be split between them. Text without faults comes out as from charset_to_utf8();
+ * where octets are no text in the charset, the converters of the C library may put U+FFFD
+ * elsewhere, and in US-ASCII and unknown charsets windows-1252 is used from the
  * first octet on that is no UTF-8.
  */
 struct charset_stream;
