@@ -1,0 +1,241 @@
+/*
+ * Orphans after a crash can only have numbers from the index's next one on,
+ * within the last group of appends; so only the directories of those are looked
+ * through, not the whole of mail/.
+ */
+#include "store/object.h"
+
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "store/file.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define COPY_BYTES (256u * 1024)
+#define MAIL_DIR "mail"
+#define NEW_NAME ".new"
+#define ID_HASH_BYTES 8u
+
+void
+object_id(uint64_t number, const uint8_t sha256[STORE_SHA256_BYTES], uint8_t id_r[STORE_OBJECT_ID_BYTES])
+{
+	for (unsigned i = 0; i < 8; i++)
+		id_r[i] = (uint8_t)(number >> (56 - 8 * i));
+	memcpy(id_r + 8, sha256, ID_HASH_BYTES);
+}
+
+uint64_t
+object_number(const uint8_t id[STORE_OBJECT_ID_BYTES])
+{
+	uint64_t number = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		number = number << 8 | id[i];
+	return number;
+}
+
+unsigned
+object_shard(uint64_t number)
+{
+	return (unsigned)(number / OBJECT_SHARD_OBJECTS % OBJECT_SHARDS);
+}
+
+static void
+shard_path(char *path_r, const char *root, unsigned shard)
+{
+	int n = snprintf(path_r, FILE_PATH_BYTES_MAX, "%s/" MAIL_DIR "/%02x", root, shard);
+
+	assert(n > 0 && n < FILE_PATH_BYTES_MAX);
+}
+
+static void
+id_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES])
+{
+	char dir[FILE_PATH_BYTES_MAX], name[2 * STORE_OBJECT_ID_BYTES + 1];
+
+	for (unsigned i = 0; i < STORE_OBJECT_ID_BYTES; i++)
+		(void)snprintf(name + 2 * i, 3, "%02x", id[i]);
+	shard_path(dir, root, object_shard(object_number(id)));
+	file_path(path_r, dir, name);
+}
+
+static int
+make_synced_dir(const char *parent, const char *path, struct err *e)
+{
+	bool made;
+
+	if (file_mkdir(path, &made, e) < 0)
+		return -1;
+	return made ? file_sync_dir(parent, e) : 0;
+}
+
+int
+object_init(const char *root, struct err *e)
+{
+	char mail[FILE_PATH_BYTES_MAX];
+
+	file_path(mail, root, MAIL_DIR);
+	return make_synced_dir(root, mail, e);
+}
+
+/* Copies and hashes; the file is synced when this returns 0. */
+static int
+copy(int fd, int source, uint64_t bytes, const uint8_t *sha256, EVP_MD_CTX *hash, struct err *e)
+{
+	uint8_t *room = mem_resize(NULL, COPY_BYTES, 1);
+	uint8_t found[EVP_MAX_MD_SIZE];
+	uint64_t at = 0;
+	int failed = 0;
+	int64_t got;
+
+	while (failed == 0 && at < bytes) {
+		size_t step = bytes - at < COPY_BYTES ? (size_t)(bytes - at) : COPY_BYTES;
+
+		got = memfd_read(source, at, room, step, e);
+		if (got == 0)
+			break;
+		if (got < 0 || EVP_DigestUpdate(hash, room, (size_t)got) != 1)
+			failed = -1;
+		else
+			failed = file_write(fd, at, slice_of(room, (size_t)got), e);
+		at += (uint64_t)(got > 0 ? got : 0);
+	}
+	free(room);
+	if (failed)
+		return -1;
+	if (EVP_DigestFinal_ex(hash, found, NULL) != 1)
+		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "no SHA-256");
+	if (at != bytes || memcmp(found, sha256, STORE_SHA256_BYTES) != 0)
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
+		    "the message is not the one that was judged");
+	return file_sync(fd, e);
+}
+
+static int
+copy_to(const char *path, int source, uint64_t bytes, const uint8_t *sha256, struct err *e)
+{
+	EVP_MD_CTX *hash = EVP_MD_CTX_new();
+	int fd, failed;
+
+	if (hash == NULL || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1) {
+		EVP_MD_CTX_free(hash);
+		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "no SHA-256");
+	}
+	fd = file_open(path, O_RDWR | O_CREAT | O_TRUNC, e);
+	failed = fd < 0 ? -1 : copy(fd, source, bytes, sha256, hash, e);
+	if (fd >= 0 && file_close(fd, failed ? NULL : e) < 0)
+		failed = -1;
+	EVP_MD_CTX_free(hash);
+	return failed;
+}
+
+int
+object_write(const char *root, uint64_t number, int source, uint64_t bytes,
+    const uint8_t sha256[STORE_SHA256_BYTES], struct err *e)
+{
+	char mail[FILE_PATH_BYTES_MAX], dir[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	uint8_t id[STORE_OBJECT_ID_BYTES];
+
+	object_id(number, sha256, id);
+	file_path(mail, root, MAIL_DIR);
+	shard_path(dir, root, object_shard(number));
+	file_path(fresh, dir, NEW_NAME);
+	id_path(path, root, id);
+	if (make_synced_dir(mail, dir, e) < 0)
+		return -1;
+	if (copy_to(fresh, source, bytes, sha256, e) < 0 || file_rename(fresh, path, e) < 0) {
+		(void)file_unlink(fresh, NULL);
+		return -1;
+	}
+	return 0;
+}
+
+int
+object_sync_shard(const char *root, unsigned shard, struct err *e)
+{
+	char dir[FILE_PATH_BYTES_MAX];
+
+	shard_path(dir, root, shard);
+	return file_sync_dir(dir, e);
+}
+
+int
+object_open(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], uint64_t size, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int fd;
+
+	id_path(path, root, id);
+	fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
+	if (fd < 0 && errno != ENOENT)
+		return -1;
+	if (fd >= 0 && memfd_size(fd, NULL) == (int64_t)size)
+		return fd;
+	if (fd >= 0)
+		(void)file_close(fd, NULL);
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "the message is damaged", "object %s is missing or cut", path);
+}
+
+int
+object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	id_path(path, root, id);
+	return file_unlink(path, e);
+}
+
+/* True for the name of an object with a number >= next, and for an unfinished one. */
+static bool
+is_leftover(const char *name, uint64_t next)
+{
+	uint64_t number = 0;
+
+	if (strcmp(name, NEW_NAME) == 0)
+		return true;
+	if (strlen(name) != 2 * (size_t)STORE_OBJECT_ID_BYTES)
+		return false;
+	for (unsigned i = 0; i < 16; i++) {
+		const char *digits = "0123456789abcdef", *at = strchr(digits, name[i]);
+
+		if (at == NULL)
+			return false;
+		number = number << 4 | (uint64_t)(at - digits);
+	}
+	return number >= next;
+}
+
+static int
+clean_shard(const char *root, unsigned shard, uint64_t next, struct err *e)
+{
+	char dir_path[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	int failed = 0;
+	DIR *dir;
+
+	shard_path(dir_path, root, shard);
+	dir = opendir(dir_path);
+	if (dir == NULL)
+		return errno == ENOENT ? 0 : err_sys(e, errno, "opendir");
+	for (struct dirent *d; failed == 0 && (d = readdir(dir)) != NULL;) {
+		if (!is_leftover(d->d_name, next))
+			continue;
+		file_path(path, dir_path, d->d_name);
+		failed = file_unlink(path, e);
+	}
+	(void)closedir(dir);
+	return failed;
+}
+
+int
+object_clean(const char *root, uint64_t next, struct err *e)
+{
+	if (clean_shard(root, object_shard(next), next, e) < 0)
+		return -1;
+	return clean_shard(root, object_shard(next + OBJECT_SHARD_OBJECTS), next, e);
+}

@@ -1,0 +1,44 @@
+/*
+ * object: messages at rest: root/mail/xx/ID, one immutable file each, the
+ * octets as they were accepted and nothing else.
+ *
+ * An id is 16 octets: u64 number (counted up in the account, never reused) and
+ * the first 8 octets of the SHA-256 of the message, so that every object can be checked from its
+ * name alone. Its file is the 32 hexadecimal digits of the id; xx are bits 8..15 of the number, so
+ * that messages that come together lie together and one directory sync serves them all.
+ *
+ * A file under its final name is whole: it is written as ".new", synced, then renamed.
+ */
+#ifndef STORE_OBJECT_H
+#define STORE_OBJECT_H
+
+#include "common/err.h"
+#include "common/slice.h"
+#include "store/store.h"
+
+#define OBJECT_SHARDS 256u
+#define OBJECT_SHARD_OBJECTS 256u
+
+void object_id(uint64_t number, const uint8_t sha256[STORE_SHA256_BYTES], uint8_t id_r[STORE_OBJECT_ID_BYTES]);
+uint64_t object_number(const uint8_t id[STORE_OBJECT_ID_BYTES]);
+/* The directory that an object lies in: 0..OBJECT_SHARDS-1. */
+unsigned object_shard(uint64_t number);
+
+/* Makes root/mail. */
+int object_init(const char *root, struct err *e) __attribute__((warn_unused_result));
+/*
+ * Copies bytes octets of source (any file, read once with pread(2)) and compares length and hash; then they are on disk
+ * under the name that belongs to number, but for the sync of the directory: object_sync_shard() before anything refers
+ * to it. ERR_CODE_MALFORMED when source is not what was said. Blocks on the disk.
+ */
+int object_write(const char *root, uint64_t number, int source, uint64_t bytes,
+    const uint8_t sha256[STORE_SHA256_BYTES], struct err *e) __attribute__((warn_unused_result));
+int object_sync_shard(const char *root, unsigned shard, struct err *e) __attribute__((warn_unused_result));
+/* A descriptor for reading only, whose size was compared with size. ERR_CODE_CORRUPT when it is not there or differs. */
+int object_open(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], uint64_t size, struct err *e)
+    __attribute__((warn_unused_result));
+int object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
+/* Removes what a crash left: unfinished files, and objects that no transaction knew (number >= next). */
+int object_clean(const char *root, uint64_t next, struct err *e) __attribute__((warn_unused_result));
+
+#endif
