@@ -12,6 +12,10 @@ static const struct command *const tables[] = {
     commands_run,
     commands_server,
     commands_config,
+    commands_domain,
+    commands_account,
+    commands_alias,
+    commands_explain,
 };
 
 #define TABLES (sizeof tables / sizeof tables[0])

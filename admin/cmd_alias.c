@@ -1,0 +1,98 @@
+/*
+ * mailstead alias: addresses that lead to accounts of this server.
+ */
+#include "admin/directory_request.h"
+
+#include "common/mem.h"
+
+#define TARGETS_MAX 100
+/* Of DIR_ADMIN's field. */
+#define VALUE_BYTES_MAX 4096
+
+/* The words behind the first as lines. */
+static bool
+lines_of(int argc, char **argv, struct buf *b)
+{
+	for (int i = 1; i < argc; i++) {
+		if (strchr(argv[i], '\n') != NULL)
+			return false;
+		(void)buf_put_str(b, argv[i]);
+		(void)buf_put_u8(b, '\n');
+	}
+	return !b->failed;
+}
+
+static enum command_status
+alias_change(const struct command_call *call, const char *verb, int words_least)
+{
+	enum command_status status = option_end(
+	    call, call->argc, call->argv, words_least, 1 + TARGETS_MAX);
+	struct buf b;
+
+	if (status != COMMAND_OK)
+		return status;
+	buf_init(&b, VALUE_BYTES_MAX);
+	if (lines_of(call->argc, call->argv, &b))
+		status = directory_change(call, verb, call->argv[0], buf_slice(&b), "");
+	else
+		status = command_usage(call, "too many targets for one call: add them in several");
+	buf_fini(&b);
+	return status;
+}
+
+static enum command_status
+alias_add(const struct command_call *call)
+{
+	return alias_change(call, "alias-add", 2);
+}
+
+static enum command_status
+alias_delete(const struct command_call *call)
+{
+	return alias_change(call, "alias-delete", 1);
+}
+
+static enum command_status
+alias_list(const struct command_call *call)
+{
+	static const struct command_column columns[] = {
+	    {"address", "ADDRESS"}, {"targets", "LEADS TO"}, {NULL, NULL}};
+	enum command_status status = option_end(call, call->argc, call->argv, 0, 1);
+
+	return status != COMMAND_OK ? status
+				    : directory_list(call, "alias-list",
+					  call->argc > 0 ? call->argv[0] : "", columns);
+}
+
+const struct command commands_alias[] = {
+    {
+	.name = "alias add",
+	.args = "ADDRESS TARGET...",
+	.help = "lead an address to one or more accounts",
+	.more = "ADDRESS may be @DOMAIN: what no other name of that domain takes. A target is an "
+		"account or an alias of this\n"
+		"server. Targets are added to those that the alias has already.\n",
+	.args_min = 2,
+	.args_max = 1 + TARGETS_MAX,
+	.needs_config = true,
+	.run = alias_add,
+    },
+    {
+	.name = "alias delete",
+	.args = "ADDRESS [TARGET...]",
+	.help = "delete an alias, or some of its targets",
+	.args_min = 1,
+	.args_max = 1 + TARGETS_MAX,
+	.needs_config = true,
+	.run = alias_delete,
+    },
+    {
+	.name = "alias list",
+	.args = "[DOMAIN]",
+	.help = "the aliases and where they lead",
+	.args_max = 1,
+	.needs_config = true,
+	.run = alias_list,
+    },
+    {.name = NULL},
+};
