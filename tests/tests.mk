@@ -79,3 +79,12 @@ $(EVIL_BIN):
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(EVIL_BIN)
+
+# Each role tries what it must not do. The plain build only: a sanitizer cannot live under seccomp.
+.PHONY: sandbox
+$(B)/tests/test_sandbox: $(B)/obj/tests/sandbox/test_sandbox.o $(call lib_of,common)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,common) $(LIBS)
+sandbox: $(B)/tests/test_sandbox
+	@$<
+check-plain: sandbox
