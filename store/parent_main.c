@@ -45,13 +45,9 @@ end_session(const struct lease *l, void *arg)
 	(void)arg;
 	if (l->session_no == 0 || p == NULL || p->edge == NULL)
 		return;
-	if (!IPC_SEND(p->edge, WORKER_REVOKE, .session_no = l->session_no)) {
-		/* A worker that cannot even be told must not go on in the name of a lease that is gone. */
-		struct edge *edge = p->edge;
-
-		process_ended(p);
-		role_edge_close(&edge);
-	}
+	/* A worker that cannot even be told must not go on in the name of a lease that is gone. */
+	if (!IPC_SEND(p->edge, WORKER_REVOKE, .session_no = l->session_no))
+		process_end(p);
 }
 
 static void
@@ -198,7 +194,7 @@ on_idle(struct edge *e, struct msg_PROCESS_IDLE *m)
 	bool awaited = p && (p->role == ROLE_KEEPER ? p->peers_sent != m->peers_seen : p->sessions != 0);
 
 	if (p && !awaited && IPC_SEND(e, PROCESS_LEAVE, ))
-		process_let_go(p);
+		process_end(p);
 }
 
 /* ---- usage, deletion, status ---- */
@@ -226,17 +222,6 @@ on_usage(struct edge *e, struct msg_STORE_USAGE *m)
 		log_event(LOG_WARN, NO_SESSION, "usage-answer-lost", LOG_END);
 }
 
-static void
-end_process(struct process *p)
-{
-	struct edge *edge = p->edge;
-
-	if (edge == NULL)
-		return;
-	process_ended(p);
-	role_edge_close(&edge);
-}
-
 /* Numbers are never used again, so no request will come for this one; its directory stays until it is purged. */
 static void
 on_account_delete(struct edge *e, struct msg_STORE_ACCOUNT_DELETE *m)
@@ -245,9 +230,9 @@ on_account_delete(struct edge *e, struct msg_STORE_ACCOUNT_DELETE *m)
 
 	revoke_account(m->account);
 	a->deleted = true;
-	end_process(&a->imap);
-	end_process(&a->pop3);
-	end_process(&a->keeper);
+	process_end(&a->imap);
+	process_end(&a->pop3);
+	process_end(&a->keeper);
 	if (!IPC_SEND(e, STORE_ACCOUNT_REPLY, .id = m->id, .class = ERR_NONE))
 		log_event(LOG_WARN, NO_SESSION, "delete-answer-lost", LOG_END);
 }

@@ -1,7 +1,7 @@
 /*
- * Every start gets a fresh socketpair; the supervisor is given one end. A process that leaves is forgotten at PROCESS_LEAVE, not at its
- * end, so that a request that comes meanwhile starts a successor: for keepers, the lock in the account's directory keeps the
- * two apart.
+ * Every start gets a fresh socketpair; the supervisor is given one end. Between the end of an edge and the supervisor's report that
+ * the process has ended, a successor's end waits here: never two keepers on an account, whoever was killed when (the lock in the
+ * account's directory says so once more).
  */
 #include "store/process.h"
 
@@ -37,9 +37,9 @@ process_account(uint64_t id)
 		return a;
 	a = MEM_NEW(struct account);
 	a->id = id;
-	a->keeper = (struct process){.account = a, .role = ROLE_KEEPER};
-	a->imap = (struct process){.account = a, .role = ROLE_IMAP_WORKER};
-	a->pop3 = (struct process){.account = a, .role = ROLE_POP3_WORKER};
+	a->keeper = (struct process){.account = a, .role = ROLE_KEEPER, .waiting_fd = -1};
+	a->imap = (struct process){.account = a, .role = ROLE_IMAP_WORKER, .waiting_fd = -1};
+	a->pop3 = (struct process){.account = a, .role = ROLE_POP3_WORKER, .waiting_fd = -1};
 	a->next = buckets[id % BUCKETS];
 	buckets[id % BUCKETS] = a;
 	return a;
@@ -77,26 +77,35 @@ process_by_edge(const struct edge *e)
 	return p && p->edge == e ? p : NULL;
 }
 
+/* Hands the waiting end to the supervisor. */
+static bool
+spawn(struct process *p)
+{
+	p->spawn_id = role_spawn(p->role, p->account->id, p->waiting_fd);
+	close(p->waiting_fd);
+	p->waiting_fd = -1;
+	return p->spawn_id != 0;
+}
+
 static bool
 start(struct process *p, struct err *e)
 {
 	int pair[2];
 
+	assert(p->waiting_fd < 0);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
 		err_sys(e, errno, "socketpair");
 		return false;
 	}
-	p->spawn_id = role_spawn(p->role, p->account->id, pair[1]);
-	close(pair[1]);
-	if (p->spawn_id == 0) {
+	p->waiting_fd = pair[1];
+	if (p->spawn_id == 0 && !spawn(p)) {
 		close(pair[0]);
 		err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "the supervisor takes no request");
 		return false;
 	}
 	p->peers_sent = 0;
 	p->sessions = 0;
-	p->edge = role_edge_add(pair[0], (struct edge_peer){.role = p->role, .instance = (uint32_t)p->spawn_id,
-					     .generation = p->account->id});
+	p->edge = role_edge_add(pair[0], (struct edge_peer){.role = p->role, .generation = p->account->id});
 	assert(p->edge);
 	running++;
 	return true;
@@ -131,16 +140,20 @@ process_ended(struct process *p)
 	p->edge = NULL;
 	p->sessions = 0;
 	running--;
+	if (p->waiting_fd >= 0)
+		close(p->waiting_fd);
+	p->waiting_fd = -1;
 }
 
+/* What was sent before stays readable for it: it finds PROCESS_LEAVE first, or just the end. */
 void
-process_let_go(struct process *p)
+process_end(struct process *p)
 {
 	struct edge *e = p->edge;
 
+	if (e == NULL)
+		return;
 	process_ended(p);
-	p->failures = 0;
-	/* What was sent before stays readable for it; it exits when it has read PROCESS_LEAVE. */
 	role_edge_close(&e);
 }
 
@@ -149,11 +162,12 @@ note_exit(struct process *p, uint64_t spawn_id, uint32_t status)
 {
 	if (p->spawn_id != spawn_id)
 		return;
-	if (status != ROLE_EXIT_INIT) {
-		p->failures = 0;
-		return;
-	}
-	if (++p->failures < PROCESS_FAILURES_MAX)
+	p->spawn_id = 0;
+	/* When even this fails, the closed end tells the edge. */
+	if (p->waiting_fd >= 0)
+		(void)spawn(p);
+	p->failures = status == ROLE_EXIT_INIT ? p->failures + 1 : 0;
+	if (p->failures < PROCESS_FAILURES_MAX)
 		return;
 	p->aside_until_ms = clock_ms() + PROCESS_ASIDE_MS;
 	log_event(LOG_ERROR, NO_SESSION, "set-aside", LOG_CSTR("role", role_info(p->role)->name),

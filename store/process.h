@@ -1,7 +1,7 @@
 /*
  * process: the keepers and workers of the accounts in use, as the store's parent knows them. At most one keeper, one IMAP
- * worker and one POP3 worker an account. A process can be written to from the moment it is asked for: what is sent waits in
- * the socket until it reads.
+ * worker and one POP3 worker an account: a successor is started only when the supervisor has reported the end of its predecessor.
+ * A process can be written to from the moment it is asked for: what is sent waits in the socket until it reads.
  */
 #ifndef STORE_PROCESS_H
 #define STORE_PROCESS_H
@@ -20,8 +20,9 @@ struct account;
 struct process {
 	struct account *account;
 	enum role role;
-	struct edge *edge;   /* NULL: does not run */
-	uint64_t spawn_id;   /* of the one that runs, or ended last */
+	struct edge *edge;   /* NULL: not wanted now */
+	uint64_t spawn_id;   /* of the one that runs or is ending, 0 once its end was reported */
+	int waiting_fd;	     /* -1, or the successor's end of the edge, until its predecessor's end is reported */
 	uint32_t peers_sent; /* KEEPER_PEER to this one so far */
 	uint32_t sessions;   /* of a worker */
 	unsigned failures;   /* ends in init in a row */
@@ -56,12 +57,12 @@ struct process *process_by_edge(const struct edge *e);
  * Does not block.
  */
 bool process_run(struct process *p, struct err *e);
-/* Its edge went down: it runs no more. */
+/* Its edge went down, and is freed by the caller: it runs no more, or is about to end. */
 void process_ended(struct process *p);
+/* Closes its edge, on which it ends; nothing more is sent to it. Nothing happens when it does not run. */
+void process_end(struct process *p);
 /* The supervisor tells how a process ended (role_spec.on_spawn_exit). */
 void process_exit_status(uint64_t spawn_id, uint32_t status);
-/* It was told PROCESS_LEAVE: nothing more is sent to it. */
-void process_let_go(struct process *p);
 unsigned process_count(void);
 
 #endif
