@@ -237,6 +237,17 @@ stream_consume(struct stream *s, size_t n)
 }
 
 void
+stream_consume_secret(struct stream *s, size_t n)
+{
+	assert(n <= s->in.n - s->in_head);
+	if (n == 0)
+		return;
+	mem_wipe(s->in.p + s->in_head, n);
+	mem_wipe(stream_scratch(), STREAM_SCRATCH_BYTES);
+	stream_consume(s, n);
+}
+
+void
 stream_read_enable(struct stream *s, bool on)
 {
 	if (s->read_off == !on)

@@ -42,6 +42,8 @@ void stream_free(struct stream **s);
 struct slice stream_input(const struct stream *s);
 bool stream_eof(const struct stream *s);
 void stream_consume(struct stream *s, size_t n);
+/* The same, and overwrites what was consumed, for octets with a password in them. */
+void stream_consume_secret(struct stream *s, size_t n);
 /* Off: stop reading from the peer (back-pressure). On by default. */
 void stream_read_enable(struct stream *s, bool on);
 /* Changes in_max (e.g. larger for DATA, smaller before login); takes effect for further reads. */
