@@ -3,6 +3,7 @@
  * chunks give the same octets, which decode, and whose sections lie in the message.
  */
 #include "common/charset.h"
+#include "common/rfc5322.h"
 #include "common/summary.h"
 
 #include <assert.h>
@@ -55,7 +56,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	assert(whole.n <= max && slice_eq(buf_slice(&whole), buf_slice(&pieces)));
 	bool ok = summary_decode(buf_slice(&whole), &s);
 
-	assert(ok && s.octets == n);
+	assert(ok && s.octets == n && s.header_octets == header_block_length(in));
 	check_sections(&s, in, 0);
 	ok = summary_set_prefix(whole.p, whole.n, 500, 10) &&
 	    summary_decode(buf_slice(&whole), &s);

@@ -3,6 +3,7 @@
  * 6.4.5.1), sections, the prefix, hostile input, and a walk through real mail.
  */
 #include "common/charset.h"
+#include "common/rfc5322.h"
 #include "common/summary.h"
 #include "common/summary_imap.h"
 
@@ -543,6 +544,7 @@ check_message(const char *path, struct slice m, struct buf *out, struct buf *aga
 		lines += m.p[i] == '\n';
 	ck_assert_uint_eq(s.lines, lines);
 	ck_assert_uint_eq(s.octets, m.n);
+	ck_assert_uint_eq(s.header_octets, header_block_length(m));
 	ck_assert_msg(utf8_valid(s.subject) && utf8_valid(s.from) && utf8_valid(s.preview), "%s", path);
 	use(&s);
 }
