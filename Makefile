@@ -101,9 +101,11 @@ $(ADMIN_BIN): $(call OBJ,admin/mailstead_main.c) $(call lib_of,admin) $(ARCHIVES
 	@echo "  LD $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 
+include etc/install.mk
 include tests/tests.mk
 
 clean:
 	rm -rf $(B)
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
