@@ -24,7 +24,7 @@
 #define QUEUE_ITEM_VERSION 1
 #define QUEUE_ITEM_BYTES_MAX 65536
 #define QUEUE_ADDRESS_BYTES_MAX 320
-#define QUEUE_TEXT_BYTES_MAX 200
+#define QUEUE_TEXT_BYTES_MAX 100
 #define QUEUE_SESSION_BYTES_MAX 64
 
 /* Stable numbers: they are on disk. */

@@ -1,0 +1,206 @@
+/*
+ * deliver: from a transaction that a front hands over to the word "250", and
+ * from an item of the queue to its result. One job per message; a job is a
+ * sequence of stages, each of which asks other processes and goes on when all
+ * of its answers (or their absence) have come. Many jobs are on their way at once; nothing
+ * here waits synchronously and nothing parses mail.
+ *
+ * A job is freed only when none of its questions is open, so that an answer always finds
+ * its job; what comes too late finds no question (common/ipc.h).
+ *
+ * deliver_lease.c    who may submit: the leases that the directory opened
+ * deliver_job.c      jobs: beginning, stages, reply, end
+ * deliver_resolve.c  the directory's word on recipients and senders
+ * deliver_verify.c   the pool of verify processes
+ * deliver_compose.c  writing the message that is stored
+ * deliver_keeper.c   edges to keepers, a bounded number of them
+ * deliver_append.c   storing at all accounts, and what comes of it
+ * deliver_queue.c    handing to the queue, and trying again what is due
+ */
+#ifndef SMTPD_DELIVER_H
+#define SMTPD_DELIVER_H
+
+#include "common/arena.h"
+#include "common/ipc.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/role.h"
+#include "smtpd/envelope.h"
+#include "smtpd/policy.h"
+#include "smtpd/queue_item.h"
+#include "smtpd/smtp_grammar.h"
+#include "smtpd/smtp_id.h"
+#include "smtpd/verdict.h"
+
+/* Limits. At each of them the client is told 451 4.3.2, or the queue waits. */
+#define DELIVER_JOBS_MAX 2000
+#define DELIVER_JOB_BYTES_MAX (16u << 20)   /* memory of one job, the message not counted */
+#define DELIVER_ACCOUNTS_MAX 1000	    /* of one message, aliases expanded */
+#define DELIVER_MEMFD_BYTES_MAX (2u << 20)  /* a composed message above this is written to a spool file */
+#define DELIVER_QUEUE_JOBS_MAX 16	    /* items of the queue on their way at once */
+#define DELIVER_KEEPERS_MAX 256		    /* edges to keepers at once; more accounts wait their turn */
+#define DELIVER_LEASES_MAX 40000
+#define DELIVER_VERIFY_TRIES_MAX 2	    /* a message that ends two verify processes is deferred */
+#define DELIVER_APPEND_TRIES_MAX 3	    /* the same question, to a keeper and its successors */
+
+/* Times. A front waits 110 s in all. */
+#define DELIVER_STALE_MS 100000
+#define DELIVER_ASK_MS 15000
+#define DELIVER_VERIFY_SLACK_MS 5000 /* over verify.timeout */
+#define DELIVER_CONNECT_MS 15000
+#define DELIVER_APPEND_MS 30000
+#define DELIVER_KEEPER_IDLE_MS 5000 /* then the edge is closed, so that the keeper may leave */
+
+/* ---- leases ---- */
+
+struct lease {
+	uint64_t account;
+	struct slice login; /* into the lease's own memory */
+};
+
+void deliver_lease_open(struct edge *e, struct msg_LEASE_OPEN *m);
+void deliver_lease_close(struct edge *e, struct msg_LEASE_CLOSE *m);
+void deliver_lease_revoke(struct edge *e, struct msg_LEASE_REVOKE *m);
+/* The front ended, and all of its connections with it. */
+void deliver_lease_front_down(const struct edge_peer *front);
+/* The lease of that connection of that front; false when there is none. */
+bool deliver_lease_find(const struct edge_peer *front, uint64_t conn, struct lease *lease_r);
+
+/* ---- jobs ---- */
+
+/* One account that the message goes to. */
+struct target {
+	uint64_t account;
+	uint32_t sequence; /* with the queue id: this delivery, for ever */
+	uint8_t mailbox;   /* enum store_target */
+	enum queue_state state;
+	unsigned tries;
+	struct slice address; /* the envelope's */
+	char text[QUEUE_TEXT_BYTES_MAX + 1];
+	unsigned code; /* of the reply, when this alone decided it */
+	const char *enhanced;
+};
+
+struct source { /* the octets of a message, with what is to be left out */
+	int fd;
+	uint64_t bytes;
+	uint8_t sha256[32]; /* of all of them */
+};
+
+struct job {
+	struct job *next, *previous;
+	struct arena *arena;
+	bool from_queue;
+	bool submission;
+	unsigned open; /* questions without an answer yet */
+	bool failed;   /* a stage's answer has decided: reply_* hold, the rest of its answers is ignored */
+	char session[QUEUE_SESSION_BYTES_MAX + 1];
+	char queue_id[SMTP_QUEUE_ID_CHARS + 1];
+	uint64_t began_ms;
+	/* whom to answer */
+	struct edge *front; /* NULL when it has gone */
+	uint64_t front_id;
+	uint64_t account; /* of the lease */
+	struct slice login;
+	struct envelope envelope;
+	/* the message as it came, then completed (submission) */
+	struct source message;
+	bool completed;
+	/* what verify said */
+	unsigned verify_tries;
+	struct verdict verdict;
+	const struct policy_decision *decision;
+	uint8_t *summary;
+	size_t summary_bytes;
+	int summary_fd;
+	struct job *verify_next; /* in the line for a verify process */
+	/* what is stored */
+	struct source final;
+	uint64_t spool_ids[2]; /* files of the queue's spool that were written here */
+	unsigned spool_count;
+	struct composer *composer;
+	struct target *targets;
+	uint32_t target_count;
+	/* the answer */
+	unsigned reply_code;
+	const char *reply_enhanced;
+	const char *reply_text;
+};
+
+/* Takes a transaction over. */
+void deliver_on_message(struct edge *e, struct msg_DELIVER_MESSAGE *m);
+/* A new job, in the list; NULL at DELIVER_JOBS_MAX. */
+struct job *deliver_job_new(void);
+/* Frees it as soon as no question is open. */
+void deliver_job_end(struct job *j);
+/* The front is gone: its jobs go on without anyone to answer. */
+void deliver_job_front_down(const struct edge *front);
+/* The stage failed as a whole: remembers the reply; the first one counts. */
+void deliver_job_fail(struct job *j, unsigned code, const char *enhanced, const char *text);
+/* Sends reply_* to the front, or the words given; then ends the job. */
+void deliver_job_reply(struct job *j, unsigned code, const char *enhanced, const char *text);
+void deliver_job_reply_failure(struct job *j);
+/* The message is ours now: 250, with the queue id. */
+void deliver_job_delivered(struct job *j);
+/* Nobody waits for the answer any more: the front has ended, or has told the client to come again. Until something
+ * is stored the job is then to be dropped. */
+bool deliver_job_stale(const struct job *j);
+void deliver_drain(void);
+
+void deliver_trace_fields(struct job *j, const char *event, const struct log_field *fields);
+#define deliver_trace(j, event, ...)                                                               \
+	deliver_trace_fields((j), (event), (const struct log_field[]){__VA_ARGS__})
+
+/* ---- stages; each calls the next one when it is done ---- */
+
+/* Who may send: the envelope's sender (submission), then the recipients. */
+void deliver_resolve(struct job *j);
+void deliver_on_sender(struct edge *e, struct msg_DIR_SENDER_REPLY *m);
+void deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m);
+/* The author in From, once verify has read it (submission). */
+void deliver_check_author(struct job *j);
+/* In line for a verify process. */
+void deliver_verify(struct job *j);
+void deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m);
+void deliver_verify_edges_changed(void);
+/* The verdict is there: policy, completion, then writing. */
+void deliver_judge(struct job *j);
+/* Writes the final message, or (submission without Date or Message-ID) the completed one. */
+void deliver_compose(struct job *j);
+void deliver_complete(struct job *j);
+void deliver_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);
+void deliver_compose_free(struct job *j);
+/* Stores at all accounts that are pending. */
+void deliver_append(struct job *j);
+void deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m);
+/* All accounts have answered. */
+void deliver_decide(struct job *j);
+/* Hands what is left to the queue, then answers. */
+void deliver_queue_add(struct job *j);
+void deliver_on_queue_added(struct edge *e, struct msg_QUEUE_ADDED *m);
+
+/* ---- the queue's items ---- */
+
+void deliver_on_queue_due(struct edge *e, struct msg_QUEUE_DUE *m);
+void deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m);
+void deliver_on_queue_result(struct edge *e, struct msg_QUEUE_RESULT_REPLY *m);
+/* All accounts of an item have answered: its result goes back. */
+void deliver_queue_report(struct job *j);
+/* The queue came up: ask whether something is due. */
+void deliver_queue_up(void);
+
+/* ---- keepers ---- */
+
+/*
+ * Finds or makes an edge to the account's keeper, then calls ready once: later, or before this returns; keeper is NULL
+ * with e set when there is none. The edge stays open until deliver_keeper_release() was called as often.
+ */
+typedef void keeper_ready_fn(void *arg, struct edge *keeper, const struct err *e);
+void deliver_keeper_want(uint64_t account, keeper_ready_fn *ready, void *arg);
+void deliver_keeper_release(uint64_t account);
+void deliver_on_connected(struct edge *e, struct msg_STORE_CONNECTED *m);
+void deliver_keeper_down(const struct edge *e);
+void deliver_keeper_init(struct loop *l);
+void deliver_append_init(struct loop *l);
+
+#endif

@@ -1,0 +1,248 @@
+/*
+ * Storing one message at all of its accounts at once. A keeper that dies before it has answered is asked
+ * again through its successor with the same {origin, sequence}: it answers again what it had done, or does it now.
+ */
+#include "smtpd/deliver.h"
+
+#include "common/mem.h"
+#include "store/store.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define RETRY_MS 100
+
+/* One account's part of a job. */
+struct append {
+	struct job *job;
+	struct target *target;
+	struct append *next; /* to be tried again */
+};
+
+static struct append *again;
+static struct loop_timer *again_timer;
+
+static void try(struct append *a);
+
+/* ---- results ---- */
+
+static void
+set_result(struct target *t, enum queue_state state, unsigned code, const char *enhanced, const char *text)
+{
+	t->state = state;
+	t->code = code;
+	t->enhanced = enhanced;
+	(void)snprintf(t->text, sizeof(t->text), "%s", text);
+}
+
+/* A keeper's or the store's error as the state of a delivery and the words for it. */
+static void
+set_failure(struct target *t, enum err_class class, enum err_code code)
+{
+	if (code == ERR_CODE_OVER_QUOTA)
+		set_result(t, QUEUE_PENDING, 452, "4.2.2", "Mailbox full");
+	else if (code == ERR_CODE_NO_SPACE)
+		set_result(t, QUEUE_PENDING, 452, "4.3.1", "No room on the disk");
+	else if (code == ERR_CODE_TOO_BIG)
+		set_result(t, QUEUE_FAILED, 552, "5.3.4", "Message too big for the mailbox");
+	else if (code == ERR_CODE_NOT_FOUND && class == ERR_PERM)
+		set_result(t, QUEUE_FAILED, 550, "5.2.1", "The mailbox does not exist any more");
+	else if (class == ERR_PERM)
+		set_result(t, QUEUE_FAILED, 554, "5.3.0", "The mailbox cannot take this message");
+	else
+		set_result(t, QUEUE_PENDING, 451, "4.3.0", "The mailbox is not available for the moment");
+}
+
+static void
+finished(struct append *a)
+{
+	struct job *j = a->job;
+	const struct target *t = a->target;
+
+	deliver_trace(j, "append", LOG_STR("to", t->address), LOG_NUM("account", t->account),
+	    LOG_NUM("sequence", t->sequence), LOG_CSTR("result", queue_state_name(t->state)),
+	    LOG_CSTR("mailbox", t->mailbox == STORE_TARGET_JUNK ? "junk" : "inbox"), LOG_CSTR("text", t->text),
+	    LOG_NUM("tries", t->tries), LOG_END);
+	free(a);
+	if (--j->open == 0)
+		deliver_decide(j);
+}
+
+/* ---- asking ---- */
+
+static void
+try_again(struct append *a)
+{
+	if (a->target->tries >= DELIVER_APPEND_TRIES_MAX) {
+		set_failure(a->target, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+		finished(a);
+		return;
+	}
+	/* Later: the edge that has just failed is still being taken down, and a successor needs a moment. */
+	a->next = again;
+	again = a;
+	loop_timer_set(again_timer, RETRY_MS);
+}
+
+static void
+on_again(void *arg)
+{
+	struct append *list = again;
+
+	(void)arg;
+	again = NULL;
+	while (list) {
+		struct append *a = list;
+		list = a->next;
+		try(a);
+	}
+}
+
+static void
+append_gone(void *obj, const struct err *e)
+{
+	struct append *a = obj;
+
+	log_event(LOG_WARN, slice_str(a->job->session), "append-unanswered", LOG_NUM("account", a->target->account),
+	    LOG_CSTR("why", e->client), LOG_END);
+	deliver_keeper_release(a->target->account);
+	try_again(a);
+}
+
+static bool
+ask_keeper(const struct job *j, const struct target *t, struct edge *keeper, uint64_t id)
+{
+	uint64_t date = j->envelope.received_us / 1000000;
+
+	return IPC_SEND(keeper, MSG_APPEND, .id = id, .origin = slice_of(j->queue_id, SMTP_QUEUE_ID_CHARS),
+	    .sequence = t->sequence, .target = t->mailbox, .internal_date = date, .bytes = j->final.bytes,
+	    .sha256 = slice_of(j->final.sha256, sizeof(j->final.sha256)), .message = j->final.fd,
+	    .summary = j->summary_fd);
+}
+
+static void
+keeper_ready(void *arg, struct edge *keeper, const struct err *e)
+{
+	struct append *a = arg;
+	uint64_t id;
+
+	if (keeper == NULL) {
+		if (e->class == ERR_PERM) {
+			set_failure(a->target, e->class, e->code);
+			finished(a);
+		} else {
+			try_again(a);
+		}
+		return;
+	}
+	id = ipc_expect(keeper, DELIVER_APPEND_MS, append_gone, a);
+	if (id != 0 && ask_keeper(a->job, a->target, keeper, id))
+		return;
+	if (id != 0)
+		ipc_forget(keeper, id);
+	deliver_keeper_release(a->target->account);
+	try_again(a);
+}
+
+static void
+try(struct append *a)
+{
+	a->target->tries++;
+	deliver_keeper_want(a->target->account, keeper_ready, a);
+}
+
+void
+deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m)
+{
+	struct append *a = ipc_answered(e, m->id);
+
+	if (a == NULL)
+		return;
+	deliver_keeper_release(a->target->account);
+	if (m->class == ERR_NONE)
+		set_result(a->target, QUEUE_DONE, 250, "2.0.0", "");
+	else
+		set_failure(a->target, m->class <= ERR_BUG ? (enum err_class)m->class : ERR_TEMP,
+		    m->code <= ERR_CODE_EXPIRED ? (enum err_code)m->code : ERR_CODE_NONE);
+	finished(a);
+}
+
+/* ---- the stage ---- */
+
+/* What the queue would have to hold of this message must fit before anything of it is stored. */
+static bool
+fits_queue(const struct job *j)
+{
+	size_t bytes = 4096;
+
+	for (uint32_t i = 0; i < j->target_count; i++)
+		bytes += j->targets[i].address.n + QUEUE_TEXT_BYTES_MAX + 32;
+	return bytes <= QUEUE_ITEM_BYTES_MAX;
+}
+
+void
+deliver_append(struct job *j)
+{
+	if (!j->from_queue && !fits_queue(j)) {
+		deliver_job_reply(j, 452, "4.5.3", "Too many recipients for one message");
+		return;
+	}
+	if (deliver_job_stale(j)) {
+		deliver_job_reply(j, 451, "4.3.0", "Took too long, try again later");
+		return;
+	}
+	/* One more than there are, so that answers which come before the loop ends do not end the stage. */
+	j->open++;
+	for (uint32_t i = 0; i < j->target_count; i++) {
+		struct target *t = &j->targets[i];
+		if (t->state != QUEUE_PENDING)
+			continue;
+		if (j->decision)
+			t->mailbox = j->decision->action == POLICY_JUNK ? STORE_TARGET_JUNK : STORE_TARGET_INBOX;
+		struct append *a = MEM_NEW(struct append);
+		*a = (struct append){.job = j, .target = t};
+		j->open++;
+		try(a);
+	}
+	if (--j->open == 0)
+		deliver_decide(j);
+}
+
+void
+deliver_append_init(struct loop *l)
+{
+	again_timer = loop_timer_new(l, on_again, NULL);
+}
+
+/* ---- what comes of it ---- */
+
+/* The words of the first account in that state. */
+static void
+reply_of(struct job *j, enum queue_state state)
+{
+	for (uint32_t i = 0; i < j->target_count; i++)
+		if (j->targets[i].state == state) {
+			deliver_job_reply(j, j->targets[i].code, j->targets[i].enhanced, j->targets[i].text);
+			return;
+		}
+	assert(!"no account in that state");
+}
+
+void
+deliver_decide(struct job *j)
+{
+	unsigned in_state[QUEUE_STATE_LAST + 1] = {0};
+
+	if (j->from_queue) {
+		deliver_queue_report(j);
+		return;
+	}
+	for (uint32_t i = 0; i < j->target_count; i++)
+		in_state[j->targets[i].state]++;
+	if (in_state[QUEUE_DONE] == j->target_count)
+		deliver_job_delivered(j);
+	else if (in_state[QUEUE_DONE] > 0)
+		deliver_queue_add(j); /* some have it: from now on it is ours */
+	else
+		reply_of(j, in_state[QUEUE_PENDING] > 0 ? QUEUE_PENDING : QUEUE_FAILED);
+}

@@ -1,0 +1,307 @@
+#include "smtpd/deliver.h"
+
+#include "common/config.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "smtpd/received.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct job *jobs;
+static unsigned job_count;
+static bool draining;
+
+/* ---- life ---- */
+
+struct job *
+deliver_job_new(void)
+{
+	struct job *j;
+
+	if (job_count == DELIVER_JOBS_MAX)
+		return NULL;
+	j = MEM_NEW(struct job);
+	j->arena = arena_new(DELIVER_JOB_BYTES_MAX);
+	j->message.fd = j->final.fd = j->summary_fd = -1;
+	j->began_ms = clock_ms();
+	j->next = jobs;
+	if (jobs)
+		jobs->previous = j;
+	jobs = j;
+	job_count++;
+	return j;
+}
+
+static void
+close_fd(int fd)
+{
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static void
+release_spool(struct job *j)
+{
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+
+	for (unsigned i = 0; i < j->spool_count; i++)
+		if (queue && !IPC_SEND(queue, SPOOL_DONE, .id = j->spool_ids[i]))
+			log_event(LOG_WARN, slice_str(j->session), "spool-done-unsent", LOG_END);
+}
+
+void
+deliver_job_end(struct job *j)
+{
+	assert(j->open == 0);
+	deliver_compose_free(j);
+	release_spool(j);
+	close_fd(j->message.fd);
+	close_fd(j->final.fd);
+	close_fd(j->summary_fd);
+	free(j->summary);
+	if (j->previous)
+		j->previous->next = j->next;
+	else
+		jobs = j->next;
+	if (j->next)
+		j->next->previous = j->previous;
+	arena_free(&j->arena);
+	free(j);
+	job_count--;
+	if (draining && job_count == 0)
+		role_exit(0);
+}
+
+bool
+deliver_job_stale(const struct job *j)
+{
+	return !j->from_queue && (j->front == NULL || clock_ms() - j->began_ms > DELIVER_STALE_MS);
+}
+
+void
+deliver_drain(void)
+{
+	draining = true;
+	if (job_count == 0)
+		role_exit(0);
+}
+
+void
+deliver_job_front_down(const struct edge *front)
+{
+	for (struct job *j = jobs; j != NULL; j = j->next)
+		if (j->front == front)
+			j->front = NULL;
+}
+
+void
+deliver_trace_fields(struct job *j, const char *event, const struct log_field *fields)
+{
+	struct buf b;
+
+	buf_init(&b, LOG_LINE_BYTES_MAX);
+	buf_putf(&b, " id=%s", j->queue_id);
+	log_put_fields(&b, fields);
+	role_trace(slice_str(j->session), event, buf_slice(&b));
+	buf_fini(&b);
+}
+
+/* ---- the answer ---- */
+
+void
+deliver_job_fail(struct job *j, unsigned code, const char *enhanced, const char *text)
+{
+	if (j->failed)
+		return;
+	j->failed = true;
+	j->reply_code = code;
+	j->reply_enhanced = enhanced;
+	j->reply_text = text;
+}
+
+static void
+send_reply(struct edge *front, uint64_t id, unsigned code, const char *enhanced, const char *text)
+{
+	if (front && !IPC_SEND(front, DELIVER_REPLY, .id = id, .code = (uint16_t)code,
+		.enhanced = slice_str(enhanced), .text = slice_str(text)))
+		log_event(LOG_WARN, NO_SESSION, "reply-unsent", LOG_NUM("code", code), LOG_END);
+}
+
+void
+deliver_job_reply(struct job *j, unsigned code, const char *enhanced, const char *text)
+{
+	deliver_trace(j, "reply", LOG_NUM("code", code), LOG_CSTR("enhanced", enhanced), LOG_CSTR("text", text),
+	    LOG_NUM("ms", clock_ms() - j->began_ms), LOG_END);
+	send_reply(j->front, j->front_id, code, enhanced, text);
+	deliver_job_end(j);
+}
+
+void
+deliver_job_reply_failure(struct job *j)
+{
+	deliver_job_reply(j, j->reply_code, j->reply_enhanced, j->reply_text);
+}
+
+void
+deliver_job_delivered(struct job *j)
+{
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "Taken as %s", j->queue_id);
+	deliver_job_reply(j, 250, "2.0.0", text);
+}
+
+/* ---- taking a transaction ---- */
+
+/* Copies the envelope out of its sealed file into the job. */
+static bool
+read_envelope(struct job *j, int fd)
+{
+	struct memfd_map map;
+	struct slice kept;
+	struct err e;
+	bool good;
+
+	if (fd < 0 || memfd_map(fd, MEMFD_ANY_SIZE, ENVELOPE_BYTES_MAX, &map, &e) < 0)
+		return false;
+	good = arena_copy(j->arena, map.octets, &kept) && envelope_decode(kept, j->arena, &j->envelope);
+	memfd_unmap(&map);
+	return good;
+}
+
+/* Every address must be one: they end in header fields and in the directory's questions. */
+static bool
+addresses_good(const struct envelope *e)
+{
+	struct arena *a = arena_new(ENVELOPE_ADDRESS_BYTES_MAX * 2);
+	struct smtp_path path;
+	bool good = e->mail_from.n == 0 || smtp_mailbox_parse(e->mail_from, e->smtputf8, a, &path);
+
+	for (uint32_t i = 0; good && i < e->recipient_count; i++) {
+		arena_reset(a);
+		good = slice_eq_nocase(e->recipients[i], SLICE("postmaster")) ||
+		    smtp_mailbox_parse(e->recipients[i], e->smtputf8, a, &path);
+	}
+	arena_free(&a);
+	return good;
+}
+
+static bool
+take_message(struct job *j, struct msg_DELIVER_MESSAGE *m)
+{
+	struct err e;
+
+	if (m->message < 0 || m->bytes > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES) ||
+	    memfd_size(m->message, &e) != (int64_t)m->bytes)
+		return false;
+	j->message.fd = m->message;
+	j->message.bytes = m->bytes;
+	m->message = -1;
+	return true;
+}
+
+/* Who sends: nobody we know on port 25, the lease's account on submission. False without a lease. */
+static bool
+take_lease(struct job *j, const struct edge_peer *front, uint64_t conn)
+{
+	struct lease lease;
+
+	j->submission = front->role == ROLE_SUBMISSION;
+	if (!j->submission)
+		return true;
+	if (!deliver_lease_find(front, conn, &lease))
+		return false;
+	j->account = lease.account;
+	return arena_copy(j->arena, lease.login, &j->login);
+}
+
+static bool
+take_transaction(struct job *j, struct edge *e, struct msg_DELIVER_MESSAGE *m)
+{
+	if (!slice_cstr(m->session, j->session, sizeof(j->session)))
+		return false;
+	j->front = e;
+	j->front_id = m->id;
+	smtp_queue_id(clock_wall_us() / 1000, j->queue_id);
+	return read_envelope(j, m->envelope) && addresses_good(&j->envelope) && take_message(j, m);
+}
+
+static void
+trace_take(struct job *j)
+{
+	char ip[46];
+
+	received_ip_text(j->envelope.client_ip, ip);
+	deliver_trace(j, "take", LOG_CSTR("front", j->submission ? "submission" : "smtp"), LOG_CSTR("peer", ip),
+	    LOG_STR("helo", j->envelope.helo), LOG_STR("login", j->login), LOG_STR("from", j->envelope.mail_from),
+	    LOG_NUM("recipients", j->envelope.recipient_count), LOG_NUM("bytes", j->message.bytes), LOG_END);
+}
+
+void
+deliver_on_message(struct edge *e, struct msg_DELIVER_MESSAGE *m)
+{
+	struct job *j = draining ? NULL : deliver_job_new();
+
+	if (j == NULL) {
+		send_reply(e, m->id, 451, "4.3.2", "Too much to do, try again later");
+		return;
+	}
+	if (!take_transaction(j, e, m)) {
+		log_event(LOG_WARN, m->session, "transaction-malformed",
+		    LOG_CSTR("front", role_info(edge_peer(e)->role)->name), LOG_END);
+		deliver_job_reply(j, 451, "4.3.0", "Not possible for the moment, try again later");
+		return;
+	}
+	if (!take_lease(j, edge_peer(e), m->conn)) {
+		/* Never logged in, or the password changed meanwhile: that connection sends nothing more. */
+		trace_take(j);
+		deliver_job_reply(j, 421, "4.7.0", "The login is no longer valid, connect again");
+		return;
+	}
+	trace_take(j);
+	deliver_resolve(j);
+}
+
+/* ---- the verdict ---- */
+
+static void
+trace_verdict(struct job *j)
+{
+	const struct verdict *v = &j->verdict;
+
+	if (!v->full) {
+		deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
+		    LOG_CSTR("rule", j->decision->rule), LOG_STR("author", v->form.from_address), LOG_END);
+		return;
+	}
+	deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
+	    LOG_CSTR("rule", j->decision->rule), LOG_CSTR("spf", spf_result_name(v->mail_from.result)),
+	    LOG_STR("spf_domain", v->mail_from.domain), LOG_STR("spf_mechanism", v->mail_from.mechanism),
+	    LOG_NUM("signatures", v->dkim_count),
+	    LOG_CSTR("dkim", v->dkim_count ? dkim_result_name(v->dkim[0].result) : "none"),
+	    LOG_STR("dkim_domain", v->dkim_count ? v->dkim[0].domain : SLICE("")),
+	    LOG_CSTR("dmarc", dmarc_result_name(v->dmarc.result)),
+	    LOG_CSTR("policy", dmarc_policy_name(v->dmarc.policy)), LOG_STR("author", v->dmarc.author),
+	    LOG_STR("reason", v->dmarc.reason), LOG_STR("record", v->dmarc.record), LOG_END);
+}
+
+void
+deliver_judge(struct job *j)
+{
+	struct policy_settings settings = {.spf_reject = config_bool(role_config(), OPT_POLICY_SPF_REJECT)};
+	const struct policy_decision *d =
+	    j->submission ? policy_submission(&j->verdict) : policy_incoming(&j->verdict, &settings);
+
+	j->decision = d;
+	trace_verdict(j);
+	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
+		deliver_job_reply(j, d->code, d->enhanced, d->text);
+	else if (!j->submission)
+		deliver_compose(j);
+	else if (!j->completed && (j->verdict.form.date_fields == 0 || j->verdict.form.message_id_fields == 0))
+		deliver_complete(j);
+	else
+		deliver_check_author(j);
+}

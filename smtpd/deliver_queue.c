@@ -1,0 +1,279 @@
+/*
+ * The two ways between deliver and queue: what could not be stored at once goes there with its message as
+ * composed, and what is due comes back and is stored with the same {origin, sequence} as the first time.
+ */
+#include "smtpd/deliver.h"
+
+#include "common/mem.h"
+#include "common/memfd.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static unsigned running; /* items on their way, and questions for one */
+static bool more_due;    /* the queue said so, and has not said otherwise since */
+
+/* ---- to the queue ---- */
+
+static bool
+encode_item(struct job *j, struct buf *b)
+{
+	struct queue_item item = {
+	    .internal_date = j->envelope.received_us / 1000000,
+	    .session = slice_str(j->session),
+	    .mail_from = j->envelope.mail_from,
+	    .count = (uint16_t)j->target_count,
+	};
+
+	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
+	if (item.recipients == NULL)
+		return false;
+	for (uint32_t i = 0; i < j->target_count; i++) {
+		const struct target *t = &j->targets[i];
+		item.recipients[i] = (struct queue_recipient){
+		    .account = t->account,
+		    .sequence = t->sequence,
+		    .target = t->mailbox,
+		    .state = t->state,
+		    .address = t->address,
+		    .text = slice_str(t->text),
+		};
+	}
+	return queue_item_encode(&item, b);
+}
+
+static void
+add_failed(struct job *j, const char *why)
+{
+	deliver_trace(j, "queue-refused", LOG_CSTR("why", why), LOG_END);
+	/* Some accounts have it already and will have it twice when the client tries again; lost it is for nobody. */
+	deliver_job_reply(j, 451, "4.3.0", "Not everything could be delivered, try again later");
+}
+
+static void
+add_gone(void *obj, const struct err *e)
+{
+	struct job *j = obj;
+
+	j->open--;
+	add_failed(j, e->client);
+}
+
+void
+deliver_queue_add(struct job *j)
+{
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+	uint64_t id = queue ? ipc_expect(queue, DELIVER_ASK_MS, add_gone, j) : 0;
+	struct buf b;
+	bool sent;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	sent = id != 0 && encode_item(j, &b) &&
+	    IPC_SEND(queue, QUEUE_ADD, .id = id, .queue_id = slice_str(j->queue_id), .item = buf_slice(&b),
+		.bytes = j->final.bytes, .sha256 = slice_of(j->final.sha256, sizeof(j->final.sha256)),
+		.message = j->final.fd, .summary = j->summary_fd);
+	buf_fini(&b);
+	if (sent) {
+		j->open++;
+		return;
+	}
+	if (id != 0)
+		ipc_forget(queue, id);
+	add_failed(j, "the queue is away");
+}
+
+void
+deliver_on_queue_added(struct edge *e, struct msg_QUEUE_ADDED *m)
+{
+	struct job *j = ipc_answered(e, m->id);
+
+	if (j == NULL)
+		return;
+	j->open--;
+	if (m->class == ERR_NONE)
+		deliver_job_delivered(j);
+	else
+		add_failed(j, "the queue could not keep it");
+}
+
+/* ---- from the queue ---- */
+
+static void pump(void);
+
+static void
+next_gone(void *obj, const struct err *e)
+{
+	(void)obj;
+	(void)e;
+	running--;
+	more_due = false;
+}
+
+static void
+pump(void)
+{
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+
+	while (more_due && running < DELIVER_QUEUE_JOBS_MAX && queue) {
+		uint64_t id = ipc_expect(queue, DELIVER_ASK_MS, next_gone, &running);
+		if (id == 0)
+			return;
+		if (!IPC_SEND(queue, QUEUE_NEXT, .id = id)) {
+			ipc_forget(queue, id);
+			return;
+		}
+		running++;
+	}
+}
+
+void
+deliver_on_queue_due(struct edge *e, struct msg_QUEUE_DUE *m)
+{
+	(void)e;
+	(void)m;
+	more_due = true;
+	pump();
+}
+
+void
+deliver_queue_up(void)
+{
+	more_due = true;
+	pump();
+}
+
+/* An item's account becomes a target; those that are done or failed already stay out. */
+static bool
+take_targets(struct job *j, const struct queue_item *item)
+{
+	j->targets = arena_array(j->arena, item->count, sizeof(*j->targets));
+	if (j->targets == NULL)
+		return false;
+	for (uint16_t i = 0; i < item->count; i++) {
+		const struct queue_recipient *r = &item->recipients[i];
+		if (r->state != QUEUE_PENDING)
+			continue;
+		j->targets[j->target_count++] = (struct target){
+		    .account = r->account,
+		    .sequence = r->sequence,
+		    .mailbox = r->target,
+		    .state = QUEUE_PENDING,
+		    .address = r->address,
+		};
+	}
+	return true;
+}
+
+static bool
+take_item(struct job *j, struct msg_QUEUE_ITEM *m)
+{
+	struct queue_item item;
+	struct slice kept;
+
+	if (!slice_cstr(m->queue_id, j->queue_id, sizeof(j->queue_id)) ||
+	    !smtp_queue_id_valid(slice_str(j->queue_id)) || !arena_copy(j->arena, m->item, &kept) ||
+	    !queue_item_decode(kept, j->arena, &item) || m->sha256.n != sizeof(j->final.sha256) || m->message < 0)
+		return false;
+	if (!slice_cstr(item.session, j->session, sizeof(j->session)))
+		j->session[0] = '\0';
+	j->envelope.received_us = item.internal_date * 1000000;
+	memcpy(j->final.sha256, m->sha256.p, m->sha256.n);
+	j->final.bytes = m->bytes;
+	j->final.fd = m->message;
+	j->summary_fd = m->summary;
+	m->message = m->summary = -1;
+	return take_targets(j, &item);
+}
+
+void
+deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m)
+{
+	struct job *j;
+
+	if (ipc_answered(e, m->id) == NULL)
+		return;
+	if (!m->found) {
+		running--;
+		more_due = false;
+		return;
+	}
+	j = deliver_job_new();
+	if (j == NULL || !take_item(j, m)) {
+		/* It stays with the queue, which will bring it again when it hears nothing. */
+		log_event(LOG_WARN, NO_SESSION, "queue-item-unusable", LOG_STR("id", m->queue_id), LOG_END);
+		running--;
+		more_due = false;
+		if (j)
+			deliver_job_end(j);
+		return;
+	}
+	j->from_queue = true;
+	deliver_trace(j, "retry", LOG_NUM("accounts", j->target_count), LOG_END);
+	deliver_append(j);
+}
+
+static void
+report_end(struct job *j)
+{
+	running--;
+	deliver_job_end(j);
+	pump();
+}
+
+static void
+result_gone(void *obj, const struct err *e)
+{
+	struct job *j = obj;
+
+	(void)e;
+	j->open--;
+	report_end(j);
+}
+
+void
+deliver_on_queue_result(struct edge *e, struct msg_QUEUE_RESULT_REPLY *m)
+{
+	struct job *j = ipc_answered(e, m->id);
+
+	if (j == NULL)
+		return;
+	j->open--;
+	if (m->class != ERR_NONE)
+		deliver_trace(j, "queue-result-refused", LOG_NUM("class", m->class), LOG_END);
+	report_end(j);
+}
+
+static bool
+encode_results(struct job *j, struct buf *b)
+{
+	struct queue_results r = {.count = (uint16_t)j->target_count};
+
+	r.v = arena_array(j->arena, j->target_count, sizeof(*r.v));
+	if (r.v == NULL)
+		return false;
+	for (uint32_t i = 0; i < j->target_count; i++)
+		r.v[i] = (struct queue_result){
+		    j->targets[i].sequence, j->targets[i].state, slice_str(j->targets[i].text)};
+	return queue_results_encode(&r, b);
+}
+
+void
+deliver_queue_report(struct job *j)
+{
+	struct edge *queue = role_edge(ROLE_QUEUE, 0);
+	uint64_t id = queue ? ipc_expect(queue, DELIVER_ASK_MS, result_gone, j) : 0;
+	struct buf b;
+	bool sent;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	sent = id != 0 && encode_results(j, &b) &&
+	    IPC_SEND(queue, QUEUE_RESULT, .id = id, .queue_id = slice_str(j->queue_id), .results = buf_slice(&b));
+	buf_fini(&b);
+	if (sent) {
+		j->open++;
+		return;
+	}
+	if (id != 0)
+		ipc_forget(queue, id);
+	report_end(j);
+}

@@ -1,0 +1,251 @@
+/*
+ * The pool of verify processes. Each judges a bounded number of messages at a time; the others stand in line in
+ * the order they came. A process that ends takes its messages back into the line, once: a message that has
+ * ended two of them is deferred, so that a poisonous one cannot keep the pool down.
+ */
+#include "smtpd/deliver.h"
+
+#include "common/config.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "common/summary.h"
+#include "smtpd/facts.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* verify judges one message at a time (DESIGN, section 2); more would only wait inside of it. */
+#define IN_FLIGHT_MAX 1
+#define POOL_MAX 16
+
+static struct {
+	struct edge *edge;
+	unsigned in_flight;
+} pool[POOL_MAX];
+
+static struct job *line_first;
+static struct job *line_last;
+
+static void pump(void);
+
+/* ---- the line ---- */
+
+static void
+line_put(struct job *j, bool in_front)
+{
+	j->verify_next = in_front ? line_first : NULL;
+	if (line_first == NULL)
+		line_first = line_last = j;
+	else if (in_front)
+		line_first = j;
+	else
+		line_last = line_last->verify_next = j;
+}
+
+static struct job *
+line_take(void)
+{
+	struct job *j = line_first;
+
+	if (j) {
+		line_first = j->verify_next;
+		if (line_first == NULL)
+			line_last = NULL;
+	}
+	return j;
+}
+
+/* ---- the pool ---- */
+
+static unsigned *
+in_flight_of(const struct edge *e)
+{
+	for (unsigned i = 0; i < POOL_MAX; i++)
+		if (pool[i].edge == e)
+			return &pool[i].in_flight;
+	return NULL;
+}
+
+/* Takes over the edges that there are now; a new edge begins with nothing in flight. */
+static void
+pool_refresh(void)
+{
+	for (unsigned i = 0; i < POOL_MAX; i++) {
+		bool alive = false;
+		for (unsigned k = 0; k < role_edge_count(ROLE_VERIFY) && !alive; k++)
+			alive = role_edge_at(ROLE_VERIFY, k) == pool[i].edge;
+		if (!alive) {
+			pool[i].edge = NULL;
+			pool[i].in_flight = 0;
+		}
+	}
+	for (unsigned k = 0; k < role_edge_count(ROLE_VERIFY); k++) {
+		struct edge *e = role_edge_at(ROLE_VERIFY, k);
+		for (unsigned i = 0; in_flight_of(e) == NULL && i < POOL_MAX; i++)
+			if (pool[i].edge == NULL)
+				pool[i].edge = e;
+	}
+}
+
+static struct edge *
+free_process(void)
+{
+	for (unsigned i = 0; i < POOL_MAX; i++)
+		if (pool[i].edge && pool[i].in_flight < IN_FLIGHT_MAX)
+			return pool[i].edge;
+	return NULL;
+}
+
+/* ---- asking ---- */
+
+/* The facts in a sealed memory file; -1 when that cannot be made. */
+static int
+facts_file(const struct job *j)
+{
+	struct slice host = slice_str(config_string(role_config(), OPT_HOSTNAME));
+	struct facts f = {
+	    .helo = j->envelope.helo,
+	    .mail_from = j->envelope.mail_from,
+	    .hostname = host,
+	    .authserv_id = host,
+	    .smtputf8 = j->envelope.smtputf8,
+	    .submission = j->submission,
+	};
+	struct buf b;
+	struct err e;
+	int fd;
+
+	memcpy(f.client_ip, j->envelope.client_ip, sizeof(f.client_ip));
+	buf_init(&b, FACTS_BYTES_MAX);
+	fd = facts_encode(&f, &b) ? memfd_of(buf_slice(&b), &e) : -1;
+	buf_fini(&b);
+	return fd;
+}
+
+static void
+give_up(struct job *j)
+{
+	deliver_job_reply(j, 451, "4.3.0", "The message could not be checked for the moment, try again later");
+}
+
+static void
+verify_gone(void *obj, const struct err *e)
+{
+	struct job *j = obj;
+
+	j->open--;
+	deliver_trace(j, "verify-lost", LOG_CSTR("why", e->client), LOG_NUM("tries", j->verify_tries), LOG_END);
+	if (j->verify_tries < DELIVER_VERIFY_TRIES_MAX)
+		line_put(j, true);
+	else
+		give_up(j);
+	/* A process that ended is taken out of the pool when its edge goes; one that let the deadline pass stays counted as
+	 * busy, as indeed it is, until it answers. */
+	pump();
+}
+
+static bool
+ask(struct job *j, struct edge *v)
+{
+	int facts = facts_file(j);
+	uint32_t ms = (uint32_t)config_number(role_config(), OPT_VERIFY_TIMEOUT) + DELIVER_VERIFY_SLACK_MS;
+	uint64_t id = facts >= 0 ? ipc_expect(v, ms, verify_gone, j) : 0;
+	bool sent = id != 0 && IPC_SEND(v, VERIFY_MESSAGE, .id = id, .session = slice_str(j->session),
+		.full = !j->submission, .bytes = j->message.bytes, .facts = facts, .message = j->message.fd);
+
+	if (!sent && id != 0)
+		ipc_forget(v, id);
+	if (facts >= 0)
+		(void)close(facts);
+	if (sent) {
+		j->open++;
+		j->verify_tries++;
+		++*in_flight_of(v);
+	}
+	return sent;
+}
+
+static void
+pump(void)
+{
+	struct edge *v;
+
+	while (line_first && (v = free_process()) != NULL) {
+		struct job *j = line_take();
+		if (deliver_job_stale(j) || !ask(j, v))
+			give_up(j);
+	}
+}
+
+void
+deliver_verify(struct job *j)
+{
+	line_put(j, false);
+	pump();
+}
+
+void
+deliver_verify_edges_changed(void)
+{
+	pool_refresh();
+	pump();
+}
+
+/* ---- the answer ---- */
+
+/* Copies the summary: its prefix is to be set, and what is stored must not change under our hands. */
+static bool
+take_summary(struct job *j, int fd)
+{
+	struct memfd_map map;
+	struct summary s;
+	struct err e;
+	bool good;
+
+	if (fd < 0 || memfd_map(fd, MEMFD_ANY_SIZE, SUMMARY_BYTES_MAX, &map, &e) < 0)
+		return false;
+	good = summary_decode(map.octets, &s);
+	if (good) {
+		free(j->summary);
+		j->summary_bytes = map.octets.n;
+		j->summary = mem_new_array(map.octets.n, 1);
+		memcpy(j->summary, map.octets.p, map.octets.n);
+	}
+	memfd_unmap(&map);
+	return good;
+}
+
+/* What verify read must be what we have; its own words are taken only when they are well formed. */
+static bool
+take_verdict(struct job *j, const struct msg_VERIFY_REPLY *m)
+{
+	struct slice kept;
+
+	if (m->bytes != j->message.bytes || m->sha256.n != sizeof(j->message.sha256))
+		return false;
+	memcpy(j->message.sha256, m->sha256.p, m->sha256.n);
+	return arena_copy(j->arena, m->verdict, &kept) && verdict_decode(kept, &j->verdict) &&
+	    j->verdict.full == !j->submission && take_summary(j, m->summary);
+}
+
+void
+deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m)
+{
+	struct job *j = ipc_answered(e, m->id);
+	unsigned *in_flight = in_flight_of(e);
+
+	/* Also for an answer that comes after its deadline: the process is free again. */
+	if (in_flight && *in_flight > 0)
+		--*in_flight;
+	if (j != NULL) {
+		j->open--;
+		if (m->class == ERR_NONE && take_verdict(j, m)) {
+			deliver_judge(j);
+		} else {
+			deliver_trace(j, "verify-failed", LOG_NUM("class", m->class), LOG_STR("text", m->text), LOG_END);
+			give_up(j);
+		}
+	}
+	pump();
+}
