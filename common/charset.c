@@ -68,7 +68,7 @@ static const struct {
     {"euc-jp eucjp x-euc-jp", "EUC-JP"},
     {"euc-kr ks_c_5601-1987 ks_c_5601 ksc5601 cp949 uhc", "CP949"},
     {"iso-2022-kr", "ISO-2022-KR"},
-    {"gb2312 gbk cp936 x-gbk gb18030 euc-cn hz", "GB18030"},
+    {"gb2312 gbk cp936 x-gbk gb18030 euc-cn", "GB18030"},
     {"big5 cp950 x-big5", "CP950"},
     {"big5-hkscs", "BIG5-HKSCS"},
     {"viscii", "VISCII"},
