@@ -1,0 +1,121 @@
+/*
+ * The supervisor's tables against those of the messages and roles, and the pauses between restarts. Whole trees are tests/instance's.
+ */
+#include "admin/supervisor_private.h"
+
+#include "common/sandbox.h"
+
+#include <check.h>
+
+/* Joined by the store, by the command's sockets, or by the supervisor's own control edges. */
+static bool
+joined_elsewhere(enum role a, enum role b)
+{
+	uint32_t both = ROLE_BIT(a) | ROLE_BIT(b);
+	uint32_t spawned = ROLE_BIT(ROLE_KEEPER) | ROLE_BIT(ROLE_IMAP_WORKER) | ROLE_BIT(ROLE_POP3_WORKER);
+
+	return (both & (ROLE_BIT(ROLE_SUPERVISOR) | ROLE_BIT(ROLE_ADMIN))) || (both & spawned);
+}
+
+/* Every message has an edge to travel on. */
+START_TEST(every_message_has_an_edge)
+{
+	const struct msg_info *info = msg_info(_i);
+	unsigned ways = 0;
+
+	for (unsigned from = 0; from < ROLE_COUNT; from++)
+		for (unsigned to = 0; to < ROLE_COUNT; to++)
+			if (from != to && msg_allowed(_i, from, to))
+				ways += joined_elsewhere(from, to) || supervisor_edge_wanted(from, to);
+	ck_assert_msg(ways > 0, "%s has no edge", info->name);
+}
+END_TEST
+
+/* Every edge of the table is there for some message. */
+START_TEST(every_edge_has_a_message)
+{
+	for (const struct edge_row *r = supervisor_edge_table(); r->asks != r->answers; r++) {
+		unsigned messages = 0;
+
+		for (unsigned m = 1; m < MSG_TYPE_COUNT; m++)
+			messages += msg_allowed(m, r->asks, r->answers);
+		ck_assert_msg(messages > 0, "%s -> %s", role_info(r->asks)->name, role_info(r->answers)->name);
+		ck_assert(supervisor_edge_wanted(r->asks, r->answers));
+		ck_assert(supervisor_edge_wanted(r->answers, r->asks));
+	}
+}
+END_TEST
+
+/*
+ * Requests form no cycle, but for one arrow: the directory opens a lease at deliver, which answers that by itself, asking
+ * nobody. Without it the arrows sort.
+ */
+START_TEST(requests_form_no_cycle)
+{
+	unsigned level[ROLE_COUNT] = {0};
+	bool changed = true;
+
+	for (unsigned round = 0; changed; round++) {
+		ck_assert_msg(round <= ROLE_COUNT, "the edges form a cycle");
+		changed = false;
+		for (const struct edge_row *r = supervisor_edge_table(); r->asks != r->answers; r++) {
+			if (r->asks == ROLE_DIRECTORY && r->answers == ROLE_DELIVER)
+				continue;
+			if (level[r->asks] <= level[r->answers]) {
+				level[r->asks] = level[r->answers] + 1;
+				changed = true;
+			}
+		}
+	}
+}
+END_TEST
+
+START_TEST(everybody_reaches_the_recorder)
+{
+	for (unsigned r = 0; r < ROLE_COUNT; r++)
+		ck_assert(r == ROLE_RECORDER || supervisor_edge_wanted(r, ROLE_RECORDER));
+	/* And a front reaches no keeper and no resolver of its own making. */
+	ck_assert(!supervisor_edge_wanted(ROLE_IMAP_FRONT, ROLE_DIRECTORY));
+	ck_assert(!supervisor_edge_wanted(ROLE_SMTP_FRONT, ROLE_VERIFIER));
+	ck_assert(!supervisor_edge_wanted(ROLE_SMTP_FRONT, ROLE_KEEPER));
+	ck_assert(!supervisor_edge_wanted(ROLE_IMAP_FRONT, ROLE_IMAP_FRONT));
+}
+END_TEST
+
+START_TEST(restarts_pause_longer_and_longer)
+{
+	static const uint64_t pauses[] = {0, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000};
+	struct child c = {.started_ms = 1000};
+
+	/* Never ready: each end counts. */
+	for (unsigned i = 0; i < sizeof pauses / sizeof pauses[0]; i++) {
+		c.quick_ends = i;
+		ck_assert_uint_eq(child_restart_pause(&c, 5000), pauses[i]);
+	}
+	/* Ready for long enough: at once again. */
+	c.ready_ms = 1100;
+	ck_assert_uint_eq(child_restart_pause(&c, 1100 + STABLE_MS), 0);
+	ck_assert_uint_eq(child_restart_pause(&c, 1100 + STABLE_MS - 1), 30000);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("supervisor");
+	TCase *t = tcase_create("all");
+
+	tcase_add_loop_test(t, every_message_has_an_edge, 1, MSG_TYPE_COUNT);
+	tcase_add_test(t, every_edge_has_a_message);
+	tcase_add_test(t, requests_form_no_cycle);
+	tcase_add_test(t, everybody_reaches_the_recorder);
+	tcase_add_test(t, restarts_pause_longer_and_longer);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+
+	srunner_free(r);
+	return failed != 0;
+}
