@@ -38,6 +38,7 @@ struct dmarc_record {
 	enum dmarc_policy p, sp, np;
 	bool has_p, has_sp, has_np;
 	bool bad_policy; /* p is missing or not valid, or sp or np is not valid (4.10.1) */
+	bool p_missing;	 /* there is no p at all: as p=none (4.7) */
 	bool strict_dkim, strict_spf;
 	bool testing;
 	enum dmarc_psd psd;
