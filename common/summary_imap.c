@@ -49,8 +49,12 @@ put_quoted(struct buf *out, struct slice s)
 	buf_put_u8(out, '"');
 }
 
-void
-summary_imap_nstring(struct buf *out, struct slice s)
+/*
+ * nstring: NIL for p == NULL, a quoted string, or a literal when it
+ * has octets over 127, CR, LF or is long.
+ */
+static void
+put_nstring(struct buf *out, struct slice s)
 {
 	size_t from = out->n;
 
@@ -71,7 +75,7 @@ summary_imap_nstring(struct buf *out, struct slice s)
 static void
 put_string(struct buf *out, struct slice s)
 {
-	summary_imap_nstring(out, s.p ? s : SLICE(""));
+	put_nstring(out, s.p ? s : SLICE(""));
 }
 
 static void
@@ -96,7 +100,7 @@ put_text_field(struct buf *out, struct slice header, struct slice name,
 		if (!header_unfold(value, scratch, &text) || text.p == NULL)
 			text = SLICE("");
 	}
-	summary_imap_nstring(out, text);
+	put_nstring(out, text);
 	arena_reset(scratch);
 }
 
@@ -114,13 +118,13 @@ put_address(struct buf *out, const struct address *addr)
 	} else if (addr->kind == ADDRESS_GROUP_START)
 		mailbox = addr->name;
 	buf_put_u8(out, '(');
-	summary_imap_nstring(out, addr->kind == ADDRESS_MAILBOX ? addr->name : nil);
+	put_nstring(out, addr->kind == ADDRESS_MAILBOX ? addr->name : nil);
 	put_space(out);
-	summary_imap_nstring(out, addr->route);
+	put_nstring(out, addr->route);
 	put_space(out);
-	summary_imap_nstring(out, mailbox);
+	put_nstring(out, mailbox);
 	put_space(out);
-	summary_imap_nstring(out, host);
+	put_nstring(out, host);
 	buf_put_u8(out, ')');
 }
 
@@ -250,7 +254,7 @@ put_disposition_and_on(struct buf *out, const struct mime_part *part, struct are
 	if (part->languages_n > 0)
 		buf_put_u8(out, ')');
 	put_space(out);
-	summary_imap_nstring(out, part->location);
+	put_nstring(out, part->location);
 }
 
 /* body-fields = param SP id SP desc SP enc SP octets, behind the media type */
@@ -263,9 +267,9 @@ put_body_fields(struct buf *out, const struct mime_part *part, struct arena *scr
 	put_space(out);
 	put_params(out, &part->params, scratch);
 	put_space(out);
-	summary_imap_nstring(out, part->id);
+	put_nstring(out, part->id);
 	put_space(out);
-	summary_imap_nstring(out, part->description);
+	put_nstring(out, part->description);
 	put_space(out);
 	put_string(out, part->encoding_name.p ? part->encoding_name : SLICE("7BIT"));
 	buf_putf(out, " %llu", (unsigned long long)(part->body_end - part->body_start));
@@ -297,7 +301,7 @@ put_single(struct buf *out, const struct mime_part *part, bool extended,
 	if (!extended)
 		return;
 	put_space(out);
-	summary_imap_nstring(out, part->md5);
+	put_nstring(out, part->md5);
 	put_space(out);
 	put_disposition_and_on(out, part, scratch);
 }

@@ -17,12 +17,6 @@ struct envelope_limits {
 };
 
 /*
- * Appends nstring: NIL for p == NULL, a quoted string, or a literal when it
- * has octets over 127, CR, LF or is long. NUL, which no IMAP string can hold, becomes "?".
- */
-void summary_imap_nstring(struct buf *out, struct slice s);
-
-/*
  * Appends the ENVELOPE of a header block. Address fields that occur more than once are joined, of
  * the others the first counts. scratch is used and reset. out's `failed` says whether it fitted.
  */
