@@ -54,18 +54,37 @@ keeper_may_use(struct edge *e, uint32_t mailbox, struct err *err_r)
 }
 
 static void
+arm_idle(void)
+{
+	loop_timer_set(idle_timer, config_number(role_config(), OPT_KEEPER_LINGER));
+}
+
+/* Forgets a peer whose edge is about to be freed. */
+static void
+peer_gone(struct edge *e)
+{
+	struct keeper_peer *p = keeper_peer(e);
+
+	outbox_forget(keeper.outbox, e);
+	keeper_append_forget(e);
+	MEM_FREE(&p);
+	if (--keeper.peer_count == 0)
+		arm_idle();
+}
+
+static void
 cannot_answer(struct edge *e, enum msg_type type)
 {
 	log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("peer", role_info(edge_peer(e)->role)->name),
 	    LOG_CSTR("message", msg_info(type)->name), LOG_END);
-	struct keeper_peer *p = keeper_peer(e);
-
 	/* Lost events can be told later; for a lost answer the peer has to ask again. */
 	if (type == MSG_EVENT_NEW || type == MSG_EVENT_FLAGS || type == MSG_EVENT_EXPUNGE || type == MSG_EVENT_MAILBOXES ||
-	    type == MSG_EVENT_RESYNC)
-		p->lost_events = true;
-	else
-		role_edge_close(&e);
+	    type == MSG_EVENT_RESYNC) {
+		keeper_peer(e)->lost_events = true;
+		return;
+	}
+	peer_gone(e);
+	role_edge_close(&e);
 }
 
 void
@@ -104,11 +123,24 @@ keeper_begin(struct err *err_r)
 	return false;
 }
 
+/* A refused page or a failed sync, found by whatever call: the successor recovers or rebuilds. */
+static void
+give_up_if_broken(void)
+{
+	struct err why;
+
+	if (!index_broken(keeper.index))
+		return;
+	err_set(&why, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the index cannot be used any more");
+	give_up(&why);
+}
+
 void
 keeper_abort(void)
 {
 	index_abort(keeper.index);
 	index_changes_reset(keeper.index);
+	give_up_if_broken();
 }
 
 /* The answer as it is recorded: encoded, with its id as zero. */
@@ -218,6 +250,7 @@ flush(void)
 
 	keeper_append_all();
 	flush_armed = false;
+	give_up_if_broken();
 	if (index_flush(keeper.index, &e) < 0)
 		give_up(&e);
 	keeper_tell_tables();
@@ -236,12 +269,6 @@ on_flush(void *arg)
 }
 
 /* ---- housekeeping, idling, leaving ---- */
-
-static void
-arm_idle(void)
-{
-	loop_timer_set(idle_timer, config_number(role_config(), OPT_KEEPER_LINGER));
-}
 
 static void
 on_upkeep(void *arg)
@@ -345,15 +372,8 @@ on_edge_down(struct edge *e)
 		leave();
 		return;
 	}
-	if (!is_client(e))
-		return;
-	outbox_forget(keeper.outbox, e);
-	keeper_append_forget(e);
-	struct keeper_peer *p = keeper_peer(e);
-
-	MEM_FREE(&p);
-	if (--keeper.peer_count == 0)
-		arm_idle();
+	if (is_client(e))
+		peer_gone(e);
 }
 
 static void
