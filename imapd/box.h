@@ -1,0 +1,52 @@
+/*
+ * box: a mailbox that sessions of this worker have selected: one view of the store (store/view.h), kept true by
+ * the keeper's events, shared by all of them. What each session was told is the session's own (session.h).
+ */
+#ifndef IMAPD_BOX_H
+#define IMAPD_BOX_H
+
+#include "imapd/keeper_link.h"
+#include "store/view.h"
+
+struct session;
+struct worker;
+
+enum box_state {
+	BOX_OPENING,   /* the first answer is awaited */
+	BOX_OPEN,
+	BOX_REOPENING, /* the keeper was lost, or events were: `view` is old */
+};
+
+struct box {
+	struct box *next;
+	struct box **link;
+	struct worker *worker;
+	uint32_t mailbox;
+	enum box_state state;
+	struct store_view view;
+	uint32_t recent_uid; /* UIDs from here on are nobody's \Recent yet */
+	struct keeper_request *request;
+	struct session *sessions; /* by session->box_next */
+};
+
+/*
+ * Joins s to the mailbox. s->box is set; session_box_opened() is called, now or later, when the view is there or
+ * cannot be had.
+ */
+void box_attach(struct worker *w, struct session *s, uint32_t mailbox);
+/* Parts s from its mailbox; the last one closes the view. NULL box is fine. */
+void box_detach(struct session *s);
+/* s takes what is new in its box as \Recent: [first, uidnext) if it may claim it (read-write), else it just shows it. */
+void box_claim_recent(struct box *b, struct session *s);
+
+void box_event_new(struct worker *w, const struct msg_EVENT_NEW *m);
+void box_event_flags(struct worker *w, const struct msg_EVENT_FLAGS *m);
+void box_event_expunge(struct worker *w, const struct msg_EVENT_EXPUNGE *m);
+/* The view of that mailbox may be wrong: open it anew and compare. */
+void box_resync(struct worker *w, uint32_t mailbox);
+/* The mailbox was deleted. */
+void box_deleted(struct worker *w, uint32_t mailbox);
+/* A new keeper is there. */
+void box_reopen_all(struct worker *w);
+
+#endif
