@@ -56,6 +56,9 @@ lock_state(struct supervisor *s, struct err *e)
 {
 	char path[PATH_SIZE];
 
+	/* Its mode is left alone until the lock says that it is ours. */
+	if (mkdir(config_string(s->config, OPT_STATE_DIR), 0700) < 0 && errno != EEXIST)
+		return err_sys(e, errno, config_string(s->config, OPT_STATE_DIR));
 	snprintf(path, sizeof path, "%s/lock", config_string(s->config, OPT_STATE_DIR));
 	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd < 0)
@@ -74,7 +77,7 @@ supervisor_make_state(struct supervisor *s, struct err *e)
 	mode_t pass = s->own_users ? 0711 : 0700;
 	mode_t empty = s->own_users ? 0555 : 0700;
 
-	if (make_below(s, "", pass, ROLE_SUPERVISOR, e) < 0 || lock_state(s, e) < 0)
+	if (lock_state(s, e) < 0 || make_below(s, "", pass, ROLE_SUPERVISOR, e) < 0)
 		return -1;
 	if (make_below(s, "accounts", pass, ROLE_SUPERVISOR, e) < 0 ||
 	    make_below(s, "empty", empty, ROLE_SUPERVISOR, e) < 0 ||
