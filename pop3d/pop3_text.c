@@ -45,6 +45,7 @@ remember_end(struct pop3_text *t, struct slice part)
 {
 	t->before_last = part.n > 1 ? part.p[part.n - 2] : t->last;
 	t->last = part.p[part.n - 1];
+	t->any = true;
 }
 
 bool
@@ -75,7 +76,7 @@ pop3_text_put(struct pop3_text *t, struct slice piece, struct buf *out)
 bool
 pop3_text_end(struct pop3_text *t, struct buf *out)
 {
-	if (t->last != 0 && !(t->before_last == '\r' && t->last == '\n'))
+	if (t->any && !(t->before_last == '\r' && t->last == '\n'))
 		buf_put_str(out, t->last == '\r' ? "\n" : "\r\n");
 	return buf_put_str(out, ".\r\n");
 }

@@ -11,6 +11,7 @@ struct pop3_text {
 	bool top;	     /* only the header, the empty line and lines_left lines */
 	uint32_t lines_left; /* of the body */
 	bool in_body;
+	bool any;	 /* there was an octet */
 	bool done;	 /* TOP has what it wants */
 	bool line_begun; /* octets of the present line have been seen */
 	bool line_empty; /* they are only a CR so far */
