@@ -395,6 +395,14 @@ on_drain(struct edge *control, struct msg_CTL_DRAIN *m)
 		role_exit(0);
 }
 
+static void
+on_spawn_exit(struct edge *control, struct msg_CTL_SPAWN_EXIT *m)
+{
+	(void)control;
+	if (me.spec->on_spawn_exit)
+		me.spec->on_spawn_exit(m->id, m->status);
+}
+
 /* Without a supervisor nobody would ever replace this process or its peers. */
 static void
 on_control_down(struct edge *e, void *arg)
@@ -419,6 +427,7 @@ open_control(void)
 	dispatch.CTL_START = on_start;
 	dispatch.CTL_RELOAD = on_reload;
 	dispatch.CTL_DRAIN = on_drain;
+	dispatch.CTL_SPAWN_EXIT = on_spawn_exit;
 	me.control = edge_new(me.loop, ROLE_CONTROL_FD, me.spec->role, (struct edge_peer){.role = ROLE_SUPERVISOR},
 	    &dispatch, &events, NULL);
 }
@@ -447,6 +456,18 @@ role_main(int argc, char **argv, const struct role_spec *spec)
 	open_control();
 	loop_run(me.loop);
 	return me.status;
+}
+
+/* ---- processes on request ---- */
+
+uint64_t
+role_spawn(enum role role, uint64_t account, int fd)
+{
+	static uint64_t last_id;
+
+	if (!IPC_SEND(me.control, CTL_SPAWN, .id = last_id + 1, .role = role, .account = account, .fd = fd))
+		return 0;
+	return ++last_id;
 }
 
 /* ---- the recorder ---- */
