@@ -60,7 +60,9 @@ write_header(struct base_writer *w, struct err *e)
 	buf_init(&b, BASE_HEADER_BYTES);
 	buf_put(&b, magic, sizeof magic);
 	put_u32(&b, BASE_VERSION);
-	put_u32(&b, w->info.log_file);
+	put_u32(&b, w->info.log.file);
+	put_u32(&b, w->info.log.offset);
+	put_u32(&b, 0);
 	put_u64(&b, w->info.serial);
 	put_u64(&b, w->info.time);
 	put_u32(&b, sum(buf_slice(&b)));
@@ -82,7 +84,7 @@ base_begin(struct env *env, const char *dir, uint64_t serial, uint64_t time, str
 	assert(!env_in_transaction(env) && strlen(dir) < sizeof w->dir);
 	w->env = env;
 	memcpy(w->dir, dir, strlen(dir));
-	w->info = (struct base_info){.log_file = env_log_file(env), .serial = serial, .time = time};
+	w->info = (struct base_info){.log = env_log_end(env), .serial = serial, .time = time};
 	buf_init(&w->block, BASE_BLOCK_BYTES_MAX);
 	buf_init(&w->last_key, FORMAT_KEY_BYTES_MAX + 1);
 	file_path(path, dir, BASE_NEW_FILE);
@@ -219,7 +221,10 @@ read_info(int fd, struct base_info *info_r, struct err *e)
 	struct slice found = cursor_take(&c, sizeof magic);
 	uint32_t version = cursor_u32(&c);
 
-	*info_r = (struct base_info){.log_file = cursor_u32(&c)};
+	*info_r = (struct base_info){.bytes = 0};
+	info_r->log.file = cursor_u32(&c);
+	info_r->log.offset = cursor_u32(&c);
+	(void)cursor_u32(&c);
 	info_r->serial = cursor_u64(&c);
 	info_r->time = cursor_u64(&c);
 	if (memcmp(found.p, magic, sizeof magic) != 0 || cursor_u32(&c) != sum(slice_of(p, INFO_BYTES)))

@@ -9,10 +9,12 @@
  *    0    8  "MAILBASE"
  *    8    4  version, 1
  *   12    4  the log file being written when the copy began: it and all later ones are kept
- *   16    8  serial of the last transaction before it began
- *   24    8  seconds since 1970
- *   32    4  CRC-32 of the octets before
- *   36    …  blocks: u32 length, u32 CRC-32 of the octets, and that many octets
+ *   16    4  where in it
+ *   20    4  0
+ *   24    8  serial of the last transaction before it began
+ *   32    8  seconds since 1970
+ *   40    4  CRC-32 of the octets before
+ *   44    …  blocks: u32 length, u32 CRC-32 of the octets, and that many octets
  *            of records (u16 length and key, u32 length and value), none cut
  *            in two; after the last a block of length 0 and, in place of octets,
  *            u64 number of records, whose CRC-32 it has
@@ -23,11 +25,11 @@
 #include "store/env.h"
 
 #define BASE_VERSION 1
-#define BASE_HEADER_BYTES 36u
+#define BASE_HEADER_BYTES 44u
 #define BASE_BLOCK_BYTES_MAX (256u * 1024)
 
 struct base_info {
-	uint32_t log_file;
+	struct env_log_place log; /* its end when the copy began */
 	uint64_t serial;
 	uint64_t time;
 	uint64_t bytes; /* of the file */

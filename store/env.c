@@ -37,8 +37,7 @@ struct env {
 	uint64_t serial;
 	struct buf redo;
 	unsigned redo_part;
-	uint64_t log_bytes;
-	uint32_t log_file;
+	struct env_log_place log_end;
 	bool unflushed;
 	bool damaged;
 };
@@ -131,7 +130,7 @@ note_log_end(struct env *env)
 
 	if (env->db_env->log_stat(env->db_env, &stat, 0) != 0)
 		return;
-	env->log_file = stat->st_cur_file;
+	env->log_end = (struct env_log_place){stat->st_cur_file, stat->st_cur_offset};
 	free(stat);
 }
 
@@ -184,6 +183,13 @@ env_damaged(const struct env *env)
 	return env->damaged;
 }
 
+int
+env_refuse(struct env *env, const char *what, struct err *e)
+{
+	env->damaged = true;
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a damaged record: %s", what);
+}
+
 /* ---- transactions ---- */
 
 int
@@ -214,8 +220,7 @@ write_redo(struct env *env, bool last, struct err *e)
 	r = env->db_env->log_put(env->db_env, &lsn, &record, 0);
 	if (r != 0)
 		return fail(env, r, "log_put", e);
-	env->log_file = lsn.file;
-	env->log_bytes += env->redo.n;
+	env->log_end = (struct env_log_place){lsn.file, lsn.offset};
 	if (!last)
 		redo_begin(&env->redo, env->serial, ++env->redo_part);
 	return 0;
@@ -292,16 +297,19 @@ env_checkpoint(struct env *env, struct err *e)
 	return r == 0 ? 0 : fail(env, r, "checkpoint", e);
 }
 
-uint64_t
-env_log_bytes(const struct env *env)
+struct env_log_place
+env_log_end(const struct env *env)
 {
-	return env->log_bytes;
+	return env->log_end;
 }
 
-uint32_t
-env_log_file(const struct env *env)
+uint64_t
+env_log_since(const struct env *env, struct env_log_place place)
 {
-	return env->log_file;
+	uint64_t end = (uint64_t)env->log_end.file * LOG_FILE_BYTES + env->log_end.offset;
+	uint64_t start = (uint64_t)place.file * LOG_FILE_BYTES + place.offset;
+
+	return end > start ? end - start : 0;
 }
 
 /* "log.0000000012" -> 12; 0 for any other name. */
@@ -444,7 +452,6 @@ env_summary_put(struct env *env, uint64_t object, struct slice summary, struct e
 		v = dbt_of(buf_slice(&b));
 		r = env->summary->put(env->summary, env->txn, &k, &v, 0);
 	}
-	env->log_bytes += b.n;
 	buf_fini(&b);
 	return r == 0 ? 0 : fail(env, r, "put of a summary", e);
 }

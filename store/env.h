@@ -24,6 +24,8 @@ int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __
 void env_close(struct env **env);
 /* A page was refused or the environment panicked: rebuild. */
 bool env_damaged(const struct env *env);
+/* The caller found a record that is not what it should be. Returns -1 with e. */
+int env_refuse(struct env *env, const char *what, struct err *e);
 
 /* The transaction; serial is one more than that of the last one. */
 int env_begin(struct env *env, uint64_t serial, struct err *e) __attribute__((warn_unused_result));
@@ -36,10 +38,13 @@ bool env_in_transaction(const struct env *env);
 int env_flush(struct env *env, struct err *e) __attribute__((warn_unused_result));
 /* Writes changed pages and shortens the next recovery; implies env_flush(). */
 int env_checkpoint(struct env *env, struct err *e) __attribute__((warn_unused_result));
-/* Octets of log written since it was opened. */
-uint64_t env_log_bytes(const struct env *env);
-/* Number of the log file being written. */
-uint32_t env_log_file(const struct env *env);
+/* The end of the log, and about how many octets lie between a place and it. */
+struct env_log_place {
+	uint32_t file;
+	uint32_t offset;
+};
+struct env_log_place env_log_end(const struct env *env);
+uint64_t env_log_since(const struct env *env, struct env_log_place place);
 /* Removes the log files before number keep that recovery does not need either. */
 int env_log_trim(struct env *env, uint32_t keep, struct err *e);
 

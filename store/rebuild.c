@@ -66,7 +66,7 @@ write_base(struct env *env, const char *dir, uint64_t serial, uint64_t time, str
 		return -1;
 	if (base_step(&w, SIZE_MAX / 2, &info, e) != 0)
 		return -1;
-	return env_log_trim(env, info.log_file, e);
+	return env_log_trim(env, info.log.file, e);
 }
 
 struct build {
