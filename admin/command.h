@@ -47,6 +47,7 @@ extern const struct command commands_domain[];
 extern const struct command commands_account[];
 extern const struct command commands_alias[];
 extern const struct command commands_explain[];
+extern const struct command commands_queue[];
 
 /* Says what is wrong with the words on stderr, with the subcommand's usage; gives COMMAND_USAGE. */
 enum command_status command_usage(const struct command_call *call, const char *fmt, ...)

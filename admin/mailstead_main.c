@@ -16,6 +16,7 @@ static const struct command *const tables[] = {
     commands_account,
     commands_alias,
     commands_explain,
+    commands_queue,
 };
 
 #define TABLES (sizeof tables / sizeof tables[0])

@@ -22,7 +22,7 @@
 #include "common/slice.h"
 
 #define QUEUE_ITEM_VERSION 1
-#define QUEUE_ITEM_BYTES_MAX 65536
+#define QUEUE_ITEM_BYTES_MAX 65000 /* with what the queue adds it is one record of its database */
 #define QUEUE_ADDRESS_BYTES_MAX 320
 #define QUEUE_TEXT_BYTES_MAX 100
 #define QUEUE_SESSION_BYTES_MAX 64
