@@ -1,6 +1,6 @@
 /*
- * The demo's accounts. DIR/passwords is written before the accounts are made: a crash in between leaves a file whose passwords the next start
- * gives to the accounts, never accounts whose passwords nobody knows.
+ * The demo's accounts. DIR/passwords is written before the accounts are made: a crash in between leaves a file whose passwords the
+ * next start gives to the accounts, never accounts whose passwords nobody knows.
  */
 #include "admin/demo.h"
 

@@ -17,8 +17,8 @@ struct demo {
 };
 
 /*
- * Makes the directory with mailstead.conf and the certificate, as far as they are missing. Settings written by hand outside the marked block
- * of mailstead.conf are kept and win. 0, or -1 and e. Blocks on the disk.
+ * Makes the directory with mailstead.conf and the certificate, as far as they are missing. Settings written by hand outside the
+ * marked block of mailstead.conf are kept and win. 0, or -1 and e. Blocks on the disk.
  */
 int demo_prepare(struct demo *d, const char *directory, unsigned port_offset, struct err *e);
 /*

@@ -1,6 +1,6 @@
 /*
- * One child process: fork + exec with the control edge on descriptor 3 and nothing else inherited but stderr for the log. Each has a process group
- * of its own, so that Ctrl-C reaches the supervisor alone and the tree ends in order.
+ * One child process: fork + exec with the control edge on descriptor 3 and nothing else inherited but stderr for the log. Each has
+ * a process group of its own, so that Ctrl-C reaches the supervisor alone and the tree ends in order.
  */
 #include "admin/supervisor_private.h"
 

@@ -1,6 +1,6 @@
 /*
- * What children and the command say to the supervisor. A child can at most report itself ready, ask for the restart of a peer that it has an
- * edge to (paced by the restarts' pauses), and, if it is the store's parent, ask for keepers and workers.
+ * What children and the command say to the supervisor. A child can at most report itself ready, ask for the restart of a peer that
+ * it has an edge to (paced by the restarts' pauses), and, if it is the store's parent, ask for keepers and workers.
  */
 #include "admin/supervisor_private.h"
 

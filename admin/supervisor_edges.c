@@ -1,6 +1,7 @@
 /*
- * Who has an edge to whom, as docs/architecture.md explains it. The arrows form no cycle. Keepers and workers have their first edge from the
- * store; here they only get the recorder's, which everybody has.
+ * Who has an edge to whom, as docs/architecture.md explains it. The arrows form no cycle, but that the directory opens leases at
+ * deliver, which asks it for addresses. Keepers and workers have their first edge from the store; here they only get the
+ * recorder's, which everybody has.
  */
 #include "admin/supervisor_private.h"
 

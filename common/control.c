@@ -40,7 +40,7 @@ edge_forget(struct control *c, struct edge *e)
 			return;
 		}
 	}
-	assert(!"an edge of another control");
+	assert(false); /* an edge of another control */
 }
 
 static void

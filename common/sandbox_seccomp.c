@@ -57,6 +57,19 @@ static const int refused_calls[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
+/* Argument number `arg` equals value; or its bits of mask do. libseccomp's own macros leave fields out, which clang minds. */
+static struct scmp_arg_cmp
+equal(unsigned arg, scmp_datum_t value)
+{
+	return (struct scmp_arg_cmp){arg, SCMP_CMP_EQ, value, 0};
+}
+
+static struct scmp_arg_cmp
+masked(unsigned arg, scmp_datum_t mask, scmp_datum_t value)
+{
+	return (struct scmp_arg_cmp){arg, SCMP_CMP_MASKED_EQ, mask, value};
+}
+
 static int
 add_all(scmp_filter_ctx ctx, uint32_t action, const int *calls, size_t n)
 {
@@ -96,9 +109,9 @@ refuse_rest(scmp_filter_ctx ctx, unsigned calls)
 static int
 add_checked(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp no_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
-	const struct scmp_arg_cmp own_pid = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
-	const struct scmp_arg_cmp only_read = SCMP_A2(SCMP_CMP_EQ, 0);
+	const struct scmp_arg_cmp no_exec = masked(2, PROT_EXEC, 0);
+	const struct scmp_arg_cmp own_pid = equal(0, (scmp_datum_t)getpid());
+	const struct scmp_arg_cmp only_read = equal(2, 0);
 	static const unsigned long controls[] = {FIONREAD, FIONBIO, TCGETS};
 	static const int options[] = {PR_SET_NAME, PR_GET_NAME, PR_SET_PDEATHSIG, PR_SET_VMA};
 	int rc = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, CALL(mmap), 1, &no_exec);
@@ -110,10 +123,10 @@ add_checked(scmp_filter_ctx ctx)
 	if (rc == 0)
 		rc = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, CALL(prlimit64), 1, &only_read);
 	for (size_t i = 0; i < COUNT(controls) && rc == 0; i++)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, controls[i]));
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(ioctl), 1, equal(1, controls[i]));
 	for (size_t i = 0; i < COUNT(options) && rc == 0; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(prctl), 1,
-		    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)options[i]));
+		    equal(0, (scmp_datum_t)options[i]));
 	return rc;
 }
 
@@ -123,9 +136,9 @@ add_network(scmp_filter_ctx ctx)
 	int rc = add_all(ctx, SCMP_ACT_ALLOW, network_calls, COUNT(network_calls));
 
 	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET));
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socket), 1, equal(0, AF_INET));
 	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET6));
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socket), 1, equal(0, AF_INET6));
 	return rc;
 }
 
@@ -134,11 +147,11 @@ static int
 add_reading(scmp_filter_ctx ctx)
 {
 	const scmp_datum_t mask = O_ACCMODE | O_CREAT | O_TRUNC;
-	int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(openat), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, mask, O_RDONLY));
+	int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(openat), 1, masked(2, mask, O_RDONLY));
 
 	if (rc == 0)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(open), 1,
-		    SCMP_A1(SCMP_CMP_MASKED_EQ, mask, O_RDONLY));
+		    masked(1, mask, O_RDONLY));
 	if (rc == 0)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(getdents64), 0);
 	return rc;
@@ -149,11 +162,11 @@ static int
 add_fstat(scmp_filter_ctx ctx)
 {
 	int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(newfstatat), 1,
-	    SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
+	    masked(3, AT_EMPTY_PATH, AT_EMPTY_PATH));
 
 	if (rc == 0)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), CALL(newfstatat), 1,
-		    SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0));
+		    masked(3, AT_EMPTY_PATH, 0));
 	return rc;
 }
 
@@ -177,7 +190,7 @@ add_groups(scmp_filter_ctx ctx, unsigned calls)
 	if (rc == 0 && (calls & CALLS_MEMFD))
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(memfd_create), 0);
 	if (rc == 0 && (calls & CALLS_PAIR))
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(socketpair), 1, equal(0, AF_UNIX));
 	return rc == 0 ? refuse_rest(ctx, calls) : rc;
 }
 
