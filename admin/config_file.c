@@ -65,7 +65,7 @@ refuse_name(const char *file, int line, const char *name)
 	refuse(file, line, text);
 }
 
-static void
+static void __attribute__((format(printf, 2, 0)))
 on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 	char text[200], name[65];

@@ -273,16 +273,17 @@ find_pair(enum msg_type type, enum role *from_r, enum role *to_r)
 
 START_TEST(every_message_arrives_whole)
 {
-	const struct msg_info *info = msg_info(_i);
+	enum msg_type type = (enum msg_type)_i;
+	const struct msg_info *info = msg_info(type);
 	enum role from, to;
 
 	set_up();
-	find_pair(_i, &from, &to);
+	find_pair(type, &from, &to);
 	join_ends(from, to);
 	unsigned before = open_descriptors();
 
 	for (unsigned round = 0; round < 40; round++) {
-		fill(&sent, _i);
+		fill(&sent, type);
 		ck_assert_msg(ipc_send(end_a, &sent), "%s", info->name);
 		run_for(0);
 		while (got <= round && end_b)
