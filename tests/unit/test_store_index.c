@@ -1,0 +1,554 @@
+/*
+ * The index of an account, without processes: every operation, what it leaves
+ * behind, and what a new opening finds.
+ */
+#include "tests/unit/store_fixture.h"
+
+#include "store/file.h"
+#include "store/mailbox_list.h"
+#include "store/rebuild.h"
+#include "store/record.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static char root[64];
+static struct index *ix;
+static struct err e;
+static uint32_t inbox;
+
+#define OK(x) ck_assert_msg((x) == 0, "%s: %s / %s", #x, e.client, e.detail)
+
+static void
+open_index(void)
+{
+	OK(index_open(root, FIXTURE_NOW, &ix, &e));
+	inbox = index_target(ix, STORE_TARGET_INBOX);
+}
+
+static void
+setup(void)
+{
+	fixture_dir(root);
+	open_index();
+}
+
+static void
+teardown(void)
+{
+	index_close(&ix);
+	fixture_remove(root);
+}
+
+static void
+reopen(void)
+{
+	index_close(&ix);
+	open_index();
+}
+
+static uint32_t
+append(uint32_t mailbox, const char *text)
+{
+	uint32_t uid = 0;
+
+	OK(fixture_append(ix, root, mailbox, text, &uid, &e));
+	return uid;
+}
+
+/* All entries of a mailbox as "uid:flags:keywords " text. */
+static bool
+describe(void *arg, const struct store_entry *entries, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		buf_putf(arg, "%u:%x:%llx ", entries[i].uid, entries[i].flags, (unsigned long long)entries[i].keywords);
+	return true;
+}
+
+static void
+assert_view(uint32_t mailbox, const char *want)
+{
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	OK(index_view(ix, mailbox, describe, &b, &e));
+	buf_put_u8(&b, '\0');
+	ck_assert_str_eq((char *)b.p, want);
+	buf_fini(&b);
+}
+
+/* The table of mailboxes as "name(messages)" with marks. */
+static void
+assert_list(const char *want)
+{
+	struct store_mailbox m;
+	struct buf b, text;
+
+	buf_init(&b, STORE_LIST_BYTES_MAX);
+	buf_init(&text, 1 << 16);
+	OK(index_list(ix, &b, &e));
+	struct cursor c = cursor_of(buf_slice(&b));
+
+	while (store_mailbox_next(&c, &m))
+		buf_putf(&text, "%.*s%s%s%u ", SLICE_ARG(m.name), m.selectable ? "=" : "!", m.subscribed ? "s" : "",
+		    m.messages);
+	ck_assert(cursor_done(&c));
+	buf_put_u8(&text, '\0');
+	ck_assert_str_eq((char *)text.p, want);
+	buf_fini(&b);
+	buf_fini(&text);
+}
+
+START_TEST(test_new_account)
+{
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 ");
+	ck_assert_uint_ne(index_target(ix, STORE_TARGET_JUNK), inbox);
+	ck_assert_uint_eq(index_usage(ix).messages, 0);
+	reopen();
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 ");
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+START_TEST(test_append_and_fetch)
+{
+	struct uid_range range = {1, UINT32_MAX};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+	int objects[STORE_OBJECTS_MAX];
+	struct store_record r;
+	struct buf records;
+	char text[64];
+
+	for (unsigned i = 1; i <= 100; i++) {
+		snprintf(text, sizeof text, "message %u\r\n", i);
+		ck_assert_uint_eq(append(inbox, text), i);
+	}
+	ck_assert_uint_eq(index_usage(ix).messages, 100);
+	reopen();
+	buf_init(&records, STORE_RECORDS_BYTES_MAX);
+	struct index_fetch f = {.mailbox = inbox, .want = STORE_WANT_DETAIL | STORE_WANT_SUMMARY | STORE_WANT_OBJECT,
+	    .uids = &set, .records = &records, .objects = objects};
+
+	OK(index_fetch(ix, &f, &e));
+	ck_assert_uint_eq(f.count, STORE_OBJECTS_MAX);
+	ck_assert_uint_eq(f.next_uid, STORE_OBJECTS_MAX + 1);
+	struct cursor c = cursor_of(buf_slice(&records));
+
+	for (unsigned i = 0; i < f.count; i++) {
+		ck_assert(store_record_next(&c, &r));
+		ck_assert_uint_eq(r.uid, i + 1);
+		ck_assert_int_eq(r.internal_date, 1234567890);
+		ck_assert_int_eq(r.zone_minutes, 60);
+		ck_assert_int_eq(r.save_date, (int64_t)FIXTURE_NOW);
+		ck_assert(slice_eq(r.summary, SLICE("summary")));
+		int n = snprintf(text, sizeof text, "message %u\r\n", i + 1);
+		char got[64];
+
+		ck_assert_int_eq(pread(objects[i], got, sizeof got, 0), n);
+		ck_assert_mem_eq(got, text, (size_t)n);
+		ck_assert_int_eq(fcntl(objects[i], F_GETFL) & O_ACCMODE, O_RDONLY);
+		close(objects[i]);
+	}
+	ck_assert(cursor_done(&c));
+	range.first = f.next_uid;
+	buf_reset(&records);
+	f.want = STORE_WANT_DETAIL;
+	OK(index_fetch(ix, &f, &e));
+	ck_assert_uint_eq(f.count, 36);
+	ck_assert_uint_eq(f.next_uid, 0);
+	buf_fini(&records);
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+START_TEST(test_flags)
+{
+	const struct format_mailbox *m;
+	size_t n;
+
+	for (int i = 0; i < 80; i++)
+		append(inbox, "x");
+	index_changes_reset(ix);
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "Junk\n$Label1\n", 2, 3, &e));
+	m = index_mailbox(ix, inbox);
+	ck_assert_uint_eq(m->unseen, 78);
+	ck_assert(slice_eq(index_keywords(ix, inbox), SLICE("Junk\n$Label1\n")));
+	const struct index_change *change = index_changes(ix, &n);
+
+	ck_assert_uint_eq(n, 1);
+	ck_assert_int_eq(change->kind, INDEX_CHANGE_FLAGS);
+	ck_assert_uint_eq(change->octets.n, 2 * STORE_ENTRY_BYTES);
+	/* No change, no modseq, no event. */
+	uint64_t modseq = index_modseq(ix);
+
+	index_changes_reset(ix);
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "jUNK\n", 2, 3, &e));
+	index_changes(ix, &n);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_uint_eq(index_modseq(ix), modseq);
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_REMOVE, STORE_FLAG_SEEN, "junk\nnone\n", 3, 3, &e));
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_REPLACE, STORE_FLAG_DELETED, "", 4, 4, &e));
+	OK(fixture_expunge(ix, inbox, 5, UINT32_MAX, &e));
+	reopen();
+	assert_view(inbox, "1:0:0 2:1:3 3:0:2 4:8:0 ");
+	ck_assert_uint_eq(index_mailbox(ix, inbox)->deleted, 1);
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+START_TEST(test_unchangedsince)
+{
+	struct uid_range range = {1, 3};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1}, modified = {0};
+	uint64_t modseq, before;
+
+	append(inbox, "1");
+	append(inbox, "2");
+	before = index_modseq(ix);
+	append(inbox, "3");
+	struct index_flags f = {.mailbox = inbox, .mode = STORE_FLAGS_ADD, .flags = STORE_FLAG_FLAGGED,
+	    .unchangedsince = before, .uids = &set};
+
+	OK(index_begin(ix, &e));
+	OK(index_flags(ix, &f, &modseq, &modified, &e));
+	OK(index_commit(ix, &e));
+	ck_assert_uint_eq(uidset_count(&modified), 1);
+	ck_assert(uidset_contains(&modified, 3));
+	ck_assert_uint_gt(modseq, before);
+	assert_view(inbox, "1:4:0 2:4:0 3:0:0 ");
+	uidset_fini(&modified);
+}
+END_TEST
+
+START_TEST(test_keyword_limit)
+{
+	char name[32];
+
+	append(inbox, "1");
+	for (unsigned i = 0; i < STORE_KEYWORDS_MAX; i++) {
+		snprintf(name, sizeof name, "k%u", i);
+		OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, 0, name, 1, 1, &e));
+	}
+	ck_assert_int_eq(fixture_flags(ix, inbox, STORE_FLAGS_ADD, 0, "onemore", 1, 1, &e), -1);
+	ck_assert_int_eq(e.class, ERR_LIMIT);
+	ck_assert_int_eq(fixture_flags(ix, inbox, STORE_FLAGS_ADD, 0, "bad name", 1, 1, &e), -1);
+	ck_assert_int_eq(e.class, ERR_PERM);
+	reopen();
+	assert_view(inbox, "1:0:ffffffffffffffff ");
+}
+END_TEST
+
+START_TEST(test_copy_and_move)
+{
+	uint32_t junk = index_target(ix, STORE_TARGET_JUNK);
+
+	for (int i = 0; i < 50; i++)
+		append(inbox, "copied");
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "a\nb\n", 2, 2, &e));
+	OK(fixture_flags(ix, junk, STORE_FLAGS_ADD, 0, "", 1, 1, &e));
+	OK(fixture_copy(ix, inbox, junk, false, 2, 3, &e));
+	OK(fixture_copy(ix, inbox, junk, true, 4, 50, &e));
+	assert_view(inbox, "1:0:0 2:1:3 3:0:0 ");
+	ck_assert_uint_eq(index_mailbox(ix, junk)->messages, 49);
+	ck_assert_uint_eq(index_usage(ix).messages, 52);
+	ck_assert_uint_eq(index_usage(ix).bytes, 52 * 6);
+	OK(index_check(ix, &e));
+	/* Into itself. */
+	OK(fixture_copy(ix, inbox, inbox, false, 1, 3, &e));
+	OK(fixture_copy(ix, inbox, inbox, true, 1, 1, &e));
+	assert_view(inbox, "2:1:3 3:0:0 51:0:0 52:1:3 53:0:0 54:0:0 ");
+	/* A target that is not there leaves all as it was. */
+	ck_assert_int_eq(fixture_copy(ix, inbox, 999, true, 1, UINT32_MAX, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+	reopen();
+	assert_view(inbox, "2:1:3 3:0:0 51:0:0 52:1:3 53:0:0 54:0:0 ");
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+START_TEST(test_expunge_and_purge)
+{
+	char path[128];
+	struct stat st;
+	int more;
+
+	for (int i = 0; i < 40; i++)
+		append(inbox, "to go");
+	OK(fixture_copy(ix, inbox, index_target(ix, STORE_TARGET_JUNK), false, 1, 1, &e));
+	OK(fixture_expunge(ix, inbox, 1, 39, &e));
+	assert_view(inbox, "40:0:0 ");
+	OK(index_flush(ix, &e));
+	/* Not yet over: nothing goes. */
+	OK(index_purge(ix, FIXTURE_NOW, &e));
+	OK(index_check(ix, &e));
+	while ((more = index_purge(ix, FIXTURE_NOW + 1, &e)) == 1)
+		;
+	OK(more);
+	OK(index_check(ix, &e));
+	/* The copied one's object stays, the second one's is gone. */
+	snprintf(path, sizeof path, "%s/mail/00", root);
+	OK(stat(path, &st));
+	unsigned files = 0;
+	DIR *dir = opendir(path);
+
+	for (struct dirent *d; (d = readdir(dir)) != NULL;)
+		files += d->d_name[0] != '.';
+	closedir(dir);
+	ck_assert_uint_eq(files, 2);
+	/* UIDs are not given again. */
+	OK(fixture_expunge(ix, inbox, 40, 40, &e));
+	reopen();
+	ck_assert_uint_eq(append(inbox, "next"), 41);
+}
+END_TEST
+
+START_TEST(test_mailboxes)
+{
+	uint32_t number, first, second;
+
+	number = fixture_mailbox(ix, MBOX_CREATE, "a/b/c", "", &e);
+	ck_assert_uint_ne(number, 0);
+	append(number, "in c");
+	fixture_mailbox(ix, MBOX_CREATE, "a/b", "", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	fixture_mailbox(ix, MBOX_CREATE, "inbox", "", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	fixture_mailbox(ix, MBOX_DELETE, "InBox", "", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_BAD_NAME);
+	fixture_mailbox(ix, MBOX_DELETE, "a", "", &e);
+	ck_assert_int_eq(e.class, ERR_NONE);
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 a!0 a/b=0 a/b/c=1 ");
+	fixture_mailbox(ix, MBOX_DELETE, "a", "", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_HAS_CHILDREN);
+	fixture_mailbox(ix, MBOX_RENAME, "a/b", "z/y", &e);
+	ck_assert_int_eq(e.class, ERR_NONE);
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 a!0 z=0 z/y=0 z/y/c=1 ");
+	fixture_mailbox(ix, MBOX_RENAME, "z", "z/y/q", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_BAD_NAME);
+	fixture_mailbox(ix, MBOX_RENAME, "z/y", "Junk", &e);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	fixture_mailbox(ix, MBOX_SUBSCRIBE, "z/y/c", "", &e);
+	fixture_mailbox(ix, MBOX_DELETE, "z/y/c", "", &e);
+	ck_assert_int_eq(e.class, ERR_NONE);
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 a!0 z=0 z/y=0 z/y/c!s0 ");
+	fixture_mailbox(ix, MBOX_UNSUBSCRIBE, "z/y/c", "", &e);
+	/* Made again: a higher UIDVALIDITY. */
+	first = index_mailbox(ix, fixture_mailbox(ix, MBOX_CREATE, "x", "", &e))->uidvalidity;
+	fixture_mailbox(ix, MBOX_DELETE, "x", "", &e);
+	second = index_mailbox(ix, fixture_mailbox(ix, MBOX_CREATE, "x", "", &e))->uidvalidity;
+	ck_assert_uint_gt(second, first);
+	reopen();
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 Junk=s0 Sent=s0 Trash=s0 a!0 x=0 z=0 z/y=0 ");
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+/* x had 6, is deleted; y with 5 takes the name: it needs a new value. */
+START_TEST(test_uidvalidity_never_goes_back)
+{
+	uint32_t y = fixture_mailbox(ix, MBOX_CREATE, "y", "", &e);
+	uint32_t x = fixture_mailbox(ix, MBOX_CREATE, "x", "", &e);
+	uint32_t x_value = index_mailbox(ix, x)->uidvalidity;
+
+	ck_assert_uint_lt(index_mailbox(ix, y)->uidvalidity, x_value);
+	fixture_mailbox(ix, MBOX_DELETE, "x", "", &e);
+	ck_assert_uint_eq(fixture_mailbox(ix, MBOX_RENAME, "y", "x", &e), y);
+	ck_assert_uint_gt(index_mailbox(ix, y)->uidvalidity, x_value);
+}
+END_TEST
+
+/* CORNERS I-09. */
+START_TEST(test_rename_inbox)
+{
+	uint32_t old;
+
+	append(inbox, "one");
+	append(inbox, "two");
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, 0, "kw\n", 2, 2, &e));
+	fixture_mailbox(ix, MBOX_CREATE, "INBOX/child", "", &e);
+	old = fixture_mailbox(ix, MBOX_RENAME, "inbox", "Old", &e);
+	ck_assert_uint_ne(old, 0);
+	assert_list("Archive=s0 Drafts=s0 INBOX=s0 INBOX/child=0 Junk=s0 Old=2 Sent=s0 Trash=s0 ");
+	assert_view(old, "1:0:0 2:0:1 ");
+	ck_assert_uint_eq(append(inbox, "three"), 3);
+	OK(index_check(ix, &e));
+}
+END_TEST
+
+START_TEST(test_names)
+{
+	static const struct {
+		const char *name;
+		bool ok;
+	} rows[] = {
+	    {"plain", true}, {"M\xc3\xbcll/\xe6\x97\xa5", true}, {"", false}, {"/a", false}, {"a/", false}, {"a//b", false},
+	    {"a\x01" "b", false}, {"a\x7f", false}, {"\xc3(", false}, {"\xed\xa0\x80", false}, {"\xc2\x80", false},
+	    {"\xf4\x90\x80\x80", false}, {"with space", true}, {"..", true},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		fixture_mailbox(ix, MBOX_CREATE, rows[i].name, "", &e);
+		ck_assert_msg((e.class == ERR_NONE) == rows[i].ok, "%s: %s", rows[i].name, e.client);
+	}
+}
+END_TEST
+
+START_TEST(test_requests_are_remembered)
+{
+	uint8_t origin[STORE_ORIGIN_BYTES] = "origin of fifty";
+	uint32_t uid, found;
+	struct buf reply;
+
+	buf_init(&reply, FORMAT_REPLY_BYTES_MAX);
+	ck_assert_int_eq(index_request_find(ix, origin, 7, &reply, &e), 0);
+	OK(fixture_append_request(ix, root, inbox, "once", origin, 7, &uid, &e));
+	for (int again = 0; again < 2; again++) {
+		ck_assert_int_eq(index_request_find(ix, origin, 7, &reply, &e), 1);
+		memcpy(&found, reply.p, sizeof found);
+		ck_assert_uint_eq(found, uid);
+		ck_assert_int_eq(index_request_find(ix, origin, 8, &reply, &e), 0);
+		reopen();
+	}
+	/* The ring goes round: the oldest are forgotten, the youngest not. */
+	for (uint64_t i = 0; i < INDEX_RING_DELIVERY_SLOTS; i++) {
+		OK(index_begin(ix, &e));
+		OK(index_request_done(ix, INDEX_RING_DELIVERY, origin, 100 + i, SLICE("r"), &e));
+		OK(index_commit(ix, &e));
+	}
+	ck_assert_int_eq(index_request_find(ix, origin, 7, &reply, &e), 0);
+	ck_assert_int_eq(index_request_find(ix, origin, 100, &reply, &e), 1);
+	reopen();
+	ck_assert_int_eq(index_request_find(ix, origin, 7, &reply, &e), 0);
+	ck_assert_int_eq(index_request_find(ix, origin, 99 + INDEX_RING_DELIVERY_SLOTS, &reply, &e), 1);
+	buf_fini(&reply);
+}
+END_TEST
+
+START_TEST(test_quota)
+{
+	struct index_append a = {.mailbox = inbox, .size = 100, .quota_bytes = 150};
+	uint32_t uid;
+
+	append(inbox, "0123456789012345678901234567890123456789012345678901");
+	ck_assert(index_quota_fits(ix, 0, UINT64_MAX));
+	ck_assert(index_quota_fits(ix, 152, 100));
+	ck_assert(!index_quota_fits(ix, 151, 100));
+	OK(index_begin(ix, &e));
+	uint8_t sha256[32] = {0};
+
+	object_id(index_object_reserve(ix), sha256, a.object_id);
+	ck_assert_int_eq(index_append(ix, &a, &uid, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_OVER_QUOTA);
+	index_abort(ix);
+	assert_view(inbox, "1:0:0 ");
+}
+END_TEST
+
+START_TEST(test_recent)
+{
+	struct store_mailbox m;
+	struct buf b;
+
+	append(inbox, "1");
+	append(inbox, "2");
+	OK(index_begin(ix, &e));
+	OK(index_recent(ix, inbox, 2, &e));
+	OK(index_commit(ix, &e));
+	reopen();
+	buf_init(&b, STORE_LIST_BYTES_MAX);
+	OK(index_list(ix, &b, &e));
+	struct cursor c = cursor_of(buf_slice(&b));
+
+	while (store_mailbox_next(&c, &m))
+		if (m.number == inbox)
+			ck_assert_uint_eq(m.recent, 1);
+	ck_assert_uint_eq(index_mailbox(ix, inbox)->recent_uid, 2);
+	buf_fini(&b);
+}
+END_TEST
+
+/* An aborted transaction leaves nothing in memory or on disk. */
+START_TEST(test_abort)
+{
+	uint32_t uid;
+
+	append(inbox, "kept");
+	OK(index_begin(ix, &e));
+	struct uidset source = {0}, target = {0};
+	struct uid_range range = {1, 1};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+
+	OK(index_copy(ix, inbox, index_target(ix, STORE_TARGET_JUNK), true, &set, 0, &source, &target, &e));
+	index_abort(ix);
+	assert_view(inbox, "1:0:0 ");
+	uid = append(inbox, "next");
+	ck_assert_uint_eq(uid, 2);
+	reopen();
+	assert_view(inbox, "1:0:0 2:0:0 ");
+	OK(index_check(ix, &e));
+	uidset_fini(&source);
+	uidset_fini(&target);
+}
+END_TEST
+
+/* A rebuild gives what there was, to the octet of every view. */
+START_TEST(test_rebuild)
+{
+	struct buf before, after;
+	uint32_t junk = index_target(ix, STORE_TARGET_JUNK);
+
+	for (int i = 0; i < 120; i++)
+		append(i % 3 ? inbox : junk, "rebuilt");
+	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "k\n", 3, 50, &e));
+	OK(fixture_expunge(ix, inbox, 10, 20, &e));
+	OK(fixture_copy(ix, inbox, junk, true, 30, 60, &e));
+	fixture_mailbox(ix, MBOX_CREATE, "new", "", &e);
+	OK(index_flush(ix, &e));
+	buf_init(&before, 1 << 20);
+	buf_init(&after, 1 << 20);
+	OK(index_view(ix, inbox, describe, &before, &e));
+	OK(index_view(ix, junk, describe, &before, &e));
+	OK(index_list(ix, &before, &e));
+	uint64_t serial = index_serial(ix);
+
+	index_close(&ix);
+	rebuild_mark(root);
+	open_index();
+	ck_assert_uint_eq(index_serial(ix), serial);
+	OK(index_view(ix, inbox, describe, &after, &e));
+	OK(index_view(ix, junk, describe, &after, &e));
+	OK(index_list(ix, &after, &e));
+	ck_assert_uint_eq(before.n, after.n);
+	ck_assert_mem_eq(before.p, after.p, before.n);
+	OK(index_check(ix, &e));
+	ck_assert(!rebuild_marked(root));
+	buf_fini(&before);
+	buf_fini(&after);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("store_index");
+	TCase *t = tcase_create("all");
+	SRunner *r = srunner_create(s);
+	const TTest *tests[] = {test_new_account, test_append_and_fetch, test_flags, test_unchangedsince,
+	    test_keyword_limit, test_copy_and_move, test_expunge_and_purge, test_mailboxes,
+	    test_uidvalidity_never_goes_back, test_rename_inbox, test_names, test_requests_are_remembered, test_quota,
+	    test_recent, test_abort, test_rebuild};
+
+	file_hook_db();
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
+		tcase_add_test(t, tests[i]);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+
+	srunner_free(r);
+	return failed != 0;
+}
