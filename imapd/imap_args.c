@@ -28,6 +28,10 @@ imap_head(struct imap_scan *s, struct imap_head *head_r)
 		head_r->tag = slice_of(NULL, 0);
 		return false;
 	}
+	if (imap_scan_left(s) > 0 && imap_scan_peek(s) != ' ') {
+		head_r->tag = slice_of(NULL, 0);
+		return imap_scan_fail(s, "Malformed tag");
+	}
 	if (!imap_sp(s) || !imap_atom(s, &head_r->name))
 		return imap_scan_fail(s, "Missing command");
 	if (!slice_eq_nocase(head_r->name, SLICE("UID")))
