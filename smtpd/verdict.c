@@ -95,6 +95,7 @@ code_form(struct coder *c, struct verdict_form *f)
 	field_u32(c, &f->from_mailboxes);
 	field_bool(c, &f->from_domains_differ);
 	field_text(c, &f->from_domain, VERDICT_TEXT_BYTES_MAX);
+	field_text(c, &f->from_address, VERDICT_TEXT_BYTES_MAX);
 	field_u32(c, &f->date_fields);
 	field_u32(c, &f->message_id_fields);
 	field_u32(c, &f->recipient_fields);
