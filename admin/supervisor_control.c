@@ -39,6 +39,30 @@ on_ready(struct edge *e, struct msg_CTL_READY *m)
 		supervisor_child_ready(c);
 }
 
+/* Roles that read octets from outside: the first that an attacker would have taken over. */
+static bool
+faces_outside(enum role role)
+{
+	const uint32_t outside = ROLE_BIT(ROLE_SMTP_FRONT) | ROLE_BIT(ROLE_SUBMISSION) | ROLE_BIT(ROLE_IMAP_FRONT) |
+	    ROLE_BIT(ROLE_POP3_FRONT) | ROLE_BIT(ROLE_IMAP_WORKER) | ROLE_BIT(ROLE_POP3_WORKER) | ROLE_BIT(ROLE_VERIFY) |
+	    ROLE_BIT(ROLE_RESOLVER);
+
+	return (outside & ROLE_BIT(role)) != 0;
+}
+
+/* Of the two ends of an edge that broke, the one that is trusted less is replaced: a front cannot have the directory restarted. */
+static void
+replace_one(struct child *sender, struct child *reporter)
+{
+	bool blame_reporter = faces_outside(reporter->role) && !faces_outside(sender->role);
+	struct child *c = blame_reporter ? reporter : sender;
+
+	log_event(LOG_ERROR, NO_SESSION, "role-sent-garbage", LOG_CSTR("name", role_info(sender->role)->name),
+	    LOG_CSTR("to", role_info(reporter->role)->name), LOG_CSTR("replaced", role_info(c->role)->name),
+	    LOG_NUM("pid", c->pid), LOG_END);
+	child_kill(c, SIGKILL);
+}
+
 static void
 on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
 {
@@ -49,9 +73,7 @@ on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
 			continue;
 		if (child_is_static(c) && !supervisor_edge_wanted(c->role, reporter->role))
 			continue;
-		log_event(LOG_ERROR, NO_SESSION, "role-sent-garbage", LOG_CSTR("name", role_info(c->role)->name),
-		    LOG_CSTR("to", role_info(reporter->role)->name), LOG_NUM("pid", c->pid), LOG_END);
-		child_kill(c, SIGKILL);
+		replace_one(c, reporter);
 	}
 }
 

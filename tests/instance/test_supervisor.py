@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -21,9 +22,10 @@ def rows(server, role):
 
 
 class TestTree(harness.InstanceTest):
-    settings = {"smtp.recipients": "150"}
+    settings = {"smtp.recipients": "150", "listen.address": "127.0.0.1 ::1"}
 
     def test_status(self):
+        harness.wait_for(lambda: all(r["state"] == "running" for r in status(self.server)["roles"]))
         all_ = status(self.server)
         self.assertEqual(all_["state"], "running")
         names = [r["role"] for r in all_["roles"]]
@@ -31,7 +33,7 @@ class TestTree(harness.InstanceTest):
                             "verify": 2, "deliver": 1, "smtp-front": 1, "submission": 1, "imap-front": 1,
                             "pop3-front": 1}.items():
             self.assertEqual(names.count(role), count, role)
-        self.assertTrue(all(r["state"] == "running" and r["pid"] > 0 and r["rss_kb"] > 0 for r in all_["roles"]))
+        self.assertTrue(all(r["pid"] > 0 and r["rss_kb"] > 0 for r in all_["roles"]))
         text = self.server.run("status").stdout
         self.assertRegex(text, r"(?m)^smtp-front +0 ")
 
@@ -39,6 +41,12 @@ class TestTree(harness.InstanceTest):
         shown = self.server.run("config", "show").stdout
         self.assertIn("smtp.recipients = 150\n", shown)
         self.assertIn("dns.server = %s\n" % self.server.dns.address, shown)
+
+    def test_both_internets(self):
+        with socket.create_connection(("::1", self.server.ports["smtp"]), timeout=10) as s:
+            self.assertTrue(s.recv(100).startswith(b"220 "))
+        with socket.create_connection(("127.0.0.1", self.server.ports["smtp"]), timeout=10) as s:
+            self.assertTrue(s.recv(100).startswith(b"220 "))
 
     def test_sandboxed(self):
         if harness.INSTRUMENTED:
@@ -144,6 +152,34 @@ class TestEnds(unittest.TestCase):
             os.kill(pid, signal.SIGKILL)
         harness.wait_for(lambda: re.search(r"event=restart-later name=resolver pause_ms=[12]000", self.server.log()))
         harness.wait_for(lambda: rows(self.server, "resolver")[0]["state"] == "running")
+
+
+class TestSystemd(unittest.TestCase):
+    def test_notify(self):
+        """READY, RELOADING and STOPPING reach the socket that systemd names. (The DNS server of the test says READY there too.)"""
+        def told(what):
+            text = s.recv(1000)
+            while b"MONOTONIC_USEC=" not in text:
+                text = s.recv(1000)
+            self.assertTrue(text.startswith(what + b"\n"), text)
+
+        with tempfile.TemporaryDirectory() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.bind(d + "/notify")
+            s.settimeout(harness.START_SECONDS_MAX)
+            os.environ["NOTIFY_SOCKET"] = d + "/notify"
+            try:
+                server = harness.Server()
+            finally:
+                del os.environ["NOTIFY_SOCKET"]
+            try:
+                told(b"READY=1")
+                server.run("reload")
+                told(b"RELOADING=1")
+                told(b"READY=1")
+                self.assertEqual(server.stop(), [])
+                told(b"STOPPING=1")
+            finally:
+                server.close()
 
 
 class TestRefusals(unittest.TestCase):
