@@ -1,0 +1,332 @@
+"""Accounts, aliases and domains on a running server: the command, logins, live sessions, what the time line says."""
+
+import imaplib
+import json
+import os
+import poplib
+import signal
+import smtplib
+import statistics
+import subprocess
+import threading
+import time
+import unittest
+
+import harness
+from harness import wait_for
+
+REFUSED, USAGE, UNREACHABLE = 1, 2, 3
+MESSAGE = "From: a@client.example\r\nTo: %s\r\nMessage-ID: <%s@client.example>\r\nSubject: test\r\n\r\ntext\r\n"
+
+
+class AccountTest(harness.InstanceTest):
+    def add(self, address, password="first password"):
+        self.server.run("account", "add", address, "--password-stdin", stdin=password + "\n")
+        self.server.passwords[address] = password
+
+    def rows(self, *words):
+        return json.loads(self.server.run(*words, "--json").stdout)
+
+    def status(self, *words, stdin=""):
+        return self.server.run(*words, stdin=stdin, check=False).returncode
+
+    def login_error(self, user, password):
+        """The text that the login is refused with, and how long it took."""
+        client = self.server.imap(user=None)
+        began = time.time()
+        try:
+            client.login(user, password)
+        except imaplib.IMAP4.error as e:
+            return str(e), time.time() - began
+        finally:
+            client.shutdown()
+        return None, time.time() - began
+
+    def inbox_count(self, address):
+        client = self.server.imap(address)
+        try:
+            return int(client.select("INBOX", readonly=True)[1][0])
+        finally:
+            client.logout()
+
+
+class TestCommand(AccountTest):
+    def test_life_of_an_account(self):
+        self.server.run("domain", "add", "life.test")
+        self.add("Carol@life.test")
+        rows = self.rows("account", "list", "life.test")
+        self.assertEqual([(r["address"], r["state"]) for r in rows], [("carol@life.test", "active")])
+        self.assertGreater(rows[0]["id"], 0)
+        self.assertIn("carol@life.test", self.server.run("account", "list").stdout)
+        self.server.imap("Carol@life.test").logout()
+        self.server.run("account", "passwd", "carol@life.test", stdin="second password\n")
+        self.assertIsNotNone(self.login_error("carol@life.test", "first password")[0])
+        self.assertIsNone(self.login_error("carol@life.test", "second password")[0])
+        self.server.run("account", "delete", "carol@life.test")
+        self.assertIsNotNone(self.login_error("carol@life.test", "second password")[0])
+        self.assertEqual(self.rows("account", "list", "life.test"), [])
+        # Made again, it is another account: empty, with a number of its own.
+        self.add("carol@life.test")
+        self.assertGreater(self.rows("account", "list", "life.test")[0]["id"], rows[0]["id"])
+        self.assertEqual(self.inbox_count("carol@life.test"), 0)
+
+    def test_deleted_mail_is_gone(self):
+        self.add("gone@demo.test")
+        self.assertEqual(self.server.deliver(MESSAGE % ("gone@demo.test", "gone1"), "gone@demo.test")[0], 250)
+        number = [r["id"] for r in self.rows("account", "list") if r["address"] == "gone@demo.test"][0]
+        state = self.server.demo + "/state/accounts"
+        path = [p for p in (state, self.server.demo + "/accounts") if os.path.isdir(p)][0] + "/%d" % number
+        self.assertTrue(os.path.isdir(path))
+        self.server.run("account", "delete", "gone@demo.test")
+        wait_for(lambda: not os.path.exists(path))
+        self.assertEqual(self.server.deliver(MESSAGE % ("gone@demo.test", "gone2"), "gone@demo.test")[0], 550)
+
+    def test_refusals(self):
+        self.server.run("domain", "add", "refuse.test")
+        self.add("x@refuse.test")
+        for words, want in (
+                (("domain", "add", "refuse.test"), REFUSED),
+                (("domain", "add", "not a domain"), REFUSED),
+                (("domain", "delete", "refuse.test"), REFUSED),
+                (("domain", "delete", "unknown.test"), REFUSED),
+                (("account", "add", "x@refuse.test"), REFUSED),
+                (("account", "add", "x@unknown.test"), REFUSED),
+                (("account", "add", "x"), REFUSED),
+                (("account", "add", "a+b@refuse.test"), REFUSED),
+                (("account", "passwd", "nobody@refuse.test"), REFUSED),
+                (("account", "delete", "nobody@refuse.test"), REFUSED),
+                (("account", "list", "unknown.test"), REFUSED),
+                (("alias", "add", "a@refuse.test", "x@elsewhere.example"), REFUSED),
+                (("alias", "add", "a@refuse.test", "nobody@refuse.test"), REFUSED),
+                (("alias", "delete", "a@refuse.test"), REFUSED),
+                (("account", "add"), USAGE),
+                (("account", "add", "y@refuse.test", "password"), USAGE),
+                (("account", "add", "y@refuse.test", "--password=secret"), USAGE),
+                (("account", "add", "y@refuse.test", "--name"), USAGE),
+                (("alias", "add", "a@refuse.test"), USAGE),
+                (("domain", "list", "x"), USAGE),
+                (("explain",), USAGE),
+                (("explain", "x", "--since", "yesterday"), USAGE),
+                (("explain", "no-such-key-anywhere"), REFUSED),
+        ):
+            done = self.server.run(*words, stdin="some password\n", check=False)
+            self.assertEqual(done.returncode, want, (words, done.stderr))
+            self.assertTrue(done.stderr.strip(), words)
+            self.assertNotIn("some password", done.stdout + done.stderr)
+        self.assertEqual(self.status("account", "add", "y@refuse.test", stdin=""), USAGE)
+        self.assertEqual(self.status("account", "add", "y@refuse.test", stdin="\n"), USAGE)
+        self.server.run("domain", "delete", "refuse.test", "--with-accounts")
+        self.assertNotIn("refuse.test", [r["domain"] for r in self.rows("domain", "list")])
+
+    def test_help_and_unreachable(self):
+        for words in (("domain", "add"), ("domain", "delete"), ("domain", "list"), ("account", "add"), ("account", "passwd"),
+                      ("account", "suspend"), ("account", "resume"), ("account", "delete"), ("account", "list"),
+                      ("alias", "add"), ("alias", "delete"), ("alias", "list"), ("explain",)):
+            done = self.server.run(*words, "--help")
+            self.assertIn("mailstead", done.stdout)
+            self.assertIn(" ".join(words), done.stdout)
+        path = self.server.directory + "/other.conf"
+        with open(self.server.demo + "/mailstead.conf", encoding="utf-8") as f:
+            lines = [line for line in f if not line.startswith("run.directory")]
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(lines + ["run.directory = \"/nonexistent\"\n"])
+        done = subprocess.run([harness.MAILSTEAD, "--config", path, "domain", "list"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, UNREACHABLE, done.stderr)
+
+    def test_control_sockets_are_ours_alone(self):
+        for base, _, names in os.walk(self.server.demo):
+            for name in names:
+                path = os.path.join(base, name)
+                if name in ("directory", "recorder") and not os.path.isdir(path):
+                    self.assertEqual(os.stat(path).st_mode & 0o777, 0o600, path)
+
+
+class TestAddresses(AccountTest):
+    def test_where_mail_goes(self):
+        self.server.run("domain", "add", "where.test")
+        for name in ("one", "two"):
+            self.add(name + "@where.test")
+        self.server.run("alias", "add", "both@where.test", "one@where.test", "two@where.test")
+        self.server.run("alias", "add", "chain@where.test", "both@where.test")
+        self.assertEqual([r["targets"] for r in self.rows("alias", "list", "where.test")],
+                         [["one@where.test", "two@where.test"], ["both@where.test"]])
+        one = two = 0
+        for i, (rcpt, to_one, to_two) in enumerate((
+                ("one@where.test", 1, 0), ("ONE@Where.Test", 1, 0), ("one+detail@where.test", 1, 0), ("both@where.test", 1, 1),
+                ("chain@where.test", 1, 1), ("postmaster@where.test", 1, 0), ("abuse@where.test", 1, 0))):
+            code, text = self.server.deliver(MESSAGE % (rcpt, "where%d" % i), rcpt)
+            self.assertEqual(code, 250, (rcpt, text))
+            one, two = one + to_one, two + to_two
+            self.assertEqual((self.inbox_count("one@where.test"), self.inbox_count("two@where.test")), (one, two), rcpt)
+        self.assertEqual(self.server.deliver("x", "nobody@where.test")[0], 550)
+        self.server.run("alias", "add", "@where.test", "two@where.test")
+        self.assertEqual(self.server.deliver(MESSAGE % ("nobody", "where-all"), "nobody@where.test")[0], 250)
+        self.assertEqual(self.inbox_count("two@where.test"), two + 1)
+        self.server.run("alias", "delete", "@where.test")
+        self.assertEqual(self.server.deliver("x", "nobody@where.test")[0], 550)
+
+    def test_bare_postmaster(self):
+        with self.server.smtp() as s:
+            s.ehlo()
+            s.mail("a@client.example")
+            s.putcmd("rcpt", "TO:<postmaster>")
+            self.assertEqual(s.getreply()[0], 250)
+
+
+class TestLogins(AccountTest):
+    def test_same_words_for_every_failure(self):
+        self.add("mallory@demo.test")
+        self.server.run("account", "suspend", "mallory@demo.test")
+        texts = {self.login_error(user, password)[0] for user, password in (
+            ("nobody@demo.test", "x"), ("nobody@unknown.test", "x"), ("alice@demo.test", "wrong"), ("alice", "x"),
+            ("mallory@demo.test", "first password"), ("mallory@demo.test", "wrong"))}
+        self.assertEqual(len(texts), 1, texts)
+        self.server.run("account", "resume", "mallory@demo.test")
+        self.assertIsNone(self.login_error("mallory@demo.test", "first password")[0])
+
+    def test_same_time_for_every_failure(self):
+        times = {"nobody@demo.test": [], "alice@demo.test": []}
+        for user in times:
+            for _ in range(3):  # past the tries without a delay
+                self.login_error(user, "warm up")
+        for i in range(7):
+            for user, took in times.items():
+                took.append(self.login_error(user, "wrong %d" % i)[1])
+        unknown, known = (statistics.median(t) for t in times.values())
+        self.assertLess(abs(unknown - known), 0.1 * max(unknown, known) + 0.02, times)
+
+    def test_suspended(self):
+        self.add("dave@demo.test")
+        client = self.server.imap("dave@demo.test")
+        client.select("INBOX")
+        self.server.run("account", "suspend", "dave@demo.test")
+        self.assertEqual([r["state"] for r in self.rows("account", "list") if r["address"] == "dave@demo.test"], ["suspended"])
+        self.assertEnds(client)
+        self.assertEqual(self.server.deliver("x", "dave@demo.test")[0], 550)
+        with self.assertRaises(poplib.error_proto):
+            self.server.pop3("dave@demo.test")
+        with self.assertRaises(smtplib.SMTPAuthenticationError):
+            self.server.submission("dave@demo.test")
+        self.server.run("account", "resume", "dave@demo.test")
+        self.assertEqual(self.server.deliver(MESSAGE % ("dave", "back"), "dave@demo.test")[0], 250)
+
+    def assertEnds(self, client):
+        """The server ends this IMAP session soon, with BYE or without."""
+        def gone():
+            try:
+                return client.noop()[0] != "OK"
+            except (imaplib.IMAP4.error, OSError):
+                return True
+        wait_for(gone, 5)
+
+    def test_password_change_ends_sessions(self):
+        self.add("erin@demo.test")
+        sessions = [self.server.imap("erin@demo.test") for _ in range(2)]
+        idler = self.server.imap("erin@demo.test")
+        idler.select("INBOX")
+        idler.send(b"x IDLE\r\n")
+        idler.readline()
+        other = self.server.imap("alice")
+        pop = self.server.pop3("erin@demo.test")
+        self.server.run("account", "passwd", "erin@demo.test", stdin="another\n")
+        for client in sessions:
+            self.assertEnds(client)
+        idler.sock.settimeout(5)
+        while idler.readline():
+            pass
+        with self.assertRaises((poplib.error_proto, OSError, EOFError)):
+            for _ in range(50):
+                pop.noop()
+                time.sleep(0.1)
+        self.assertEqual(other.noop()[0], "OK")
+        other.logout()
+        self.server.passwords["erin@demo.test"] = "another"
+        self.server.imap("erin@demo.test").logout()
+
+    def test_submission_ends_with_the_password(self):
+        self.add("frank@demo.test")
+        s = self.server.submission("frank@demo.test")
+        self.server.run("account", "passwd", "frank@demo.test", stdin="another\n")
+        with self.assertRaises(smtplib.SMTPException):
+            s.sendmail("frank@demo.test", ["alice@demo.test"], MESSAGE % ("alice", "too-late"))
+        s.close()
+
+    def test_plain_and_login_on_the_wire(self):
+        user, password = "alice@demo.test", self.server.password("alice")
+        for plain, want in ((b"\0%s\0%s", "OK"), (b"%s\0%s\0%s", "OK"), (b"bob@demo.test\0%s\0%s", "NO"), (b"%s\0%s", "NO"),
+                            (b"\0%s\0%s\0", "NO"), (b"\0%s\0", "NO")):
+            values = [user.encode()] * (plain.count(b"%s") - 1) + [password.encode()]
+            if plain == b"\0%s\0":
+                values = [user.encode()]
+            client = self.server.imap(user=None)
+            try:
+                got = client.authenticate("PLAIN", lambda _, text=plain % tuple(values): text)[0]
+            except imaplib.IMAP4.error:
+                got = "NO"
+            client.shutdown()
+            self.assertEqual(got, want, plain)
+
+    def test_second_login_is_quick(self):
+        self.add("gina@demo.test")
+        took = [self.login_error("gina@demo.test", "first password") for _ in range(3)]
+        self.assertEqual([t[0] for t in took], [None] * 3)
+        self.assertLess(min(took[1][1], took[2][1]), took[0][1])
+
+
+class TestExplain(AccountTest):
+    def test_by_message_id_and_address(self):
+        self.assertEqual(self.server.deliver(MESSAGE % ("alice", "explained"), "alice")[0], 250)
+        rows = wait_for(lambda: json.loads(self.server.run("explain", "<explained@client.example>", "--json").stdout))
+        self.assertGreaterEqual(len({r["role"] for r in rows}), 2)
+        self.assertEqual(rows, sorted(rows, key=lambda r: r["time"]))
+        text = self.server.run("explain", "alice@demo.test", "--since", "1h").stdout
+        self.assertIn(rows[0]["session"], text)
+        self.assertEqual(self.rows("explain", "explained@elsewhere.example"), [])
+
+    def test_survives_the_recorder(self):
+        self.assertEqual(self.server.deliver(MESSAGE % ("bob", "before-kill"), "bob")[0], 250)
+        wait_for(lambda: self.rows("explain", "before-kill@client.example"))
+        self.server.allow(r"role=supervisor level=(warn|error)")
+        pid = self.server.processes()["traced-recorder"][0]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.server.processes().get("traced-recorder", [pid]) != [pid])
+        wait_for(lambda: self.server.run("explain", "before-kill@client.example", check=False).returncode == 0)
+
+
+class TestKilledDirectory(AccountTest):
+    """Every account whose addition was acknowledged is there after kill -9 of the directory."""
+
+    def test_kill(self):
+        self.server.allow(r"level=(warn|error)")
+        added, stop = [], threading.Event()
+
+        def adder(n):
+            i = 0
+            while not stop.is_set():
+                address = "k%d-%d@demo.test" % (n, i)
+                if self.status("account", "add", address, stdin="p\n") == 0:
+                    added.append(address)
+                i += 1
+
+        threads = [threading.Thread(target=adder, args=(n,)) for n in range(2)]
+        for t in threads:
+            t.start()
+        for _ in range(4):
+            time.sleep(0.5)
+            pid = self.server.processes()["authd-directory"][0]
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: self.server.processes().get("authd-directory", [pid])[0] != pid)
+        stop.set()
+        for t in threads:
+            t.join()
+        self.assertGreater(len(added), 5)
+        wait_for(lambda: self.status("account", "list") == 0)
+        listed = {r["address"] for r in self.rows("account", "list")}
+        self.assertEqual(set(added) - listed, set())
+        ids = [r["id"] for r in self.rows("account", "list")]
+        self.assertEqual(len(ids), len(set(ids)))
+        self.server.imap("alice").logout()
+
+
+if __name__ == "__main__":
+    unittest.main()
