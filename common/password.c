@@ -27,7 +27,8 @@ _Static_assert(PASSWORD_BYTES_MAX < CRYPT_MAX_PASSPHRASE_SIZE, "a prepared passw
  * To NFC, no case or width mapping. out has CRYPT_MAX_PASSPHRASE_SIZE octets. False for what is no
  * UTF-8, has control characters, or does not fit.
  */
-static bool password_prepare(struct slice password, char *out)
+static bool
+password_prepare(struct slice password, char *out)
 {
 	utf8proc_uint8_t *nfc = NULL;
 	utf8proc_ssize_t n;
@@ -39,8 +40,8 @@ static bool password_prepare(struct slice password, char *out)
 		if (password.p[i] < 0x20 || password.p[i] == 0x7f)
 			return false;
 	}
-	n = utf8proc_map(password.p, (utf8proc_ssize_t)password.n, &nfc,
-			 UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	n = utf8proc_map(
+	    password.p, (utf8proc_ssize_t)password.n, &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 	ok = n > 0 && slice_cstr(slice_of(nfc, (size_t)n), out, CRYPT_MAX_PASSPHRASE_SIZE);
 	if (nfc != NULL) {
 		mem_wipe(nfc, n > 0 ? (size_t)n : 0);
@@ -49,15 +50,15 @@ static bool password_prepare(struct slice password, char *out)
 	return ok;
 }
 
-bool password_acceptable(struct slice password, struct err *e)
+bool
+password_acceptable(struct slice password, struct err *e)
 {
 	char prepared[CRYPT_MAX_PASSPHRASE_SIZE];
 	bool ok = password_prepare(password, prepared);
 
 	mem_wipe(prepared, sizeof prepared);
 	if (!ok)
-		(void)err_set(
-		    e, ERR_PERM, ERR_CODE_MALFORMED, "unusable password",
+		(void)err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "unusable password",
 		    "a password is %d to %d octets of UTF-8 text without control characters",
 		    PASSWORD_BYTES_MIN, PASSWORD_BYTES_MAX);
 	return ok;
@@ -65,27 +66,30 @@ bool password_acceptable(struct slice password, struct err *e)
 
 /* hash_r becomes the hash of text (NUL-terminated) by setting; false when libcrypt refuses. Blocks.
  */
-static bool hash_compute(const char *text, const char *setting, char hash_r[PASSWORD_HASH_SIZE])
+static bool
+hash_compute(const char *text, const char *setting, char hash_r[PASSWORD_HASH_SIZE])
 {
 	struct crypt_data *work = MEM_NEW(struct crypt_data);
 	const char *out = crypt_r(text, setting, work);
-	bool ok =
-	    out != NULL && out[0] != '*' && slice_cstr(slice_str(out), hash_r, PASSWORD_HASH_SIZE);
+	bool ok = out != NULL && out[0] != '*' &&
+		  slice_cstr(slice_str(out), hash_r, PASSWORD_HASH_SIZE);
 
 	mem_wipe(work, sizeof *work);
 	free(work);
 	return ok;
 }
 
-static int setting_new(char setting_r[CRYPT_GENSALT_OUTPUT_SIZE], struct err *e)
+static int
+setting_new(char setting_r[CRYPT_GENSALT_OUTPUT_SIZE], struct err *e)
 {
-	if (crypt_gensalt_rn(METHOD, PASSWORD_COST, NULL, 0, setting_r,
-			     CRYPT_GENSALT_OUTPUT_SIZE) == NULL)
+	if (crypt_gensalt_rn(
+		METHOD, PASSWORD_COST, NULL, 0, setting_r, CRYPT_GENSALT_OUTPUT_SIZE) == NULL)
 		return err_sys(e, errno, "crypt_gensalt");
 	return 0;
 }
 
-int password_hash(struct slice password, char hash_r[PASSWORD_HASH_SIZE], struct err *e)
+int
+password_hash(struct slice password, char hash_r[PASSWORD_HASH_SIZE], struct err *e)
 {
 	char prepared[CRYPT_MAX_PASSPHRASE_SIZE];
 	char setting[CRYPT_GENSALT_OUTPUT_SIZE];
@@ -97,11 +101,12 @@ int password_hash(struct slice password, char hash_r[PASSWORD_HASH_SIZE], struct
 	mem_wipe(prepared, sizeof prepared);
 	if (!ok)
 		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "cannot hash a password",
-			       "libcrypt refused its own setting");
+		    "libcrypt refused its own setting");
 	return 0;
 }
 
-bool password_matches(struct slice password, struct slice hash)
+bool
+password_matches(struct slice password, struct slice hash)
 {
 	char prepared[CRYPT_MAX_PASSPHRASE_SIZE] = "";
 	char stored[PASSWORD_HASH_SIZE];
@@ -122,7 +127,8 @@ bool password_matches(struct slice password, struct slice hash)
 	return same && usable;
 }
 
-bool password_hash_valid(struct slice hash)
+bool
+password_hash_valid(struct slice hash)
 {
 	char stored[PASSWORD_HASH_SIZE];
 
@@ -137,7 +143,8 @@ bool password_hash_valid(struct slice hash)
 	return crypt_checksalt(stored) == CRYPT_SALT_OK;
 }
 
-int password_hash_nobody(char hash_r[PASSWORD_HASH_SIZE], struct err *e)
+int
+password_hash_nobody(char hash_r[PASSWORD_HASH_SIZE], struct err *e)
 {
 	static const char alphabet[] =
 	    "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -149,8 +156,8 @@ int password_hash_nobody(char hash_r[PASSWORD_HASH_SIZE], struct err *e)
 	if (setting_new(setting, e) != 0)
 		return -1;
 	if (RAND_bytes(random, sizeof random) != 1)
-		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "no random numbers",
-			       "RAND_bytes failed");
+		return err_set(
+		    e, ERR_TEMP, ERR_CODE_NONE, "no random numbers", "RAND_bytes failed");
 	buf_init(&b, PASSWORD_HASH_SIZE - 1);
 	(void)buf_put_str(&b, setting);
 	(void)buf_put_u8(&b, '$');
@@ -160,6 +167,6 @@ int password_hash_nobody(char hash_r[PASSWORD_HASH_SIZE], struct err *e)
 	buf_fini(&b);
 	if (!ok)
 		return err_set(e, ERR_BUG, ERR_CODE_NONE, "cannot hash a password",
-			       "a setting of libcrypt is too long");
+		    "a setting of libcrypt is too long");
 	return 0;
 }

@@ -26,8 +26,8 @@ START_TEST(test_acceptable)
 	struct err e;
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		ck_assert_msg(password_acceptable(rows[i].in, &e) == rows[i].want, "%s",
-			      rows[i].name);
+		ck_assert_msg(
+		    password_acceptable(rows[i].in, &e) == rows[i].want, "%s", rows[i].name);
 	memset(longest, 'x', sizeof longest);
 	ck_assert(password_acceptable(slice_of(longest, PASSWORD_BYTES_MAX - 1), &e));
 	ck_assert(password_acceptable(slice_of(longest, PASSWORD_BYTES_MAX), &e));
@@ -108,7 +108,8 @@ START_TEST(test_nobody)
 }
 END_TEST
 
-int main(void)
+int
+main(void)
 {
 	Suite *s = suite_create("password");
 	TCase *t = tcase_create("password");
