@@ -160,16 +160,3 @@ control_free(struct control **cp)
 	loop_timer_free(&c->pause);
 	MEM_FREE(cp);
 }
-
-unsigned
-control_count(const struct control *c)
-{
-	return c->count;
-}
-
-void
-control_end(struct control *c, struct edge **e)
-{
-	edge_forget(c, *e);
-	edge_free(e);
-}

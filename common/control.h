@@ -35,11 +35,4 @@ void control_free(struct control **c);
 /* Takes no new connections; those that are there go on. */
 void control_stop(struct control *c);
 
-/* Connections right now. */
-unsigned control_count(const struct control *c);
-
-/* Ends one connection after its last answer was sent, so far as the socket takes it; gone is not
- * called. */
-void control_end(struct control *c, struct edge **e);
-
 #endif

@@ -199,7 +199,7 @@ def check_symbols():
     for path in sources(".h"):
         text = re.sub(r"/\*.*?\*/", "", read(path), flags=re.S)
         own = {path, path[:-2] + ".c"}
-        for name in re.findall(r"^[a-z][\w \*]*?[ \*]([a-z_][a-z0-9_]*)\([^;{]*\)[^;{]*;", text, re.M):
+        for name in re.findall(r"^(?!typedef )[a-z][\w \*]*?[ \*]([a-z_][a-z0-9_]*)\([^;{]*\)[^;{]*;", text, re.M):
             if name.startswith("__"):
                 continue
             used = any(name in words[p] for p in words if p not in own and p.endswith(".c"))
