@@ -4,26 +4,24 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/tests/replay/%)
 FUZZ_LIVE := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/tests/live/%)
-TEST_LIBS := $(call lib_of,smtpd) $(call lib_of,imapd) $(call lib_of,pop3d) $(call lib_of,authd) \
-	$(call lib_of,dnsd) $(call lib_of,traced) $(call lib_of,admin) $(call lib_of,store) $(call lib_of,common)
+# A test links the rooms whose headers it includes (two daemons may use one name), with what those stand on.
+rooms_of = $$(sed -n 's,^\#include "\([a-z0-9]*\)/.*,\1,p' $(1) | grep -vxE 'common|store|tests' | sort -u)
+room_libs = $$(for r in $(call rooms_of,$(1)); do echo $(B)/lib$$r.a; done) $(call lib_of,store) $(call lib_of,common)
 
-# Unit programs may call into every room.
 $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_LDFLAGS) -o $@ $< -Wl,--start-group $(TEST_LIBS) -Wl,--end-group \
-		-lcheck -lsubunit -lm -lrt -lpthread $(LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call room_libs,tests/unit/$*.c) -lcheck -lsubunit -lm -lrt -lpthread $(LIBS)
 
 # A fuzz target is fuzz_NAME.c with LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/NAME/.
 # `make check` replays the corpora with any compiler; `make fuzz` runs libFuzzer.
 $(B)/tests/replay/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(ARCHIVES)
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fuzz/replay.o \
-		-Wl,--start-group $(TEST_LIBS) -Wl,--end-group $(LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fuzz/replay.o $(call room_libs,tests/fuzz/$*.c) $(LIBS)
 .PRECIOUS: $(B)/obj/tests/unit/%.o $(B)/obj/tests/fuzz/%.o
 
 .PHONY: unit fuzz-replay
 unit: $(UNIT_BIN)
-	@set -e; for t in $(UNIT_BIN); do $$t; done
+	@printf '%s\n' $(UNIT_BIN) | CK_DEFAULT_TIMEOUT=120 xargs -P 2 -I T sh -c 'T || { echo "FAILED: T"; exit 1; }'
 fuzz-replay: $(FUZZ_REPLAY)
 	@set -e; for t in $(FUZZ_REPLAY); do n=$${t##*/fuzz_}; $$t tests/fuzz/corpus/$$n; done
 
@@ -40,7 +38,7 @@ fuzz-live: $(FUZZ_LIVE)
 $(B)/tests/live/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@clang $(filter-out -fsanitize=%,$(ALL_LDFLAGS)) -fsanitize=address,undefined,fuzzer -o $@ $< \
-		-Wl,--start-group $(TEST_LIBS) -Wl,--end-group $(LIBS)
+		$(call room_libs,tests/fuzz/$*.c) $(LIBS)
 
 # Whole servers, real clients.
 .PHONY: instance tidy
