@@ -82,10 +82,17 @@ supervisor_child_ready(struct child *c)
 
 /* ---- the end of a child ---- */
 
+/* A role that ends by itself with 0 has no more to do (keepers, workers) or wants a fresh start (the key role reads new keys so). */
+static bool
+renews_itself(const struct child *c, int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 && c->ready_ms >= c->started_ms;
+}
+
 static void
 log_end(const struct child *c, int status)
 {
-	bool wanted = c->s->state == SUPERVISOR_DRAINING || (!child_is_static(c) && status == 0);
+	bool wanted = c->s->state == SUPERVISOR_DRAINING || renews_itself(c, status);
 	const char *role = role_info(c->role)->name;
 	bool forbidden = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
 
@@ -128,10 +135,15 @@ on_orphan_timer(void *arg)
 static void drain_step(struct supervisor *s);
 
 static void
-plan_restart(struct child *c)
+plan_restart(struct child *c, int status)
 {
 	uint64_t now = clock_ms();
 	uint64_t pause = child_restart_pause(c, now);
+
+	if (renews_itself(c, status)) {
+		loop_timer_set(c->timer, pause ? RENEWAL_PAUSE_MS : 0);
+		return;
+	}
 
 	if (pause)
 		log_event(LOG_WARN, NO_SESSION, "restart-later", LOG_CSTR("name", role_info(c->role)->name),
@@ -163,7 +175,7 @@ supervisor_child_ended(struct child *c, int status)
 		}
 		if (c->role == ROLE_STORE)
 			end_orphans(s);
-		plan_restart(c);
+		plan_restart(c, status);
 	}
 	if (s->state == SUPERVISOR_DRAINING)
 		drain_step(s);

@@ -15,6 +15,8 @@
 #define STABLE_MS 2000u
 /* Pauses before further tries: none, then 1 s, 2 s ... */
 #define RESTART_PAUSE_MS_MAX 30000u
+/* One that renews itself soon after its start waits so long. */
+#define RENEWAL_PAUSE_MS 100u
 /* A role that is not ready by then is killed and tried again: recovery of a big data base takes its time. */
 #define START_MS_MAX 300000u
 /* What a phase of the drain may take before SIGKILL. */

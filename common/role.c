@@ -313,7 +313,6 @@ own_place(void)
 	    .role = me.spec->role,
 	    .account = me.account,
 	    .state_dir = me.state_dir,
-	    .config = me.config,
 	    .own_user = geteuid() == 0 && !me.demo,
 	};
 }

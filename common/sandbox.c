@@ -163,7 +163,7 @@ change_root(const struct sandbox_place *place, const struct sandbox_row *row, st
 {
 	char path[600];
 
-	if (row->directory == NULL && !row->reads_tls && !row->reads_anchor) {
+	if (row->directory == NULL) {
 		snprintf(path, sizeof path, "%s/empty", place->state_dir);
 		if (chroot(path) < 0)
 			return err_sys(e, errno, path);

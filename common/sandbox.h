@@ -7,17 +7,16 @@
 #ifndef COMMON_SANDBOX_H
 #define COMMON_SANDBOX_H
 
-#include "common/config.h"
 #include "common/err.h"
 #include "common/roles.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct sandbox_place {
 	enum role role;
 	uint64_t account;	/* of a keeper or worker */
 	const char *state_dir;	/* absolute */
-	const struct config *config;
 	bool own_user;		/* switch to the role's user: started as root, and not a demo */
 };
 

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -26,7 +25,6 @@
 #define NET_TCP_ALL UINT64_C(3)		   /* ABI 4: bind and connect */
 #define SCOPE_ALL UINT64_C(3)		   /* ABI 6: abstract sockets and signals */
 
-#define RIGHTS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define RIGHTS_NEVER                                                                               \
 	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK | \
 	    LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | RIGHT_IOCTL_DEV)
@@ -93,22 +91,6 @@ allow(int ruleset, const char *path, uint64_t rights, struct err *e)
 	return rc == 0 ? 0 : err_sys(e, errnum, path);
 }
 
-/* The directory of a file, since a renewed certificate is a new file under the old name. */
-static int
-allow_directory_of(int ruleset, const char *file, struct err *e)
-{
-	char dir[PATH_SIZE];
-	const char *slash = strrchr(file, '/');
-
-	if (slash == NULL || slash == file)
-		return 0;
-	int n = snprintf(dir, sizeof dir, "%.*s", (int)(slash - file), file);
-
-	if (n < 0 || (size_t)n >= sizeof dir)
-		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting", "path too long");
-	return allow(ruleset, dir, RIGHTS_READ, e);
-}
-
 static int
 add_rules(int ruleset, uint64_t rights, const struct sandbox_place *place, const struct sandbox_row *row,
     struct err *e)
@@ -118,13 +100,6 @@ add_rules(int ruleset, uint64_t rights, const struct sandbox_place *place, const
 	for (unsigned i = 0; i < 2; i++)
 		if (sandbox_path(place, row, i, path, sizeof path) && allow(ruleset, path, rights & ~RIGHTS_NEVER, e) < 0)
 			return -1;
-	if (row->reads_tls && (allow_directory_of(ruleset, config_string(place->config, OPT_TLS_CERTIFICATE), e) < 0 ||
-				  allow_directory_of(ruleset, config_string(place->config, OPT_TLS_KEY), e) < 0))
-		return -1;
-	const char *anchor = config_string(place->config, OPT_DNS_TRUST_ANCHOR);
-
-	if (row->reads_anchor && *anchor)
-		return allow(ruleset, anchor, LANDLOCK_ACCESS_FS_READ_FILE, e);
 	return 0;
 }
 

@@ -13,17 +13,14 @@ enum sandbox_calls {
 	CALLS_ACCEPT = 1 << 0,	/* accept4, getpeername, getsockname, shutdown on listeners and clients */
 	CALLS_NETWORK = 1 << 1, /* socket, connect, bind, sendto ... for AF_INET and AF_INET6 only */
 	CALLS_FILES = 1 << 2,	/* open, create, rename, unlink, sync: Landlock says where */
-	CALLS_READ = 1 << 3,	/* open for reading only */
-	CALLS_MEMFD = 1 << 4,	/* memfd_create and its seals */
-	CALLS_PAIR = 1 << 5,	/* socketpair of AF_UNIX */
+	CALLS_MEMFD = 1 << 3,	/* memfd_create and its seals */
+	CALLS_PAIR = 1 << 4,	/* socketpair of AF_UNIX */
 };
 
 struct sandbox_row {
 	const char *user;	   /* its own; the group has the same name */
 	const char *directory;	   /* below the state directory, readable and writable; "%" is the account; NULL: none */
 	const char *directory2;	   /* a second one, or NULL */
-	bool reads_tls;		   /* the files tls.certificate and tls.key name, and their directories */
-	bool reads_anchor;	   /* the DNSSEC trust anchor */
 	unsigned calls;
 	unsigned files_max;	   /* RLIMIT_NOFILE */
 	unsigned data_megabytes_max; /* RLIMIT_DATA */

@@ -46,7 +46,7 @@ static const int file_calls[] = {
     CALL(openat), CALL(open), CALL(newfstatat), CALL(stat), CALL(lstat), CALL(statx), CALL(access), CALL(faccessat),
     CALL(faccessat2), CALL(mkdir), CALL(mkdirat), CALL(rename), CALL(renameat), CALL(renameat2), CALL(unlink), CALL(unlinkat),
     CALL(rmdir), CALL(link), CALL(linkat), CALL(fallocate), CALL(fsync), CALL(fdatasync), CALL(sync_file_range),
-    CALL(getdents64), CALL(flock), CALL(truncate), CALL(statfs), CALL(fstatfs), CALL(getcwd),
+    CALL(getdents64), CALL(flock), CALL(fadvise64), CALL(truncate), CALL(statfs), CALL(fstatfs), CALL(getcwd),
 };
 
 /* How libraries look for what may be missing: refused, not deadly. */
@@ -83,8 +83,6 @@ add_all(scmp_filter_ctx ctx, uint32_t action, const int *calls, size_t n)
 static bool
 has_rule(int call, unsigned calls)
 {
-	if ((calls & CALLS_READ) && (call == CALL(openat) || call == CALL(open)))
-		return true;
 	if ((calls & CALLS_NETWORK) && call == CALL(socket))
 		return true;
 	for (size_t k = 0; k < COUNT(file_calls) && (calls & CALLS_FILES); k++)
@@ -142,21 +140,6 @@ add_network(scmp_filter_ctx ctx)
 	return rc;
 }
 
-/* Opening for reading: the access mode is O_RDONLY and nothing is created or truncated. */
-static int
-add_reading(scmp_filter_ctx ctx)
-{
-	const scmp_datum_t mask = O_ACCMODE | O_CREAT | O_TRUNC;
-	int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(openat), 1, masked(2, mask, O_RDONLY));
-
-	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(open), 1,
-		    masked(1, mask, O_RDONLY));
-	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(getdents64), 0);
-	return rc;
-}
-
 /* fstat() of this C library is newfstatat() with an empty path. */
 static int
 add_fstat(scmp_filter_ctx ctx)
@@ -185,8 +168,6 @@ add_groups(scmp_filter_ctx ctx, unsigned calls)
 		rc = add_all(ctx, SCMP_ACT_ALLOW, file_calls, COUNT(file_calls));
 	else if (rc == 0)
 		rc = add_fstat(ctx);
-	if (rc == 0 && (calls & CALLS_READ))
-		rc = add_reading(ctx);
 	if (rc == 0 && (calls & CALLS_MEMFD))
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(memfd_create), 0);
 	if (rc == 0 && (calls & CALLS_PAIR))
