@@ -113,9 +113,13 @@ static void
 decide(struct dmarc_check *c)
 {
 	for (unsigned i = 0; i < c->id_count; i++) {
-		if (c->aligned[i] && c->ids[i].is_dkim)
+		if (!c->aligned[i])
+			continue;
+		if (c->ids[i].uncertain)
+			c->undecided = true;
+		else if (c->ids[i].is_dkim)
 			c->outcome.dkim_aligned++;
-		else if (c->aligned[i])
+		else
 			c->outcome.spf_aligned = true;
 	}
 	if (c->outcome.dkim_aligned > 0 || c->outcome.spf_aligned)
@@ -471,7 +475,6 @@ dmarc_check_new(const struct dns_asker *dns, const struct dmarc_query *q, dmarc_
 	c->done = done;
 	c->arg = arg;
 	c->arena = arena_new(ARENA_BYTES_MAX);
-	c->undecided = q->undecided;
 	c->outcome.author = keep_name(c, q->author);
 	c->author_valid = c->outcome.author.n > 0;
 	if (!c->author_valid)
@@ -479,8 +482,10 @@ dmarc_check_new(const struct dns_asker *dns, const struct dmarc_query *q, dmarc_
 	for (unsigned i = 0; i < q->count && c->id_count < DMARC_IDENTIFIERS_MAX; i++) {
 		struct slice domain = keep_name(c, q->identifiers[i].domain);
 
-		if (domain.n > 0)
-			c->ids[c->id_count++] = (struct dmarc_identifier){domain, q->identifiers[i].is_dkim};
+		if (domain.n == 0)
+			continue;
+		c->ids[c->id_count] = q->identifiers[i];
+		c->ids[c->id_count++].domain = domain;
 	}
 	return c;
 }

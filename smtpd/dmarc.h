@@ -56,14 +56,14 @@ bool dmarc_record_parse(struct slice text, struct dmarc_record *record_r);
 struct dmarc_identifier {
 	struct slice domain;
 	bool is_dkim;
+	/* Its check ended in a temporary error: were it aligned, the result is not known. */
+	bool uncertain;
 };
 
 struct dmarc_query {
 	struct slice author; /* domain of the one From mailbox; U-labels are converted */
 	const struct dmarc_identifier *identifiers;
 	unsigned count; /* at most DMARC_IDENTIFIERS_MAX; the rest is ignored */
-	/* Some check ended in a temporary error, so that "not aligned" is not known: temperror, not fail. */
-	bool undecided;
 };
 
 struct dmarc_outcome {

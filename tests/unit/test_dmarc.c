@@ -25,7 +25,7 @@ on_done(void *arg, const struct dmarc_outcome *o)
 	ck_assert(slice_cstr(o->reason, got_reason, sizeof got_reason));
 }
 
-/* ids: words "spf:NAME" and "dkim:NAME", and "?" for a check that ended in a temporary error. */
+/* ids: words "spf:NAME" and "dkim:NAME", "?" in front of one whose check ended in a temporary error. */
 static void
 evaluate(const char *author, const char *ids)
 {
@@ -35,11 +35,11 @@ evaluate(const char *author, const char *ids)
 
 	while (slice_cut(&rest, ' ', &word)) {
 		size_t colon = slice_index(word, ':');
+		bool uncertain = word.n > 0 && word.p[0] == '?';
 
-		if (slice_eq(word, SLICE("?")))
-			q.undecided = true;
-		else if (colon < word.n)
-			list[q.count++] = (struct dmarc_identifier){slice_sub(word, colon + 1, word.n), word.p[0] == 'd'};
+		if (colon < word.n)
+			list[q.count++] = (struct dmarc_identifier){slice_sub(word, colon + 1, word.n),
+			    word.p[uncertain] == 'd', uncertain};
 	}
 	ended = false;
 	asked_n = 0;
@@ -215,8 +215,11 @@ static const struct row rows[] = {
 	{REJECT "!a.example.com\n", "example.com", "dkim:a.example.com dkim:b.example.com", "pass", "reject", "example.com",
 	    "example.com"},
 	{REJECT "!other.org\n", "example.com", "dkim:other.org", "fail", "reject", "example.com", "example.com"},
-	{REJECT, "example.com", "? spf:other.org", "temperror", "reject", "example.com", "example.com"},
-	{REJECT, "example.com", "? spf:example.com", "pass", "reject", "", "example.com"},
+	{REJECT, "example.com", "?dkim:example.com spf:other.org", "temperror", "reject", "example.com", "example.com"},
+	{REJECT, "example.com", "?spf:a.example.com", "temperror", "reject", "example.com", "example.com"},
+	{REJECT, "example.com", "?dkim:example.com spf:example.com", "pass", "reject", "", "example.com"},
+	/* a failing look-up of somebody else's does not save a forged message from its fail */
+	{REJECT, "example.com", "?dkim:evil.org ?spf:evil.org", "fail", "reject", "example.com", "example.com"},
 	/* D-08: names */
 	{"xn--bcher-kva.example=v=DMARC1; p=reject\n", "b\303\274cher.example", "spf:XN--bcher-kva.example", "pass",
 	    "reject", "", "xn--bcher-kva.example"},
