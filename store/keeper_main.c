@@ -3,7 +3,7 @@
  * what waits is refused by ending: the peers see their edges end and ask a successor again, with the same origin
  * and sequence.
  */
-#include "store/keeper.h"
+#include "store/kept.h"
 
 #include "common/log.h"
 #include "common/mem.h"

@@ -4,7 +4,7 @@
  * one). So the cost of a delivery falls with the number that come together, and the order on the disk is always: object, its name,
  * then the record that refers to it.
  */
-#include "store/keeper.h"
+#include "store/kept.h"
 
 #include "common/log.h"
 #include "common/mem.h"

@@ -1,7 +1,7 @@
 /*
  * Mailboxes: the table of them, their changes, and views.
  */
-#include "store/keeper.h"
+#include "store/kept.h"
 
 #include "common/memfd.h"
 #include "store/mailbox_list.h"

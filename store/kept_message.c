@@ -1,7 +1,7 @@
 /*
  * Messages: flags, copies, expunges, and reading. Each change is one transaction with one recorded answer.
  */
-#include "store/keeper.h"
+#include "store/kept.h"
 
 #include "common/memfd.h"
 

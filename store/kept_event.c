@@ -3,7 +3,7 @@
  * does not fit one message is told in several, each of which makes the peer's view true as far as it goes: entries and
  * ranges come in ascending order. The last of them carries the mailbox's new marks, as all of them do.
  */
-#include "store/keeper.h"
+#include "store/kept.h"
 
 #include "store/entry.h"
 
