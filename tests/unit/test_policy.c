@@ -1,0 +1,155 @@
+/* The policy table: each condition alone, and which of several decides. */
+#include "smtpd/policy.h"
+
+#include <check.h>
+
+static struct verdict
+good(void)
+{
+	return (struct verdict){
+	    .full = true,
+	    .form = {.from_fields = 1, .from_mailboxes = 1, .from_domain = SLICE("a.example"), .header_sane = true},
+	    .mail_from = {.result = SPF_RESULT_NONE},
+	    .dmarc = {.result = DMARC_RESULT_NONE},
+	};
+}
+
+static const struct policy_settings usual = {.spf_reject = false};
+
+static void
+check(const struct verdict *v, const struct policy_settings *s, const char *rule, enum policy_action action, unsigned code)
+{
+	const struct policy_decision *d = policy_incoming(v, s);
+
+	ck_assert_str_eq(d->rule, rule);
+	ck_assert_msg(d->action == action, "%s: %s", rule, policy_action_name(d->action));
+	ck_assert_uint_eq(d->code, code);
+}
+
+START_TEST(test_dmarc)
+{
+	static const struct {
+		enum dmarc_result result;
+		enum dmarc_policy policy;
+		const char *rule;
+		enum policy_action action;
+		unsigned code;
+	} rows[] = {
+	    {DMARC_RESULT_NONE, DMARC_POLICY_NONE, "default", POLICY_ACCEPT, 250},
+	    {DMARC_RESULT_PASS, DMARC_POLICY_REJECT, "default", POLICY_ACCEPT, 250},
+	    {DMARC_RESULT_PASS, DMARC_POLICY_QUARANTINE, "default", POLICY_ACCEPT, 250},
+	    {DMARC_RESULT_FAIL, DMARC_POLICY_NONE, "default", POLICY_ACCEPT, 250},
+	    {DMARC_RESULT_FAIL, DMARC_POLICY_QUARANTINE, "dmarc-quarantine", POLICY_JUNK, 250},
+	    {DMARC_RESULT_FAIL, DMARC_POLICY_REJECT, "dmarc-reject", POLICY_REFUSE, 550},
+	    {DMARC_RESULT_TEMPERROR, DMARC_POLICY_NONE, "dmarc-temperror", POLICY_DEFER, 451},
+	    {DMARC_RESULT_PERMERROR, DMARC_POLICY_REJECT, "default", POLICY_ACCEPT, 250},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct verdict v = good();
+		v.dmarc.result = rows[i].result;
+		v.dmarc.policy = rows[i].policy;
+		check(&v, &usual, rows[i].rule, rows[i].action, rows[i].code);
+	}
+}
+END_TEST
+
+START_TEST(test_form)
+{
+	struct verdict v = good();
+
+	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX - 1;
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX;
+	check(&v, &usual, "hops", POLICY_REFUSE, 554);
+	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX + 1;
+	check(&v, &usual, "hops", POLICY_REFUSE, 554);
+	v = good();
+	v.form.from_fields = 0;
+	check(&v, &usual, "from-fields", POLICY_REFUSE, 550);
+	v.form.from_fields = 2;
+	check(&v, &usual, "from-fields", POLICY_REFUSE, 550);
+	v = good();
+	v.form.from_mailboxes = 0;
+	check(&v, &usual, "from-empty", POLICY_REFUSE, 550);
+	v = good();
+	v.form.from_mailboxes = 2;
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	v.form.from_domains_differ = true;
+	check(&v, &usual, "from-domains", POLICY_REFUSE, 550);
+	v = good();
+	v.form.from_domain = SLICE("");
+	check(&v, &usual, "from-unqualified", POLICY_JUNK, 250);
+	v = good();
+	v.form.ranges_overflow = true;
+	check(&v, &usual, "unreadable", POLICY_REFUSE, 550);
+}
+END_TEST
+
+/* SPF alone never refuses, unless the operator wants it; DMARC's pass does not outweigh that wish. */
+START_TEST(test_spf)
+{
+	static const struct policy_settings strict = {.spf_reject = true};
+	struct verdict v = good();
+
+	v.mail_from.result = SPF_RESULT_FAIL;
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	check(&v, &strict, "spf-fail", POLICY_REFUSE, 550);
+	v.mail_from.result = SPF_RESULT_SOFTFAIL;
+	check(&v, &strict, "default", POLICY_ACCEPT, 250);
+	v.mail_from.result = SPF_RESULT_TEMPERROR;
+	check(&v, &strict, "default", POLICY_ACCEPT, 250);
+}
+END_TEST
+
+START_TEST(test_order)
+{
+	struct verdict v = good();
+
+	v.dmarc.result = DMARC_RESULT_TEMPERROR;
+	v.form.from_fields = 2;
+	check(&v, &usual, "from-fields", POLICY_REFUSE, 550);
+	v = good();
+	v.dmarc.result = DMARC_RESULT_FAIL;
+	v.dmarc.policy = DMARC_POLICY_QUARANTINE;
+	v.form.from_domain = SLICE("");
+	check(&v, &usual, "dmarc-quarantine", POLICY_JUNK, 250);
+}
+END_TEST
+
+START_TEST(test_submission)
+{
+	struct verdict v = good();
+
+	v.full = false;
+	ck_assert_str_eq(policy_submission(&v)->rule, "default");
+	v.form.unqualified = true;
+	ck_assert_str_eq(policy_submission(&v)->rule, "unqualified");
+	ck_assert_uint_eq(policy_submission(&v)->code, 554);
+	v = good();
+	v.form.from_fields = 0;
+	ck_assert_str_eq(policy_submission(&v)->rule, "from-fields");
+	v = good();
+	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX;
+	ck_assert_str_eq(policy_submission(&v)->enhanced, "5.4.6");
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("policy");
+	TCase *t = tcase_create("all");
+
+	tcase_add_test(t, test_dmarc);
+	tcase_add_test(t, test_form);
+	tcase_add_test(t, test_spf);
+	tcase_add_test(t, test_order);
+	tcase_add_test(t, test_submission);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}

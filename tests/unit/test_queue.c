@@ -1,0 +1,505 @@
+/*
+ * The queue's records, schedule and table. The table is opened on a real directory; every file call of an
+ * addition fails in turn, and the process "dies" there: what was acknowledged is found again, what was not is gone.
+ */
+#include "common/memfd.h"
+#include "smtpd/queue.h"
+#include "smtpd/queue_schedule.h"
+#include "store/file.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct queue_recipient two[] = {
+    {.account = 7, .sequence = 0, .state = QUEUE_DONE, .address = {(const uint8_t *)"a@b", 3}},
+    {.account = 9, .sequence = 4, .target = 1, .state = QUEUE_PENDING, .address = {(const uint8_t *)"c@d", 3},
+	.text = {(const uint8_t *)"full", 4}},
+};
+
+static struct queue_item
+sample_item(void)
+{
+	return (struct queue_item){
+	    .internal_date = 12345, .session = SLICE("s1"), .mail_from = SLICE("x@y"), .recipients = two, .count = 2};
+}
+
+/* ---- items and results ---- */
+
+START_TEST(test_item_round_trip)
+{
+	struct queue_item in = sample_item();
+	struct queue_item out;
+	struct arena *a = arena_new(65536);
+	struct buf b, again;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	buf_init(&again, QUEUE_ITEM_BYTES_MAX);
+	ck_assert(queue_item_encode(&in, &b));
+	ck_assert(queue_item_decode(buf_slice(&b), a, &out));
+	ck_assert_uint_eq(out.recipients[1].account, 9);
+	ck_assert_int_eq(out.recipients[1].state, QUEUE_PENDING);
+	ck_assert(slice_eq(out.recipients[1].text, SLICE("full")));
+	ck_assert(queue_item_encode(&out, &again));
+	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
+	for (size_t n = 0; n < b.n; n++)
+		ck_assert_msg(!queue_item_decode(slice_of(b.p, n), a, &out), "%zu octets", n);
+	buf_put_u8(&b, 0);
+	ck_assert(!queue_item_decode(buf_slice(&b), a, &out));
+	buf_fini(&b);
+	buf_fini(&again);
+	arena_free(&a);
+}
+END_TEST
+
+START_TEST(test_item_refused)
+{
+	struct queue_recipient twice[] = {two[0], two[0]};
+	struct queue_item item = sample_item();
+	struct queue_item out;
+	struct arena *a = arena_new(65536);
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	item.recipients = twice;
+	ck_assert(queue_item_encode(&item, &b));
+	ck_assert(!queue_item_decode(buf_slice(&b), a, &out)); /* a sequence stands twice */
+	buf_reset(&b);
+	item.count = 0;
+	ck_assert(!queue_item_encode(&item, &b));
+	ck_assert(!queue_item_decode(buf_slice(&b), a, &out));
+	buf_fini(&b);
+	arena_free(&a);
+}
+END_TEST
+
+START_TEST(test_apply)
+{
+	struct queue_recipient r[] = {two[0], two[1], {.sequence = 6, .state = QUEUE_PENDING}};
+	struct queue_item item = {.recipients = r, .count = 3};
+	struct queue_result v[] = {
+	    {0, QUEUE_PENDING, SLICE("done stays done")},
+	    {4, QUEUE_DONE, SLICE("")},
+	    {5, QUEUE_FAILED, SLICE("nobody")},
+	};
+	struct queue_results results = {v, 3};
+
+	ck_assert_uint_eq(queue_item_apply(&item, &results), 1);
+	ck_assert_int_eq(r[0].state, QUEUE_DONE);
+	ck_assert_int_eq(r[1].state, QUEUE_DONE);
+	ck_assert_int_eq(r[2].state, QUEUE_PENDING);
+	v[2].sequence = 6;
+	ck_assert_uint_eq(queue_item_apply(&item, &results), 0);
+	ck_assert_int_eq(r[2].state, QUEUE_FAILED);
+}
+END_TEST
+
+START_TEST(test_results_round_trip)
+{
+	struct queue_result v[] = {{1, QUEUE_DONE, SLICE("")}, {2, QUEUE_FAILED, SLICE("gone")}};
+	struct queue_results in = {v, 2};
+	struct queue_results out;
+	struct arena *a = arena_new(65536);
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	ck_assert(queue_results_encode(&in, &b));
+	ck_assert(queue_results_decode(buf_slice(&b), a, &out));
+	ck_assert_uint_eq(out.count, 2);
+	ck_assert(slice_eq(out.v[1].text, SLICE("gone")));
+	for (size_t n = 0; n < b.n; n++)
+		ck_assert_msg(!queue_results_decode(slice_of(b.p, n), a, &out), "%zu octets", n);
+	b.p[6] = 9; /* a state that does not exist */
+	ck_assert(!queue_results_decode(buf_slice(&b), a, &out));
+	buf_fini(&b);
+	arena_free(&a);
+}
+END_TEST
+
+START_TEST(test_schedule)
+{
+	ck_assert_uint_eq(queue_pause_ms(1000, 1, UINT32_MAX / 2), 999); /* the middle, less rounding */
+	ck_assert_uint_eq(queue_pause_ms(1000, 1, 0), 750);
+	ck_assert_uint_eq(queue_pause_ms(1000, 1, UINT32_MAX), 1250);
+	ck_assert_uint_eq(queue_pause_ms(1000, 3, 0), 3000);
+	ck_assert_uint_eq(queue_pause_ms(1000, 4000000000u, 0), QUEUE_PAUSE_MS_MAX - QUEUE_PAUSE_MS_MAX / 4);
+	ck_assert_uint_eq(queue_pause_ms(86400000, 5, 0), 64800000);
+}
+END_TEST
+
+START_TEST(test_ids)
+{
+	char a[SMTP_QUEUE_ID_CHARS + 1], b[SMTP_QUEUE_ID_CHARS + 1];
+
+	smtp_queue_id(UINT64_C(1700000000000), a);
+	smtp_queue_id(UINT64_C(1700000000000), b);
+	ck_assert_str_ne(a, b);
+	ck_assert(smtp_queue_id_valid(slice_str(a)));
+	smtp_queue_id(UINT64_C(1700000000001), b);
+	ck_assert_msg(strcmp(a, b) < 0, "%s %s", a, b);
+	ck_assert(!smtp_queue_id_valid(SLICE("0123456789abcde")));
+	ck_assert(!smtp_queue_id_valid(SLICE("0123456789abcdei")));
+	ck_assert(!smtp_queue_id_valid(SLICE("../../../../etc/")));
+	ck_assert(!smtp_queue_id_valid(slice_of("0123456789abcde\0", 16)));
+}
+END_TEST
+
+/* ---- the table ---- */
+
+static char dir[64];
+static const char text[] = "Subject: x\r\n\r\nhello\r\n";
+
+static void
+setup(void)
+{
+	(void)snprintf(dir, sizeof(dir), "%s", "/tmp/mailstead-queue-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	file_lost_reset();
+	file_use(NULL);
+}
+
+static void
+teardown(void)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e;
+
+	file_use(NULL);
+	file_lost_reset();
+	file_path(path, dir, "queue/index");
+	ck_assert_int_eq(file_remove_dir(path, &e), 0);
+	file_path(path, dir, "queue/messages");
+	ck_assert_int_eq(file_remove_dir(path, &e), 0);
+	file_path(path, dir, "queue");
+	ck_assert_int_eq(file_remove_dir(path, &e), 0);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+
+static struct queue_message *
+sample_message(const char *id)
+{
+	struct queue_message *m = calloc(1, sizeof(*m));
+	struct queue_item item = sample_item();
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	ck_assert(queue_item_encode(&item, &b));
+	m->item = b.p;
+	m->item_bytes = b.n;
+	memcpy(m->id, id, SMTP_QUEUE_ID_CHARS);
+	m->attempts = 1;
+	m->added_ms = 5;
+	m->next_ms = 6;
+	m->bytes = sizeof(text) - 1;
+	SHA256((const uint8_t *)text, sizeof(text) - 1, m->sha256);
+	return m;
+}
+
+static int
+add(const char *id, struct err *e)
+{
+	struct queue_message *m = sample_message(id);
+	int message = memfd_of(SLICE("Subject: x\r\n\r\nhello\r\n"), e);
+	int summary = memfd_of(SLICE("summary"), e);
+	int r = queue_table_add(m, message, summary, e);
+
+	close(message);
+	close(summary);
+	queue_table_free(&m);
+	return r;
+}
+
+/* In a process of its own, as each start is: exits with what fn gives. */
+static int
+in_process(int (*fn)(void *), void *arg)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(fn(arg));
+	ck_assert(pid > 0 && waitpid(pid, &status, 0) == pid);
+	ck_assert_msg(WIFEXITED(status), "signal %d", WTERMSIG(status));
+	return WEXITSTATUS(status);
+}
+
+static unsigned found_count;
+static char found_ids[16][SMTP_QUEUE_ID_CHARS + 1];
+static uint32_t found_attempts;
+
+static void
+found(struct queue_message *m)
+{
+	memcpy(found_ids[found_count++], m->id, sizeof(m->id));
+	found_attempts = m->attempts;
+	queue_table_free(&m);
+}
+
+#define ID1 "0000000000000001"
+#define ID2 "0000000000000002"
+
+static int
+open_table(void)
+{
+	struct err e = {0};
+
+	found_count = 0;
+	if (queue_table_open(dir, found, &e) == 0)
+		return 0;
+	fprintf(stderr, "%s\n", e.detail);
+	return -1;
+}
+
+static int
+add_two_update_one(void *arg)
+{
+	struct err e;
+	struct queue_message *m = sample_message(ID2);
+
+	(void)arg;
+	m->attempts = 3;
+	if (open_table() < 0 || found_count != 0 || add(ID1, &e) < 0 || add(ID2, &e) < 0)
+		return 1;
+	return queue_table_update(m, &e) < 0 ? 2 : 0;
+}
+
+static int
+find_two_remove_one(void *arg)
+{
+	struct err e;
+	struct queue_message *m = sample_message(ID1);
+	int message, summary;
+	uint8_t octets[64];
+
+	(void)arg;
+	if (open_table() < 0 || found_count != 2 || found_attempts != 3)
+		return 1;
+	if (queue_table_files(m, &message, &summary, &e) < 0)
+		return 2;
+	if (memfd_read(message, 0, octets, sizeof(octets), &e) != (int64_t)sizeof(text) - 1 ||
+	    memcmp(octets, text, sizeof(text) - 1) != 0)
+		return 3;
+	if (memfd_read(summary, 0, octets, sizeof(octets), &e) != 7 || memcmp(octets, "summary", 7) != 0)
+		return 4;
+	return queue_table_remove(m, &e) < 0 ? 5 : 0;
+}
+
+static int
+find_one(void *arg)
+{
+	(void)arg;
+	if (open_table() < 0)
+		return 100;
+	return found_count == 1 && strcmp(found_ids[0], ID2) == 0 ? 0 : (int)found_count + 1;
+}
+
+START_TEST(test_table)
+{
+	ck_assert_int_eq(in_process(add_two_update_one, NULL), 0);
+	ck_assert_int_eq(in_process(find_two_remove_one, NULL), 0);
+	ck_assert_int_eq(in_process(find_one, NULL), 0);
+	ck_assert_int_eq(in_process(find_one, NULL), 0);
+}
+END_TEST
+
+static unsigned
+files_in(const char *name)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	unsigned n = 0;
+	struct dirent *d;
+
+	file_path(path, dir, name);
+	DIR *dp = opendir(path);
+	ck_assert_ptr_nonnull(dp);
+	while ((d = readdir(dp)) != NULL)
+		n += d->d_name[0] != '.';
+	closedir(dp);
+	return n;
+}
+
+/* The index is damaged on disk: it is made again from the .meta files, with the state that was first added. */
+START_TEST(test_rebuild)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e;
+
+	ck_assert_int_eq(in_process(add_two_update_one, NULL), 0);
+	ck_assert_int_eq(in_process(find_two_remove_one, NULL), 0);
+	file_path(path, dir, "queue/index/index.db");
+	int fd = file_open(path, O_RDWR, &e);
+	ck_assert_int_ge(fd, 0);
+	for (uint64_t at = 0; at < 65536; at += 512)
+		ck_assert_int_eq(file_write(fd, at, SLICE("damage damage damage"), &e), 0);
+	(void)file_close(fd, NULL);
+	ck_assert_int_eq(in_process(find_one, NULL), 0);
+	ck_assert_uint_eq(files_in("queue/messages"), 2);
+}
+END_TEST
+
+static int
+add_wrong(void *arg)
+{
+	struct err e;
+	struct queue_message *m = sample_message(ID1);
+	int message = memfd_of(SLICE("another message"), &e);
+	int summary = memfd_of(SLICE(""), &e);
+
+	(void)arg;
+	if (open_table() < 0)
+		return 1;
+	m->bytes = 15;
+	if (queue_table_add(m, message, summary, &e) == 0 || e.code != ERR_CODE_CORRUPT)
+		return 2;
+	m->bytes = 16;
+	return queue_table_add(m, message, summary, &e) == 0 ? 3 : 0;
+}
+
+START_TEST(test_other_octets)
+{
+	ck_assert_int_eq(in_process(add_wrong, NULL), 0);
+	ck_assert_uint_eq(files_in("queue/messages"), 0);
+}
+END_TEST
+
+/* ---- faults: call number `fault_at` and all after it fail, as if the disk had gone ---- */
+
+static unsigned calls;
+static unsigned fault_at;
+static struct file_ops faulty;
+
+static bool
+fails(void)
+{
+	if (fault_at == 0 || ++calls < fault_at)
+		return false;
+	errno = EIO;
+	return true;
+}
+
+static int
+faulty_open(const char *path, int flags, mode_t mode)
+{
+	return (flags & O_CREAT) && fails() ? -1 : file_system_ops()->open(path, flags, mode);
+}
+
+static ssize_t
+faulty_pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	return fails() ? -1 : file_system_ops()->pwrite(fd, p, n, at);
+}
+
+static int
+faulty_sync(int fd)
+{
+	return fails() ? -1 : file_system_ops()->sync(fd);
+}
+
+static int
+add_with_fault(void *arg)
+{
+	struct err e;
+
+	faulty = *file_system_ops();
+	faulty.open = faulty_open;
+	faulty.pwrite = faulty_pwrite;
+	faulty.sync = faulty_sync;
+	if (open_table() < 0)
+		return 100;
+	file_use(&faulty);
+	calls = 0;
+	fault_at = *(unsigned *)arg;
+	int r = add(ID2, &e);
+	/* 0: acknowledged, no fault; 1: acknowledged in spite of one; 2: refused. */
+	return r < 0 ? 2 : calls >= fault_at ? 1 : 0;
+}
+
+START_TEST(test_add_faults)
+{
+	unsigned at = 0;
+	int result;
+
+	do {
+		at++;
+		result = in_process(add_with_fault, &at);
+		ck_assert_msg(result <= 2, "fault %u: %d", at, result);
+		int after = in_process(find_one, NULL);
+		/* Found: 0. Nothing there: 1. Never anything else, and never nothing after an acknowledgement. */
+		ck_assert_msg(after == 0 || (after == 1 && result == 2), "fault %u: %d then %d", at, result, after);
+		ck_assert_uint_eq(files_in("queue/messages"), after == 0 ? 2 : 0);
+		if (after == 0 && result == 2)
+			break; /* not acknowledged, but kept: the commit's own sync failed after it was written */
+	} while (result != 0 && at < 200);
+	ck_assert_uint_gt(at, 4);
+	ck_assert_uint_lt(at, 200);
+}
+END_TEST
+
+/* ---- records as octets ---- */
+
+START_TEST(test_record)
+{
+	struct queue_message *m = sample_message(ID1);
+	struct queue_message out;
+	struct slice item, record, summary;
+	struct buf b, meta;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX + 256);
+	buf_init(&meta, QUEUE_META_BYTES_MAX);
+	ck_assert(queue_record_encode(m, &b));
+	ck_assert(queue_record_decode(buf_slice(&b), &out, &item));
+	ck_assert_uint_eq(out.next_ms, 6);
+	ck_assert(slice_eq(item, slice_of(m->item, m->item_bytes)));
+	ck_assert(queue_meta_encode(buf_slice(&b), SLICE("sum"), &meta));
+	ck_assert(queue_meta_decode(buf_slice(&meta), &record, &summary));
+	ck_assert(slice_eq(record, buf_slice(&b)) && slice_eq(summary, SLICE("sum")));
+	for (size_t i = 0; i < b.n; i++) {
+		b.p[i] ^= 1;
+		ck_assert_msg(!queue_record_decode(buf_slice(&b), &out, &item), "octet %zu", i);
+		b.p[i] ^= 1;
+	}
+	for (size_t i = 0; i < meta.n; i++) {
+		meta.p[i] ^= 0x80;
+		ck_assert_msg(!queue_meta_decode(buf_slice(&meta), &record, &summary), "octet %zu", i);
+		meta.p[i] ^= 0x80;
+	}
+	queue_table_free(&m);
+	buf_fini(&b);
+	buf_fini(&meta);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("queue");
+	TCase *t = tcase_create("records");
+	TCase *disk = tcase_create("table");
+
+	tcase_add_test(t, test_item_round_trip);
+	tcase_add_test(t, test_item_refused);
+	tcase_add_test(t, test_apply);
+	tcase_add_test(t, test_results_round_trip);
+	tcase_add_test(t, test_schedule);
+	tcase_add_test(t, test_ids);
+	tcase_add_test(t, test_record);
+	suite_add_tcase(s, t);
+	tcase_set_timeout(disk, 60);
+	tcase_add_checked_fixture(disk, setup, teardown);
+	tcase_add_test(disk, test_table);
+	tcase_add_test(disk, test_rebuild);
+	tcase_add_test(disk, test_other_octets);
+	tcase_add_test(disk, test_add_faults);
+	suite_add_tcase(s, disk);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}
