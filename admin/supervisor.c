@@ -111,13 +111,19 @@ spares_no_restart(const struct child *c, int status)
 	    (code == ROLE_EXIT_MISMATCH || code == ROLE_EXIT_INIT || code == 127);
 }
 
-/* The keepers and workers of a store that has died belong to nobody: its successor starts with none. */
+/*
+ * The keepers and workers of a store that has died belong to nobody: its successor starts with none. Workers hold nothing that is
+ * worth waiting for; a keeper may finish its commit.
+ */
 static void
 end_orphans(struct supervisor *s)
 {
-	for (struct child *c = s->children; c; c = c->next)
-		if (!child_is_static(c) && c->control && !IPC_SEND(c->control, CTL_DRAIN, ))
+	for (struct child *c = s->children; c; c = c->next) {
+		if (child_is_static(c))
+			continue;
+		if (c->role != ROLE_KEEPER || c->control == NULL || !IPC_SEND(c->control, CTL_DRAIN, ))
 			child_kill(c, SIGKILL);
+	}
 	if (s->spawned)
 		loop_timer_set(s->orphan_timer, ORPHAN_MS_MAX);
 }
