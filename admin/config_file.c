@@ -247,23 +247,25 @@ config_file_load(const char *path, struct config **config_r, struct err *e)
 static const char *
 bounds(const struct option_info *info, char *dst, size_t size)
 {
-	unsigned long long min = info->min, max = info->max;
+	char min[32], max[32];
 
+	option_quantity(info->type, info->min, min, sizeof min);
+	option_quantity(info->type, info->max, max, sizeof max);
 	switch (info->type) {
 	case OPTION_STRING:
-		snprintf(dst, size, "text of up to %llu octets", max);
+		snprintf(dst, size, "text of up to %s octets", max);
 		break;
 	case OPTION_BOOL:
 		snprintf(dst, size, "yes or no");
 		break;
 	case OPTION_NUMBER:
-		snprintf(dst, size, "number from %llu to %llu", min, max);
+		snprintf(dst, size, "number from %s to %s", min, max);
 		break;
 	case OPTION_BYTES:
-		snprintf(dst, size, "octets (10, 64K, 25M, 2G) from %llu to %llu", min, max);
+		snprintf(dst, size, "octets (10, 64K, 25M, 2G) from %s to %s", min, max);
 		break;
 	default:
-		snprintf(dst, size, "time (500ms, 30s, 5m, 2h, 14d) from %llums to %llums", min, max);
+		snprintf(dst, size, "time (500ms, 30s, 5m, 2h, 14d) from %s to %s", min, max);
 	}
 	return dst;
 }

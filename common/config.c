@@ -77,28 +77,36 @@ parse_bool(const struct option_info *info, struct slice text, uint64_t *value_r,
 	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes yes or no", info->name);
 }
 
-static int
-refuse_range(const struct option_info *info, const char *form, const char *unit, uint64_t divide, struct err *e)
+static const struct unit *
+units_of(enum option_type type)
 {
-	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes %s, from %llu%s to %llu%s", info->name,
-	    form, (unsigned long long)(info->min / divide), unit, (unsigned long long)(info->max / divide), unit);
+	return type == OPTION_BYTES ? byte_units : type == OPTION_DURATION ? time_units : no_units;
+}
+
+const char *
+option_quantity(enum option_type type, uint64_t value, char *dst, size_t size)
+{
+	const struct unit *best = units_of(type);
+
+	for (const struct unit *u = best; u->name; u++)
+		if (value && value % u->factor == 0)
+			best = u;
+	snprintf(dst, size, "%llu%s", (unsigned long long)(value / best->factor), value ? best->name : "");
+	return dst;
 }
 
 static int
 parse_quantity(const struct option_info *info, struct slice text, uint64_t *value_r, struct err *e)
 {
-	bool bytes = info->type == OPTION_BYTES, time = info->type == OPTION_DURATION;
-	const struct unit *units = bytes ? byte_units : time ? time_units : no_units;
+	char min[32], max[32];
+	const char *form = info->type == OPTION_BYTES ? "a number of octets such as 64K, 25M or 2G"
+	    : info->type == OPTION_DURATION	      ? "a time such as 30s, 5m, 2h or 14d"
+						      : "a whole number";
 
-	if (parse_number(text, units, value_r) && *value_r >= info->min && *value_r <= info->max)
+	if (parse_number(text, units_of(info->type), value_r) && *value_r >= info->min && *value_r <= info->max)
 		return 0;
-	if (bytes)
-		return refuse_range(info, "a number of octets such as 64K, 25M or 2G", "", 1, e);
-	if (time && info->min % 1000 == 0)
-		return refuse_range(info, "a time such as 30s, 5m, 2h or 14d", "s", 1000, e);
-	if (time)
-		return refuse_range(info, "a time such as 500ms, 30s, 5m, 2h or 14d", "ms", 1, e);
-	return refuse_range(info, "a whole number", "", 1, e);
+	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes %s, from %s to %s", info->name, form,
+	    option_quantity(info->type, info->min, min, sizeof min), option_quantity(info->type, info->max, max, sizeof max));
 }
 
 /* Control characters have no place in a name, path or address. */

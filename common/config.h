@@ -39,6 +39,8 @@ struct option_info {
 struct config;
 
 const struct option_info *option_info(enum option o);
+/* value with the greatest unit of its type that divides it ("25M", "90s", "7"), in dst. */
+const char *option_quantity(enum option_type type, uint64_t value, char *dst, size_t size);
 /* All options at their defaults. */
 struct config *config_new(void);
 struct config *config_copy(const struct config *c);

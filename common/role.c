@@ -83,12 +83,6 @@ role_state_dir(void)
 	return me.state_dir;
 }
 
-bool
-role_is_demo(void)
-{
-	return me.demo;
-}
-
 void
 role_exit(int status)
 {

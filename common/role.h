@@ -58,7 +58,6 @@ uint64_t role_account(void);
 const struct edge_peer *role_self(void);
 /* Path of the state directory (for init only: later the sandbox forbids paths). */
 const char *role_state_dir(void);
-bool role_is_demo(void);
 
 /* The edge to the peer role, or NULL while that peer is away. instance: 0 ... pool size - 1. */
 struct edge *role_edge(enum role peer, uint32_t instance);

@@ -63,6 +63,29 @@ START_TEST(values_are_checked)
 }
 END_TEST
 
+START_TEST(quantities_are_printed_short)
+{
+	static const struct {
+		enum option_type type;
+		uint64_t value;
+		const char *want;
+	} rows[] = {
+	    {OPTION_NUMBER, 0, "0"},
+	    {OPTION_NUMBER, 86400000, "86400000"},
+	    {OPTION_BYTES, 1023, "1023"},
+	    {OPTION_BYTES, 26214400, "25M"},
+	    {OPTION_DURATION, 0, "0"},
+	    {OPTION_DURATION, 1500, "1500ms"},
+	    {OPTION_DURATION, 90000, "90s"},
+	    {OPTION_DURATION, 31536000000, "365d"},
+	};
+	char text[32];
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		ck_assert_str_eq(option_quantity(rows[i].type, rows[i].value, text, sizeof text), rows[i].want);
+}
+END_TEST
+
 /* Every default is a value that the table itself takes. */
 START_TEST(defaults_are_right)
 {
@@ -215,6 +238,7 @@ main(void)
 	TCase *t = tcase_create("all");
 
 	tcase_add_test(t, values_are_checked);
+	tcase_add_test(t, quantities_are_printed_short);
 	tcase_add_test(t, defaults_are_right);
 	tcase_add_test(t, settings_cross_an_edge);
 	tcase_add_test(t, files_are_read);
