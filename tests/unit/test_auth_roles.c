@@ -1,6 +1,6 @@
 /*
- * The directory and the verifier as processes, every peer of theirs played by the test: what is asked of whom, in which
- * order, and what happens when a peer is silent, leaves, or comes back.
+ * The directory and the verifier as processes, every peer of theirs played by the test: what is
+ * asked of whom, in which order, and what happens when a peer is silent, leaves, or comes back.
  */
 #include "common/auth_proto.h"
 #include "common/config.h"
@@ -207,7 +207,8 @@ on_timer(void *arg)
 	loop_stop(loop);
 }
 
-/* The first of what came that satisfies type and self (MSG_NONE: anything); messages on different edges have no order. */
+/* The first of what came that satisfies type and self (MSG_NONE: anything); messages on different
+ * edges have no order. */
 static struct note *
 find(enum msg_type type, enum role self)
 {
@@ -241,7 +242,8 @@ expect(enum msg_type type, enum role self)
 {
 	struct note *n = find_within(type, self, WAIT_MS);
 
-	ck_assert_msg(n != NULL, "waited in vain for %s at %s", msg_info(type)->name, role_info(self)->name);
+	ck_assert_msg(
+	    n != NULL, "waited in vain for %s at %s", msg_info(type)->name, role_info(self)->name);
 	return n;
 }
 
@@ -294,14 +296,15 @@ spawn(struct process *p, enum role role)
 		_exit(127);
 	}
 	(void)close(fds[1]);
-	p->control = edge_new(loop, fds[0], ROLE_SUPERVISOR, (struct edge_peer){role, 0, 1}, &dispatch, &events,
-	    (void *)(uintptr_t)ROLE_SUPERVISOR);
+	p->control = edge_new(loop, fds[0], ROLE_SUPERVISOR, (struct edge_peer){role, 0, 1},
+	    &dispatch, &events, (void *)(uintptr_t)ROLE_SUPERVISOR);
 	msg_table_hash(hash);
 	ck_assert_int_eq(config_set(c, OPT_HOSTNAME, SLICE("mail.one.test"), &e), 0);
 	buf_init(&b, 65536);
 	config_encode(c, &b);
-	ck_assert(IPC_SEND(p->control, CTL_HELLO, .table_hash = slice_of(hash, sizeof hash), .role = role, .generation = 1,
-	    .state_dir = slice_str(state), .config = buf_slice(&b), .demo = 1));
+	ck_assert(IPC_SEND(p->control, CTL_HELLO, .table_hash = slice_of(hash, sizeof hash),
+	    .role = role, .generation = 1, .state_dir = slice_str(state), .config = buf_slice(&b),
+	    .demo = 1));
 	buf_fini(&b);
 	config_free(&c);
 }
@@ -314,10 +317,11 @@ play(struct process *p, enum role peer)
 
 	ck_assert_int_eq(pair(fds), 0);
 	edge_free(&p->peer[peer]);
-	ck_assert(IPC_SEND(p->control, CTL_EDGE, .peer_role = peer, .peer_generation = ++generation, .fd = fds[1]));
+	ck_assert(IPC_SEND(p->control, CTL_EDGE, .peer_role = peer, .peer_generation = ++generation,
+	    .fd = fds[1]));
 	(void)close(fds[1]);
-	p->peer[peer] = edge_new(loop, fds[0], peer, (struct edge_peer){p->role, 0, 1}, &dispatch, &events,
-	    (void *)(uintptr_t)peer);
+	p->peer[peer] = edge_new(loop, fds[0], peer, (struct edge_peer){p->role, 0, 1}, &dispatch,
+	    &events, (void *)(uintptr_t)peer);
 }
 
 static void
@@ -393,11 +397,13 @@ verifier(struct process *p)
 }
 
 static void
-step_from(struct process *p, uint64_t id, uint64_t conn, const char *ip, const char *mechanism, struct slice response)
+step_from(struct process *p, uint64_t id, uint64_t conn, const char *ip, const char *mechanism,
+    struct slice response)
 {
-	ck_assert(IPC_SEND(p->peer[ROLE_IMAP_FRONT], AUTH_STEP, .id = id, .conn = conn, .service = SLICE("imap"),
-	    .session = SLICE("s-1"), .client_ip = slice_str(ip), .mechanism = slice_str(mechanism),
-	    .has_response = response.p != NULL, .response = response));
+	ck_assert(IPC_SEND(p->peer[ROLE_IMAP_FRONT], AUTH_STEP, .id = id, .conn = conn,
+	    .service = SLICE("imap"), .session = SLICE("s-1"), .client_ip = slice_str(ip),
+	    .mechanism = slice_str(mechanism), .has_response = response.p != NULL,
+	    .response = response));
 }
 
 static void
@@ -409,8 +415,9 @@ step(struct process *p, uint64_t id, uint64_t conn, const char *mechanism, struc
 static void
 credential(struct process *p, const struct note *asked, uint64_t account, const char *hash)
 {
-	ck_assert(IPC_SEND(p->peer[ROLE_DIRECTORY], DIR_CREDENTIAL_REPLY, .id = asked->id, .found = account != 0,
-	    .account = account, .login = account != 0 ? SLICE("alice@one.test") : SLICE(""), .hash = slice_str(hash)));
+	ck_assert(IPC_SEND(p->peer[ROLE_DIRECTORY], DIR_CREDENTIAL_REPLY, .id = asked->id,
+	    .found = account != 0, .account = account,
+	    .login = account != 0 ? SLICE("alice@one.test") : SLICE(""), .hash = slice_str(hash)));
 }
 
 static void
@@ -443,7 +450,8 @@ START_TEST(test_verifier_success)
 	ck_assert_uint_eq(n->status, AUTH_OK);
 	ck_assert_uint_eq(n->account, 42);
 	ck_assert_str_eq(n->text, "alice@one.test");
-	/* A wrong password against the same hash is refused, the cache notwithstanding; so is a hash that was changed. */
+	/* A wrong password against the same hash is refused, the cache notwithstanding; so is a
+	 * hash that was changed. */
 	step(&p, 2, 7, "PLAIN", SLICE("\0alice@one.test\0Secret"));
 	credential(&p, expect(MSG_DIR_CREDENTIAL, ROLE_DIRECTORY), 42, hash);
 	result(2, AUTH_FAILED);
@@ -454,8 +462,8 @@ START_TEST(test_verifier_success)
 	step(&p, 4, 7, "PLAIN", SLICE("\0alice@one.test\0secret"));
 	credential(&p, expect(MSG_DIR_CREDENTIAL, ROLE_DIRECTORY), 42, hash);
 	n = expect(MSG_DIR_AUTHENTICATED, ROLE_DIRECTORY);
-	ck_assert(IPC_SEND(p.peer[ROLE_DIRECTORY], DIR_AUTHENTICATED_REPLY, .id = n->id, .class = ERR_PERM,
-	    .code = ERR_CODE_EXPIRED));
+	ck_assert(IPC_SEND(p.peer[ROLE_DIRECTORY], DIR_AUTHENTICATED_REPLY, .id = n->id,
+	    .class = ERR_PERM, .code = ERR_CODE_EXPIRED));
 	result(4, AUTH_FAILED);
 	stop(&p, SIGKILL);
 }
@@ -535,7 +543,8 @@ START_TEST(test_verifier_directory_away)
 }
 END_TEST
 
-/* A crowd: what the queue of hashes cannot hold is told to come later, at once; the rest is answered. */
+/* A crowd: what the queue of hashes cannot hold is told to come later, at once; the rest is
+ * answered. */
 START_TEST(test_verifier_crowd)
 {
 	struct process p;
@@ -588,7 +597,8 @@ START_TEST(test_verifier_delay)
 }
 END_TEST
 
-/* A front has no message for a verifier but its two: anything else ends its edge and is reported. */
+/* A front has no message for a verifier but its two: anything else ends its edge and is reported.
+ */
 START_TEST(test_verifier_garbage)
 {
 	struct process p;
@@ -597,7 +607,8 @@ START_TEST(test_verifier_garbage)
 
 	verifier(&p);
 	ck_assert_int_eq(pair(fds), 0);
-	ck_assert(IPC_SEND(p.control, CTL_EDGE, .peer_role = ROLE_POP3_FRONT, .peer_generation = 7, .fd = fds[1]));
+	ck_assert(IPC_SEND(
+	    p.control, CTL_EDGE, .peer_role = ROLE_POP3_FRONT, .peer_generation = 7, .fd = fds[1]));
 	(void)close(fds[1]);
 	ck_assert_int_eq(send(fds[0], "\0\0garbage", 9, 0), 9);
 	n = expect(MSG_CTL_GARBAGE, ROLE_SUPERVISOR);
@@ -626,8 +637,8 @@ admin_connect(struct process *p)
 	(void)close(listener);
 	ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
 	ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-	return edge_new(loop, fd, ROLE_ADMIN, (struct edge_peer){ROLE_DIRECTORY, 0, 1}, &dispatch, &events,
-	    (void *)(uintptr_t)ROLE_ADMIN);
+	return edge_new(loop, fd, ROLE_ADMIN, (struct edge_peer){ROLE_DIRECTORY, 0, 1}, &dispatch,
+	    &events, (void *)(uintptr_t)ROLE_ADMIN);
 }
 
 static struct edge *
@@ -645,8 +656,8 @@ directory(struct process *p)
 static void
 tell(struct edge *admin, const char *verb, const char *name, const char *hash)
 {
-	ck_assert(IPC_SEND(admin, DIR_ADMIN, .id = 5, .verb = slice_str(verb), .name = slice_str(name),
-	    .password = slice_str(hash)));
+	ck_assert(IPC_SEND(admin, DIR_ADMIN, .id = 5, .verb = slice_str(verb),
+	    .name = slice_str(name), .password = slice_str(hash)));
 }
 
 static void
@@ -668,10 +679,12 @@ accounts_make(struct edge *admin, const char *hash)
 }
 
 static void
-authenticated(struct process *p, uint64_t id, enum role front, const char *service, const char *hash)
+authenticated(
+    struct process *p, uint64_t id, enum role front, const char *service, const char *hash)
 {
-	ck_assert(IPC_SEND(p->peer[ROLE_VERIFIER], DIR_AUTHENTICATED, .id = id, .account = 1, .front_role = front,
-	    .front_generation = 3, .conn = 9, .service = slice_str(service), .hash = slice_str(hash)));
+	ck_assert(IPC_SEND(p->peer[ROLE_VERIFIER], DIR_AUTHENTICATED, .id = id, .account = 1,
+	    .front_role = front, .front_generation = 3, .conn = 9, .service = slice_str(service),
+	    .hash = slice_str(hash)));
 }
 
 static void
@@ -691,21 +704,25 @@ START_TEST(test_directory_credential)
 	char unknown[400];
 
 	accounts_make(admin, nobody);
-	ck_assert(IPC_SEND(p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 1, .login = SLICE("ALICE@one.test")));
+	ck_assert(IPC_SEND(
+	    p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 1, .login = SLICE("ALICE@one.test")));
 	n = expect(MSG_DIR_CREDENTIAL_REPLY, ROLE_VERIFIER);
 	ck_assert(n->found == 1 && n->account == 1);
 	ck_assert_str_eq(n->text, nobody);
-	ck_assert(IPC_SEND(p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 2, .login = SLICE("bob@one.test")));
+	ck_assert(IPC_SEND(
+	    p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 2, .login = SLICE("bob@one.test")));
 	n = expect(MSG_DIR_CREDENTIAL_REPLY, ROLE_VERIFIER);
 	ck_assert(n->found == 0 && n->account == 0 && n->class == ERR_NONE);
 	/* It costs as much as a real one, and is the same for every unknown login. */
-	ck_assert(strncmp(n->text, nobody, strlen("$y$j9T$")) == 0 && strlen(n->text) == strlen(nobody));
+	ck_assert(
+	    strncmp(n->text, nobody, strlen("$y$j9T$")) == 0 && strlen(n->text) == strlen(nobody));
 	memcpy(unknown, n->text, sizeof unknown);
 	tell(admin, "account-suspend", "alice@one.test", "");
 	(void)expect(MSG_LEASE_REVOKE, ROLE_STORE);
 	(void)expect(MSG_LEASE_REVOKE, ROLE_DELIVER);
 	told();
-	ck_assert(IPC_SEND(p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 3, .login = SLICE("alice@one.test")));
+	ck_assert(IPC_SEND(
+	    p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 3, .login = SLICE("alice@one.test")));
 	n = expect(MSG_DIR_CREDENTIAL_REPLY, ROLE_VERIFIER);
 	ck_assert(n->found == 0 && n->account == 0);
 	ck_assert_str_eq(n->text, unknown);
@@ -746,7 +763,8 @@ START_TEST(test_directory_lease)
 }
 END_TEST
 
-/* What a change obliges to tell is told before the command hears of success, and after a crash again until it was. */
+/* What a change obliges to tell is told before the command hears of success, and after a crash
+ * again until it was. */
 START_TEST(test_directory_effects)
 {
 	struct process p;
