@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/role.h"
+#include "common/sandbox.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -490,6 +491,9 @@ static int
 set_up(struct supervisor *s, struct err *e)
 {
 	prepare_process();
+	if (sandbox_landlock_abi() == 0)
+		log_event(LOG_WARN, NO_SESSION, "no-landlock", LOG_CSTR("means", "roles with files of their own can open others"),
+		    LOG_END);
 	if (find_programs(s, e) < 0 || check_programs(s, e) < 0 || supervisor_make_state(s, e) < 0 || watch_signals(s, e) < 0 ||
 	    supervisor_listen(s, e) < 0)
 		return -1;

@@ -22,7 +22,8 @@ struct sandbox_place {
 
 /* 0, or -1 and e: the process must not go on. Blocks for the user data base. */
 int sandbox_prepare(const struct sandbox_place *place, struct err *e) __attribute__((warn_unused_result));
-/* 0, or -1 and e: the process must not go on. What the kernel lacks is logged once and left out. */
+/* 0, or -1 and e: the process must not go on. A kernel without Landlock is
+ * no failure: the supervisor warns of it once. */
 int sandbox_close(const struct sandbox_place *place, struct err *e) __attribute__((warn_unused_result));
 
 /*

@@ -1,6 +1,6 @@
 /*
  * Landlock by system call: the C library has no wrappers, and Debian 12's headers end at ABI 2. A newer kernel's rights are asked
- * for when it has them; an older one's absence is logged. Landlock says where files may be opened; that chmod, utimensat and UDP are
+ * for when it has them; an older one goes without. Landlock says where files may be opened; that chmod, utimensat and UDP are
  * not its business (TRAPS) is why seccomp stands beside it.
  */
 #include "common/sandbox_private.h"
@@ -109,7 +109,7 @@ sandbox_landlock(const struct sandbox_place *place, const struct sandbox_row *ro
 	int abi = sandbox_landlock_abi();
 
 	if (abi == 0) {
-		log_event(LOG_WARN, NO_SESSION, "no-landlock", LOG_END);
+		log_event(LOG_DEBUG, NO_SESSION, "no-landlock", LOG_END); /* the supervisor warns once for all */
 		return 0;
 	}
 	int ruleset = new_ruleset(abi, (row->calls & CALLS_NETWORK) != 0);
