@@ -1,0 +1,37 @@
+/*
+ * verify_form: what a message looks like, without asking anyone: struct
+ * verdict_form, the octet ranges to leave out, the Delivered-To addresses. Pure.
+ */
+#ifndef SMTPD_VERIFY_FORM_H
+#define SMTPD_VERIFY_FORM_H
+
+#include "common/arena.h"
+#include "smtpd/facts.h"
+#include "smtpd/verdict.h"
+
+#define VERIFY_HEADER_BYTES_MAX (1024 * 1024) /* a longer header block is not sane */
+#define VERIFY_ADDRESS_BYTES_MAX 320	      /* of an address kept in the verdict */
+#define VERIFY_LINE_OCTETS_MAX 998	      /* RFC 5322 2.1.1, without CRLF */
+
+/*
+ * Reads the header block (with its empty line, from octet 0 of the message): fills v->form's part of it,
+ * v->ranges and v->delivered_to. Texts are slices of block or in a (a MiB is enough). Ranges: fields that claim to be our
+ * Authentication-Results, and on submission Bcc and Resent-Bcc (RFC 6409 8). At a's cap form.header_sane is false.
+ */
+void verify_form_header(struct slice block, const struct facts *f, struct arena *a, struct verdict *v);
+
+/* Looks at all octets of the message as they stream by, in chunks of any size. */
+struct verify_scan {
+	bool in_header; /* set by the caller: 8-bit octets are not the body's */
+	bool cr;	/* the last octet was CR */
+	size_t line;	/* octets of the current line */
+};
+
+void verify_scan_feed(struct verify_scan *s, struct slice chunk, struct verdict_form *f);
+/* At the end of the message. */
+void verify_scan_end(struct verify_scan *s, struct verdict_form *f);
+
+/* True when text is valid UTF-8. */
+bool verify_utf8_valid(struct slice text);
+
+#endif

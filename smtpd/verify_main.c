@@ -1,0 +1,263 @@
+/*
+ * The role VERIFY: messages from deliver, answers to it, questions to the
+ * resolver. Reading a message takes all of the process; waiting for the DNS does not, so a
+ * message from a domain with slow servers holds up no other. After JOBS_BEFORE_RENEWAL messages it
+ * ends as soon as it is idle: what a message may have done to it ends there too.
+ */
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "common/role.h"
+#include "smtpd/facts.h"
+#include "smtpd/verdict.h"
+#include "smtpd/verify.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+#define JOBS_MAX 64
+#define JOBS_BEFORE_RENEWAL 1000
+#define SESSION_BYTES_MAX 64
+#define TRACE_BYTES_MAX 4096
+
+struct job {
+	struct job *next;
+	struct edge *edge; /* NULL: nobody waits for it any more */
+	struct verify *verify;
+	uint64_t id;
+	uint64_t bytes;
+	uint8_t session[SESSION_BYTES_MAX];
+	size_t session_n;
+	bool ended;
+};
+
+static struct job *jobs;
+static unsigned job_count;
+static unsigned jobs_done;
+static bool draining;
+static struct loop_timer *reaper;
+
+/* ---- the time line ---- */
+
+static void
+trace(struct slice session, const char *event, const struct log_field *fields)
+{
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX);
+	log_put_fields(&b, fields);
+	role_trace(session, event, buf_slice(&b));
+	buf_fini(&b);
+}
+
+static void
+trace_spf(struct slice session, const char *identity, const struct verdict_spf *s)
+{
+	const struct log_field fields[] = {LOG_CSTR("identity", identity), LOG_STR("domain", s->domain),
+	    LOG_CSTR("result", spf_result_name(s->result)), LOG_STR("mechanism", s->mechanism),
+	    LOG_STR("explanation", s->explanation), LOG_END};
+
+	trace(session, "spf", fields);
+}
+
+static void
+trace_dkim(struct slice session, const struct dkim_signature *s)
+{
+	const struct log_field fields[] = {LOG_STR("domain", s->domain), LOG_STR("selector", s->selector),
+	    LOG_CSTR("result", dkim_result_name(s->result)), LOG_STR("reason", s->reason),
+	    LOG_STR("algorithm", s->algorithm), LOG_NUM("key_bits", s->key_bits), LOG_NUM("testing", s->testing),
+	    LOG_END};
+
+	trace(session, "dkim", fields);
+}
+
+static void
+trace_dmarc(struct slice session, const struct verdict_dmarc *d)
+{
+	const struct log_field fields[] = {LOG_STR("author", d->author),
+	    LOG_CSTR("result", dmarc_result_name(d->result)), LOG_CSTR("policy", dmarc_policy_name(d->policy)),
+	    LOG_NUM("spf_aligned", d->spf_aligned), LOG_NUM("dkim_aligned", d->dkim_aligned), LOG_STR("org", d->org),
+	    LOG_STR("policy_domain", d->policy_domain), LOG_STR("record", d->record), LOG_STR("reason", d->reason),
+	    LOG_END};
+
+	trace(session, "dmarc", fields);
+}
+
+static void
+trace_verdict(struct slice session, const struct verdict *v)
+{
+	if (!v->full)
+		return;
+	trace_spf(session, "helo", &v->helo);
+	trace_spf(session, "mailfrom", &v->mail_from);
+	for (uint16_t i = 0; i < v->dkim_count; i++)
+		trace_dkim(session, &v->dkim[i]);
+	trace_dmarc(session, &v->dmarc);
+}
+
+/* ---- answers ---- */
+
+static void
+refuse(struct edge *e, uint64_t id, const struct err *err)
+{
+	struct slice none = slice_of(NULL, 0);
+
+	/* A full edge: deliver's deadline passes, and it asks again. */
+	if (!IPC_SEND(e, VERIFY_REPLY, .id = id, .class = err->class, .text = slice_str(err->client), .sha256 = none,
+		.verdict = none, .summary = -1))
+		log_event(LOG_WARN, NO_SESSION, "verify-reply-lost", LOG_ERR(err), LOG_END);
+}
+
+static void
+answer(struct job *j, const struct verify_result *r)
+{
+	struct slice session = slice_of(j->session, j->session_n);
+	struct err err = r->err;
+	int summary = -1;
+
+	if (err.class == ERR_NONE)
+		summary = memfd_of(r->summary, &err);
+	if (err.class != ERR_NONE) {
+		log_event(LOG_WARN, session, "verify-failed", LOG_ERR(&err), LOG_END);
+		refuse(j->edge, j->id, &err);
+		return;
+	}
+	trace_verdict(session, r->verdict);
+	if (!IPC_SEND(j->edge, VERIFY_REPLY, .id = j->id, .class = ERR_NONE, .bytes = j->bytes,
+		.sha256 = slice_of(r->sha256, sizeof r->sha256), .verdict = r->encoded, .summary = summary))
+		log_event(LOG_WARN, session, "verify-reply-lost", LOG_END);
+	(void)close(summary);
+}
+
+/* ---- jobs ---- */
+
+static void
+leave_when_due(void)
+{
+	if (job_count == 0 && (draining || jobs_done >= JOBS_BEFORE_RENEWAL))
+		role_exit(0);
+}
+
+/* Frees what has ended; not from inside the job's own callback. */
+static void
+reap(void *arg)
+{
+	struct job **at = &jobs;
+
+	(void)arg;
+	while (*at != NULL) {
+		struct job *j = *at;
+
+		if (!j->ended) {
+			at = &j->next;
+			continue;
+		}
+		*at = j->next;
+		verify_free(&j->verify);
+		free(j);
+		assert(job_count > 0);
+		job_count--;
+		jobs_done++;
+	}
+	leave_when_due();
+}
+
+static void
+on_done(void *arg, const struct verify_result *r)
+{
+	struct job *j = arg;
+
+	if (j->edge != NULL)
+		answer(j, r);
+	j->ended = true;
+	loop_timer_set(reaper, 0);
+}
+
+static void
+start_job(struct edge *e, const struct msg_VERIFY_MESSAGE *m, struct slice facts)
+{
+	struct job *j = MEM_NEW(struct job);
+	struct verify_request q = {.facts = facts, .message = m->message, .bytes = m->bytes, .full = m->full != 0,
+	    .timeout_ms = config_number(role_config(), OPT_VERIFY_TIMEOUT)};
+
+	j->edge = e;
+	j->id = m->id;
+	j->bytes = m->bytes;
+	j->session_n = m->session.n < SESSION_BYTES_MAX ? m->session.n : SESSION_BYTES_MAX;
+	memcpy(j->session, m->session.p, j->session_n);
+	j->next = jobs;
+	jobs = j;
+	job_count++;
+	j->verify = verify_new(role_loop(), dns_client(), on_done, j);
+	verify_start(j->verify, &q);
+}
+
+static void
+on_message(struct edge *e, struct msg_VERIFY_MESSAGE *m)
+{
+	struct memfd_map facts;
+	struct err err;
+
+	if (job_count >= JOBS_MAX) {
+		err_set(&err, ERR_TEMP, ERR_CODE_UNAVAILABLE, "too many messages are being checked", NULL);
+		refuse(e, m->id, &err);
+		return;
+	}
+	if (m->message < 0 || m->facts < 0) {
+		err_set(&err, ERR_PERM, ERR_CODE_MALFORMED, "no message", NULL);
+		refuse(e, m->id, &err);
+		return;
+	}
+	if (memfd_map(m->facts, MEMFD_ANY_SIZE, FACTS_BYTES_MAX, &facts, &err) < 0) {
+		refuse(e, m->id, &err);
+		return;
+	}
+	start_job(e, m, facts.octets);
+	memfd_unmap(&facts);
+}
+
+static void
+on_edge_down(struct edge *e)
+{
+	for (struct job *j = jobs; j != NULL; j = j->next)
+		if (j->edge == e) {
+			j->edge = NULL;
+			j->ended = true;
+			loop_timer_set(reaper, 0);
+		}
+}
+
+static void
+on_drain(void)
+{
+	draining = true;
+	leave_when_due();
+}
+
+static int
+init(struct err *e)
+{
+	(void)e;
+	verify_global_init();
+	reaper = loop_timer_new(role_loop(), reap, NULL);
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct ipc_dispatch from_deliver = {.VERIFY_MESSAGE = on_message};
+	static const struct ipc_dispatch from_resolver = {.DNS_ANSWER = dns_client_answer};
+	static const struct ipc_dispatch from_recorder;
+	static const struct role_spec spec = {
+		.role = ROLE_VERIFY,
+		.dispatch = {[ROLE_DELIVER] = &from_deliver,
+			[ROLE_RESOLVER] = &from_resolver,
+			[ROLE_RECORDER] = &from_recorder},
+		.init = init,
+		.on_edge_down = on_edge_down,
+		.on_drain = on_drain,
+	};
+
+	return role_main(argc, argv, &spec);
+}
