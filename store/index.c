@@ -20,6 +20,8 @@
 #define CHECKPOINT_LOG_BYTES (4u << 20)
 #define BASE_LOG_BYTES_MIN (16u << 20)
 #define BASE_STEP_BYTES (512u * 1024)
+/* What appends leave alone of a disk that fills up: deleting needs log, and recovery pages. */
+#define SPACE_BYTES_MIN (16u << 20)
 /* Below this much log a keeper that leaves writes no base copy. */
 #define BASE_LOG_BYTES_IDLE (1u << 20)
 
@@ -501,6 +503,14 @@ bool
 index_quota_fits(const struct index *ix, uint64_t quota_bytes, uint64_t more)
 {
 	return quota_bytes == 0 || (ix->account.bytes <= quota_bytes && more <= quota_bytes - ix->account.bytes);
+}
+
+bool
+index_has_space(const struct index *ix, uint64_t more)
+{
+	uint64_t space = file_space(ix->root);
+
+	return space >= SPACE_BYTES_MIN && more <= space - SPACE_BYTES_MIN;
 }
 
 /* ---- changes ---- */

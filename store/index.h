@@ -119,6 +119,9 @@ int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r
 /* True when that many more octets fit. */
 bool index_quota_fits(const struct index *ix, uint64_t quota_bytes, uint64_t more);
 
+/* Is there room on the disk for that many octets more, with what recovery and deletion need left over? */
+bool index_has_space(const struct index *ix, uint64_t more);
+
 struct index_flags {
 	uint32_t mailbox;
 	unsigned mode; /* enum store_flags_mode */

@@ -1,322 +1,176 @@
 /*
- * The keeper of one account: its only writer, holding its lock. Nothing here waits for anybody but the disk. When a sync fails,
- * what waits is refused by ending: the peers see their edges end and ask a successor again, with the same origin
- * and sequence.
+ * Role KEEPER. Started by the store's parent for one account; its working
+ * directory is the account's, and all paths are relative to it. The lock in it
+ * is held for the process's life, so that there never are two keepers.
+ *
+ * It leaves when nobody uses it: no worker has an edge, and deliver was quiet
+ * for the linger time. It asks (PROCESS_IDLE), and goes only when the parent agrees.
  */
-#include "store/kept.h"
-
 #include "common/log.h"
-#include "common/mem.h"
+#include "common/role.h"
+#include "store/account.h"
 #include "store/file.h"
+#include "store/keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* How long a predecessor that is dying may still hold the lock. */
-#define LOCK_WAIT_MS 5000u
-#define LOCK_STEP_US 5000u
-/* Housekeeping: pieces of work this far apart while there is some, and this often otherwise. */
-#define UPKEEP_STEP_MS 5u
-#define PURGE_EVERY_MS (3600u * 1000u)
-#define ORIGIN_RING(role) ((role) == ROLE_DELIVER ? INDEX_RING_DELIVERY : INDEX_RING_WORKER)
+#define ROOT "."
+/* The one before may still be writing its checkpoint. */
+#define LOCK_TRIES 200
+#define LOCK_PAUSE_US 50000
+#define UPKEEP_QUIET_MS 250
+#define UPKEEP_BUSY_MS 5
+#define TICK_MS_MAX 1000
+/* Exit status after a failed sync or a refused page: the next keeper repairs. */
+#define EXIT_BROKEN 1
 
-struct keeper keeper;
-
-static struct loop_timer *flush_timer;
 static struct loop_timer *upkeep_timer;
 static struct loop_timer *idle_timer;
-static struct index_usage told_usage;
-static bool flush_armed;
-static bool leaving;
 
-/* ---- answers, transactions ---- */
-
-struct keeper_peer *
-keeper_peer(struct edge *e)
+static struct keeper_settings
+settings(void)
 {
-	return edge_arg(e);
-}
-
-uint64_t
-keeper_quota(void)
-{
-	return config_number(role_config(), OPT_QUOTA_BYTES);
-}
-
-bool
-keeper_may_use(struct edge *e, uint32_t mailbox, struct err *err_r)
-{
-	if (edge_peer(e)->role != ROLE_POP3_WORKER || mailbox == index_target(keeper.index, STORE_TARGET_INBOX))
-		return true;
-	err_set(err_r, ERR_PERM, ERR_CODE_DENIED, "not permitted", "POP3 asked for mailbox %u", mailbox);
-	return false;
+	return (struct keeper_settings){
+	    .quota_bytes = config_number(role_config(), OPT_QUOTA_BYTES),
+	    .retention_s = config_number(role_config(), OPT_RETENTION) / 1000,
+	};
 }
 
 static void
-arm_idle(void)
-{
-	loop_timer_set(idle_timer, config_number(role_config(), OPT_KEEPER_LINGER));
-}
-
-/* Forgets a peer whose edge is about to be freed. */
-static void
-peer_gone(struct edge *e)
-{
-	struct keeper_peer *p = keeper_peer(e);
-
-	outbox_forget(keeper.outbox, e);
-	keeper_append_forget(e);
-	MEM_FREE(&p);
-	if (--keeper.peer_count == 0)
-		arm_idle();
-}
-
-static void
-cannot_answer(struct edge *e, enum msg_type type)
-{
-	log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("peer", role_info(edge_peer(e)->role)->name),
-	    LOG_CSTR("message", msg_info(type)->name), LOG_END);
-	/* Lost events can be told later; for a lost answer the peer has to ask again. */
-	if (type == MSG_EVENT_NEW || type == MSG_EVENT_FLAGS || type == MSG_EVENT_EXPUNGE || type == MSG_EVENT_MAILBOXES ||
-	    type == MSG_EVENT_RESYNC) {
-		keeper_peer(e)->lost_events = true;
-		return;
-	}
-	peer_gone(e);
-	role_edge_close(&e);
-}
-
-void
-keeper_say(struct edge *e, const struct msg *m)
-{
-	if (!outbox_put(keeper.outbox, e, m))
-		cannot_answer(e, m->type);
-	keeper_flush_soon();
-}
-
-void
-keeper_flush_soon(void)
-{
-	if (!flush_armed)
-		loop_timer_set(flush_timer, 0);
-	flush_armed = true;
-}
-
-static void
-give_up(const struct err *why)
-{
-	log_event(LOG_ERROR, NO_SESSION, "index-failed", LOG_NUM("account", role_account()), LOG_ERR(why), LOG_END);
-	index_close(&keeper.index);
-	_exit(1);
-}
-
-bool
-keeper_begin(struct err *err_r)
-{
-	index_set_now(keeper.index, clock_wall_us() / 1000000);
-	index_changes_reset(keeper.index);
-	if (index_begin(keeper.index, err_r) == 0)
-		return true;
-	if (index_broken(keeper.index))
-		give_up(err_r);
-	return false;
-}
-
-/* A refused page or a failed sync, found by whatever call: the successor recovers or rebuilds. */
-static void
-give_up_if_broken(void)
-{
-	struct err why;
-
-	if (!index_broken(keeper.index))
-		return;
-	err_set(&why, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the index cannot be used any more");
-	give_up(&why);
-}
-
-void
-keeper_abort(void)
-{
-	index_abort(keeper.index);
-	index_changes_reset(keeper.index);
-	give_up_if_broken();
-}
-
-/* The answer as it is recorded: encoded, with its id as zero. */
-static bool
-record_answer(enum role role, struct slice origin, uint64_t sequence, const struct msg *answer, struct err *err_r)
-{
-	static struct buf b;
-	struct msg_fds none;
-
-	if (b.max == 0)
-		buf_init(&b, MSG_BYTES_MAX);
-	if (!msg_encode(answer, &b, &none)) {
-		err_set(err_r, ERR_BUG, ERR_CODE_NONE, "internal error", "an answer that cannot be recorded");
-		return false;
-	}
-	return index_request_done(keeper.index, ORIGIN_RING(role), origin.p, sequence, buf_slice(&b), err_r) == 0;
-}
-
-bool
-keeper_commit(struct edge *e, struct slice origin, uint64_t sequence, const struct msg *answer, struct err *err_r)
-{
-	if (answer && !record_answer(edge_peer(e)->role, origin, sequence, answer, err_r)) {
-		keeper_abort();
-		return false;
-	}
-	if (index_commit(keeper.index, err_r) < 0) {
-		if (index_broken(keeper.index))
-			give_up(err_r);
-		index_changes_reset(keeper.index);
-		return false;
-	}
-	keeper_tell_changes();
-	index_changes_reset(keeper.index);
-	keeper_flush_soon();
-	return true;
-}
-
-/* Puts the id of this asking into a recorded answer. */
-static bool
-set_id(struct msg *m, uint64_t id)
-{
-	switch (m->type) {
-	case MSG_MBOX_CHANGE_REPLY:
-		m->u.MBOX_CHANGE_REPLY.id = id;
-		return true;
-	case MSG_MSG_FLAGS_REPLY:
-		m->u.MSG_FLAGS_REPLY.id = id;
-		return true;
-	case MSG_MSG_APPEND_REPLY:
-		m->u.MSG_APPEND_REPLY.id = id;
-		return true;
-	case MSG_MSG_COPY_REPLY:
-		m->u.MSG_COPY_REPLY.id = id;
-		return true;
-	case MSG_MSG_EXPUNGE_REPLY:
-		m->u.MSG_EXPUNGE_REPLY.id = id;
-		return true;
-	default:
-		return false;
-	}
-}
-
-bool
-keeper_answered_before(struct edge *e, uint64_t id, struct slice origin, uint64_t sequence, struct err *err_r)
-{
-	static struct buf b;
-	static struct msg m;
-	const struct msg_fds none = {.n = 0};
-
-	if (b.max == 0)
-		buf_init(&b, MSG_BYTES_MAX);
-	if (origin.n != STORE_ORIGIN_BYTES) {
-		err_set(err_r, ERR_PERM, ERR_CODE_MALFORMED, "bad request", "origin of %zu octets", origin.n);
-		return false;
-	}
-	int found = index_request_find(keeper.index, origin.p, sequence, &b, err_r);
-
-	if (found < 0 && index_broken(keeper.index))
-		give_up(err_r);
-	if (found <= 0)
-		return false;
-	if (!msg_decode(buf_slice(&b), &none, &m) || !set_id(&m, id)) {
-		err_set(err_r, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a recorded answer does not decode");
-		return false;
-	}
-	keeper_say(e, &m);
-	return true;
-}
-
-/* ---- the sync ---- */
-
-static void
-tell_usage(void)
-{
-	struct index_usage u = index_usage(keeper.index);
-	struct edge *store = role_edge(ROLE_STORE, 0);
-
-	if (store && (u.bytes != told_usage.bytes || u.messages != told_usage.messages) &&
-	    IPC_SEND(store, KEEPER_USAGE, .bytes = u.bytes, .messages = u.messages))
-		told_usage = u;
-}
-
-static void
-flush(void)
-{
-	struct err e = {0};
-
-	keeper_append_all();
-	flush_armed = false;
-	give_up_if_broken();
-	if (index_flush(keeper.index, &e) < 0)
-		give_up(&e);
-	keeper_tell_tables();
-	outbox_send(keeper.outbox, cannot_answer);
-	tell_usage();
-	if (index_wants_upkeep(keeper.index))
-		loop_timer_set(upkeep_timer, UPKEEP_STEP_MS);
-}
-
-static void
-on_flush(void *arg)
+on_broken(void *arg)
 {
 	(void)arg;
-	flush();
-	/* What was said meanwhile is on its way already: keeper_say() armed the timer again. */
+	role_exit(EXIT_BROKEN);
 }
 
-/* ---- housekeeping, idling, leaving ---- */
+static void
+on_usage(void *arg, struct index_usage usage)
+{
+	struct edge *store = role_edge(ROLE_STORE, 0);
+
+	(void)arg;
+	/* The next change tells it too: a figure that got lost is only old. */
+	if (store != NULL && !IPC_SEND(store, KEEPER_USAGE, .bytes = usage.bytes, .messages = usage.messages))
+		log_event(LOG_DEBUG, NO_SESSION, "usage-untold", LOG_END);
+	loop_timer_set(upkeep_timer, UPKEEP_QUIET_MS);
+}
+
+/* ---- start ---- */
+
+static int
+take_lock(struct err *e)
+{
+	int fd = open("lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_sys(e, errno, "lock");
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			break;
+		(void)usleep(LOCK_PAUSE_US);
+	}
+	int error = errno;
+
+	(void)close(fd);
+	return err_sys(e, error, "the account is locked by another process");
+}
+
+static int
+enter_directory(struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int n = snprintf(path, sizeof path, "%s/accounts", role_state_dir());
+
+	if (n < 0 || (size_t)n >= sizeof path)
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "internal error", "the state directory's name is too long");
+	(void)mkdir(path, 0700);
+	n = snprintf(path, sizeof path, "%s/accounts/%llu", role_state_dir(), (unsigned long long)role_account());
+	if (n < 0 || (size_t)n >= sizeof path)
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "internal error", "the state directory's name is too long");
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, errno, path);
+	return chdir(path) == 0 ? 0 : err_sys(e, errno, path);
+}
+
+static int
+init(struct err *e)
+{
+	return enter_directory(e);
+}
 
 static void
 on_upkeep(void *arg)
 {
-	static uint64_t next_purge_ms;
-	struct err e = {0};
-	int more = 0;
-
 	(void)arg;
-	if (index_wants_upkeep(keeper.index)) {
-		more = index_upkeep(keeper.index, &e);
-	} else if (clock_ms() >= next_purge_ms) {
-		uint64_t now = clock_wall_us() / 1000000, keep = config_number(role_config(), OPT_RETENTION) / 1000;
+	if (keeper_upkeep())
+		loop_timer_set(upkeep_timer, UPKEEP_BUSY_MS);
+}
 
-		more = index_purge(keeper.index, now > keep ? now - keep : 0, &e);
-		if (more == 0)
-			next_purge_ms = clock_ms() + PURGE_EVERY_MS;
-	}
-	if (more < 0) {
-		if (index_broken(keeper.index))
-			give_up(&e);
-		log_event(LOG_WARN, NO_SESSION, "upkeep-failed", LOG_NUM("account", role_account()), LOG_ERR(&e), LOG_END);
-	}
-	loop_timer_set(upkeep_timer, more > 0 ? UPKEEP_STEP_MS : PURGE_EVERY_MS);
+static void on_idle(void *arg);
+
+static uint64_t
+linger_ms(void)
+{
+	return config_number(role_config(), OPT_KEEPER_LINGER);
+}
+
+static int
+start(struct err *e)
+{
+	static const struct keeper_events events = {.broken = on_broken, .usage = on_usage};
+	struct keeper_settings now = settings();
+	struct index *ix;
+
+	if (take_lock(e) < 0)
+		return -1;
+	file_hook_db();
+	if (index_open(ROOT, clock_wall_us() / 1000000, &ix, e) < 0)
+		return -1;
+	upkeep_timer = loop_timer_new(role_loop(), on_upkeep, NULL);
+	idle_timer = loop_timer_new(role_loop(), on_idle, NULL);
+	keeper_start(role_loop(), ix, ROOT, &now, &events, NULL);
+	on_usage(NULL, index_usage(ix));
+	loop_timer_set(idle_timer, linger_ms());
+	return 0;
+}
+
+/* ---- leaving ---- */
+
+static bool
+is_used(void)
+{
+	return role_edge_count(ROLE_IMAP_WORKER) > 0 || role_edge_count(ROLE_POP3_WORKER) > 0 ||
+	    keeper_quiet_ms() < linger_ms();
 }
 
 static void
 on_idle(void *arg)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
+	uint64_t wait = linger_ms() < TICK_MS_MAX ? linger_ms() + 1 : TICK_MS_MAX;
 
 	(void)arg;
-	if (keeper.peer_count > 0)
-		return;
-	/* Unanswered, it is asked again: a peer was on its way. */
-	if (store && !IPC_SEND(store, PROCESS_IDLE, .peers_seen = keeper.peers_seen))
-		log_event(LOG_WARN, NO_SESSION, "idle-unsaid", LOG_END);
-	arm_idle();
+	/* The parent stays silent while a new peer is on its way; so the question is put again. */
+	if (!is_used()) {
+		if (keeper_upkeep())
+			wait = UPKEEP_BUSY_MS;
+		else if (store == NULL || !IPC_SEND(store, PROCESS_IDLE, ))
+			log_event(LOG_DEBUG, NO_SESSION, "idle-untold", LOG_END);
+	}
+	loop_timer_set(idle_timer, wait);
 }
 
 static void
 leave(void)
 {
-	if (leaving)
-		return;
-	leaving = true;
-	flush();
-	index_close(&keeper.index);
+	keeper_stop();
 	role_exit(0);
 }
 
@@ -328,145 +182,105 @@ on_leave(struct edge *e, struct msg_PROCESS_LEAVE *m)
 	leave();
 }
 
-/* ---- peers ---- */
+static void
+on_delete(struct edge *e, struct msg_KEEPER_DELETE *m)
+{
+	struct err err;
+
+	(void)m;
+	keeper_stop();
+	if (account_remove(ROOT, &err) < 0) {
+		log_event(LOG_ERROR, NO_SESSION, "account-not-removed", LOG_ERR(&err), LOG_END);
+		role_exit(EXIT_BROKEN);
+		return;
+	}
+	log_event(LOG_INFO, NO_SESSION, "account-removed", LOG_NUM("account", role_account()), LOG_END);
+	/* Untold, it is asked of the next keeper again. */
+	role_exit(IPC_SEND(e, KEEPER_DELETED, ) ? 0 : EXIT_BROKEN);
+}
+
+/* ---- edges ---- */
 
 static void
 on_peer(struct edge *e, struct msg_KEEPER_PEER *m)
 {
+	struct edge_peer peer = {.role = (enum role)m->peer_role, .generation = m->peer_generation};
 	int fd = m->fd;
 
 	(void)e;
 	m->fd = -1;
-	keeper.peers_seen++;
-	if (fd >= 0 && m->peer_role < ROLE_COUNT)
-		(void)role_edge_add(fd, (struct edge_peer){.role = m->peer_role, .instance = keeper.peers_seen,
-					    .generation = m->peer_generation});
+	if (fd < 0)
+		return;
+	if (m->peer_role != ROLE_DELIVER && m->peer_role != ROLE_IMAP_WORKER && m->peer_role != ROLE_POP3_WORKER) {
+		log_event(LOG_BUG, NO_SESSION, "keeper-peer", LOG_NUM("role", m->peer_role), LOG_END);
+		(void)close(fd);
+		return;
+	}
+	(void)role_edge_add(fd, peer);
 }
 
 static bool
 is_client(const struct edge *e)
 {
-	enum role r = edge_peer(e)->role;
+	enum role role = edge_peer(e)->role;
 
-	return r == ROLE_DELIVER || r == ROLE_IMAP_WORKER || r == ROLE_POP3_WORKER;
+	return role == ROLE_DELIVER || role == ROLE_IMAP_WORKER || role == ROLE_POP3_WORKER;
 }
 
 static void
 on_edge_up(struct edge *e)
 {
-	if (!is_client(e))
-		return;
-	struct keeper_peer *p = MEM_NEW(struct keeper_peer);
-
-	p->edge = e;
-	edge_set_arg(e, p);
-	keeper.peer_count++;
-	loop_timer_stop(idle_timer);
+	if (is_client(e))
+		keeper_peer_up(e);
 }
 
 static void
 on_edge_down(struct edge *e)
 {
-	if (edge_peer(e)->role == ROLE_STORE) {
-		/* Without the parent nobody can reach this process any more, and a new parent will want a new keeper. */
-		leave();
-		return;
-	}
 	if (is_client(e))
-		peer_gone(e);
+		keeper_peer_down(e);
+	else if (edge_peer(e)->role == ROLE_STORE)
+		/* A new parent knows nothing of this keeper and will start another one. */
+		leave();
 }
 
 static void
 on_edge_drained(struct edge *e)
 {
-	if (is_client(e) && keeper_peer(e)->lost_events)
-		keeper_tell_resync(keeper_peer(e));
+	if (is_client(e))
+		keeper_peer_drained(e);
 }
 
-/* ---- the role ---- */
-
-/* Never two keepers on one account. The lock ends with the process, however it ends. */
-static int
-take_lock(struct err *e)
+static void
+on_reload(void)
 {
-	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[sizeof keeper.root + 8];
-	uint64_t until = clock_ms() + LOCK_WAIT_MS;
+	struct keeper_settings now = settings();
 
-	file_path(path, keeper.root, "lock");
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return err_sys(e, errno, path);
-	while (fcntl(fd, F_OFD_SETLK, &whole) < 0) {
-		if ((errno != EAGAIN && errno != EACCES) || clock_ms() > until)
-			return err_sys(e, errno, "lock of the account");
-		usleep(LOCK_STEP_US);
-	}
-	/* Held until the process ends: the descriptor stays open. */
-	return 0;
-}
-
-static int
-init(struct err *e)
-{
-	int n = snprintf(keeper.root, sizeof keeper.root, "%s/accounts/%llu", role_state_dir(),
-	    (unsigned long long)role_account());
-
-	if (n < 0 || (size_t)n >= sizeof keeper.root)
-		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting", "state.directory is too long");
-	if (take_lock(e) < 0)
-		return -1;
-	file_hook_db();
-	keeper.outbox = outbox_new();
-	flush_timer = loop_timer_new(role_loop(), on_flush, NULL);
-	upkeep_timer = loop_timer_new(role_loop(), on_upkeep, NULL);
-	idle_timer = loop_timer_new(role_loop(), on_idle, NULL);
-	return index_open(keeper.root, clock_wall_us() / 1000000, &keeper.index, e);
-}
-
-static int
-start(struct err *e)
-{
-	(void)e;
-	loop_timer_set(upkeep_timer, UPKEEP_STEP_MS);
-	arm_idle();
-	tell_usage();
-	return 0;
+	keeper_set(&now);
 }
 
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_store = {.KEEPER_PEER = on_peer, .PROCESS_LEAVE = on_leave};
-	static const struct ipc_dispatch from_deliver = {.MBOX_LIST = keeper_on_mbox_list, .MSG_APPEND = keeper_on_append};
-	static const struct ipc_dispatch from_imap = {.MBOX_LIST = keeper_on_mbox_list,
-	    .MBOX_CHANGE = keeper_on_mbox_change,
-	    .MBOX_OPEN = keeper_on_mbox_open,
-	    .MBOX_CLOSE = keeper_on_mbox_close,
-	    .MBOX_RECENT = keeper_on_mbox_recent,
-	    .MSG_FLAGS = keeper_on_flags,
-	    .MSG_APPEND = keeper_on_append,
-	    .MSG_COPY = keeper_on_copy,
-	    .MSG_EXPUNGE = keeper_on_expunge,
-	    .MSG_FETCH = keeper_on_fetch};
-	static const struct ipc_dispatch from_pop3 = {.MBOX_LIST = keeper_on_mbox_list,
-	    .MBOX_OPEN = keeper_on_mbox_open,
-	    .MBOX_CLOSE = keeper_on_mbox_close,
-	    .MSG_EXPUNGE = keeper_on_expunge,
-	    .MSG_FETCH = keeper_on_fetch};
-	static const struct ipc_dispatch from_recorder;
+	static const struct ipc_dispatch from_store = {.KEEPER_PEER = on_peer, .PROCESS_LEAVE = on_leave, .KEEPER_DELETE = on_delete};
+	static const struct ipc_dispatch from_recorder = {.TRACE_EVENT = NULL};
 	static const struct role_spec spec = {
 	    .role = ROLE_KEEPER,
-	    .dispatch = {[ROLE_STORE] = &from_store, [ROLE_DELIVER] = &from_deliver, [ROLE_IMAP_WORKER] = &from_imap,
-		[ROLE_POP3_WORKER] = &from_pop3, [ROLE_RECORDER] = &from_recorder},
+	    .dispatch = {[ROLE_STORE] = &from_store,
+		[ROLE_DELIVER] = &keeper_from_deliver,
+		[ROLE_IMAP_WORKER] = &keeper_from_imap,
+		[ROLE_POP3_WORKER] = &keeper_from_pop3,
+		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .start = start,
 	    .on_edge_up = on_edge_up,
 	    .on_edge_down = on_edge_down,
 	    .on_edge_drained = on_edge_drained,
+	    .on_reload = on_reload,
 	    .on_drain = leave,
 	};
+	int status = role_main(argc, argv, &spec);
 
-	return role_main(argc, argv, &spec);
+	keeper_stop();
+	return status;
 }

@@ -1,0 +1,33 @@
+/*
+ * The index goes first: then nothing refers to messages any more, and an
+ * account of which only part is left opens as an empty one.
+ */
+#include "store/account.h"
+
+#include "store/file.h"
+#include "store/object.h"
+
+#include <stdio.h>
+
+int
+account_remove(const char *root, struct err *e)
+{
+	static const char *const directories[] = {"index", "index.new", "index.old"};
+	char path[FILE_PATH_BYTES_MAX], name[16];
+
+	for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++) {
+		file_path(path, root, directories[i]);
+		if (file_remove_dir(path, e) < 0)
+			return -1;
+	}
+	if (file_sync_dir(root, e) < 0)
+		return -1;
+	for (unsigned shard = 0; shard < OBJECT_SHARDS; shard++) {
+		(void)snprintf(name, sizeof name, "mail/%02x", shard);
+		file_path(path, root, name);
+		if (file_remove_dir(path, e) < 0)
+			return -1;
+	}
+	file_path(path, root, "mail");
+	return file_remove_dir(path, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+}

@@ -1,0 +1,491 @@
+/*
+ * The order that makes group commit true: requests of one wake-up are done one
+ * after the other; each answer and event goes to the outbox; a timer that is
+ * due in the loop's next round then makes one sync for all of them and empties the
+ * outbox in order. Requests that came meanwhile are read first: they join.
+ *
+ * If the sync fails, nothing of the outbox leaves and the process ends; the
+ * peers ask its successor again, with the same {origin, sequence}.
+ */
+#include "store/keeper_private.h"
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "store/object.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+struct keeper the_keeper;
+
+static void
+on_flush(void *arg)
+{
+	(void)arg;
+	keeper_flush();
+}
+
+void
+keeper_start(struct loop *l, struct index *ix, const char *root, const struct keeper_settings *settings,
+    const struct keeper_events *events, void *arg)
+{
+	struct keeper *k = &the_keeper;
+
+	*k = (struct keeper){.loop = l, .ix = ix, .root = root, .settings = *settings, .events = events, .arg = arg};
+	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
+	k->flush_timer = loop_timer_new(l, on_flush, NULL);
+	k->last_request_ms = clock_ms();
+}
+
+void
+keeper_set(const struct keeper_settings *settings)
+{
+	the_keeper.settings = *settings;
+}
+
+uint64_t
+keeper_quiet_ms(void)
+{
+	return clock_ms() - the_keeper.last_request_ms;
+}
+
+static void
+end_broken(void)
+{
+	struct keeper *k = &the_keeper;
+
+	if (k->stopped)
+		return;
+	k->stopped = true;
+	log_event(LOG_ERROR, NO_SESSION, "keeper-broken", LOG_NUM("unanswered", k->outbox_count), LOG_END);
+	k->events->broken(k->arg);
+}
+
+bool
+keeper_begin_request(struct edge *e)
+{
+	struct keeper *k = &the_keeper;
+
+	(void)e;
+	if (!k->stopped && index_broken(k->ix))
+		end_broken();
+	if (k->stopped)
+		return false;
+	k->last_request_ms = clock_ms();
+	index_set_now(k->ix, clock_wall_us() / 1000000);
+	return true;
+}
+
+/* ---- the outbox ---- */
+
+static void
+out_free(struct keeper_out *out)
+{
+	for (unsigned i = 0; i < out->fd_count; i++)
+		(void)close(out->fds[i]);
+	free(out->fds);
+	buf_fini(&out->octets);
+}
+
+static void
+out_send(struct keeper_out *out)
+{
+	struct msg_fds fds = {.n = out->fd_count};
+	struct msg m;
+
+	if (out->edge == NULL)
+		return;
+	if (out->fd_count > 0)
+		memcpy(fds.fd, out->fds, out->fd_count * sizeof fds.fd[0]);
+	bool decoded = msg_decode(buf_slice(&out->octets), &fds, &m);
+
+	assert(decoded);
+	if (ipc_send(out->edge, &m))
+		return;
+	if (out->is_event)
+		keeper_owe_resync(out->edge, out->event_mailbox);
+	else
+		log_event(LOG_WARN, NO_SESSION, "keeper-answer-lost",
+		    LOG_CSTR("peer", role_info(edge_peer(out->edge)->role)->name), LOG_END);
+}
+
+static void
+put_out(struct edge *e, const struct msg *m, bool is_event, uint32_t mailbox)
+{
+	struct keeper *k = &the_keeper;
+	struct keeper_out out = {.edge = e, .is_event = is_event, .event_mailbox = mailbox};
+	struct msg_fds fds;
+
+	buf_init(&out.octets, MSG_BYTES_MAX);
+	bool encoded = msg_encode(m, &out.octets, &fds);
+
+	assert(encoded);
+	out.fd_count = fds.n;
+	out.fds = mem_new_array(fds.n + 1, sizeof *out.fds);
+	memcpy(out.fds, fds.fd, fds.n * sizeof fds.fd[0]);
+	if (!k->unflushed && k->pending_count == 0 && k->outbox_count == 0) {
+		out_send(&out);
+		out_free(&out);
+		return;
+	}
+	if (k->outbox_count == k->outbox_cap) {
+		k->outbox_cap = k->outbox_cap ? k->outbox_cap * 2 : 64;
+		k->outbox = mem_resize(k->outbox, k->outbox_cap, sizeof *k->outbox);
+	}
+	k->outbox[k->outbox_count++] = out;
+	loop_timer_set(k->flush_timer, 0);
+}
+
+void
+keeper_send(struct edge *e, const struct msg *m)
+{
+	put_out(e, m, false, 0);
+}
+
+void
+keeper_send_event(struct edge *e, const struct msg *m, uint32_t mailbox)
+{
+	put_out(e, m, true, mailbox);
+}
+
+static void
+tell_usage(struct keeper *k)
+{
+	struct index_usage now = index_usage(k->ix);
+
+	if (k->events->usage == NULL || (now.bytes == k->told.bytes && now.messages == k->told.messages))
+		return;
+	k->told = now;
+	k->events->usage(k->arg, now);
+}
+
+void
+keeper_flush(void)
+{
+	struct keeper *k = &the_keeper;
+	struct err e;
+	size_t n;
+
+	loop_timer_stop(k->flush_timer);
+	if (k->stopped || !keeper_settle())
+		return;
+	if (k->unflushed && index_flush(k->ix, &e) < 0) {
+		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
+		end_broken();
+		return;
+	}
+	k->unflushed = false;
+	n = k->outbox_count;
+	for (size_t i = 0; i < n; i++) {
+		out_send(&k->outbox[i]);
+		out_free(&k->outbox[i]);
+	}
+	k->outbox_count -= n;
+	assert(k->outbox_count == 0);
+	tell_usage(k);
+}
+
+void
+keeper_stop(void)
+{
+	struct keeper *k = &the_keeper;
+
+	if (k->loop == NULL)
+		return;
+	if (!k->stopped)
+		keeper_flush();
+	for (size_t i = 0; i < k->outbox_count; i++)
+		out_free(&k->outbox[i]);
+	for (size_t i = 0; i < k->pending_count; i++) {
+		buf_fini(&k->pending[i].keywords);
+		buf_fini(&k->pending[i].summary);
+	}
+	free(k->outbox);
+	free(k->pending);
+	loop_timer_free(&k->flush_timer);
+	while (k->peers != NULL)
+		keeper_peer_down(k->peers->edge);
+	index_close(&k->ix);
+	*k = (struct keeper){.stopped = true};
+}
+
+bool
+keeper_upkeep(void)
+{
+	struct keeper *k = &the_keeper;
+	uint64_t now = clock_wall_us() / 1000000;
+	struct err e;
+	int r;
+
+	if (!keeper_begin_request(NULL))
+		return false;
+	keeper_flush();
+	if (k->stopped)
+		return false;
+	r = index_purge(k->ix, now > k->settings.retention_s ? now - k->settings.retention_s : 0, &e);
+	if (r == 0 && index_wants_upkeep(k->ix))
+		r = index_upkeep(k->ix, &e);
+	if (r >= 0)
+		return r > 0;
+	log_event(LOG_WARN, NO_SESSION, "upkeep-failed", LOG_ERR(&e), LOG_END);
+	if (index_broken(k->ix))
+		end_broken();
+	return false;
+}
+
+/* ---- mutations ---- */
+
+#define REPLIES(X) X(MBOX_CHANGE_REPLY) X(MSG_FLAGS_REPLY) X(MSG_APPEND_REPLY) X(MSG_COPY_REPLY) X(MSG_EXPUNGE_REPLY)
+
+void
+keeper_reply_error(struct msg *reply, const struct err *e)
+{
+	switch (reply->type) {
+#define X(NAME)                                                                                    \
+	case MSG_##NAME:                                                                           \
+		reply->u.NAME.class = e->class;                                                    \
+		reply->u.NAME.code = e->code;                                                      \
+		reply->u.NAME.text = slice_str(e->client);                                         \
+		break;
+		REPLIES(X)
+#undef X
+	default:
+		assert(!"a reply to no mutation");
+	}
+}
+
+void
+keeper_reply_id(struct msg *reply, uint64_t id)
+{
+	switch (reply->type) {
+#define X(NAME)                                                                                    \
+	case MSG_##NAME:                                                                           \
+		reply->u.NAME.id = id;                                                             \
+		break;
+		REPLIES(X)
+#undef X
+	default:
+		assert(!"a reply to no mutation");
+	}
+}
+
+static uint64_t
+reply_id(const struct msg *reply)
+{
+	switch (reply->type) {
+#define X(NAME)                                                                                    \
+	case MSG_##NAME:                                                                           \
+		return reply->u.NAME.id;
+		REPLIES(X)
+#undef X
+	default:
+		assert(!"a reply to no mutation");
+		return 0;
+	}
+}
+
+static void
+refuse(struct edge *e, struct msg *reply, const struct err *err)
+{
+	if (err->class == ERR_TEMP || err->class == ERR_BUG)
+		log_event(LOG_WARN, NO_SESSION, "keeper-refused", LOG_CSTR("reply", msg_info(reply->type)->name),
+		    LOG_ERR(err), LOG_END);
+	if (!keeper_begin_request(e))
+		return;
+	keeper_reply_error(reply, err);
+	keeper_send(e, reply);
+}
+
+/* Answers again what was answered before. 1: it did; 0: the request is new; -1. */
+static int
+answer_again(struct edge *e, struct slice origin, uint64_t sequence, const struct msg *reply, struct err *err)
+{
+	const struct msg_fds none = {.n = 0};
+	struct msg again;
+	struct buf b;
+	int r;
+
+	buf_init(&b, FORMAT_REPLY_BYTES_MAX);
+	r = index_request_find(the_keeper.ix, origin.p, sequence, &b, err);
+	if (r == 1 && (!msg_decode(buf_slice(&b), &none, &again) || again.type != reply->type))
+		r = err_set(err, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "a sequence used for another request");
+	if (r == 1) {
+		keeper_reply_id(&again, reply_id(reply));
+		keeper_send(e, &again);
+	}
+	buf_fini(&b);
+	return r;
+}
+
+bool
+keeper_append_begin(struct edge *e, struct slice origin, uint64_t sequence, struct msg *reply)
+{
+	struct err err;
+	int r;
+
+	if (!keeper_begin_request(e))
+		return false;
+	if (origin.n != STORE_ORIGIN_BYTES)
+		r = err_set(&err, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "an origin of %zu octets", origin.n);
+	else
+		r = answer_again(e, origin, sequence, reply, &err);
+	if (r < 0)
+		refuse(e, reply, &err);
+	return r == 0;
+}
+
+bool
+keeper_mutation_begin(struct edge *e, struct slice origin, uint64_t sequence, struct msg *reply)
+{
+	struct err err;
+
+	if (!keeper_settle() || !keeper_append_begin(e, origin, sequence, reply))
+		return false;
+	if (index_begin(the_keeper.ix, &err) == 0)
+		return true;
+	refuse(e, reply, &err);
+	return false;
+}
+
+/* The reply as it is to be remembered: without id and descriptors. */
+static int
+remember(struct edge *e, struct slice origin, uint64_t sequence, const struct msg *reply, struct err *err)
+{
+	enum index_ring ring = edge_peer(e)->role == ROLE_DELIVER ? INDEX_RING_DELIVERY : INDEX_RING_WORKER;
+	struct msg copy = *reply;
+	struct msg_fds fds;
+	struct buf b;
+	int failed;
+
+	keeper_reply_id(&copy, 0);
+	if (copy.type == MSG_MSG_COPY_REPLY && copy.u.MSG_COPY_REPLY.source_fd >= 0)
+		/* Too long to remember: asked again, it is answered without telling which UIDs were given. */
+		copy.u.MSG_COPY_REPLY = (struct msg_MSG_COPY_REPLY){
+		    .uidvalidity = copy.u.MSG_COPY_REPLY.uidvalidity, .source_fd = -1};
+	if (copy.type == MSG_MSG_FLAGS_REPLY)
+		copy.u.MSG_FLAGS_REPLY.modified_fd = -1;
+	buf_init(&b, MSG_BYTES_MAX);
+	bool encoded = msg_encode(&copy, &b, &fds);
+
+	if (encoded && b.n <= FORMAT_REPLY_BYTES_MAX)
+		failed = index_request_done(the_keeper.ix, ring, origin.p, sequence, buf_slice(&b), err);
+	else
+		failed = err_set(err, ERR_LIMIT, ERR_CODE_TOO_BIG, "too many messages at once", NULL);
+	buf_fini(&b);
+	return failed;
+}
+
+bool
+keeper_commit(int failed)
+{
+	struct keeper *k = &the_keeper;
+	struct err err;
+
+	if (failed)
+		index_abort(k->ix);
+	else if (index_commit(k->ix, &err) < 0)
+		failed = -1;
+	if (failed)
+		return false;
+	k->unflushed = true;
+	loop_timer_set(k->flush_timer, 0);
+	keeper_tell();
+	return true;
+}
+
+void
+keeper_mutation_end(struct edge *e, struct slice origin, uint64_t sequence, int failed, const struct err *error,
+    struct msg *reply)
+{
+	struct keeper *k = &the_keeper;
+	struct err err = *error;
+
+	if (failed == 0)
+		failed = remember(e, origin, sequence, reply, &err);
+	if (failed)
+		index_abort(k->ix);
+	else
+		failed = index_commit(k->ix, &err);
+	if (failed) {
+		refuse(e, reply, &err);
+		return;
+	}
+	k->unflushed = true;
+	keeper_tell();
+	keeper_send(e, reply);
+	if (k->outbox_count > KEEPER_OUTBOX_MAX)
+		keeper_flush();
+}
+
+/* ---- appends that wait ---- */
+
+static int
+sync_shards(struct keeper *k, struct err *e)
+{
+	unsigned last = OBJECT_SHARDS;
+
+	for (size_t i = 0; i < k->pending_count; i++) {
+		unsigned shard = object_shard(object_number(k->pending[i].a.object_id));
+
+		/* Numbers are consecutive, so a change of directory comes once. */
+		if (shard != last && object_sync_shard(k->root, shard, e) < 0)
+			return -1;
+		last = shard;
+	}
+	return 0;
+}
+
+static void
+do_append(struct keeper *k, struct keeper_append *p)
+{
+	struct slice origin = slice_of(p->origin, sizeof p->origin);
+	struct msg reply = {.type = MSG_MSG_APPEND_REPLY, .u.MSG_APPEND_REPLY = {.id = p->id}};
+	struct msg_MSG_APPEND_REPLY *r = &reply.u.MSG_APPEND_REPLY;
+	const struct format_mailbox *m;
+	struct err err = {0};
+	int failed;
+
+	if (p->edge == NULL)
+		return;
+	p->a.keywords = buf_slice(&p->keywords);
+	p->a.summary = buf_slice(&p->summary);
+	p->a.quota_bytes = k->settings.quota_bytes;
+	if (index_begin(k->ix, &err) < 0) {
+		refuse(p->edge, &reply, &err);
+		return;
+	}
+	failed = index_append(k->ix, &p->a, &r->uid, &err);
+	m = index_mailbox(k->ix, p->a.mailbox);
+	r->mailbox = p->a.mailbox;
+	r->uidvalidity = m != NULL ? m->uidvalidity : 0;
+	keeper_mutation_end(p->edge, origin, p->sequence, failed, &err, &reply);
+}
+
+bool
+keeper_settle(void)
+{
+	struct keeper *k = &the_keeper;
+	struct err e;
+	size_t n = k->pending_count;
+
+	if (n == 0)
+		return true;
+	if (sync_shards(k, &e) < 0) {
+		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
+		end_broken();
+		return false;
+	}
+	/* Done in order; the list is emptied first, because what follows may come back here. */
+	struct keeper_append *list = k->pending;
+
+	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
+	k->pending_count = 0;
+	for (size_t i = 0; i < n; i++) {
+		do_append(k, &list[i]);
+		buf_fini(&list[i].keywords);
+		buf_fini(&list[i].summary);
+	}
+	free(list);
+	return !k->stopped;
+}

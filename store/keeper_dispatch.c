@@ -1,0 +1,33 @@
+/*
+ * Who may ask the keeper for what, again and in code: deliver may append and
+ * look at the table; a POP3 worker may list, read and delete (and only in
+ * INBOX, which the handlers see to); an IMAP worker may do what IMAP can.
+ */
+#include "store/keeper_private.h"
+
+const struct ipc_dispatch keeper_from_deliver = {
+    .MBOX_LIST = keeper_on_list,
+    .MSG_APPEND = keeper_on_append,
+};
+
+const struct ipc_dispatch keeper_from_imap = {
+    .MBOX_LIST = keeper_on_list,
+    .MBOX_CHANGE = keeper_on_change,
+    .MBOX_OPEN = keeper_on_open,
+    .MBOX_CLOSE = keeper_on_close,
+    .MBOX_RECENT = keeper_on_recent,
+    .MSG_FLAGS = keeper_on_flags,
+    .MSG_APPEND = keeper_on_append,
+    .MSG_COPY = keeper_on_copy,
+    .MSG_EXPUNGE = keeper_on_expunge,
+    .MSG_FETCH = keeper_on_fetch,
+    .MSG_SUMMARY = keeper_on_summary,
+};
+
+const struct ipc_dispatch keeper_from_pop3 = {
+    .MBOX_LIST = keeper_on_list,
+    .MBOX_OPEN = keeper_on_open,
+    .MBOX_CLOSE = keeper_on_close,
+    .MSG_EXPUNGE = keeper_on_expunge,
+    .MSG_FETCH = keeper_on_fetch,
+};

@@ -1,0 +1,177 @@
+/*
+ * What is asked about mailboxes: the table, changes of it, views. A POP3 worker
+ * gets INBOX and nothing else.
+ */
+#include "store/keeper_private.h"
+
+#include "common/memfd.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+#define VIEW_WRITE_BYTES (64u * 1024)
+
+bool
+keeper_allowed(const struct edge *e, uint32_t mailbox)
+{
+	return edge_peer(e)->role != ROLE_POP3_WORKER || mailbox == index_target(the_keeper.ix, STORE_TARGET_INBOX);
+}
+
+void
+keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m)
+{
+	struct msg reply = {.type = MSG_MBOX_LIST_REPLY, .u.MBOX_LIST_REPLY = {.id = m->id, .table = -1}};
+	struct msg_MBOX_LIST_REPLY *r = &reply.u.MBOX_LIST_REPLY;
+	struct err err;
+	struct buf b;
+
+	if (!keeper_begin_request(e) || !keeper_settle())
+		return;
+	buf_init(&b, STORE_LIST_BYTES_MAX);
+	if (index_list(the_keeper.ix, &b, &err) == 0)
+		r->table = memfd_of(buf_slice(&b), &err);
+	r->bytes = b.n;
+	if (r->table < 0) {
+		r->class = err.class;
+		r->code = err.code;
+		r->bytes = 0;
+	}
+	buf_fini(&b);
+	keeper_send(e, &reply);
+}
+
+void
+keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m)
+{
+	struct msg reply = {.type = MSG_MBOX_CHANGE_REPLY, .u.MBOX_CHANGE_REPLY = {.id = m->id}};
+	struct msg_MBOX_CHANGE_REPLY *r = &reply.u.MBOX_CHANGE_REPLY;
+	struct err err = {0};
+	int failed;
+
+	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
+		return;
+	failed = index_mailbox_change(the_keeper.ix, m->verb, m->name, m->new_name, m->special_use, &r->mailbox,
+	    &r->uidvalidity, &err);
+	keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
+}
+
+/* ---- views ---- */
+
+struct view_file {
+	int fd;
+	uint32_t count;
+	struct buf room;
+	struct err err;
+	bool failed;
+};
+
+static void
+view_write(struct view_file *v)
+{
+	if (!v->failed && memfd_write(v->fd, buf_slice(&v->room), &v->err) < 0)
+		v->failed = true;
+	buf_reset(&v->room);
+}
+
+static bool
+on_entries(void *arg, const struct store_entry *entries, size_t n)
+{
+	struct view_file *v = arg;
+
+	if (v->room.n + n * sizeof *entries > VIEW_WRITE_BYTES)
+		view_write(v);
+	store_entries_put(&v->room, entries, n);
+	v->count += (uint32_t)n;
+	return !v->failed;
+}
+
+/* A sealed memory file with all entries; -1 and err. */
+static int
+make_view(uint32_t mailbox, uint32_t *count_r, struct err *err)
+{
+	struct view_file v = {.fd = memfd_new(err)};
+	int failed;
+
+	if (v.fd < 0)
+		return -1;
+	buf_init(&v.room, VIEW_WRITE_BYTES);
+	failed = index_view(the_keeper.ix, mailbox, on_entries, &v, err);
+	if (failed == 0)
+		view_write(&v);
+	if (failed == 0 && v.failed) {
+		*err = v.err;
+		failed = -1;
+	}
+	if (failed == 0)
+		failed = memfd_seal(v.fd, err);
+	buf_fini(&v.room);
+	*count_r = v.count;
+	if (failed == 0)
+		return v.fd;
+	(void)close(v.fd);
+	return -1;
+}
+
+/* Moves the \Recent mark; nothing to answer for, so a failure only leaves it where it was. */
+static bool
+move_recent(uint32_t mailbox, uint32_t uid)
+{
+	if (index_begin(the_keeper.ix, NULL) < 0)
+		return false;
+	return keeper_commit(index_recent(the_keeper.ix, mailbox, uid, NULL));
+}
+
+static int
+open_view(struct edge *e, const struct msg_MBOX_OPEN *m, struct msg_MBOX_OPEN_REPLY *r, struct err *err)
+{
+	const struct format_mailbox *mb = index_mailbox(the_keeper.ix, m->mailbox);
+
+	if (mb == NULL)
+		return err_set(err, ERR_PERM, ERR_CODE_NOT_FOUND, "no such mailbox", NULL);
+	if (!keeper_allowed(e, m->mailbox))
+		return err_set(err, ERR_PERM, ERR_CODE_DENIED, "not allowed", NULL);
+	r->view = make_view(m->mailbox, &r->count, err);
+	if (r->view < 0)
+		return -1;
+	r->mailbox = m->mailbox;
+	r->uidvalidity = mb->uidvalidity;
+	r->uidnext = mb->uidnext;
+	r->highestmodseq = mb->highestmodseq;
+	r->recent_uid = mb->recent_uid;
+	if (m->claim_recent && edge_peer(e)->role == ROLE_IMAP_WORKER && mb->recent_uid < mb->uidnext)
+		(void)move_recent(m->mailbox, mb->uidnext);
+	r->keywords = index_keywords(the_keeper.ix, m->mailbox);
+	return 0;
+}
+
+void
+keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m)
+{
+	struct msg reply = {.type = MSG_MBOX_OPEN_REPLY, .u.MBOX_OPEN_REPLY = {.id = m->id, .view = -1}};
+	struct msg_MBOX_OPEN_REPLY *r = &reply.u.MBOX_OPEN_REPLY;
+	struct err err;
+
+	if (!keeper_begin_request(e) || !keeper_settle())
+		return;
+	if (open_view(e, m, r, &err) == 0) {
+		keeper_watch(e, m->mailbox);
+	} else {
+		r->class = err.class;
+		r->code = err.code;
+	}
+	keeper_send(e, &reply);
+}
+
+void
+keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m)
+{
+	if (keeper_begin_request(e))
+		keeper_unwatch(e, m->mailbox);
+}
+
+void
+keeper_on_recent(struct edge *e, struct msg_MBOX_RECENT *m)
+{
+	if (keeper_begin_request(e) && keeper_settle())
+		(void)move_recent(m->mailbox, m->uid);
+}

@@ -1,0 +1,126 @@
+/*
+ * keeper_private: what the files of the keeper share.
+ */
+#ifndef STORE_KEEPER_PRIVATE_H
+#define STORE_KEEPER_PRIVATE_H
+
+#include "common/loop.h"
+#include "store/keeper.h"
+
+/* Appends that wait for one sync of their directory. */
+#define KEEPER_PENDING_MAX 64u
+/* Answers and events that wait for a sync: past it they are synced and sent at once. */
+#define KEEPER_OUTBOX_MAX 4096u
+
+struct keeper_peer {
+	struct edge *edge;
+	uint32_t *watched; /* numbers of mailboxes */
+	size_t watched_count;
+	size_t watched_cap;
+	uint32_t *resync; /* of those, the ones whose events did not fit; told when there is room */
+	size_t resync_count;
+	size_t resync_cap;
+	bool table_lost; /* EVENT_MAILBOXES did not fit */
+	struct keeper_peer *next;
+};
+
+/* A message that waits for the sync: encoded, with its own descriptors. */
+struct keeper_out {
+	struct edge *edge; /* NULL: the peer has gone */
+	struct buf octets;
+	int *fds;
+	unsigned fd_count;
+	uint32_t event_mailbox; /* of an event: a resync replaces it when it does not fit */
+	bool is_event;
+};
+
+struct keeper_append {
+	struct edge *edge;
+	uint64_t id;
+	uint8_t origin[STORE_ORIGIN_BYTES];
+	uint64_t sequence;
+	struct index_append a;
+	struct buf keywords;
+	struct buf summary;
+};
+
+struct keeper {
+	struct loop *loop;
+	struct index *ix;
+	const char *root;
+	struct keeper_settings settings;
+	const struct keeper_events *events;
+	void *arg;
+	struct keeper_peer *peers;
+	struct keeper_append *pending;
+	size_t pending_count;
+	struct keeper_out *outbox;
+	size_t outbox_count;
+	size_t outbox_cap;
+	struct loop_timer *flush_timer;
+	bool unflushed; /* something was committed since the last flush */
+	bool stopped;	/* broken: nothing leaves any more */
+	uint64_t last_request_ms;
+	struct index_usage told;
+};
+
+extern struct keeper the_keeper;
+
+/* ---- keeper_batch.c ---- */
+
+/* A request came: sets the clock. False when nothing is answered any more. */
+bool keeper_begin_request(struct edge *e);
+/* Does the appends that wait. False when the process is at its end. */
+bool keeper_settle(void);
+/* Puts m into the outbox, or sends it when all that it could tell is durable already. Takes its descriptors. */
+void keeper_send(struct edge *e, const struct msg *m);
+/* The same for an event about a mailbox. */
+void keeper_send_event(struct edge *e, const struct msg *m, uint32_t mailbox);
+/* Settles, syncs, sends. */
+void keeper_flush(void);
+/* Sets class, code and text of a reply that has them. */
+void keeper_reply_error(struct msg *reply, const struct err *e);
+
+/*
+ * A mutating request: true when it is to be done now, inside a transaction; else it was answered (done before, malformed, or the
+ * index refuses). reply has the type and the id.
+ */
+bool keeper_mutation_begin(struct edge *e, struct slice origin, uint64_t sequence, struct msg *reply);
+/* The same for an append: it is done later, so no transaction is begun and those that wait still wait. */
+bool keeper_append_begin(struct edge *e, struct slice origin, uint64_t sequence, struct msg *reply);
+/* Its end: commits and remembers the answer, or undoes and answers *err; then tells the watchers, then the peer. */
+void keeper_mutation_end(struct edge *e, struct slice origin, uint64_t sequence, int failed, const struct err *err,
+    struct msg *reply);
+/* Commits what has no answer to remember, or undoes it; tells the watchers. True when it is done. */
+bool keeper_commit(int failed);
+/* Sets the id of a reply. */
+void keeper_reply_id(struct msg *reply, uint64_t id);
+
+/* ---- keeper_watch.c ---- */
+
+struct keeper_peer *keeper_peer_of(struct edge *e);
+void keeper_watch(struct edge *e, uint32_t mailbox);
+void keeper_unwatch(struct edge *e, uint32_t mailbox);
+/* Events for all changes of the transaction that was just committed. */
+void keeper_tell(void);
+/* An event for that mailbox (0: the table) was not taken: a resync is owed. */
+void keeper_owe_resync(struct edge *e, uint32_t mailbox);
+
+/* ---- handlers ---- */
+
+/* May this peer touch that mailbox? */
+bool keeper_allowed(const struct edge *e, uint32_t mailbox);
+
+void keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m);
+void keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m);
+void keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m);
+void keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m);
+void keeper_on_recent(struct edge *e, struct msg_MBOX_RECENT *m);
+void keeper_on_flags(struct edge *e, struct msg_MSG_FLAGS *m);
+void keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m);
+void keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m);
+void keeper_on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m);
+void keeper_on_fetch(struct edge *e, struct msg_MSG_FETCH *m);
+void keeper_on_summary(struct edge *e, struct msg_MSG_SUMMARY *m);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * parent: the books of role STORE: which leases are open, which accounts have a
+ * keeper and workers, which sessions sit in which worker. It opens no path and
+ * reads no message.
+ *
+ * A lease is opened by the directory alone, for one connection of one front;
+ * a front gets a worker only under one (store/parent_lease.c). Keepers and workers are started when they are
+ * wanted (store/parent_process.c).
+ */
+#ifndef STORE_PARENT_H
+#define STORE_PARENT_H
+
+#include "common/ipc.h"
+
+/* Past these a front or deliver gets ERR_LIMIT or ERR_TEMP and asks again. */
+#define PARENT_LEASES_MAX 16384u
+#define PARENT_KEEPERS_MAX 1024u
+#define PARENT_WORKERS_MAX 4096u
+#define PARENT_ACCOUNTS_MAX 200000u
+/* So many keepers of an account that ended before they had it open set it aside, for that long. */
+#define PARENT_FAILURES_MAX 2u
+#define PARENT_ASIDE_MS 60000u
+
+struct parent_account;
+
+struct parent_process {
+	enum role role;
+	struct parent_account *account;
+	struct edge *edge;
+	uint64_t generation; /* the number of its role_spawn() */
+	unsigned sessions;   /* of a worker */
+	bool opened;	     /* a keeper that said that the account is open */
+	bool leaving;
+	bool work_sent; /* a peer was sent since it last asked to leave */
+};
+
+struct parent_account {
+	uint64_t id;
+	struct parent_process *keeper;
+	struct parent_process *imap;
+	struct parent_process *pop3;
+	uint64_t bytes;
+	uint64_t messages;
+	bool usage_known;
+	unsigned failures;
+	uint64_t aside_until_ms;
+	/* A deletion that waits for the keeper to be through. */
+	struct edge *deleter;
+	uint64_t delete_id;
+	struct parent_account *next;
+};
+
+struct parent_lease {
+	struct edge_peer front;
+	uint64_t conn;
+	uint64_t account;
+	char login[321];
+	struct parent_process *worker; /* of its session; NULL before and after */
+	uint64_t session_no;	       /* 0: not attached yet */
+	struct parent_lease *next;
+};
+
+/* ---- parent_process.c ---- */
+
+/* The account's books, made when there are none; NULL at the limit. */
+struct parent_account *parent_account(uint64_t id);
+/* NULL when there are none. */
+struct parent_account *parent_account_find(uint64_t id);
+/* The running process of that role, started when there is none. NULL and e when it cannot be. */
+struct parent_process *parent_process(struct parent_account *a, enum role role, struct err *e);
+/* The process at the other end of an edge to a keeper or worker. */
+struct parent_process *parent_process_of(struct edge *e);
+/* Its edge ended. */
+void parent_process_down(struct edge *e);
+/* It has leave to go: the account gets another one when there is need. */
+void parent_process_leave(struct parent_process *p);
+/* Number of running keepers, workers, accounts in the books. */
+unsigned parent_count(enum role role);
+unsigned parent_account_count(void);
+/* Calls fn for every account. */
+typedef void parent_account_fn(const struct parent_account *a, void *arg);
+void parent_account_each(parent_account_fn *fn, void *arg);
+
+/* ---- parent_lease.c ---- */
+
+/* Opens one. -1 and e: the front has gone, it has that connection already, or there are too many. */
+int parent_lease_open(const struct edge_peer *front, uint64_t conn, uint64_t account, struct slice login, struct err *e);
+struct parent_lease *parent_lease_find(const struct edge_peer *front, uint64_t conn);
+/* The connection ended. */
+void parent_lease_close(const struct edge_peer *front, uint64_t conn);
+/* All of an account (its sessions are told to end); all of a front that has gone. */
+void parent_lease_revoke(uint64_t account);
+void parent_lease_front_down(const struct edge_peer *front);
+/* A worker told the end of a session, or has ended with all of them. */
+void parent_lease_session_end(struct parent_process *worker, uint64_t session_no);
+void parent_lease_worker_down(struct parent_process *worker);
+unsigned parent_lease_count(void);
+
+/* ---- parent.c: the handlers ---- */
+
+extern const struct ipc_dispatch parent_from_directory;
+extern const struct ipc_dispatch parent_from_front;
+extern const struct ipc_dispatch parent_from_smtp;
+extern const struct ipc_dispatch parent_from_deliver;
+extern const struct ipc_dispatch parent_from_worker;
+extern const struct ipc_dispatch parent_from_keeper;
+extern const struct ipc_dispatch parent_from_admin;
+void parent_edge_down(struct edge *e);
+/* The keeper that was told to remove the account did so, or ended before; nothing when none was told. */
+void parent_deletion_end(struct parent_account *a, bool done);
+
+#endif
