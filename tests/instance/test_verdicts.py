@@ -136,7 +136,7 @@ class TestVerdicts(harness.InstanceTest):
 
     def test_explain_tells_the_time_line(self):
         _, text, token = self.send("junk.test")
-        queue_id = re.search(r"\b([0-9a-f]{16,32})\b", text)
+        queue_id = re.search(r"\b([0-9a-z]{16,32})\b", text)
         self.assertTrue(queue_id, "no id in: " + text)
         told = harness.wait_for(lambda: self.server.run("explain", queue_id.group(1), check=False).stdout)
         for word in ("connect", "dmarc", "junk"):
