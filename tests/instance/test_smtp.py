@@ -1,0 +1,451 @@
+"""SMTP as clients and other servers speak it: reception, submission, limits, the queue (CORNERS 3.2, 3.3)."""
+
+import base64
+import glob
+import json
+import os
+import poplib
+import re
+import smtplib
+import time
+import unittest
+
+import harness
+
+poplib._MAXLINE = 1 << 20  # what a test sends in one line may be long
+
+MESSAGE = b"From: a@client.example\r\nSubject: x\r\n\r\nbody\r\n"
+OWN = b"From: alice@demo.test\r\nTo: bob@demo.test\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@demo.test>\r\n\r\nbody\r\n"
+
+
+class SmtpTest(harness.InstanceTest):
+    def session(self, service="smtp", ehlo=b"EHLO client.example"):
+        w = self.server.raw(service)
+        self.assertRegex(w.reply(), rb"^220 mail\.demo\.test ESMTP")
+        if ehlo:
+            w.send(ehlo + b"\r\n")
+            self.assertRegex(w.reply(), rb"^250")
+        self.addCleanup(w.close)
+        return w
+
+    def say(self, w, line, pattern):
+        w.send(line + b"\r\n")
+        answer = w.reply()
+        self.assertRegex(answer, rb"^" + pattern, line)
+        return answer
+
+    def messages(self, user="alice"):
+        """All messages in the INBOX of user, oldest first; they are removed."""
+        p = self.server.pop3(user)
+        found = [b"\r\n".join(p.retr(n + 1)[1]) + b"\r\n" for n in range(p.stat()[0])]
+        for n in range(len(found)):
+            p.dele(n + 1)
+        p.quit()
+        return found
+
+
+class TestReception(SmtpTest):
+    settings = {"smtp.message_bytes": "3M"}
+
+    def tearDown(self):
+        self.messages()
+        self.messages("bob")
+
+    def test_trace_fields(self):
+        w = self.session()
+        self.say(w, b"MAIL FROM:<>", rb"250 2\.1\.0")
+        self.say(w, b"RCPT TO:<alice@demo.test>", rb"250 2\.1\.5")
+        self.say(w, b"DATA", rb"354 ")
+        answer = self.say(w, MESSAGE + b".", rb"250 2\.0\.0 ")
+        queue_id = answer.split()[-1]
+        head, _, rest = self.messages()[0].partition(b"Received: ")
+        self.assertTrue(head.startswith(b"Return-Path: <>\r\n"), head)
+        self.assertRegex(head, rb"Authentication-Results: mail\.demo\.test")
+        self.assertRegex(rest, rb"^from client\.example \(unknown \[127\.0\.0\.1\]\)\r\n\tby mail\.demo\.test with ESMTP id " +
+                         queue_id + rb"\r\n\tfor <alice@demo\.test>;\r\n\t\w\w\w, \d\d \w+ \d+ [\d:]+ \+0000\r\n")
+        self.assertTrue(rest.endswith(MESSAGE))
+
+    def test_protocol_names(self):
+        """RFC 3848: with SMTP, ESMTP, ESMTPS; the tls clause of RFC 8314."""
+        w = self.session(ehlo=b"HELO client.example")
+        for line, pattern in ((b"MAIL FROM:<a@client.example>", b"250"), (b"RCPT TO:<alice@demo.test>", b"250"), (b"DATA", b"354"),
+                              (MESSAGE + b".", b"250")):
+            self.say(w, line, pattern)
+        self.assertRegex(self.messages()[0], rb"by mail\.demo\.test with SMTP id")
+        with self.server.smtp() as s:
+            s.starttls(context=harness.client_tls())
+            s.sendmail("a@client.example", ["alice@demo.test", "bob@demo.test"], MESSAGE)
+        stored = self.messages()[0]
+        self.assertRegex(stored, rb"with ESMTPS id \w+\r\n\ttls TLS_\w+;")
+        self.assertNotIn(b"for <", stored)  # several recipients are not told of each other
+
+    def test_pipelining(self):
+        """RFC 2920 3.1: one group, one reply each, in order."""
+        w = self.session()
+        w.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<alice@demo.test>\r\nRCPT TO:<nobody@demo.test>\r\n"
+               b"RCPT TO:<x@elsewhere.example>\r\nRCPT TO:<bob@demo.test>\r\nDATA\r\n")
+        got = [w.reply()[:9] for _ in range(6)]
+        self.assertEqual([g[:3] for g in got], [b"250", b"250", b"550", b"550", b"250", b"354"])
+        w.send(MESSAGE + b".\r\nMAIL FROM:<b@client.example>\r\nQUIT\r\n")
+        self.assertEqual([w.reply()[:3] for _ in range(3)], [b"250", b"250", b"221"])
+        self.assertEqual(len(self.messages()), 1)
+        self.assertEqual(len(self.messages("bob")), 1)
+
+    def test_early_talker(self):
+        w = self.server.raw("smtp")
+        w.send(b"EHLO client.example\r\n")
+        self.assertRegex(w.reply(), rb"^554 5\.5\.1 ")
+        self.assertTrue(w.at_end(6))
+
+    def test_input_behind_refused_data(self):
+        """Message text sent without waiting for 354 is never executed."""
+        w = self.session()
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        w.send(b"DATA\r\nRSET\r\nMAIL FROM:<evil@client.example>\r\n")
+        self.assertRegex(w.reply(), rb"^554 5\.5\.1")
+        self.assertRegex(w.reply(), rb"^421 ")
+        self.assertTrue(w.at_end(6))
+
+    def test_order(self):
+        w = self.session(ehlo=None)
+        self.say(w, b"MAIL FROM:<a@client.example>", rb"503 5\.5\.1")
+        self.say(w, b"EHLO client_example", rb"501 5\.5\.4")
+        self.say(w, b"EHLO", rb"501 5\.5\.4")
+        self.say(w, b"EHLO [127.0.0.1]", rb"250")
+        self.say(w, b"RCPT TO:<alice@demo.test>", rb"503 5\.5\.1")
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        self.say(w, b"DATA", rb"554 5\.5\.1")
+        self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+        self.say(w, b"EHLO client.example", b"250")  # like RSET
+        self.say(w, b"DATA", rb"503 5\.5\.1")
+        self.say(w, b"STARTTLS now", rb"501 5\.5\.4")
+        for verb in (b"EXPN list", b"ETRN x", b"TURN", b"BDAT 3 LAST", b"SOML FROM:<a@b>"):
+            self.say(w, verb, rb"502 5\.5\.1")
+        self.say(w, b"AUTH PLAIN", rb"502 5\.5\.1")
+        self.say(w, b"HELP", rb"214 2\.0\.0")
+        self.say(w, b"NOOP anything at all", rb"250 2\.0\.0")
+        self.say(w, b"QUIT  ", rb"221 2\.0\.0")  # trailing space is tolerated (RFC 5321 4.1.1)
+
+    def test_addresses(self):
+        w = self.session()
+        for path in (b"a@client.example", b"<a@client_x.example>", b"<a b@client.example>", b" <a@client.example>", b"<a@>"):
+            self.say(w, b"MAIL FROM:" + path, rb"501 5\.1\.7")
+        self.say(w, b"MAIL FROM:<\xc3\xb6@client.example>", rb"553 5\.6\.7")
+        self.say(w, b"MAIL FROM:<a@client.example> SMTPUTF8", rb"555 5\.5\.4")
+        self.say(w, b"MAIL FROM:<a@client.example> AUTH=<>", rb"555 5\.5\.4")
+        self.say(w, b"MAIL FROM:<a@client.example> SIZE=1 SIZE=1", rb"501 5\.5\.4")
+        self.say(w, b"MAIL FROM:<@relay.example:a@client.example> BODY=8BITMIME", b"250")
+        for path in (b"<" + b"a" * 65 + b"@demo.test>", b"<>", b"<alice>", b"<alice@demo.test>x"):
+            self.say(w, b"RCPT TO:" + path, rb"501 5\.1\.3")
+        self.say(w, b"RCPT TO:<" + b"a" * 64 + b"@demo.test>", rb"550 5\.1\.1")
+        self.say(w, b"RCPT TO:<\"alice\"@DEMO.test>", rb"250")
+        self.say(w, b"RCPT TO:<Postmaster>", rb"250")
+        self.say(w, b"RCPT TO:<alice@demo.test> NOTIFY=NEVER", rb"555 5\.5\.4")
+
+    def test_line_limits(self):
+        w = self.session()
+        self.say(w, b"NOOP " + b"x" * 505, b"250")       # 512 octets with CRLF
+        self.say(w, b"NOOP " + b"x" * 4089, b"250")      # 4096
+        self.say(w, b"NOOP " + b"x" * 4090, rb"500 5\.5\.2")
+        self.say(w, b"NOOP " + b"x" * 100000, rb"500 5\.5\.2")
+        self.say(w, b"NOOP", b"250")
+        with self.server.raw("smtp") as flood:
+            flood.reply()
+            try:
+                for _ in range(40):
+                    flood.send(b"x" * 65536)
+            except OSError:
+                pass
+            self.assertTrue(flood.at_end(6))
+
+    def test_too_many_errors(self):
+        w = self.session()
+        for _ in range(19):
+            self.say(w, b"FOO", rb"500 5\.5\.1")
+        w.send(b"FOO\r\nNOOP\r\n")
+        self.assertRegex(w.reply(), b"^500")
+        self.assertRegex(w.reply(), rb"^421 4\.7\.0")
+        self.assertTrue(w.at_end(6))
+
+    def test_bare_line_ends_in_commands(self):
+        for line in (b"NOOP\nNOOP\r\n", b"NO\rOP\r\n", b"NOOP\0\r\n"):
+            w = self.session()
+            w.send(line)
+            self.assertRegex(w.reply(), rb"^521 5\.5\.2", line)
+            self.assertTrue(w.at_end(6), line)
+
+    def test_http_is_cut_off(self):
+        w = self.session(ehlo=None)
+        w.send(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nMAIL FROM:<a@b.example>\r\n")
+        self.assertRegex(w.reply(), rb"^521 ")
+        self.assertTrue(w.at_end(6))
+
+    def test_sizes(self):
+        limit = 3 << 20
+        w = self.session()
+        self.say(w, b"MAIL FROM:<a@client.example> SIZE=%d" % (limit + 1), rb"552 5\.3\.4")
+        self.say(w, b"MAIL FROM:<a@client.example> SIZE=%d" % limit, b"250")
+        self.say(w, b"RSET", b"250")
+        head = b"From: a@client.example\r\n\r\n"
+        line = b"y" * 510 + b"\r\n"
+        # Below and above the memory file's limit, right at the message's limit, and over it; one connection for all.
+        for size, code in ((1 << 20, b"250"), ((1 << 20) + 1, b"250"), (2500000, b"250"), (limit, b"250"), (limit + 1, b"552 5.3.4"),
+                           (limit * 2, b"552 5.3.4")):
+            body = head + line * ((size - len(head)) // 512)
+            body += b"z" * (size - len(body) - 2) + b"\r\n"
+            self.assertEqual(len(body), size)
+            self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+            self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+            self.say(w, b"DATA", b"354")
+            self.say(w, body + b".", re.escape(code))
+            if code == b"250":
+                self.assertTrue(self.messages()[0].endswith(body), size)
+        self.assertEqual(self.messages(), [])
+
+    def test_dots_and_long_lines(self):
+        body = MESSAGE + b".\r\n..\r\n" + b"." * 70 + b"\r\n" + b"w" * 5000 + b"\r\n\xff\xfe 8 bit\r\n"
+        self.assertEqual(self.server.deliver(body)[0], 250)
+        self.assertTrue(self.messages()[0].endswith(body))
+
+    def test_hops(self):
+        """R-10: 100 hops are a loop, fewer are not (RFC 5321 6.3)."""
+        hop = b"Received: from a.example by b.example; Thu, 01 Jan 2026 00:00:00 +0000\r\n"
+        self.assertEqual(self.server.deliver(hop * 99 + MESSAGE)[0], 250)
+        code, text = self.server.deliver(hop * 100 + MESSAGE)
+        self.assertEqual((code, text[:5]), (554, "5.4.6"))
+
+    def test_aliases(self):
+        """One message for two names of one account; an alias to two accounts."""
+        self.server.run("alias", "add", "both@demo.test", "alice@demo.test", "bob@demo.test")
+        with self.server.smtp() as s:
+            self.assertEqual(s.sendmail("a@client.example", ["both@demo.test", "alice@demo.test", "alice+x@demo.test"], MESSAGE), {})
+        self.assertEqual(len(self.messages()), 1)
+        self.assertEqual(len(self.messages("bob")), 1)
+
+
+class TestPatience(SmtpTest):
+    settings = {"smtp.timeout": "2s", "login.timeout": "2s"}
+
+    def test_silence(self):
+        for service in ("smtp", "submission"):
+            w = self.session(service)
+            began = time.time()
+            self.assertRegex(w.reply(), rb"^421 4\.4\.2", service)
+            self.assertTrue(w.at_end(6))
+            self.assertLess(time.time() - began, 5)
+
+    def test_silence_in_data(self):
+        w = self.session()
+        for line in (b"MAIL FROM:<a@client.example>", b"RCPT TO:<alice@demo.test>", b"DATA"):
+            self.say(w, line, rb"(250|354)")
+        w.send(b"Subject: half\r\n\r\n")
+        self.assertRegex(w.reply(), rb"^421 4\.4\.2")
+        self.assertTrue(w.at_end(6))
+        self.assertEqual(self.messages(), [])
+
+    def test_login_deadline_is_not_put_off_by_talk(self):
+        w = self.session("submission")
+        began = time.time()
+        try:
+            while time.time() - began < 8:
+                w.send(b"NOOP\r\n")
+                if not w.reply().startswith(b"250"):
+                    break
+                time.sleep(0.3)
+        except OSError:
+            pass
+        self.assertLess(time.time() - began, 6)
+
+
+class TestSubmission(SmtpTest):
+    def plain(self, user, password, authzid=""):
+        return base64.b64encode(("%s\0%s\0%s" % (authzid, user, password)).encode())
+
+    def tls_session(self):
+        w = self.session("submission")
+        self.say(w, b"STARTTLS", b"220")
+        w.starttls()
+        self.say(w, b"EHLO client.example", b"250")
+        return w
+
+    def test_nothing_before_login(self):
+        w = self.session("submission")
+        w.send(b"EHLO x\r\n")
+        offer = w.reply()
+        self.assertIn(b"STARTTLS", offer)
+        self.assertNotIn(b"AUTH", offer)
+        self.say(w, b"AUTH PLAIN " + self.plain("alice@demo.test", "x"), rb"538 5\.7\.11")
+        self.say(w, b"MAIL FROM:<alice@demo.test>", rb"530 5\.7\.0")
+        self.say(w, b"VRFY alice", rb"530 5\.7\.0")
+        self.say(w, b"STARTTLS", b"220")
+        w.starttls()
+        self.say(w, b"MAIL FROM:<alice@demo.test>", rb"503")  # EHLO again (RFC 3207 4.2)
+        w.send(b"EHLO odd_name\r\n")
+        offer = w.reply()
+        self.assertIn(b"AUTH PLAIN LOGIN", offer)
+        self.assertNotIn(b"STARTTLS", offer)
+        self.say(w, b"STARTTLS", b"503")
+        self.say(w, b"MAIL FROM:<alice@demo.test>", rb"530 5\.7\.0")
+
+    def test_auth(self):
+        good = self.server.password("alice")
+        w = self.tls_session()
+        self.say(w, b"AUTH X-NONE", rb"504 5\.5\.4")
+        self.say(w, b"AUTH PLAIN !", rb"501 5\.5\.2")
+        self.say(w, b"AUTH PLAIN", b"334 ")
+        self.say(w, b"*", rb"501 5\.7\.0")
+        self.say(w, b"AUTH PLAIN " + self.plain("alice@demo.test", good, "bob@demo.test"), rb"535 5\.7\.8")
+        self.say(w, b"AUTH PLAIN =", rb"(501|535)")
+        self.say(w, b"AUTH PLAIN", b"334 ")
+        self.say(w, self.plain("alice@demo.test", good), rb"235 2\.7\.0")
+        self.say(w, b"AUTH PLAIN", b"503")
+        self.say(w, b"EHLO client.example", rb"250")
+        w = self.tls_session()
+        self.say(w, b"AUTH LOGIN", b"334 VXNlcm5hbWU6")
+        self.say(w, base64.b64encode(b"alice@demo.test"), b"334 UGFzc3dvcmQ6")
+        self.say(w, base64.b64encode(good.encode()), b"235")
+
+    def test_three_failures(self):
+        w = self.tls_session()
+        for user in ("alice@demo.test", "nobody@demo.test", "alice@demo.test"):
+            self.say(w, b"AUTH PLAIN " + self.plain(user, "wrong"), rb"535 5\.7\.8 Authentication failed\r\n")
+        self.assertRegex(w.reply(), rb"^421 4\.7\.0")
+        self.assertTrue(w.at_end(6))
+
+    def test_own_addresses_only(self):
+        with self.server.submission() as s:
+            self.assertEqual(s.mail("bob@demo.test")[0], 550)
+            with self.assertRaises(smtplib.SMTPDataError) as refused:
+                s.sendmail("alice@demo.test", ["bob@demo.test"], OWN.replace(b"alice@", b"bob@"))
+            self.assertEqual(refused.exception.smtp_code, 550)
+            self.assertTrue(refused.exception.smtp_error.startswith(b"5.7.1"))
+            with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
+                s.sendmail("alice@demo.test", ["x@elsewhere.example"], OWN)
+            code, text = refused.exception.recipients["x@elsewhere.example"]
+            self.assertEqual((code, text[:5]), (550, b"5.7.1"))
+            self.assertIn(b"not enabled", text)
+            # The null reverse-path is nobody's (RFC 6409 3.2), and +detail is alice's own.
+            self.assertEqual(s.sendmail("", ["bob@demo.test"], OWN), {})
+            self.assertEqual(s.sendmail("alice+list@demo.test", ["bob@demo.test"], OWN), {})
+        self.assertEqual(len(self.messages("bob")), 2)
+
+    def test_completion(self):
+        """RFC 6409 8, 6.3: Date and Message-ID are added, Bcc is removed, line ends are mended."""
+        sent = b"From: alice@demo.test\r\nTo: bob@demo.test\r\nBcc: secret@demo.test,\r\n other@demo.test\r\nSubject: x\n\nbody\r.\n"
+        with self.server.submission() as s:
+            s.mail("alice@demo.test")
+            s.rcpt("bob@demo.test")
+            s.docmd("DATA")
+            s.send(sent + b"\r\n.\r\n")
+            self.assertEqual(s.getreply()[0], 250)
+        stored = self.messages("bob")[0]
+        self.assertRegex(stored, rb"with ESMTPSA id (\w+)\r\n\tfor <bob@demo\.test>\r\n\ttls \w+;")
+        self.assertRegex(stored, rb"\r\nDate: \w\w\w, \d\d \w\w\w \d{4} [\d:]+ \+0000\r\nMessage-ID: <\w+@mail\.demo\.test>\r\n")
+        self.assertNotIn(b"secret", stored)
+        self.assertNotIn(b"other@", stored)
+        self.assertTrue(stored.endswith(b"Subject: x\r\n\r\nbody\r\n.\r\n\r\n"), stored)
+        with self.server.submission() as s:
+            s.sendmail("alice@demo.test", ["bob@demo.test"], OWN)
+        stored = self.messages("bob")[0]
+        self.assertEqual(stored.count(b"Message-ID:"), 1)
+        self.assertEqual(stored.count(b"Date:"), 1)
+        self.assertNotIn(b"Authentication-Results", stored)
+
+    def test_form(self):
+        with self.server.submission() as s:
+            for bad in (OWN.replace(b"From", b"X-From"), OWN.replace(b"To: bob@demo.test", b"To: bob"),
+                        b"From: alice@demo.test\r\n" + OWN):
+                with self.assertRaises(smtplib.SMTPDataError) as refused:
+                    s.sendmail("alice@demo.test", ["bob@demo.test"], bad)
+                self.assertEqual(refused.exception.smtp_code, 554, bad)
+        self.assertEqual(self.messages("bob"), [])
+
+    def test_changed_password_ends_the_right_to_send(self):
+        self.server.run("account", "add", "carol@demo.test", "--password-stdin", stdin="a good password\n")
+        self.server.passwords["carol@demo.test"] = "a good password"
+        own = OWN.replace(b"alice", b"carol")
+        s = self.server.submission("carol")
+        s.sendmail("carol@demo.test", ["bob@demo.test"], own)
+        self.server.run("account", "passwd", "carol@demo.test", "--password-stdin", stdin="another password\n")
+        with self.assertRaises(smtplib.SMTPException) as refused:
+            s.sendmail("carol@demo.test", ["bob@demo.test"], own)
+        self.assertEqual(getattr(refused.exception, "smtp_code", 421), 421)
+        self.assertEqual(len(self.messages("bob")), 1)
+
+
+class TestQueue(SmtpTest):
+    """A mailbox that fails for the moment after another has the message: one 250, and the queue does the rest."""
+
+    settings = {"queue.retry": "1s"}
+
+    def setUp(self):
+        # Until bob's account opens, a file stands where its directory would be.
+        self.server.allow(r"account=2\b|keeper|store")
+        rows = json.loads(self.server.run("account", "list", "--json").stdout)
+        number = [r for r in rows if "bob@demo.test" in r.values()][0]["id"]
+        self.state = [p for p in glob.glob(self.server.demo + "/**/accounts", recursive=True) if os.path.isdir(p)][0]
+        self.block = os.path.join(self.state, str(number))
+        self.aside = self.block + ".aside"
+
+    def blocked(self):
+        harness.wait_for(lambda: "store-keeper" in self.server.processes() or True)
+        for pid in self.server.processes().get("store-keeper", []):
+            os.kill(pid, 9)
+        time.sleep(0.3)
+        if os.path.isdir(self.block):
+            os.rename(self.block, self.aside)
+        with open(self.block, "w", encoding="ascii"):
+            pass
+
+    def unblocked(self):
+        os.remove(self.block)
+        if os.path.isdir(self.aside):
+            os.rename(self.aside, self.block)
+
+    def listed(self):
+        return json.loads(self.server.run("queue", "list", "--json").stdout)
+
+    def send(self):
+        self.server.allow(r"level=(warn|error)")  # keepers that cannot start say so, again and again
+        self.blocked()
+        with self.server.smtp() as s:
+            self.assertEqual(s.sendmail("a@client.example", ["alice@demo.test", "bob@demo.test"], MESSAGE), {})
+        rows = self.listed()
+        self.assertEqual(len(rows), 1)
+        states = {r["address"]: r["state"] for r in rows[0]["recipients"]}
+        self.assertEqual(states, {"alice@demo.test": "done", "bob@demo.test": "pending"})
+        self.assertEqual(len(self.messages()), 1)
+
+    def arrives(self):
+        self.unblocked()
+        harness.wait_for(lambda: self.server.run("queue", "retry") and not self.listed(), 30, 0.5)
+        self.assertEqual(len(self.messages("bob")), 1)
+        self.assertEqual(self.messages(), [])
+
+    def test_retry(self):
+        self.send()
+        self.assertIn("bob@demo.test", self.server.run("queue", "list").stdout)
+        self.arrives()
+
+    def test_restart(self):
+        self.send()
+        for pid in self.server.processes()["smtpd-queue"] + self.server.processes()["smtpd-deliver"]:
+            os.kill(pid, 9)
+        harness.wait_for(lambda: self.server.run("queue", "list", check=False).returncode == 0)
+        self.assertEqual(len(self.listed()), 1)
+        self.arrives()
+
+    def test_all_fail(self):
+        """Nobody has it yet: the client keeps it."""
+        self.server.allow(r"level=(warn|error)")
+        self.blocked()
+        code, text = self.server.deliver(MESSAGE, rcpt="bob")
+        self.assertEqual(code, 451, text)
+        self.assertEqual(self.listed(), [])
+        self.unblocked()
+        harness.wait_for(lambda: self.server.deliver(MESSAGE, rcpt="bob")[0] == 250, 30, 0.5)
+        self.assertEqual(len(self.messages("bob")), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
