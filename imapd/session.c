@@ -344,9 +344,7 @@ on_frame(struct session *s, enum imap_frame frame)
 
 	switch (frame) {
 	case IMAP_FRAME_MORE:
-		break;
 	case IMAP_FRAME_SPOOL:
-		append_feed(s, s->framer.spool);
 		break;
 	case IMAP_FRAME_LITERAL:
 		literal_announced(s);
@@ -391,8 +389,10 @@ turn_read(struct session *s)
 	if (in.n == 0)
 		return false;
 	frame = imap_framer_feed(&s->framer, in, &used);
+	if (frame == IMAP_FRAME_SPOOL) /* it points into the input */
+		append_feed(s, s->framer.spool);
+	stream_consume(s->stream, used);
 	on_frame(s, frame);
-	stream_consume(s->stream, used); /* a spooled slice points into the input */
 	return true;
 }
 
