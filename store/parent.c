@@ -104,7 +104,7 @@ on_attach(struct edge *e, struct msg_STORE_ATTACH *m)
 	else
 		(void)attach(l, role, m, &relay, &err);
 	if (err.class != ERR_NONE)
-		log_event(LOG_WARN, m->session, "attach-refused", LOG_ERR(&err), LOG_END);
+		log_event(err.code == ERR_CODE_IN_USE ? LOG_INFO : LOG_WARN, m->session, "attach-refused", LOG_ERR(&err), LOG_END);
 	(void)sent(IPC_SEND(e, STORE_ATTACHED, .id = m->id, .class = err.class, .code = err.code, .relay = relay), "attach");
 	if (relay >= 0)
 		(void)close(relay);
