@@ -313,10 +313,13 @@ on_attached(struct edge *e, struct msg_STORE_ATTACHED *m)
 	c->request = 0;
 	c->request_edge = NULL;
 	if (m->class != ERR_NONE || m->relay < 0) {
-		log_event(LOG_WARN, slice_str(c->session), "attach-refused", LOG_NUM("class", m->class),
+		bool in_use = m->code == ERR_CODE_IN_USE;
+
+		log_event(in_use ? LOG_INFO : LOG_WARN, slice_str(c->session), "attach-refused", LOG_NUM("class", m->class),
 		    LOG_NUM("code", m->code), LOG_END);
 		front_lease_close(c);
-		front_answer(c, TEMPORARY);
+		/* RFC 2449 8.1.2 */
+		front_answer(c, in_use ? "-ERR [IN-USE] Another session has this maildrop" : TEMPORARY);
 		front_step(c);
 		return;
 	}

@@ -24,7 +24,7 @@ static struct {
 	struct session *first;
 	struct session *holder; /* of the maildrop */
 	unsigned count;
-	void (*over)(uint64_t number);
+	const struct session_events *ev;
 } sessions;
 
 static const uint32_t next_states[SESSION_STATE_COUNT] = {
@@ -51,9 +51,9 @@ session_count(void)
 }
 
 void
-session_on_over(void (*over)(uint64_t number))
+session_set_events(const struct session_events *ev)
 {
-	sessions.over = over;
+	sessions.ev = ev;
 }
 
 /* ---- saying ---- */
@@ -94,17 +94,18 @@ session_bad(struct session *s, const char *text)
 static void
 release_maildrop(struct session *s)
 {
-	if (sessions.holder != s)
-		return;
-	keeper_forget();
-	sessions.holder = NULL;
+	if (sessions.holder == s) {
+		keeper_forget();
+		sessions.holder = NULL;
+	}
+	if (!s->over)
+		sessions.ev->over(s->number);
+	s->over = true;
 }
 
 static void
 session_free(struct session *s)
 {
-	uint64_t number = s->number;
-
 	release_maildrop(s);
 	*s->link = s->next;
 	if (s->next)
@@ -117,8 +118,8 @@ session_free(struct session *s)
 	uidset_fini(&s->uids);
 	stream_free(&s->stream);
 	free(s);
-	if (sessions.over)
-		sessions.over(number);
+	if (sessions.count == 0)
+		sessions.ev->none_left();
 }
 
 static void
@@ -139,10 +140,10 @@ session_close(struct session *s, const char *text)
 {
 	if (s->state == SESSION_CLOSING)
 		return;
+	release_maildrop(s);
 	if (text != NULL)
 		session_say(s, "%s\r\n", text);
 	session_set_state(s, SESSION_CLOSING);
-	release_maildrop(s);
 	if (s->stream == NULL)
 		session_free(s);
 	else

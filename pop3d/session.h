@@ -54,6 +54,7 @@ struct session {
 	uint64_t object_at;
 	struct uidset uids; /* of the request at the keeper */
 	uint64_t sequence;
+	bool over; /* told to the role */
 	unsigned bad;
 	unsigned sent;
 	unsigned removed;
@@ -66,8 +67,14 @@ void session_revoke(uint64_t number);
 /* All of them end, in the same way. */
 void session_end_all(void);
 unsigned session_count(void);
-/* For the role: that session is over (WORKER_SESSION_END). */
-void session_on_over(void (*over)(uint64_t number));
+/* For the role. */
+struct session_events {
+	/* That session is over (WORKER_SESSION_END): another may have the maildrop, though the last words may still be on their way. */
+	void (*over)(uint64_t number);
+	/* The last one is gone. */
+	void (*none_left)(void);
+};
+void session_set_events(const struct session_events *ev);
 
 /* ---- between the files of the session ---- */
 

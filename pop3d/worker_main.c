@@ -60,8 +60,11 @@ session_over(uint64_t number)
 
 	if (store && !IPC_SEND(store, WORKER_SESSION_END, .session_no = number))
 		log_event(LOG_WARN, NO_SESSION, "session-end-lost", LOG_END);
-	if (session_count() > 0)
-		return;
+}
+
+static void
+no_session_left(void)
+{
 	if (draining)
 		role_exit(0);
 	else
@@ -97,10 +100,12 @@ on_leave(struct edge *store, struct msg_PROCESS_LEAVE *m)
 static int
 init(struct err *e)
 {
+	static const struct session_events events = {.over = session_over, .none_left = no_session_left};
+
 	(void)e;
 	linger_timer = loop_timer_new(role_loop(), linger_over, NULL);
 	drain_timer = loop_timer_new(role_loop(), over, NULL);
-	session_on_over(session_over);
+	session_set_events(&events);
 	linger();
 	return 0;
 }

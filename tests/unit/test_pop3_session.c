@@ -236,6 +236,11 @@ on_over(uint64_t number)
 	overs++;
 }
 
+static void
+on_none_left(void)
+{
+}
+
 static int
 client(void)
 {
@@ -300,6 +305,7 @@ static void
 setup(void)
 {
 	static const struct ipc_dispatch from_store = {.STORE_CONNECTED = keeper_on_connected};
+	static const struct session_events events = {.over = on_over, .none_left = on_none_left};
 	static const struct ipc_dispatch store_side = {.STORE_CONNECT = on_connect};
 	int fds[2];
 
@@ -310,7 +316,7 @@ setup(void)
 	    &worker_store);
 	store_worker = edge_new(loop, fds[1], ROLE_STORE, (struct edge_peer){.role = ROLE_POP3_WORKER}, &store_side, &edge_events,
 	    &store_worker);
-	session_on_over(on_over);
+	session_set_events(&events);
 	batch = 50000;
 	mail_n = 3;
 	for (uint32_t i = 0; i < mail_n; i++) {
