@@ -6,11 +6,16 @@
 
 #include <assert.h>
 
-/* Sequence numbers: each end must be there (RFC 3501 9, seq-number). */
+/*
+ * Sequence numbers: each end must be there (RFC 3501 9, seq-number). In an empty mailbox "*" is 0 and means nobody:
+ * clients send "1:*" without looking whether there is anything.
+ */
 static bool
 seq_ranges(struct session *s, const struct imap_set *set, struct targets *t)
 {
 	for (size_t i = 0; i < set->n; i++) {
+		if (s->exists == 0 && set->v[i].low == 0)
+			continue;
 		if (set->v[i].high > s->exists || set->v[i].low == 0)
 			return false;
 		t->v[t->n++] = (struct target_range){set->v[i].low - 1, set->v[i].high};
