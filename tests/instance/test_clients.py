@@ -20,7 +20,8 @@ class TestClients(harness.InstanceTest):
         for user in ("alice", "bob"):
             c = self.server.imap(user)
             for box in ("INBOX", "Sent", "Synced"):
-                if c.select(box)[0] == "OK" and c.fetch("1:*", "(UID)")[1] != [None]:
+                status, count = c.select(box)
+                if status == "OK" and int(count[0]) > 0:
                     c.store("1:*", "+FLAGS.SILENT", "\\Deleted")
                     c.expunge()
             c.logout()
