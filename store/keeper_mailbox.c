@@ -27,6 +27,7 @@ keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m)
 
 	if (!keeper_begin_request(e) || !keeper_settle())
 		return;
+	keeper_table_given(e);
 	buf_init(&b, STORE_LIST_BYTES_MAX);
 	if (index_list(the_keeper.ix, &b, &err) == 0)
 		r->table = memfd_of(buf_slice(&b), &err);

@@ -21,6 +21,7 @@ struct keeper_peer {
 	size_t resync_count;
 	size_t resync_cap;
 	bool table_lost; /* EVENT_MAILBOXES did not fit */
+	bool table_told; /* it knows that its table is old, and has not asked for a new one since */
 	struct keeper_peer *next;
 };
 
@@ -101,6 +102,8 @@ void keeper_reply_id(struct msg *reply, uint64_t id);
 struct keeper_peer *keeper_peer_of(struct edge *e);
 void keeper_watch(struct edge *e, uint32_t mailbox);
 void keeper_unwatch(struct edge *e, uint32_t mailbox);
+/* It is being given the table of mailboxes. */
+void keeper_table_given(struct edge *e);
 /* Events for all changes of the transaction that was just committed. */
 void keeper_tell(void);
 /* An event for that mailbox (0: the table) was not taken: a resync is owed. */

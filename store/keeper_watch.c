@@ -191,13 +191,21 @@ tell_change(struct keeper_peer *p, const struct index_change *change)
 	}
 }
 
+void
+keeper_table_given(struct edge *e)
+{
+	keeper_peer_of(e)->table_told = false;
+}
+
+/* Counts are part of the table, so any change makes it old; one event is enough until it is asked for. */
 static void
 tell_table(struct keeper_peer *p, uint32_t gone)
 {
 	struct msg m = {.type = MSG_EVENT_MAILBOXES, .u.EVENT_MAILBOXES = {.deleted = gone}};
 
-	if (edge_peer(p->edge)->role == ROLE_DELIVER)
+	if (edge_peer(p->edge)->role == ROLE_DELIVER || (gone == 0 && p->table_told))
 		return;
+	p->table_told = true;
 	keeper_send_event(p->edge, &m, 0);
 	if (gone != 0)
 		keeper_unwatch(p->edge, gone);
@@ -212,10 +220,9 @@ keeper_tell(void)
 
 	for (size_t i = 0; i < n; i++) {
 		for (struct keeper_peer *p = k->peers; p != NULL; p = p->next) {
-			if (changes[i].kind == INDEX_CHANGE_TABLE)
-				tell_table(p, changes[i].mailbox);
-			else
+			if (changes[i].kind != INDEX_CHANGE_TABLE)
 				tell_change(p, &changes[i]);
+			tell_table(p, changes[i].kind == INDEX_CHANGE_TABLE ? changes[i].mailbox : 0);
 		}
 	}
 	index_changes_reset(k->ix);
