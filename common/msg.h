@@ -9,7 +9,8 @@
 #include "common/cursor.h"
 #include "common/roles.h"
 
-#define MSG_FDS_MAX 64
+/* As MSG_FETCH_REPLY has: 64 objects, and the file of their records. */
+#define MSG_FDS_MAX 65
 /* Octets of one encoded message, its two-octet type included. */
 #define MSG_BYTES_MAX (160 * 1024)
 
