@@ -73,7 +73,7 @@ EVIL_BIN := $(B)/tests/evil/imapd-front $(B)/tests/evil/smtpd-front
 $(B)/obj/tests/evil/ipc.o: common/ipc.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_CFLAGS) -DNDEBUG -Wno-unused -MMD -MP -c -o $@ $<
-$(B)/tests/evil/%-front: $(B)/obj/tests/evil/ipc.o $(B)/obj/tests/evil/evil.o $(ARCHIVES)
+$(EVIL_BIN): $(B)/obj/tests/evil/ipc.o $(B)/obj/tests/evil/evil.o $(ARCHIVES)
 $(B)/tests/evil/imapd-front: $(B)/obj/tests/evil/imap_front_main.o
 $(B)/tests/evil/smtpd-front: $(B)/obj/tests/evil/smtp_front_main.o
 $(EVIL_BIN):

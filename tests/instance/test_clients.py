@@ -34,8 +34,8 @@ class TestClients(harness.InstanceTest):
             os.chmod(path, mode)
         return path
 
-    def client(self, *command, stdin=None, ok=(0,), timeout=120):
-        environment = dict(os.environ, HOME=self.home.name, LC_ALL="C.UTF-8", TERM="dumb")
+    def client(self, *command, stdin=None, ok=(0,), timeout=120, term="dumb"):
+        environment = dict(os.environ, HOME=self.home.name, LC_ALL="C.UTF-8", TERM=term)
         done = subprocess.run(command, input=stdin, capture_output=True, env=environment, timeout=timeout,
                               cwd=self.home.name)
         output = (done.stdout + done.stderr).decode("utf-8", "replace")
@@ -59,7 +59,7 @@ class TestClients(harness.InstanceTest):
         message = self.path("m", MESSAGE % ("curl-one", "curl-one", "bob"))
         login = "alice@demo.test:" + self.server.password("alice")
         self.client("curl", "-sS", "-k", "--url", "smtps://127.0.0.1:%d" % self.server.ports["submissions"], "-u", login,
-                    "--mail-from", "alice@demo.test", "--mail-rcpt", "bob@demo.test", "--crlf", "-T", message)
+                    "--mail-from", "alice@demo.test", "--mail-rcpt", "bob@demo.test", "-T", message)
         login = "bob@demo.test:" + self.server.password("bob")
         for url in ("imaps://127.0.0.1:%d/INBOX;MAILINDEX=1" % self.server.ports["imaps"],
                     "pop3s://127.0.0.1:%d/1" % self.server.ports["pop3s"]):
@@ -128,10 +128,11 @@ class TestClients(harness.InstanceTest):
 
     def test_getmail_takes_new_only(self):
         self.fill("alice", "g1", "g2")
+        mda = self.path("mda", '#!/bin/sh\ncat > "$1/$$"\n', 0o700)
         for kind, port in (("SimpleIMAPSSLRetriever", "imaps"), ("SimplePOP3SSLRetriever", "pop3s")):
-            box = self.path("box-" + kind)
-            for sub in ("cur", "new", "tmp"):
-                os.makedirs(os.path.join(box, sub))
+            box, data = self.path("box-" + kind), self.path("data-" + kind)
+            os.makedirs(box)
+            os.makedirs(data)
             rc = self.path("rc-" + kind, """\
                 [retriever]
                 type = %s
@@ -140,16 +141,16 @@ class TestClients(harness.InstanceTest):
                 username = alice@demo.test
                 password = %s
                 [destination]
-                type = Maildir
-                path = %s/
+                type = MDA_external
+                path = %s
+                arguments = ("%s",)
+                allow_root_commands = true
                 [options]
                 read_all = false
-                """ % (kind, self.server.ports[port], self.server.password("alice"), box))
-            data = self.path("data-" + kind)
-            os.makedirs(data)
+                """ % (kind, self.server.ports[port], self.server.password("alice"), mda, box))
             for _ in range(2):
                 self.client("getmail", "--getmaildir", data, "--rcfile", rc)
-            self.assertEqual(len(os.listdir(box + "/new")), 2, kind)
+                self.assertEqual(len(os.listdir(box)), 2, kind)
 
     def test_mbsync_two_way_twice(self):
         self.fill("alice", "s1", "s2", "s3")
@@ -162,18 +163,21 @@ class TestClients(harness.InstanceTest):
         os.makedirs(maildir)
         rc = self.path("mbsyncrc", """\
             IMAPAccount a
-            Host 127.0.0.1
+            Host localhost
             Port %d
             User alice@demo.test
             PassCmd "cat %s"
             SSLType IMAPS
             CertificateFile %s
+
             IMAPStore remote
             Account a
+
             MaildirStore local
             Path %s/
             Inbox %s/INBOX
             SubFolders Verbatim
+
             Channel c
             Far :remote:
             Near :local:
@@ -231,7 +235,7 @@ class TestClients(harness.InstanceTest):
             localfolders = %s
             [Repository R]
             type = IMAP
-            remotehost = 127.0.0.1
+            remotehost = localhost
             remoteport = %d
             remoteuser = alice@demo.test
             remotepass = %s
@@ -266,7 +270,8 @@ class TestClients(harness.InstanceTest):
         c.logout()
         # Reading: mutt opens the mailbox, saves the first message elsewhere, deletes it and leaves.
         self.fill("alice", "m1", "m2")
-        self.client("mutt", "-n", "-F", rc, "-e", "push '<save-message>=Archive<enter><sync-mailbox><quit>'", "-f", url + "/INBOX")
+        command = "mutt -n -F %s -e \"push '<save-message>=Archive<enter><sync-mailbox><quit>'\" -f %s/INBOX" % (rc, url)
+        self.client("script", "-qec", command, "/dev/null", stdin=b"", term="xterm")
         c = self.server.imap("alice")
         self.assertEqual(int(c.select("INBOX")[1][0]), 1)
         self.assertGreaterEqual(int(c.select("Archive")[1][0]), 1)
