@@ -65,8 +65,11 @@ put_lower(struct slice name, struct buf *out)
 {
 	uint8_t *to;
 
+	if (!dns_name_valid(name))
+		return false;
 	name = without_final_dot(name);
-	if (!dns_name_valid(name) || (to = buf_room(out, name.n)) == NULL)
+	to = buf_room(out, name.n);
+	if (to == NULL)
 		return false;
 	for (size_t i = 0; i < name.n; i++)
 		to[i] = ascii_lower(name.p[i]);
@@ -84,7 +87,7 @@ dns_name_to_ascii(struct slice name, struct buf *out)
 
 	if (is_ascii(name))
 		return put_lower(name, out);
-	if (!slice_cstr(without_final_dot(name), text, sizeof text))
+	if (slice_ends_nocase(name, SLICE("..")) || !slice_cstr(without_final_dot(name), text, sizeof text))
 		return false;
 	if (idn2_lookup_u8((const uint8_t *)text, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
 	    IDN2_OK)
