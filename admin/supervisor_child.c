@@ -24,6 +24,7 @@ child_is_static(const struct child *c)
 
 static void on_timer(void *arg);
 static void on_control_down(struct edge *e, void *arg);
+static void on_control_drained(struct edge *e, void *arg);
 
 struct child *
 child_new(struct supervisor *s, enum role role, uint32_t instance, uint64_t account)
@@ -123,7 +124,7 @@ send_hello(struct child *c)
 bool
 child_start(struct child *c)
 {
-	static const struct edge_events events = {.on_down = on_control_down};
+	static const struct edge_events events = {on_control_down, on_control_drained};
 	int fd[2];
 
 	assert(c->pid == 0 && c->control == NULL);
@@ -142,6 +143,7 @@ child_start(struct child *c)
 	if (child_is_static(c))
 		c->generation = ++c->s->last_generation;
 	c->ready = false;
+	c->recorder = 0;
 	c->started_ms = clock_ms();
 	c->control = edge_new(c->s->loop, fd[0], ROLE_SUPERVISOR,
 	    (struct edge_peer){c->role, c->instance, c->generation}, supervisor_child_dispatch(), &events, c);
@@ -178,6 +180,16 @@ on_control_down(struct edge *e, void *arg)
 	edge_free(&c->control);
 	c->ready = false;
 	loop_timer_set(c->timer, ORPHAN_MS_MAX);
+}
+
+static void
+on_control_drained(struct edge *e, void *arg)
+{
+	struct child *c = arg;
+
+	(void)e;
+	if (c->role == ROLE_RECORDER)
+		supervisor_join(c);
 }
 
 uint64_t

@@ -68,20 +68,44 @@ send_edge(struct child *to, const struct child *peer, int fd)
 	    .peer_generation = peer->generation, .fd = fd);
 }
 
+/* The recorder of a server with many keepers and workers gets more edges than its control edge takes at once: who is joined is
+ * remembered. */
+static bool
+joined_already(const struct child *a, const struct child *b)
+{
+	return (b->role == ROLE_RECORDER && a->recorder == b->generation) ||
+	    (a->role == ROLE_RECORDER && b->recorder == a->generation);
+}
+
 static void
+remember(struct child *a, struct child *b)
+{
+	if (a->role == ROLE_RECORDER)
+		b->recorder = a->generation;
+	else if (b->role == ROLE_RECORDER)
+		a->recorder = b->generation;
+}
+
+/* The recorder first: when its control edge is full, nobody has been told of the new edge yet. */
+static bool
 join(struct child *a, struct child *b)
 {
 	int fd[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("error", strerror(errno)), LOG_END);
-		return;
+		return false;
 	}
-	if (!send_edge(a, b, fd[0]) || !send_edge(b, a, fd[1]))
+	bool ok = send_edge(a, b, fd[0]) && send_edge(b, a, fd[1]);
+
+	if (ok)
+		remember(a, b);
+	else if (a->role != ROLE_RECORDER)
 		log_event(LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("one", role_info(a->role)->name),
 		    LOG_CSTR("other", role_info(b->role)->name), LOG_END);
 	close(fd[0]);
 	close(fd[1]);
+	return ok;
 }
 
 void
@@ -89,6 +113,7 @@ supervisor_join(struct child *c)
 {
 	assert(c->control);
 	for (struct child *o = c->s->children; o; o = o->next)
-		if (o != c && o->control && supervisor_edge_wanted(c->role, o->role))
-			join(c, o);
+		if (o != c && o->control && supervisor_edge_wanted(c->role, o->role) && !joined_already(c, o) && !join(c, o) &&
+		    c->role == ROLE_RECORDER)
+			return;
 }

@@ -39,6 +39,7 @@ struct child {
 	struct edge *control;
 	bool ready;
 	bool was_ready; /* ever */
+	uint64_t recorder; /* generation of the recorder that it is joined to */
 	uint64_t started_ms;
 	uint64_t ready_ms;
 	unsigned restarts;
@@ -105,7 +106,8 @@ struct edge_row {
 /* The static edges; asks == answers == 0 ends the table. */
 const struct edge_row *supervisor_edge_table(void);
 bool supervisor_edge_wanted(enum role a, enum role b);
-/* Joins c with every running child that it has an edge to. */
+/* Joins c with every running child that it has an edge to and is not joined with. Called again for a recorder whose control edge
+ * could not take all of them at once. */
 void supervisor_join(struct child *c);
 
 /* ---- supervisor_listen.c ---- */

@@ -33,6 +33,11 @@ struct waiting_listener {
 	int fd;
 };
 
+struct waiting_edge {
+	struct edge_peer peer;
+	int fd;
+};
+
 static struct {
 	const struct role_spec *spec;
 	struct loop *loop;
@@ -42,6 +47,8 @@ static struct {
 	struct edge_list edges[ROLE_COUNT];
 	struct waiting_listener listeners[LISTENERS_MAX];
 	unsigned listener_count;
+	struct waiting_edge *waiting; /* edges that came before the start */
+	unsigned waiting_count;
 	uint64_t account;
 	uint64_t trace_lost;
 	char state_dir[STATE_DIR_SIZE];
@@ -264,6 +271,17 @@ on_hello(struct edge *control, struct msg_CTL_HELLO *m)
 }
 
 static void
+replace_edge(int fd, struct edge_peer peer)
+{
+	struct edge *old = role_edge(peer.role, peer.instance);
+
+	if (old)
+		on_edge_down(old, NULL);
+	(void)role_edge_add(fd, peer);
+}
+
+/* Before the start an edge only waits: its peer may be running and talking already. */
+static void
 on_edge(struct edge *control, struct msg_CTL_EDGE *m)
 {
 	struct edge_peer peer = {m->peer_role, m->peer_instance, m->peer_generation};
@@ -271,16 +289,17 @@ on_edge(struct edge *control, struct msg_CTL_EDGE *m)
 
 	(void)control;
 	m->fd = -1;
-	if (fd < 0 || m->peer_role >= ROLE_COUNT) {
+	if (fd < 0 || m->peer_role >= ROLE_COUNT || m->peer_role == ROLE_SUPERVISOR) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
-	struct edge *old = peer.role == ROLE_SUPERVISOR ? NULL : role_edge(peer.role, peer.instance);
-
-	if (old)
-		on_edge_down(old, NULL);
-	(void)role_edge_add(fd, peer);
+	if (me.running) {
+		replace_edge(fd, peer);
+		return;
+	}
+	me.waiting = mem_resize(me.waiting, me.waiting_count + 1, sizeof *me.waiting);
+	me.waiting[me.waiting_count++] = (struct waiting_edge){peer, fd};
 }
 
 static void
@@ -324,6 +343,9 @@ start(struct err *e)
 		return false;
 	if (sandbox_close(&place, e) < 0)
 		return false;
+	for (unsigned i = 0; i < me.waiting_count; i++)
+		replace_edge(me.waiting[i].fd, me.waiting[i].peer);
+	MEM_FREE(&me.waiting);
 	return me.spec->start == NULL || me.spec->start(e) == 0;
 }
 

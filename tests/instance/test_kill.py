@@ -135,7 +135,7 @@ class TestKill(unittest.TestCase):
         for role in ROLES:
             keep = self.server.imap("alice")  # a worker and a keeper exist
             keep.select("INBOX")
-            pop = self.server.pop3("bob")
+            pop = self.server.pop3("alice")  # not bob's, whose maildrop service_works() needs
             load = Load(self.server, role)
             time.sleep(0.3)
             pids = self.server.processes().get(role, [])
