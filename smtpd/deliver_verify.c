@@ -145,19 +145,17 @@ verify_gone(void *obj, const struct err *e)
 	pump();
 }
 
+/* False when the process does not take it. */
 static bool
-ask(struct job *j, struct edge *v)
+ask(struct job *j, struct edge *v, int facts)
 {
-	int facts = facts_file(j);
 	uint32_t ms = (uint32_t)config_number(role_config(), OPT_VERIFY_TIMEOUT) + DELIVER_VERIFY_SLACK_MS;
-	uint64_t id = facts >= 0 ? ipc_expect(v, ms, verify_gone, j) : 0;
+	uint64_t id = ipc_expect(v, ms, verify_gone, j);
 	bool sent = id != 0 && IPC_SEND(v, VERIFY_MESSAGE, .id = id, .session = slice_str(j->session),
 		.full = !j->submission, .bytes = j->message.bytes, .facts = facts, .message = j->message.fd);
 
 	if (!sent && id != 0)
 		ipc_forget(v, id);
-	if (facts >= 0)
-		(void)close(facts);
 	if (sent) {
 		j->open++;
 		j->verify_tries++;
@@ -173,8 +171,18 @@ pump(void)
 
 	while (line_first && (v = free_process()) != NULL) {
 		struct job *j = line_take();
-		if (deliver_job_stale(j) || !ask(j, v))
+		int facts = deliver_job_stale(j) ? -1 : facts_file(j);
+
+		if (facts < 0) {
 			give_up(j);
+			continue;
+		}
+		if (!ask(j, v, facts)) {
+			/* It is about to end (each is replaced now and then): no more for it, the message for the next. */
+			*in_flight_of(v) = IN_FLIGHT_MAX;
+			line_put(j, true);
+		}
+		(void)close(facts);
 	}
 }
 
