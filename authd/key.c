@@ -1,6 +1,7 @@
 /*
- * Keys live in OpenSSL objects only; the PEM text they came from is the caller's to wipe. A request names a key by its place
- * in the list, and what it may ask for is decided by the kind of that key, never by the request alone.
+ * Keys live in OpenSSL objects only; the PEM text they came from is the caller's to wipe. A request
+ * names a key by its place in the list, and what it may ask for is decided by the kind of that key,
+ * never by the request alone.
  */
 #include "authd/key.h"
 
@@ -96,11 +97,16 @@ read_key(struct slice pem, EVP_PKEY **key_r, struct err *e)
 	if (EVP_PKEY_is_a(*key_r, "EC"))
 		return 0;
 	if (EVP_PKEY_is_a(*key_r, "RSA"))
-		return EVP_PKEY_get_bits(*key_r) >= RSA_BITS_MIN ? 0 : refuse(e, "the RSA key has fewer than 2048 bits");
+		return EVP_PKEY_get_bits(*key_r) >= RSA_BITS_MIN
+			   ? 0
+			   : refuse(e, "the RSA key has fewer than 2048 bits");
 	return refuse(e, "the key is neither RSA nor EC");
 }
 
-/* Names with anything but letters, digits, hyphen, dot and star are left out: they match no server name. */
+/*
+ * Names with anything but letters, digits, hyphen, dot and star are left out: they match no server
+ * name.
+ */
 static void
 put_name(struct buf *names, const ASN1_STRING *s)
 {
@@ -109,7 +115,8 @@ put_name(struct buf *names, const ASN1_STRING *s)
 	for (size_t i = 0; i < name.n; i++) {
 		uint8_t c = name.p[i];
 
-		if (!ascii_alpha(c) && !ascii_digit(c) && c != '-' && c != '.' && c != '*' && c != '_')
+		if (!ascii_alpha(c) && !ascii_digit(c) && c != '-' && c != '.' && c != '*' &&
+		    c != '_')
 			return;
 	}
 	/* What does not fit any more is served as the default certificate is. */
@@ -120,7 +127,10 @@ put_name(struct buf *names, const ASN1_STRING *s)
 	buf_put_slice(names, name);
 }
 
-/* The DNS names of the subject alternative names; only without any of these the common name (RFC 6125 6.4.4). */
+/*
+ * The DNS names of the subject alternative names; only without any of these the common name (RFC
+ * 6125 6.4.4).
+ */
 static void
 leaf_names(X509 *leaf, struct buf *names)
 {
@@ -166,11 +176,13 @@ read_chain(struct slice pem, EVP_PKEY *key, BIO *out, struct buf *names, struct 
 	ERR_clear_error();
 	if (n == 0)
 		return refuse(e, "the certificate file holds no certificate in PEM");
-	return fits ? 0 : refuse(e, "the private key is not that of the first certificate in the file");
+	return fits ? 0
+		    : refuse(e, "the private key is not that of the first certificate in the file");
 }
 
 static int
-fill_pair(struct key_pair *p, struct slice chain_pem, struct slice key_pem, BIO *out, struct buf *names, struct err *e)
+fill_pair(struct key_pair *p, struct slice chain_pem, struct slice key_pem, BIO *out,
+    struct buf *names, struct err *e)
 {
 	char *text;
 
@@ -243,24 +255,26 @@ set_scheme(EVP_PKEY_CTX *c, const struct key_pair *p, struct slice scheme)
 		return slice_eq(scheme, SLICE("ecdsa"));
 	if (slice_eq(scheme, SLICE("rsa-pkcs1")))
 		return EVP_PKEY_CTX_set_rsa_padding(c, RSA_PKCS1_PADDING) > 0;
-	return slice_eq(scheme, SLICE("rsa-pss")) && EVP_PKEY_CTX_set_rsa_padding(c, RSA_PKCS1_PSS_PADDING) > 0 &&
-	    EVP_PKEY_CTX_set_rsa_pss_saltlen(c, RSA_PSS_SALTLEN_DIGEST) > 0;
+	return slice_eq(scheme, SLICE("rsa-pss")) &&
+	       EVP_PKEY_CTX_set_rsa_padding(c, RSA_PKCS1_PSS_PADDING) > 0 &&
+	       EVP_PKEY_CTX_set_rsa_pss_saltlen(c, RSA_PSS_SALTLEN_DIGEST) > 0;
 }
 
 int
-key_store_sign(struct key_store *ks, uint32_t number, struct slice scheme, struct slice digest_name, struct slice digest,
-    uint8_t sig_r[KEY_SIGNATURE_BYTES_MAX], size_t *sig_n_r, struct err *e)
+key_store_sign(struct key_store *ks, uint32_t number, struct slice scheme, struct slice digest_name,
+    struct slice digest, uint8_t sig_r[KEY_SIGNATURE_BYTES_MAX], size_t *sig_n_r, struct err *e)
 {
 	const EVP_MD *md = digest_by_name(digest_name);
 
 	if (number >= ks->count)
-		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such key", "there is no such key");
+		return err_set(
+		    e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such key", "there is no such key");
 	if (md == NULL || digest.n != (size_t)EVP_MD_get_size(md))
 		return refuse(e, "unknown digest, or one of another length than its name says");
 	const struct key_pair *p = &ks->pairs[number];
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new(p->key, NULL);
 	bool ok = c != NULL && EVP_PKEY_sign_init(c) > 0 && set_scheme(c, p, scheme) &&
-	    EVP_PKEY_CTX_set_signature_md(c, md) > 0;
+		  EVP_PKEY_CTX_set_signature_md(c, md) > 0;
 
 	*sig_n_r = KEY_SIGNATURE_BYTES_MAX;
 	ok = ok && EVP_PKEY_sign(c, sig_r, sig_n_r, digest.p, digest.n) > 0;
@@ -284,8 +298,9 @@ on_key_certs(struct edge *front, struct msg_KEY_CERTS *m)
 	for (unsigned i = 0; i < served->count || i == 0; i++) {
 		const struct key_pair *p = &served->pairs[i];
 
-		if (!IPC_SEND(front, KEY_CERT, .id = m->id, .more = i + 1 < served->count, .key = i, .is_default = i == 0,
-			.names = slice_str(p->names), .chain = slice_str(p->chain)))
+		if (!IPC_SEND(front, KEY_CERT, .id = m->id, .more = i + 1 < served->count, .key = i,
+			.is_default = i == 0, .names = slice_str(p->names),
+			.chain = slice_str(p->chain)))
 			return;
 	}
 }
@@ -299,12 +314,13 @@ on_key_sign(struct edge *front, struct msg_KEY_SIGN *m)
 
 	assert(served != NULL);
 	if (key_store_sign(served, m->key, m->scheme, m->digest_name, m->digest, sig, &n, &e) < 0) {
-		log_event(LOG_WARN, NO_SESSION, "signature-refused", LOG_NUM("key", m->key), LOG_STR("scheme", m->scheme),
-		    LOG_ERR(&e), LOG_END);
+		log_event(LOG_WARN, NO_SESSION, "signature-refused", LOG_NUM("key", m->key),
+		    LOG_STR("scheme", m->scheme), LOG_ERR(&e), LOG_END);
 		n = 0;
 	}
 	/* A front whose queue is full or that is gone has its own deadline. */
-	if (!IPC_SEND(front, KEY_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n)))
+	if (!IPC_SEND(
+		front, KEY_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n)))
 		log_event(LOG_WARN, NO_SESSION, "signature-not-sent", LOG_END);
 }
 

@@ -1,9 +1,11 @@
 /*
- * The key role: reads certificates and keys before its sandbox closes, then only answers KEY_CERTS and KEY_SIGN; it has
- * no path and no network afterwards. So new files need a new process: on reload it exits 0, the supervisor starts it again, and
- * the fronts ask for the certificates when the new edge comes up. Handshakes that wait for a signature at that moment fail.
+ * The key role: reads certificates and keys before its sandbox closes, then only answers KEY_CERTS
+ * and KEY_SIGN; it has no path and no network afterwards. So new files need a new process: on
+ * reload it exits 0, the supervisor starts it again, and the fronts ask for the certificates when
+ * the new edge comes up. Handshakes that wait for a signature at that moment fail.
  *
- * Files that cannot be used are an error in the log, not an end: the server then offers no TLS, and mail still comes in.
+ * Files that cannot be used are an error in the log, not an end: the server then offers no TLS, and
+ * mail still comes in.
  */
 #include "authd/key.h"
 
@@ -32,8 +34,8 @@ read_file(const char *path, struct buf *b, struct err *e)
 
 		if (room == NULL) {
 			(void)close(fd);
-			return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "TLS is not available", "%s is over %u octets", path,
-			    KEY_FILE_BYTES_MAX);
+			return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "TLS is not available",
+			    "%s is over %u octets", path, KEY_FILE_BYTES_MAX);
 		}
 		n = read(fd, room, 4096);
 		if (n > 0)
@@ -76,8 +78,8 @@ init(struct err *e)
 	if (chain[0] == '\0')
 		log_event(LOG_INFO, NO_SESSION, "tls-off", LOG_END);
 	else if (load_pair(ks, chain, key, e) < 0)
-		log_event(LOG_ERROR, NO_SESSION, "tls-no-certificate", LOG_CSTR("certificate", chain), LOG_CSTR("key", key),
-		    LOG_ERR(e), LOG_END);
+		log_event(LOG_ERROR, NO_SESSION, "tls-no-certificate",
+		    LOG_CSTR("certificate", chain), LOG_CSTR("key", key), LOG_ERR(e), LOG_END);
 	key_serve(ks);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /*
- * Accepting is paused, never refused, when the process itself is at its limit: the kernel's queue then holds the
- * clients. Descriptors running short pauses it for LISTENER_PAUSE_MS. The counts per network live in an open hash table whose
- * size follows from total_max; an entry whose count falls to zero is removed by shifting back its cluster, so the
- * table never fills up with the dead.
+ * Accepting is paused, never refused, when the process itself is at its limit: the kernel's queue
+ * then holds the clients. Descriptors running short pauses it for LISTENER_PAUSE_MS. The counts per
+ * network live in an open hash table whose size follows from total_max; an entry whose count falls
+ * to zero is removed by shifting back its cluster, so the table never fills up with the dead.
  *
  * An IPv6 client owns at least a /64, so that is what counts; IPv4 counts by address.
  */
@@ -201,7 +201,10 @@ listener_done(struct listener_group *g, const struct client_address *a)
 		settle_all(g);
 }
 
-/* IPv4 addresses as v4-mapped ones; other families (UNIX sockets in tests) as the unspecified address. */
+/*
+ * IPv4 addresses as v4-mapped ones; other families (UNIX sockets in tests) as the unspecified
+ * address.
+ */
 static void
 take_address(const struct sockaddr_storage *from, struct sockaddr_in6 *to_r, char text_r[64])
 {
@@ -305,7 +308,8 @@ on_connection(void *arg, int events)
 
 	(void)events;
 	ln->gone = &gone;
-	for (int i = 0; i < LISTENER_ACCEPTS_PER_WAKE && ln->group->count < ln->group->limits.total_max; i++) {
+	for (int i = 0;
+	     i < LISTENER_ACCEPTS_PER_WAKE && ln->group->count < ln->group->limits.total_max; i++) {
 		bool more = accept_one(ln);
 
 		if (gone)
@@ -318,7 +322,8 @@ on_connection(void *arg, int events)
 }
 
 struct listener *
-listener_new(struct listener_group *g, int fd, listener_accept_fn *accepted, listener_accept_fn *refused, void *arg)
+listener_new(struct listener_group *g, int fd, listener_accept_fn *accepted,
+    listener_accept_fn *refused, void *arg)
 {
 	struct listener *ln = MEM_NEW(struct listener);
 

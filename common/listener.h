@@ -1,7 +1,8 @@
 /*
- * listener: accepts connections from a listening socket within limits: in all, and per client network (IPv4 address, IPv6 /64).
- * Accepting pauses at the limit in all, and when descriptors run short; past the per-network limit the connection is given to
- * on_refused, to be told the protocol's words and closed.
+ * listener: accepts connections from a listening socket within limits: in all, and per client
+ * network (IPv4 address, IPv6 /64). Accepting pauses at the limit in all, and when descriptors run
+ * short; past the per-network limit the connection is given to on_refused, to be told the
+ * protocol's words and closed.
  */
 #ifndef COMMON_LISTENER_H
 #define COMMON_LISTENER_H
@@ -15,7 +16,7 @@ struct listener;
 struct client_address {
 	struct sockaddr_in6 peer; /* IPv4 as v4-mapped */
 	struct sockaddr_in6 local;
-	char text[64];	   /* "192.0.2.1" or "2001:db8::1" */
+	char text[64]; /* "192.0.2.1" or "2001:db8::1" */
 	char local_text[64];
 };
 
@@ -24,18 +25,26 @@ struct listener_limits {
 	unsigned per_network_max;
 };
 
-/* fd is non-blocking and owned by the session; call listener_done() with the same address when it ends. */
+/*
+ * fd is non-blocking and owned by the session; call listener_done() with the same address when it
+ * ends.
+ */
 typedef void listener_accept_fn(void *arg, int fd, const struct client_address *a);
 
-/* Several listening sockets of one service may share a group of limits. Counters live in the group. */
+/*
+ * Several listening sockets of one service may share a group of limits. Counters live in the group.
+ */
 struct listener_group;
 struct listener_group *listener_group_new(struct loop *l, struct listener_limits limits);
 void listener_group_limits(struct listener_group *g, struct listener_limits limits);
-struct listener *listener_new(struct listener_group *g, int fd, listener_accept_fn *accepted, listener_accept_fn *refused,
-    void *arg);
+struct listener *listener_new(struct listener_group *g, int fd, listener_accept_fn *accepted,
+    listener_accept_fn *refused, void *arg);
 /* Stops accepting and closes the socket (drain). */
 void listener_free(struct listener **ln);
-/* A session accepted from this group has ended. (A refused connection does not count and needs no call.) */
+/*
+ * A session accepted from this group has ended. (A refused connection does not count and needs no
+ * call.)
+ */
 void listener_done(struct listener_group *g, const struct client_address *a);
 unsigned listener_group_count(const struct listener_group *g);
 

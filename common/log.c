@@ -1,7 +1,8 @@
 /*
- * A line is built in one buffer on the stack and written by one write(2), so that lines of several processes
- * on one stderr never mix (LOG_LINE_BYTES_MAX is below PIPE_BUF). Values come from peers: whatever is not
- * printable ASCII is escaped, so that no line break, terminal sequence or false field can be smuggled in.
+ * A line is built in one buffer on the stack and written by one write(2), so that lines of several
+ * processes on one stderr never mix (LOG_LINE_BYTES_MAX is below PIPE_BUF). Values come from peers:
+ * whatever is not printable ASCII is escaped, so that no line break, terminal sequence or false
+ * field can be smuggled in.
  */
 #include "common/log.h"
 
@@ -135,7 +136,8 @@ write_line(struct buf *b)
 }
 
 void
-log_event_fields(enum log_level level, struct slice session, const char *event, const struct log_field *fields)
+log_event_fields(
+    enum log_level level, struct slice session, const char *event, const struct log_field *fields)
 {
 	struct buf b;
 

@@ -1,8 +1,8 @@
 /*
- * log: one line per event, key=value, to stderr (the supervisor's journal).
- *   log_event(LOG_WARN, session, "tls-refused", LOG_STR("peer", ip), LOG_NUM("alert", n), LOG_END);
- * Values are escaped and quoted here; a struct secret has no LOG_ macro. A line is at most LOG_LINE_BYTES_MAX,
- * then cut with "...".
+ * log: one line per event, key=value, to stderr (the supervisor's journal). log_event(LOG_WARN,
+ * session, "tls-refused", LOG_STR("peer", ip), LOG_NUM("alert", n), LOG_END); Values are escaped
+ * and quoted here; a struct secret has no LOG_ macro. A line is at most LOG_LINE_BYTES_MAX, then
+ * cut with "...".
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
@@ -36,12 +36,13 @@ struct log_field {
 /* Sets the name that each line carries ("smtp-front"); name must stay valid. */
 void log_init(const char *role, enum log_level least);
 /* session may be empty. */
-void log_event_fields(enum log_level level, struct slice session, const char *event,
-    const struct log_field *fields);
+void log_event_fields(
+    enum log_level level, struct slice session, const char *event, const struct log_field *fields);
 #define log_event(level, session, event, ...)                                                      \
 	log_event_fields((level), (session), (event), (const struct log_field[]){__VA_ARGS__})
 /* As log_event_fields() with fields that log_put_fields() has made already (" key=value ..."). */
-void log_event_text(enum log_level level, struct slice session, const char *event, struct slice fields);
+void log_event_text(
+    enum log_level level, struct slice session, const char *event, struct slice fields);
 #define NO_SESSION slice_of(NULL, 0)
 
 /* Appends " key=value" pairs, escaped the same way; used for role_trace(). */

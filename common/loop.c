@@ -1,10 +1,11 @@
 /*
  * libevent underneath. What matters here:
- *  - An io or timer may be freed in any callback, its own included: a wrapper touches nothing of its object after
- *    it called out, and libevent keeps nothing of a deleted event.
+ *  - An io or timer may be freed in any callback, its own included: a wrapper touches nothing of
+ *    its object after it called out, and libevent keeps nothing of a deleted event.
  *  - NO_CACHE_TIME: a timer counts from the moment it is set, not from the start of the round.
  *  - IGNORE_ENV: the environment does not choose the back end.
- *  - SIGPIPE is ignored for the whole process: OpenSSL writes to sockets with write(2), which has no MSG_NOSIGNAL.
+ *  - SIGPIPE is ignored for the whole process: OpenSSL writes to sockets with write(2), which has
+ *    no MSG_NOSIGNAL.
  */
 #include "common/loop.h"
 
@@ -45,8 +46,9 @@ loop_new(void)
 
 	if (config == NULL)
 		abort();
-	if (event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME | EVENT_BASE_FLAG_IGNORE_ENV |
-		EVENT_BASE_FLAG_NOLOCK) != 0)
+	if (event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME |
+					      EVENT_BASE_FLAG_IGNORE_ENV |
+					      EVENT_BASE_FLAG_NOLOCK) != 0)
 		abort();
 	l->base = event_base_new_with_config(config);
 	event_config_free(config);

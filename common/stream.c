@@ -1,14 +1,16 @@
 /*
- * The session's side of a stream and its one working function, stream_run(). Everything else only notes what is
- * wanted and has stream_run() called: by the loop when the socket is ready, or by a kick (a timer of 0 ms) after a
- * call from outside. So a session is never called from inside its own call, and frees its stream wherever it likes:
- * the memory lives until stream_run() has returned.
+ * The session's side of a stream and its one working function, stream_run(). Everything else only
+ * notes what is wanted and has stream_run() called: by the loop when the socket is ready, or by a
+ * kick (a timer of 0 ms) after a call from outside. So a session is never called from inside its
+ * own call, and frees its stream wherever it likes: the memory lives until stream_run() has
+ * returned.
  *
- * One timer serves kicks and timeouts. It is re-armed lazily: progress only notes the time, and a timer that fires
- * early looks again.
+ * One timer serves kicks and timeouts. It is re-armed lazily: progress only notes the time, and a
+ * timer that fires early looks again.
  *
- * Closing: output leaves, then our direction is shut, then input is read and dropped until the peer closes too. A plain
- * close() with unread input would make the kernel send a reset, which can destroy our last words at the peer.
+ * Closing: output leaves, then our direction is shut, then input is read and dropped until the peer
+ * closes too. A plain close() with unread input would make the kernel send a reset, which can
+ * destroy our last words at the peer.
  */
 #include "common/stream_private.h"
 
@@ -35,13 +37,17 @@ io_ready(void *arg, int events)
 	stream_run(s);
 }
 
-/* What may go on without the peer doing anything has no timeout: only a peer that we wait for can be late. */
+/*
+ * What may go on without the peer doing anything has no timeout: only a peer that we wait for can
+ * be late.
+ */
 static bool
 waits_for_peer(const struct stream *s)
 {
 	switch (s->state) {
 	case STREAM_STATE_OPEN:
-		return (!s->read_off && stream_input_room(s) > 0) || !out_queue_empty(&s->out) || s->eof;
+		return (!s->read_off && stream_input_room(s) > 0) || !out_queue_empty(&s->out) ||
+		       s->eof;
 	case STREAM_STATE_HANDSHAKE:
 		return s->read_want != 0;
 	case STREAM_STATE_TLS_FLUSH:
@@ -62,7 +68,8 @@ timeout_now(const struct stream *s)
 {
 	if (!waits_for_peer(s))
 		return 0;
-	if (s->state == STREAM_STATE_CLOSING || s->state == STREAM_STATE_LINGER || s->state == STREAM_STATE_RELAY)
+	if (s->state == STREAM_STATE_CLOSING || s->state == STREAM_STATE_LINGER ||
+	    s->state == STREAM_STATE_RELAY)
 		return STREAM_CLOSE_MS;
 	if (s->eof && (s->timeout_ms == 0 || s->timeout_ms > STREAM_EOF_MS))
 		return STREAM_EOF_MS;
@@ -89,7 +96,8 @@ arm_timer(struct stream *s)
 static void
 timed_out(struct stream *s)
 {
-	if (s->state == STREAM_STATE_LINGER || (s->state == STREAM_STATE_RELAY && out_queue_empty(&s->out)))
+	if (s->state == STREAM_STATE_LINGER ||
+	    (s->state == STREAM_STATE_RELAY && out_queue_empty(&s->out)))
 		stream_end(s, s->state == STREAM_STATE_LINGER ? STREAM_CLOSED : STREAM_EOF, NULL);
 	else if (s->eof && s->state == STREAM_STATE_OPEN)
 		stream_end(s, STREAM_EOF, NULL);
@@ -131,7 +139,10 @@ stream_new(struct loop *l, int fd, size_t in_max, const struct stream_events *ev
 	s->error = "";
 	/* in_max bounds it; it may be lowered later. */
 	buf_init(&s->in, SIZE_MAX / 2);
-	/* Replies are written whole: waiting for more of them only costs time. Fails on AF_UNIX, where it means nothing. */
+	/*
+	 * Replies are written whole: waiting for more of them only costs time. Fails on AF_UNIX,
+	 * where it means nothing.
+	 */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	s->io = loop_io_new(l, fd, LOOP_READ, io_ready, s);
 	s->timer = loop_timer_new(l, timer_ready, s);
@@ -269,7 +280,7 @@ static bool
 takes_output(const struct stream *s)
 {
 	return s->state == STREAM_STATE_OPEN || s->state == STREAM_STATE_TLS_FLUSH ||
-	    s->state == STREAM_STATE_HANDSHAKE;
+	       s->state == STREAM_STATE_HANDSHAKE;
 }
 
 void
@@ -479,7 +490,8 @@ settle(struct stream *s)
 	case STREAM_STATE_ENDED:
 		break;
 	}
-	if (s->write_blocked && s->state != STREAM_STATE_HANDSHAKE && s->state != STREAM_STATE_ENDED)
+	if (s->write_blocked && s->state != STREAM_STATE_HANDSHAKE &&
+	    s->state != STREAM_STATE_ENDED)
 		want |= s->write_want;
 	loop_io_set(s->io, want);
 	if (s->relay)

@@ -1,6 +1,6 @@
 /*
- * Moving octets between the socket, the queues and files. Buffers exist only while they hold something: an idle
- * stream has none, and reading goes through one scratch buffer of the process.
+ * Moving octets between the socket, the queues and files. Buffers exist only while they hold
+ * something: an idle stream has none, and reading goes through one scratch buffer of the process.
  */
 #include "common/stream_private.h"
 
@@ -109,11 +109,15 @@ stream_fill(struct stream *s)
 	case XFER_OK:
 		input_put(s, stream_scratch(), n);
 		s->ready = true;
-		/* A relay that only waits for the peer's end does not wait longer for one that talks on. */
+		/*
+		 * A relay that only waits for the peer's end does not wait longer for one that
+		 * talks on.
+		 */
 		if (s->relay == NULL || !s->relay->peer_told)
 			stream_progress(s);
 		s->read_want = LOOP_READ;
-		s->readable = s->transport->pending(s) || (n == ask && s->transport == &stream_clear);
+		s->readable = s->transport->pending(s) ||
+			      (n == ask && s->transport == &stream_clear);
 		return s->readable;
 	case XFER_AGAIN:
 		s->read_want = (uint8_t)want;

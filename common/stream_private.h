@@ -1,6 +1,7 @@
 /*
- * The inside of a stream, for stream.c (the session's side), stream_io.c (moving octets), stream_relay.c and
- * stream_tls.c. Only stream_tls.c knows OpenSSL, and is linked only where stream_starttls() is called.
+ * The inside of a stream, for stream.c (the session's side), stream_io.c (moving octets),
+ * stream_relay.c and stream_tls.c. Only stream_tls.c knows OpenSSL, and is linked only where
+ * stream_starttls() is called.
  */
 #ifndef COMMON_STREAM_PRIVATE_H
 #define COMMON_STREAM_PRIVATE_H
@@ -10,7 +11,9 @@
 
 /* No progress for so long ends a stream that is being closed. */
 #define STREAM_CLOSE_MS 5000
-/* A peer that has closed and whose last input nobody takes: the safety net for a forgetful session. */
+/*
+ * A peer that has closed and whose last input nobody takes: the safety net for a forgetful session.
+ */
 #define STREAM_EOF_MS (5u * 60 * 1000)
 /* Octets moved at a time, through one buffer shared by all streams of the process. */
 #define STREAM_SCRATCH_BYTES (64u * 1024)
@@ -38,7 +41,8 @@ enum xfer {
 struct stream_transport {
 	size_t write_max; /* octets worth giving to one write() */
 	enum xfer (*read)(struct stream *s, void *p, size_t n, size_t *n_r, int *want_r);
-	enum xfer (*write)(struct stream *s, const void *p, size_t n, bool more, size_t *n_r, int *want_r);
+	enum xfer (*write)(
+	    struct stream *s, const void *p, size_t n, bool more, size_t *n_r, int *want_r);
 	enum xfer (*handshake)(struct stream *s, int *want_r);
 	/* Octets were received that no event of the socket will announce. */
 	bool (*pending)(struct stream *s);

@@ -1,8 +1,9 @@
 /*
- * A relay: the peer (by the stream's transport) on one side, a plain stream socket on the other. What the peer sends
- * passes through the stream's input buffer, what the other side sends through its output queue; both stay
- * empty as long as everybody reads, and each bounds what is taken from the side that sends. An end of one
- * direction is passed on as a half close; when the other side has ended, the peer has STREAM_CLOSE_MS to end too.
+ * A relay: the peer (by the stream's transport) on one side, a plain stream socket on the other.
+ * What the peer sends passes through the stream's input buffer, what the other side sends through
+ * its output queue; both stay empty as long as everybody reads, and each bounds what is taken from
+ * the side that sends. An end of one direction is passed on as a half close; when the other side
+ * has ended, the peer has STREAM_CLOSE_MS to end too.
  */
 #include "common/stream_private.h"
 

@@ -1,6 +1,7 @@
 /*
- * The transport over OpenSSL. The handshake runs in OpenSSL's async mode (tls_sign.c); once it is done no private key
- * is needed again and the mode is turned off. Buffers are given back between records (SSL_MODE_RELEASE_BUFFERS).
+ * The transport over OpenSSL. The handshake runs in OpenSSL's async mode (tls_sign.c); once it is
+ * done no private key is needed again and the mode is turned off. Buffers are given back between
+ * records (SSL_MODE_RELEASE_BUFFERS).
  */
 #include "common/mem.h"
 #include "common/stream_private.h"
@@ -106,10 +107,14 @@ tls_handshake(struct stream *s, int *want_r)
 		return unfinished(s, what, errno, want_r);
 	SSL_clear_mode(tls->ssl, SSL_MODE_ASYNC);
 	tls->up = true;
-	/* "TLSv1.3" is OpenSSL's word, "TLS1.3" the one of trace headers (RFC 8314 4.3 refers to the registry's names). */
+	/*
+	 * "TLSv1.3" is OpenSSL's word, "TLS1.3" the one of trace headers (RFC 8314 4.3 refers to
+	 * the registry's names).
+	 */
 	const char *version = SSL_get_version(tls->ssl);
 
-	snprintf(tls->text, sizeof tls->text, "TLS%s %s", strncmp(version, "TLSv", 4) == 0 ? version + 4 : version,
+	snprintf(tls->text, sizeof tls->text, "TLS%s %s",
+	    strncmp(version, "TLSv", 4) == 0 ? version + 4 : version,
 	    SSL_get_cipher_name(tls->ssl));
 	return XFER_OK;
 }

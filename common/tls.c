@@ -1,11 +1,12 @@
 /*
- * Contexts and certificates. Each certificate of the key role has an SSL_CTX of its own (an RSA and an EC one for the same names
- * share theirs); the client's server name chooses. A new set of certificates is built beside the old one and replaces it when
- * complete; connections keep what they began with.
+ * Contexts and certificates. Each certificate of the key role has an SSL_CTX of its own (an RSA and
+ * an EC one for the same names share theirs); the client's server name chooses. A new set of
+ * certificates is built beside the old one and replaces it when complete; connections keep what
+ * they began with.
  *
- * Session tickets are sealed with keys that never leave the process and are replaced every TICKET_KEY_MS, so that
- * a stolen key opens little. Tickets can be turned off (tls.tickets): some senders could not resume
- * sessions and lost mail over it.
+ * Session tickets are sealed with keys that never leave the process and are replaced every
+ * TICKET_KEY_MS, so that a stolen key opens little. Tickets can be turned off (tls.tickets): some
+ * senders could not resume sessions and lost mail over it.
  *
  * No client certificate is ever asked for, so none can fail.
  */
@@ -67,7 +68,8 @@ ssl_failed(struct err *e, const char *what)
 {
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 
-	err_set(e, ERR_TEMP, ERR_CODE_NONE, "TLS is not available", "%s: %s", what, reason ? reason : "failed");
+	err_set(e, ERR_TEMP, ERR_CODE_NONE, "TLS is not available", "%s: %s", what,
+	    reason ? reason : "failed");
 	ERR_clear_error();
 	return -1;
 }
@@ -127,23 +129,26 @@ static bool
 ctx_set_up(struct tls_server *t, SSL_CTX *ctx)
 {
 	static const uint8_t context[] = "mailstead";
-	uint64_t options = SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-	    SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_SINGLE_ECDH_USE;
+	uint64_t options = SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+			   SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+			   SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_SINGLE_ECDH_USE;
 
 	if (!t->tickets)
 		options |= SSL_OP_NO_TICKET;
 	SSL_CTX_set_options(ctx, options);
-	SSL_CTX_set_mode(ctx, SSL_MODE_ASYNC | SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-		SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ASYNC | SSL_MODE_RELEASE_BUFFERS |
+				  SSL_MODE_ENABLE_PARTIAL_WRITE |
+				  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
 	SSL_CTX_set_tlsext_servername_arg(ctx, t);
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 &&
-	    SSL_CTX_set_cipher_list(ctx, TLS12_CIPHERS) == 1 && SSL_CTX_set1_groups_list(ctx, GROUPS) == 1 &&
-	    SSL_CTX_set_session_id_context(ctx, context, sizeof context - 1) == 1 &&
-	    SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name) == 1 &&
-	    SSL_CTX_set_num_tickets(ctx, t->tickets ? 1 : 0) == 1 &&
-	    SSL_CTX_set_tlsext_ticket_keys(ctx, t->ticket_key, sizeof t->ticket_key) == 1;
+	       SSL_CTX_set_cipher_list(ctx, TLS12_CIPHERS) == 1 &&
+	       SSL_CTX_set1_groups_list(ctx, GROUPS) == 1 &&
+	       SSL_CTX_set_session_id_context(ctx, context, sizeof context - 1) == 1 &&
+	       SSL_CTX_set_tlsext_servername_callback(ctx, on_server_name) == 1 &&
+	       SSL_CTX_set_num_tickets(ctx, t->tickets ? 1 : 0) == 1 &&
+	       SSL_CTX_set_tlsext_ticket_keys(ctx, t->ticket_key, sizeof t->ticket_key) == 1;
 }
 
 static void
@@ -174,7 +179,8 @@ tls_server_new(struct err *e)
 {
 	assert(the_server == NULL);
 	/* No configuration file of the machine changes what is allowed here. */
-	if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL) != 1) {
+	if (OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL) !=
+	    1) {
 		(void)ssl_failed(e, "OpenSSL");
 		return NULL;
 	}
@@ -241,7 +247,8 @@ ctx_add_chain(SSL_CTX *ctx, X509 *const *chain, unsigned n, uint32_t number, str
 
 	if (key == NULL)
 		return ssl_failed(e, "the certificate's key is neither RSA nor EC");
-	bool ok = SSL_CTX_use_certificate(ctx, chain[0]) == 1 && SSL_CTX_use_PrivateKey(ctx, key) == 1;
+	bool ok = SSL_CTX_use_certificate(ctx, chain[0]) == 1 &&
+		  SSL_CTX_use_PrivateKey(ctx, key) == 1;
 
 	for (unsigned i = 1; i < n && ok; i++)
 		ok = SSL_CTX_add1_chain_cert(ctx, chain[i]) == 1;
@@ -249,7 +256,9 @@ ctx_add_chain(SSL_CTX *ctx, X509 *const *chain, unsigned n, uint32_t number, str
 	return ok ? 0 : ssl_failed(e, "certificate");
 }
 
-/* The certificate of the coming set for the same names but with another kind of key, or a new one. */
+/*
+ * The certificate of the coming set for the same names but with another kind of key, or a new one.
+ */
 static struct tls_cert *
 coming_cert(struct tls_server *t, struct slice names, bool ec)
 {
@@ -274,7 +283,8 @@ add_cert(struct tls_server *t, const struct msg_KEY_CERT *m, struct err *e)
 	unsigned n = chain_read(m->chain, chain);
 
 	if (n == 0)
-		return err_set(e, ERR_TEMP, ERR_CODE_MALFORMED, "TLS is not available", "no certificate in the chain");
+		return err_set(e, ERR_TEMP, ERR_CODE_MALFORMED, "TLS is not available",
+		    "no certificate in the chain");
 	bool ec = EVP_PKEY_is_a(X509_get0_pubkey(chain[0]), "EC");
 	struct tls_cert *c = coming_cert(t, m->names, ec);
 	int result = 0;
@@ -333,7 +343,8 @@ on_key_cert(struct edge *key, struct msg_KEY_CERT *m)
 		if (++t->coming_count > CERTS_MAX)
 			return;
 		if (add_cert(t, m, &e) < 0) {
-			log_event(LOG_ERROR, NO_SESSION, "certificate-refused", LOG_STR("names", m->names), LOG_ERR(&e), LOG_END);
+			log_event(LOG_ERROR, NO_SESSION, "certificate-refused",
+			    LOG_STR("names", m->names), LOG_ERR(&e), LOG_END);
 			return;
 		}
 	}

@@ -1,11 +1,13 @@
 /*
- * An OpenSSL provider inside the process, for keys whose private part is elsewhere. A key is a public key of OpenSSL's own
- * provider plus the key role's number for it; everything about the public part is handed on to that. Only signing is
- * ours, in the one form that OpenSSL's TLS server uses: EVP_DigestSign() in one call, the digest computed here.
+ * An OpenSSL provider inside the process, for keys whose private part is elsewhere. A key is a
+ * public key of OpenSSL's own provider plus the key role's number for it; everything about the
+ * public part is handed on to that. Only signing is ours, in the one form that OpenSSL's TLS server
+ * uses: EVP_DigestSign() in one call, the digest computed here.
  *
- * OpenSSL looks for an implementation in its own provider first and asks us to export the key to it. Refusing an
- * export that names the private part is what makes it come back to our signature functions; an export of the public part is
- * allowed, as the check of key against certificate needs it.
+ * OpenSSL looks for an implementation in its own provider first and asks us to export the key to
+ * it. Refusing an export that names the private part is what makes it come back to our signature
+ * functions; an export of the public part is allowed, as the check of key against certificate needs
+ * it.
  */
 #include "common/tls_private.h"
 
@@ -100,7 +102,8 @@ key_import(void *keydata, int selection, const OSSL_PARAM params[])
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(NULL, k->type, INNER);
 	/* OpenSSL's prototype lacks a const; the parameters are only read. */
 	bool ok = c != NULL && EVP_PKEY_fromdata_init(c) > 0 &&
-	    EVP_PKEY_fromdata(c, &k->public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)(uintptr_t)params) > 0;
+		  EVP_PKEY_fromdata(
+		      c, &k->public, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)(uintptr_t)params) > 0;
 
 	EVP_PKEY_CTX_free(c);
 	return ok;
@@ -178,10 +181,14 @@ operation_name_ec(int operation)
 }
 
 typedef void dispatch_fn(void);
-#define ENTRY(id, fn) {(id), (dispatch_fn *)(fn)}
+#define ENTRY(id, fn)                                                                              \
+	{                                                                                          \
+		(id), (dispatch_fn *)(fn)                                                          \
+	}
 #define KEY_ENTRIES                                                                                \
 	ENTRY(OSSL_FUNC_KEYMGMT_FREE, key_free), ENTRY(OSSL_FUNC_KEYMGMT_HAS, key_has),            \
-	    ENTRY(OSSL_FUNC_KEYMGMT_MATCH, key_match), ENTRY(OSSL_FUNC_KEYMGMT_IMPORT, key_import), \
+	    ENTRY(OSSL_FUNC_KEYMGMT_MATCH, key_match),                                             \
+	    ENTRY(OSSL_FUNC_KEYMGMT_IMPORT, key_import),                                           \
 	    ENTRY(OSSL_FUNC_KEYMGMT_EXPORT, key_export),                                           \
 	    ENTRY(OSSL_FUNC_KEYMGMT_GET_PARAMS, key_get_params),                                   \
 	    ENTRY(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, key_gettable)
@@ -271,7 +278,7 @@ signature_set_params(void *ctx, const OSSL_PARAM params[])
 	if (params == NULL)
 		return 1;
 	return set_padding(s, OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PAD_MODE)) &&
-	    check_salt(OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN));
+	       check_salt(OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_PSS_SALTLEN));
 }
 
 static const OSSL_PARAM *
@@ -297,7 +304,8 @@ signature_init(void *ctx, const char *digest, void *keydata, const OSSL_PARAM pa
 		s->key = keydata;
 	EVP_MD_free(s->digest);
 	s->digest = digest ? EVP_MD_fetch(NULL, digest, INNER) : NULL;
-	return s->digest != NULL && s->key != NULL && s->key->has_number && signature_set_params(s, params);
+	return s->digest != NULL && s->key != NULL && s->key->has_number &&
+	       signature_set_params(s, params);
 }
 
 static const char *
@@ -309,7 +317,8 @@ scheme_of(const struct signature *s)
 }
 
 static int
-signature_sign(void *ctx, unsigned char *sig, size_t *sig_n, size_t sig_size, const unsigned char *text, size_t text_n)
+signature_sign(void *ctx, unsigned char *sig, size_t *sig_n, size_t sig_size,
+    const unsigned char *text, size_t text_n)
 {
 	struct signature *s = ctx;
 	uint8_t digest[EVP_MAX_MD_SIZE];
@@ -322,8 +331,8 @@ signature_sign(void *ctx, unsigned char *sig, size_t *sig_n, size_t sig_size, co
 		return 1;
 	}
 	return EVP_Digest(text, text_n, digest, &digest_n, s->digest, NULL) == 1 &&
-	    tls_sign(s->key->number, scheme_of(s), EVP_MD_get0_name(s->digest), slice_of(digest, digest_n), sig_size, sig,
-		sig_n);
+	       tls_sign(s->key->number, scheme_of(s), EVP_MD_get0_name(s->digest),
+		   slice_of(digest, digest_n), sig_size, sig, sig_n);
 }
 
 static const OSSL_DISPATCH signatures[] = {
@@ -361,7 +370,8 @@ provider_query(void *provider, int operation, int *no_cache)
 }
 
 static int
-provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const OSSL_DISPATCH **out_r, void **provider_r)
+provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core,
+    const OSSL_DISPATCH **out_r, void **provider_r)
 {
 	static const OSSL_DISPATCH functions[] = {
 	    ENTRY(OSSL_FUNC_PROVIDER_QUERY_OPERATION, provider_query),
@@ -393,9 +403,12 @@ tls_provider_load(struct err *e)
 EVP_PKEY *
 tls_provider_key(EVP_PKEY *public, uint32_t number)
 {
-	const char *type = EVP_PKEY_is_a(public, "RSA") ? "RSA" : EVP_PKEY_is_a(public, "EC") ? "EC" : NULL;
+	const char *type = EVP_PKEY_is_a(public, "RSA")	 ? "RSA"
+			   : EVP_PKEY_is_a(public, "EC") ? "EC"
+							 : NULL;
 	OSSL_PARAM *params = NULL, *all = NULL;
-	OSSL_PARAM extra[2] = {OSSL_PARAM_construct_uint32(PARAM_NUMBER, &number), OSSL_PARAM_construct_end()};
+	OSSL_PARAM extra[2] = {
+	    OSSL_PARAM_construct_uint32(PARAM_NUMBER, &number), OSSL_PARAM_construct_end()};
 	EVP_PKEY *key = NULL;
 
 	if (type == NULL || EVP_PKEY_todata(public, EVP_PKEY_PUBLIC_KEY, &params) <= 0)

@@ -1,9 +1,11 @@
 /*
- * How a handshake waits for a signature without anybody waiting with it. OpenSSL runs each step of the handshake as a job
- * on a stack of its own (SSL_MODE_ASYNC). When the provider needs a signature, tls_sign() sends KEY_SIGN and pauses the job; the
- * step returns SSL_ERROR_WANT_ASYNC, and the next step, after the answer, goes on inside tls_sign().
+ * How a handshake waits for a signature without anybody waiting with it. OpenSSL runs each step of
+ * the handshake as a job on a stack of its own (SSL_MODE_ASYNC). When the provider needs a
+ * signature, tls_sign() sends KEY_SIGN and pauses the job; the step returns SSL_ERROR_WANT_ASYNC,
+ * and the next step, after the answer, goes on inside tls_sign().
  *
- * A paused job is never just dropped: OpenSSL would lose its stack. tls_sign_abandon() lets it run to its (failing) end.
+ * A paused job is never just dropped: OpenSSL would lose its stack. tls_sign_abandon() lets it run
+ * to its (failing) end.
  */
 #include "common/tls_private.h"
 
@@ -105,7 +107,10 @@ tls_sign_abandon(struct tls_waiter *w, SSL *ssl)
 			ipc_forget(op->edge, op->id);
 		op->done = true;
 		op->ok = false;
-		/* The step sees a failed signature, tells the peer so as far as the socket takes it, and ends the job. */
+		/*
+		 * The step sees a failed signature, tells the peer so as far as the socket takes
+		 * it, and ends the job.
+		 */
 		(void)tls_sign_handshake(w, ssl);
 	}
 	ERR_clear_error();
@@ -125,7 +130,8 @@ on_gone(void *obj, const struct err *e)
 
 	op->ok = false;
 	op->edge = NULL;
-	op->waiter->error = e->code == ERR_CODE_TIMEOUT ? "the key role did not answer in time" : "the key role is away";
+	op->waiter->error = e->code == ERR_CODE_TIMEOUT ? "the key role did not answer in time"
+							: "the key role is away";
 	finish(op);
 }
 
@@ -147,7 +153,8 @@ tls_sign_answer(struct edge *e, struct msg_KEY_SIGNED *m)
 }
 
 static bool
-request(struct tls_signing *op, uint32_t key, const char *scheme, const char *digest_name, struct slice digest)
+request(struct tls_signing *op, uint32_t key, const char *scheme, const char *digest_name,
+    struct slice digest)
 {
 	op->edge = role_edge(ROLE_KEY, 0);
 	if (op->edge == NULL)
@@ -182,8 +189,8 @@ suspend(struct tls_waiter *w, struct tls_signing *op)
 }
 
 bool
-tls_sign(uint32_t key, const char *scheme, const char *digest_name, struct slice digest, size_t sig_size, uint8_t *sig_r,
-    size_t *sig_n_r)
+tls_sign(uint32_t key, const char *scheme, const char *digest_name, struct slice digest,
+    size_t sig_size, uint8_t *sig_r, size_t *sig_n_r)
 {
 	struct tls_waiter *w = current;
 

@@ -86,6 +86,7 @@ void
 cmd_rset(struct session *s)
 {
 	maildrop_reset(&s->drop);
-	session_say(s, "+OK %u messages (%llu octets)\r\n", s->drop.left, (unsigned long long)s->drop.left_bytes);
+	session_say(s, "+OK %u messages (%llu octets)\r\n", s->drop.left,
+	    (unsigned long long)s->drop.left_bytes);
 	session_set_state(s, SESSION_READY);
 }

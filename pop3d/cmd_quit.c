@@ -1,6 +1,7 @@
 /*
- * QUIT (RFC 1939 6): the only place where messages are removed, all marked ones in one transaction of the keeper. It is asked again, with the
- * same {origin, sequence}, if the keeper dies over it, and seen to its end even when the client does not wait.
+ * QUIT (RFC 1939 6): the only place where messages are removed, all marked ones in one transaction
+ * of the keeper. It is asked again, with the same {origin, sequence}, if the keeper dies over it,
+ * and seen to its end even when the client does not wait.
  */
 #include "pop3d/session.h"
 
@@ -23,8 +24,9 @@ send_expunge(struct edge *e, uint64_t id, void *arg)
 	bool sent = uidset_send(&s->uids, &b, &field, &fd, &why) == 0;
 
 	if (sent) {
-		sent = IPC_SEND(e, MSG_EXPUNGE, .id = id, .origin = keeper_origin(), .sequence = s->sequence,
-		    .mailbox = s->inbox, .only_deleted = 0, .uids = field, .uids_fd = fd);
+		sent = IPC_SEND(e, MSG_EXPUNGE, .id = id, .origin = keeper_origin(),
+		    .sequence = s->sequence, .mailbox = s->inbox, .only_deleted = 0, .uids = field,
+		    .uids_fd = fd);
 		if (fd >= 0)
 			(void)close(fd);
 	}
@@ -39,7 +41,8 @@ on_expunged(void *arg, void *reply, const struct err *e)
 
 	assert(s->state == SESSION_UPDATING);
 	if (reply == NULL) {
-		log_event(LOG_WARN, slice_str(s->name), "messages-not-removed", LOG_ERR(e), LOG_END);
+		log_event(
+		    LOG_WARN, slice_str(s->name), "messages-not-removed", LOG_ERR(e), LOG_END);
 		session_close(s, "-ERR [SYS/TEMP] Some deleted messages were not removed");
 		return;
 	}

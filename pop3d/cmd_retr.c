@@ -1,7 +1,8 @@
 /*
- * RETR and TOP (RFC 1939 5 and 7). Descriptors of the messages are fetched some at a time, the one wanted and those behind it, as
- * clients go through a maildrop in order. A message is read in pieces as the client takes them; dots are
- * added on the way, so the size told before is that of the message itself (RFC 1939 11).
+ * RETR and TOP (RFC 1939 5 and 7). Descriptors of the messages are fetched some at a time, the one
+ * wanted and those behind it, as clients go through a maildrop in order. A message is read in
+ * pieces as the client takes them; dots are added on the way, so the size told before is that of
+ * the message itself (RFC 1939 11).
  */
 #include "pop3d/session.h"
 
@@ -20,7 +21,9 @@ session_objects_drop(struct session *s)
 	s->objects.n = 0;
 }
 
-/* Takes the descriptor of a message out of those that were fetched; -1 when it is not among them. */
+/*
+ * Takes the descriptor of a message out of those that were fetched; -1 when it is not among them.
+ */
 static int
 take_object(struct session *s, uint32_t number)
 {
@@ -67,7 +70,8 @@ send_fetch(struct edge *e, uint64_t id, void *arg)
 
 	buf_init(&b, UIDSET_FIELD_BYTES_MAX);
 	uidset_reset(&s->uids);
-	for (uint32_t i = s->command.number[0]; i <= s->drop.count && n < SESSION_OBJECTS_MAX && sent; i++) {
+	for (uint32_t i = s->command.number[0];
+	     i <= s->drop.count && n < SESSION_OBJECTS_MAX && sent; i++) {
 		const struct maildrop_message *m = maildrop_get(&s->drop, i);
 
 		if (m == NULL)
@@ -77,7 +81,8 @@ send_fetch(struct edge *e, uint64_t id, void *arg)
 	}
 	uidset_sort(&s->uids);
 	sent = sent && uidset_put(&b, &s->uids) &&
-	    IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_OBJECT, .uids = buf_slice(&b), .uids_fd = -1);
+	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_OBJECT,
+		   .uids = buf_slice(&b), .uids_fd = -1);
 	buf_fini(&b);
 	return sent;
 }
@@ -110,7 +115,8 @@ take_objects(struct session *s, struct msg_MSG_FETCH_REPLY *m, struct err *e)
 		return -1;
 	struct cursor c = cursor_of(map.octets);
 
-	for (; i < m->objects.n && s->objects.n < SESSION_OBJECTS_MAX && store_record_next(&c, &r); i++) {
+	for (; i < m->objects.n && s->objects.n < SESSION_OBJECTS_MAX && store_record_next(&c, &r);
+	     i++) {
 		number = number_of(s, r.uid, number);
 		if (number == 0)
 			break;
@@ -131,7 +137,8 @@ on_objects(void *arg, void *reply, const struct err *e)
 
 	assert(s->state == SESSION_FETCHING);
 	if (reply == NULL || take_objects(s, reply, &why) < 0) {
-		log_event(LOG_WARN, slice_str(s->name), "message-not-read", LOG_ERR(reply == NULL ? e : &why), LOG_END);
+		log_event(LOG_WARN, slice_str(s->name), "message-not-read",
+		    LOG_ERR(reply == NULL ? e : &why), LOG_END);
 		session_answer(s, "-ERR [SYS/TEMP] The message cannot be read, try again later");
 	} else if ((fd = take_object(s, s->command.number[0])) < 0) {
 		/* An IMAP session has removed it meanwhile. */

@@ -1,9 +1,11 @@
 /*
- * A connection waits for one thing at a time, `state`; front_set_state() is its only writer. Input that comes while it waits for
- * another process stays in the stream's buffer (RFC 2449 6.6): pipelined commands are taken in order, and after a
- * login they go through the relay to the worker unread.
+ * A connection waits for one thing at a time, `state`; front_set_state() is its only writer. Input
+ * that comes while it waits for another process stays in the stream's buffer (RFC 2449 6.6):
+ * pipelined commands are taken in order, and after a login they go through the relay to the worker
+ * unread.
  *
- * The answer to the last command of a login is the worker's: only it knows whether the maildrop is free (RFC 1939 4).
+ * The answer to the last command of a login is the worker's: only it knows whether the maildrop is
+ * free (RFC 1939 4).
  */
 #include "pop3d/front.h"
 
@@ -39,10 +41,11 @@ static const struct stream_events events = {.on_ready = on_ready, .on_end = on_e
 /* Which states may follow which. */
 static const uint32_t next_states[FRONT_STATE_COUNT] = {
     [FRONT_HANDSHAKE] = 1u << FRONT_READY | 1u << FRONT_CLOSING,
-    [FRONT_READY] = 1u << FRONT_READY | 1u << FRONT_HANDSHAKE | 1u << FRONT_VERIFYING | 1u << FRONT_CLOSING,
+    [FRONT_READY] = 1u << FRONT_READY | 1u << FRONT_HANDSHAKE | 1u << FRONT_VERIFYING |
+		    1u << FRONT_CLOSING,
     [FRONT_AUTH_LINE] = 1u << FRONT_READY | 1u << FRONT_VERIFYING | 1u << FRONT_CLOSING,
-    [FRONT_VERIFYING] = 1u << FRONT_READY | 1u << FRONT_AUTH_LINE | 1u << FRONT_DELAYING | 1u << FRONT_ATTACHING |
-	1u << FRONT_CLOSING,
+    [FRONT_VERIFYING] = 1u << FRONT_READY | 1u << FRONT_AUTH_LINE | 1u << FRONT_DELAYING |
+			1u << FRONT_ATTACHING | 1u << FRONT_CLOSING,
     [FRONT_DELAYING] = 1u << FRONT_READY | 1u << FRONT_CLOSING,
     [FRONT_ATTACHING] = 1u << FRONT_READY | 1u << FRONT_RELAYING | 1u << FRONT_CLOSING,
 };
@@ -103,14 +106,18 @@ front_trace(struct front_conn *c, const char *event, const struct log_field *fie
 
 /* ---- commands ---- */
 
-/* RFC 2449 5, in the AUTHORIZATION state. Without TLS no mechanism is offered, as each shows the password (RFC 2595 2.3). */
+/*
+ * RFC 2449 5, in the AUTHORIZATION state. Without TLS no mechanism is offered, as each shows the
+ * password (RFC 2595 2.3).
+ */
 static void
 cmd_capa(struct front_conn *c, const struct pop3_command *cmd)
 {
 	bool tls = stream_is_tls(c->stream);
 
 	(void)cmd;
-	say(c, "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER");
+	say(c,
+	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER");
 	if (tls)
 		say(c, "USER\r\nSASL PLAIN LOGIN");
 	else if (tls_server_ready(tls_server()))
@@ -212,7 +219,8 @@ on_line(struct front_conn *c, enum pop3_frame frame, struct slice line)
 		if (c->state == FRONT_AUTH_LINE)
 			front_auth_line(c, slice_of(NULL, 0));
 		else
-			front_bad(c, frame == POP3_FRAME_LONG ? "-ERR Line is too long" : "-ERR Lines end in CRLF");
+			front_bad(c, frame == POP3_FRAME_LONG ? "-ERR Line is too long"
+							      : "-ERR Lines end in CRLF");
 		break;
 	}
 }
@@ -228,7 +236,8 @@ front_step(struct front_conn *c)
 {
 	while (takes_input(c)) {
 		struct slice in = stream_input(c->stream), line;
-		size_t used, max = c->state == FRONT_AUTH_LINE ? FRONT_AUTH_LINE_BYTES_MAX : POP3_LINE_BYTES_MAX;
+		size_t used, max = c->state == FRONT_AUTH_LINE ? FRONT_AUTH_LINE_BYTES_MAX
+							       : POP3_LINE_BYTES_MAX;
 		enum pop3_frame frame;
 
 		if (in.n == 0)
@@ -293,9 +302,11 @@ on_end(struct stream *s, void *arg, enum stream_end why)
 	struct front_conn *c = arg;
 
 	if (why == STREAM_ERROR)
-		log_event(LOG_INFO, slice_str(c->session), "pop3-connection-failed", LOG_CSTR("client", c->client.text),
-		    LOG_CSTR("error", stream_error(s)), LOG_END);
-	front_trace(c, "pop3-disconnect", (const struct log_field[]){LOG_CSTR("client", c->client.text), LOG_END});
+		log_event(LOG_INFO, slice_str(c->session), "pop3-connection-failed",
+		    LOG_CSTR("client", c->client.text), LOG_CSTR("error", stream_error(s)),
+		    LOG_END);
+	front_trace(c, "pop3-disconnect",
+	    (const struct log_field[]){LOG_CSTR("client", c->client.text), LOG_END});
 	conn_free(c);
 }
 
@@ -312,8 +323,8 @@ conn_new(int fd, const struct client_address *a, bool tls)
 
 	c->conn = ++front.last_conn;
 	c->client = *a;
-	snprintf(c->session, sizeof c->session, "pop3-%llx-%llx", (unsigned long long)role_self()->generation,
-	    (unsigned long long)c->conn);
+	snprintf(c->session, sizeof c->session, "pop3-%llx-%llx",
+	    (unsigned long long)role_self()->generation, (unsigned long long)c->conn);
 	c->next = front.conns;
 	c->link = &front.conns;
 	if (c->next)
@@ -322,7 +333,8 @@ conn_new(int fd, const struct client_address *a, bool tls)
 	c->stream = stream_new(role_loop(), fd, FRONT_AUTH_LINE_BYTES_MAX, &events, c);
 	c->login_timer = loop_timer_new(role_loop(), login_timeout, c);
 	loop_timer_set(c->login_timer, config_number(role_config(), OPT_LOGIN_TIMEOUT));
-	front_trace(c, "pop3-connect", (const struct log_field[]){LOG_CSTR("client", a->text), LOG_END});
+	front_trace(
+	    c, "pop3-connect", (const struct log_field[]){LOG_CSTR("client", a->text), LOG_END});
 	if (tls) {
 		c->state = FRONT_HANDSHAKE;
 		stream_starttls(c->stream, tls_server());
@@ -353,7 +365,8 @@ refused_clear(void *arg, int fd, const struct client_address *a)
 
 	(void)arg;
 	if (send(fd, text, sizeof text - 1, MSG_NOSIGNAL) < 0)
-		log_event(LOG_DEBUG, NO_SESSION, "refusal-not-told", LOG_CSTR("client", a->text), LOG_END);
+		log_event(LOG_DEBUG, NO_SESSION, "refusal-not-told", LOG_CSTR("client", a->text),
+		    LOG_END);
 	(void)close(fd);
 }
 
@@ -370,7 +383,8 @@ limits(void)
 {
 	return (struct listener_limits){
 	    .total_max = (unsigned)config_number(role_config(), OPT_LOGIN_CONNECTIONS),
-	    .per_network_max = (unsigned)config_number(role_config(), OPT_LOGIN_CONNECTIONS_PER_ADDRESS),
+	    .per_network_max = (unsigned)config_number(
+		role_config(), OPT_LOGIN_CONNECTIONS_PER_ADDRESS),
 	};
 }
 
@@ -382,8 +396,8 @@ front_listen(const char *name, int fd)
 	assert(front.listeners_n < LISTENERS_MAX);
 	if (front.group == NULL)
 		front.group = listener_group_new(role_loop(), limits());
-	front.listeners[front.listeners_n++] = listener_new(front.group, fd, tls ? accepted_tls : accepted_clear,
-	    tls ? refused_tls : refused_clear, NULL);
+	front.listeners[front.listeners_n++] = listener_new(front.group, fd,
+	    tls ? accepted_tls : accepted_clear, tls ? refused_tls : refused_clear, NULL);
 }
 
 void

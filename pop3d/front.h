@@ -1,6 +1,7 @@
 /*
- * front: the connections of role POP3_FRONT in the AUTHORIZATION state (RFC 1939 4); then they are relayed to the account's
- * worker. It knows no account, no password once it was sent on, and no message.
+ * front: the connections of role POP3_FRONT in the AUTHORIZATION state (RFC 1939 4); then they are
+ * relayed to the account's worker. It knows no account, no password once it was sent on, and no
+ * message.
  */
 #ifndef POP3D_FRONT_H
 #define POP3D_FRONT_H
@@ -46,15 +47,15 @@ struct front_conn {
 	struct pop3_framer framer;
 	struct loop_timer *login_timer;
 	struct loop_timer *delay_timer;
-	uint64_t conn;	  /* its number: AUTH_STEP, STORE_ATTACH */
-	char session[40]; /* its name in logs and traces */
+	uint64_t conn;			    /* its number: AUTH_STEP, STORE_ATTACH */
+	char session[40];		    /* its name in logs and traces */
 	char user[POP3_LINE_BYTES_MAX + 1]; /* of the USER command just before; else empty */
 	bool greeted;
 	bool leased; /* authd opened a lease for it */
 	unsigned commands;
 	unsigned bad;
 	unsigned tries;
-	uint64_t request;	    /* at the verifier or the store; 0: none */
+	uint64_t request;	   /* at the verifier or the store; 0: none */
 	struct edge *request_edge; /* where it is, or where an exchange rests between two steps */
 };
 
@@ -64,7 +65,9 @@ void front_listen(const char *name, int fd);
 void front_edge_down(struct edge *e);
 /* Settings changed. */
 void front_reload(void);
-/* Stops listening and ends what has not logged in; role_exit() when the last one has gone, or soon. */
+/*
+ * Stops listening and ends what has not logged in; role_exit() when the last one has gone, or soon.
+ */
 void front_drain(void);
 extern const struct ipc_dispatch front_from_verifier;
 extern const struct ipc_dispatch front_from_store;

@@ -1,7 +1,9 @@
 /*
- * USER and PASS (RFC 1939 7) and AUTH (RFC 5034): relayed to a verifier, whose word alone counts. USER and PASS are the SASL mechanism
- * PLAIN in other clothes and are sent as that. Whatever was wrong, user or password, the client reads the same words after
- * the same pause. No password is taken without TLS (RFC 8314 4.1): already USER is refused, so that a client does not go on to PASS.
+ * USER and PASS (RFC 1939 7) and AUTH (RFC 5034): relayed to a verifier, whose word alone counts.
+ * USER and PASS are the SASL mechanism PLAIN in other clothes and are sent as that. Whatever was
+ * wrong, user or password, the client reads the same words after the same pause. No password is
+ * taken without TLS (RFC 8314 4.1): already USER is refused, so that a client does not go on to
+ * PASS.
  */
 #include "pop3d/front.h"
 
@@ -84,8 +86,8 @@ auth_step(struct front_conn *c, struct edge *e, struct slice mechanism, struct s
 	c->request_edge = e;
 	if (c->request != 0 &&
 	    IPC_SEND(e, AUTH_STEP, .id = c->request, .conn = c->conn, .service = SLICE("pop3"),
-		.session = slice_str(c->session), .client_ip = slice_str(c->client.text), .mechanism = mechanism,
-		.has_response = response.p != NULL, .response = response))
+		.session = slice_str(c->session), .client_ip = slice_str(c->client.text),
+		.mechanism = mechanism, .has_response = response.p != NULL, .response = response))
 		return;
 	if (c->request != 0)
 		ipc_forget(e, c->request);
@@ -101,7 +103,8 @@ send_response(struct front_conn *c, struct edge *e, struct slice mechanism, stru
 	struct buf response;
 
 	buf_init(&response, FRONT_RESPONSE_BYTES_MAX);
-	(void)buf_room(&response, FRONT_RESPONSE_BYTES_MAX); /* no copies of a password from growing */
+	(void)buf_room(
+	    &response, FRONT_RESPONSE_BYTES_MAX); /* no copies of a password from growing */
 	bool ok = base64_decode(base64, &response);
 
 	if (ok)
@@ -252,12 +255,12 @@ attach(struct front_conn *c, struct slice login)
 	front_trace(c, "pop3-login",
 	    (const struct log_field[]){LOG_STR("login", login), LOG_CSTR("client", c->client.text),
 		LOG_CSTR("tls", stream_tls_text(c->stream)), LOG_END});
-	snprintf(facts, sizeof facts, "client=%s\ntls=%s\n", c->client.text, stream_tls_text(c->stream));
+	snprintf(
+	    facts, sizeof facts, "client=%s\ntls=%s\n", c->client.text, stream_tls_text(c->stream));
 	c->request = store ? ipc_expect(store, FRONT_ATTACH_MS, peer_gone, c) : 0;
 	c->request_edge = store;
-	if (c->request != 0 &&
-	    IPC_SEND(store, STORE_ATTACH, .id = c->request, .conn = c->conn, .session = slice_str(c->session),
-		.facts = slice_str(facts)))
+	if (c->request != 0 && IPC_SEND(store, STORE_ATTACH, .id = c->request, .conn = c->conn,
+				   .session = slice_str(c->session), .facts = slice_str(facts)))
 		return;
 	if (c->request != 0)
 		ipc_forget(store, c->request);
@@ -315,11 +318,12 @@ on_attached(struct edge *e, struct msg_STORE_ATTACHED *m)
 	if (m->class != ERR_NONE || m->relay < 0) {
 		bool in_use = m->code == ERR_CODE_IN_USE;
 
-		log_event(in_use ? LOG_INFO : LOG_WARN, slice_str(c->session), "attach-refused", LOG_NUM("class", m->class),
-		    LOG_NUM("code", m->code), LOG_END);
+		log_event(in_use ? LOG_INFO : LOG_WARN, slice_str(c->session), "attach-refused",
+		    LOG_NUM("class", m->class), LOG_NUM("code", m->code), LOG_END);
 		front_lease_close(c);
 		/* RFC 2449 8.1.2 */
-		front_answer(c, in_use ? "-ERR [IN-USE] Another session has this maildrop" : TEMPORARY);
+		front_answer(
+		    c, in_use ? "-ERR [IN-USE] Another session has this maildrop" : TEMPORARY);
 		front_step(c);
 		return;
 	}

@@ -1,6 +1,7 @@
 /*
- * The store gives the edge (STORE_CONNECT); the account is the one that it started this process for. Trying again is the timer's
- * affair alone, so that no failure is told from inside the call that caused it.
+ * The store gives the edge (STORE_CONNECT); the account is the one that it started this process
+ * for. Trying again is the timer's affair alone, so that no failure is told from inside the call
+ * that caused it.
  */
 #include "pop3d/keeper.h"
 
@@ -116,7 +117,8 @@ try_again(void *arg)
 
 	(void)arg;
 	if (keeper.done != NULL && keeper.id == 0 && clock_ms() >= keeper.until_ms) {
-		err_set(&late, ERR_TEMP, ERR_CODE_UNAVAILABLE, "Temporary failure", "no keeper in time");
+		err_set(&late, ERR_TEMP, ERR_CODE_UNAVAILABLE, "Temporary failure",
+		    "no keeper in time");
 		finish(NULL, &late);
 		return;
 	}
@@ -131,14 +133,16 @@ keeper_on_connected(struct edge *store, struct msg_STORE_CONNECTED *m)
 	(void)ipc_answered(store, m->id);
 	keeper.connecting = 0;
 	if (m->class != ERR_NONE || m->fd < 0) {
-		log_event(LOG_WARN, NO_SESSION, "keeper-refused", LOG_NUM("class", m->class), LOG_NUM("code", m->code), LOG_END);
+		log_event(LOG_WARN, NO_SESSION, "keeper-refused", LOG_NUM("class", m->class),
+		    LOG_NUM("code", m->code), LOG_END);
 		again_later();
 		return;
 	}
 	int fd = m->fd;
 
 	m->fd = -1;
-	keeper.edge = role_edge_add(fd, (struct edge_peer){.role = ROLE_KEEPER, .generation = ++keeper.generation});
+	keeper.edge = role_edge_add(
+	    fd, (struct edge_peer){.role = ROLE_KEEPER, .generation = ++keeper.generation});
 	send_now();
 }
 
@@ -222,7 +226,8 @@ answered(struct edge *e, uint64_t id, void *reply, uint32_t class, uint32_t code
 		finish(reply, NULL);
 		return;
 	}
-	err_set(&why, (enum err_class)class, (enum err_code)code, "Temporary failure", "refused by the keeper");
+	err_set(&why, (enum err_class) class, (enum err_code)code, "Temporary failure",
+	    "refused by the keeper");
 	finish(NULL, &why);
 }
 
@@ -244,7 +249,10 @@ on_expunge(struct edge *e, struct msg_MSG_EXPUNGE_REPLY *m)
 	answered(e, m->id, m, m->class, m->code);
 }
 
-/* A maildrop does not change during a session (RFC 1939 4), and nothing is watched; a keeper may tell all the same. */
+/*
+ * A maildrop does not change during a session (RFC 1939 4), and nothing is watched; a keeper may
+ * tell all the same.
+ */
 static void
 on_mailboxes(struct edge *e, struct msg_EVENT_MAILBOXES *m)
 {

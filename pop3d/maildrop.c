@@ -1,7 +1,8 @@
 /*
- * A unique-id is the object's id, so that it stays what it is through anything that IMAP does to the message. Copies within INBOX
- * share their object; all but the first get their UID behind it. When the first goes, the second takes over its
- * unique-id: a client then keeps what it has, which is the same message.
+ * A unique-id is the object's id, so that it stays what it is through anything that IMAP does to
+ * the message. Copies within INBOX share their object; all but the first get their UID behind it.
+ * When the first goes, the second takes over its unique-id: a client then keeps what it has, which
+ * is the same message.
  */
 #include "pop3d/maildrop.h"
 
@@ -42,7 +43,8 @@ maildrop_add(struct maildrop *d, const struct store_record *r)
 static int
 by_object_then_uid(const void *a, const void *b)
 {
-	const struct maildrop_message *x = *(struct maildrop_message *const *)a, *y = *(struct maildrop_message *const *)b;
+	const struct maildrop_message *x = *(struct maildrop_message *const *)a,
+				      *y = *(struct maildrop_message *const *)b;
 	int order = memcmp(x->object_id, y->object_id, sizeof x->object_id);
 
 	if (order != 0)
@@ -61,7 +63,8 @@ maildrop_complete(struct maildrop *d)
 		order[i] = &d->messages[i];
 	qsort(order, d->count, sizeof *order, by_object_then_uid);
 	for (uint32_t i = 1; i < d->count; i++)
-		order[i]->copy = memcmp(order[i - 1]->object_id, order[i]->object_id, sizeof order[i]->object_id) == 0;
+		order[i]->copy = memcmp(order[i - 1]->object_id, order[i]->object_id,
+				     sizeof order[i]->object_id) == 0;
 	free(order);
 }
 
@@ -111,7 +114,8 @@ maildrop_deleted(const struct maildrop *d, struct uidset *set_r)
 {
 	uidset_reset(set_r);
 	for (uint32_t i = 0; i < d->count; i++) {
-		if (d->messages[i].deleted && !uidset_add(set_r, d->messages[i].uid, d->messages[i].uid))
+		if (d->messages[i].deleted &&
+		    !uidset_add(set_r, d->messages[i].uid, d->messages[i].uid))
 			return false;
 	}
 	uidset_sort(set_r);

@@ -1,6 +1,6 @@
 /*
- * maildrop: INBOX as it was when the session began (RFC 1939 4): numbers 1 to count, sizes, unique-ids, and which messages are marked as
- * deleted. No I/O.
+ * maildrop: INBOX as it was when the session began (RFC 1939 4): numbers 1 to count, sizes,
+ * unique-ids, and which messages are marked as deleted. No I/O.
  */
 #ifndef POP3D_MAILDROP_H
 #define POP3D_MAILDROP_H
@@ -8,7 +8,10 @@
 #include "store/record.h"
 #include "store/uidset.h"
 
-/* A unique-id and its NUL: 32 hexadecimal digits, for a second copy of the same message "." and its UID (RFC 1939 7: 1 to 70). */
+/*
+ * A unique-id and its NUL: 32 hexadecimal digits, for a second copy of the same message "." and its
+ * UID (RFC 1939 7: 1 to 70).
+ */
 #define MAILDROP_UIDL_SIZE 48
 
 struct maildrop_message {
@@ -31,7 +34,8 @@ struct maildrop {
 
 void maildrop_fini(struct maildrop *d);
 /* Appends a message; the record's UID must be over that of the one before, else false. */
-bool maildrop_add(struct maildrop *d, const struct store_record *r) __attribute__((warn_unused_result));
+bool maildrop_add(struct maildrop *d, const struct store_record *r)
+    __attribute__((warn_unused_result));
 /* After the last one: finds the copies. */
 void maildrop_complete(struct maildrop *d);
 /* Message 1 ... count that is not deleted, or NULL. */
@@ -41,6 +45,7 @@ void maildrop_delete(struct maildrop *d, struct maildrop_message *m);
 void maildrop_reset(struct maildrop *d);
 void maildrop_uidl(const struct maildrop_message *m, char text_r[MAILDROP_UIDL_SIZE]);
 /* The UIDs of the messages marked as deleted; false when they are too many for one set. */
-bool maildrop_deleted(const struct maildrop *d, struct uidset *set_r) __attribute__((warn_unused_result));
+bool maildrop_deleted(const struct maildrop *d, struct uidset *set_r)
+    __attribute__((warn_unused_result));
 
 #endif

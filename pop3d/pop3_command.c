@@ -1,21 +1,26 @@
 /*
- * A line ends at LF and must have CR before it; one that does not is refused as a whole, so that after any error reading goes
- * on at the next line. Arguments are separated by exactly one space; white space at the end of a line is forgiven
- * except in a password, which is taken as it is (RFC 1939 7, PASS).
+ * A line ends at LF and must have CR before it; one that does not is refused as a whole, so that
+ * after any error reading goes on at the next line. Arguments are separated by exactly one space;
+ * white space at the end of a line is forgiven except in a password, which is taken as it is (RFC
+ * 1939 7, PASS).
  */
 #include "pop3d/pop3_command.h"
 
 #include <assert.h>
 
 enum pop3_frame
-pop3_frame_next(struct pop3_framer *f, struct slice in, size_t line_max, size_t *used_r, struct slice *line_r)
+pop3_frame_next(
+    struct pop3_framer *f, struct slice in, size_t line_max, size_t *used_r, struct slice *line_r)
 {
 	size_t end = slice_index(in, '\n');
 
 	assert(line_max >= 2);
 	*line_r = slice_of(NULL, 0);
 	if (end == in.n) {
-		/* One octet over the limit without an end: nothing that comes can make it a command. */
+		/*
+		 * One octet over the limit without an end: nothing that comes can make it a
+		 * command.
+		 */
 		if (in.n >= line_max)
 			f->dropping = true;
 		*used_r = f->dropping ? in.n : 0;
@@ -38,12 +43,12 @@ pop3_frame_next(struct pop3_framer *f, struct slice in, size_t line_max, size_t 
 
 enum args {
 	ARGS_NONE,
-	ARGS_WORDS,	/* one or two */
-	ARGS_REST,	/* the rest of the line */
-	ARGS_ANY,	/* not looked at */
-	ARGS_NUMBER,	/* a message */
-	ARGS_OPTIONAL,	/* a message or nothing */
-	ARGS_TOP,	/* a message and a count */
+	ARGS_WORDS,    /* one or two */
+	ARGS_REST,     /* the rest of the line */
+	ARGS_ANY,      /* not looked at */
+	ARGS_NUMBER,   /* a message */
+	ARGS_OPTIONAL, /* a message or nothing */
+	ARGS_TOP,      /* a message and a count */
 };
 
 static const struct {

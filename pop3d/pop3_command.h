@@ -1,6 +1,7 @@
 /*
- * pop3_command: the client's side of POP3's grammar (RFC 1939 3 and 9, RFC 2449 4): lines, and commands in them. Pure: octets in,
- * struct out. The front and the worker share it; each says which commands it has.
+ * pop3_command: the client's side of POP3's grammar (RFC 1939 3 and 9, RFC 2449 4): lines, and
+ * commands in them. Pure: octets in, struct out. The front and the worker share it; each says which
+ * commands it has.
  */
 #ifndef POP3D_POP3_COMMAND_H
 #define POP3D_POP3_COMMAND_H
@@ -23,10 +24,12 @@ struct pop3_framer {
 };
 
 /*
- * Looks for a line of at most line_max octets (CRLF included). *used_r octets of in are done with, in every case; with
- * POP3_FRAME_LINE *line_r is the line without CRLF and points into in. Fed octet by octet the result is the same.
+ * Looks for a line of at most line_max octets (CRLF included). *used_r octets of in are done with,
+ * in every case; with POP3_FRAME_LINE *line_r is the line without CRLF and points into in. Fed
+ * octet by octet the result is the same.
  */
-enum pop3_frame pop3_frame_next(struct pop3_framer *f, struct slice in, size_t line_max, size_t *used_r, struct slice *line_r);
+enum pop3_frame pop3_frame_next(
+    struct pop3_framer *f, struct slice in, size_t line_max, size_t *used_r, struct slice *line_r);
 
 enum pop3_verb {
 	POP3_UNKNOWN,
@@ -58,11 +61,12 @@ struct pop3_command {
 };
 
 /*
- * Parses a line. False when the verb is known but its arguments are not what it takes; cmd_r->verb is set in any
- * case (POP3_UNKNOWN for what is no command).
+ * Parses a line. False when the verb is known but its arguments are not what it takes; cmd_r->verb
+ * is set in any case (POP3_UNKNOWN for what is no command).
  *
- *   command = keyword *(SP argument); keywords are 3 or 4 letters in any case
+ * command = keyword *(SP argument); keywords are 3 or 4 letters in any case
  */
-bool pop3_command_parse(struct slice line, struct pop3_command *cmd_r) __attribute__((warn_unused_result));
+bool pop3_command_parse(struct slice line, struct pop3_command *cmd_r)
+    __attribute__((warn_unused_result));
 
 #endif

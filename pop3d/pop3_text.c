@@ -1,7 +1,8 @@
 /*
- * Messages are stored with CRLF, but one that a client APPENDed may hold a bare LF. A line begins after any LF here: a client
- * that reads up to CRLF and one that reads up to LF then both find the end where it is, and no message can pretend to
- * be the server's next answer. Nothing but dots is ever added inside a message.
+ * Messages are stored with CRLF, but one that a client APPENDed may hold a bare LF. A line begins
+ * after any LF here: a client that reads up to CRLF and one that reads up to LF then both find the
+ * end where it is, and no message can pretend to be the server's next answer. Nothing but dots is
+ * ever added inside a message.
  */
 #include "pop3d/pop3_text.h"
 
@@ -62,7 +63,9 @@ pop3_text_put(struct pop3_text *t, struct slice piece, struct buf *out)
 				buf_put_u8(out, '.');
 		}
 		/* Only a CR before the LF makes a line that is still empty. */
-		t->line_empty = t->line_empty && (content == 0 || (content == 1 && part.p[0] == '\r' && !t->line_begun));
+		t->line_empty = t->line_empty &&
+				(content == 0 ||
+				    (content == 1 && part.p[0] == '\r' && !t->line_begun));
 		buf_put_slice(out, part);
 		remember_end(t, part);
 		t->line_begun = !ends;

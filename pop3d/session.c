@@ -1,9 +1,10 @@
 /*
- * session_step() runs to where it has to wait: for input, for room in the output, for the keeper. The answer to each
- * command is complete before the next is read, so pipelined commands (RFC 2449 6.6) are answered in order.
+ * session_step() runs to where it has to wait: for input, for room in the output, for the keeper.
+ * The answer to each command is complete before the next is read, so pipelined commands (RFC 2449
+ * 6.6) are answered in order.
  *
- * Messages are removed only by QUIT (cmd_quit.c). Whatever else ends a session, a lost connection or
- * the autologout (RFC 1939 3), leaves the maildrop as it was.
+ * Messages are removed only by QUIT (cmd_quit.c). Whatever else ends a session, a lost connection
+ * or the autologout (RFC 1939 3), leaves the maildrop as it was.
  */
 #include "pop3d/session.h"
 
@@ -29,8 +30,8 @@ static struct {
 
 static const uint32_t next_states[SESSION_STATE_COUNT] = {
     [SESSION_LOADING] = 1u << SESSION_READY | 1u << SESSION_CLOSING,
-    [SESSION_READY] = 1u << SESSION_READY | 1u << SESSION_FETCHING | 1u << SESSION_LISTING | 1u << SESSION_SENDING |
-	1u << SESSION_UPDATING | 1u << SESSION_CLOSING,
+    [SESSION_READY] = 1u << SESSION_READY | 1u << SESSION_FETCHING | 1u << SESSION_LISTING |
+		      1u << SESSION_SENDING | 1u << SESSION_UPDATING | 1u << SESSION_CLOSING,
     [SESSION_FETCHING] = 1u << SESSION_READY | 1u << SESSION_SENDING | 1u << SESSION_CLOSING,
     [SESSION_LISTING] = 1u << SESSION_READY | 1u << SESSION_CLOSING,
     [SESSION_SENDING] = 1u << SESSION_READY | 1u << SESSION_CLOSING,
@@ -128,9 +129,9 @@ trace_end(struct session *s, const char *why)
 	struct buf b;
 
 	buf_init(&b, 512);
-	log_put_fields(&b,
-	    (const struct log_field[]){LOG_CSTR("why", why), LOG_NUM("messages", s->drop.count), LOG_NUM("sent", s->sent),
-		LOG_NUM("removed", s->removed), LOG_END});
+	log_put_fields(
+	    &b, (const struct log_field[]){LOG_CSTR("why", why), LOG_NUM("messages", s->drop.count),
+		    LOG_NUM("sent", s->sent), LOG_NUM("removed", s->removed), LOG_END});
 	role_trace(slice_str(s->name), "pop3-session-end", buf_slice(&b));
 	buf_fini(&b);
 }
@@ -163,7 +164,8 @@ on_end(struct stream *stream, void *arg, enum stream_end why)
 
 	trace_end(s, words[why]);
 	if (why == STREAM_ERROR)
-		log_event(LOG_INFO, slice_str(s->name), "pop3-session-failed", LOG_CSTR("error", stream_error(stream)), LOG_END);
+		log_event(LOG_INFO, slice_str(s->name), "pop3-session-failed",
+		    LOG_CSTR("error", stream_error(stream)), LOG_END);
 	/* What QUIT began is seen to its end without the client. */
 	if (s->state == SESSION_UPDATING)
 		stream_free(&s->stream);
@@ -200,8 +202,9 @@ session_end_all(void)
 static void
 cmd_capa(struct session *s)
 {
-	session_say(s, "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-		       "EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
+	session_say(s,
+	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
+	    "EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
 	session_answer(s, "IMPLEMENTATION Mailstead\r\n.");
 }
 

@@ -1,6 +1,7 @@
 /*
- * session: one client in a POP3 worker: the TRANSACTION and UPDATE states (RFC 1939 5 and 6). Its socket is the relay to the front. Only one
- * session of an account has the maildrop at a time; any other is told [IN-USE] and closed.
+ * session: one client in a POP3 worker: the TRANSACTION and UPDATE states (RFC 1939 5 and 6). Its
+ * socket is the relay to the front. Only one session of an account has the maildrop at a time; any
+ * other is told [IN-USE] and closed.
  */
 #ifndef POP3D_SESSION_H
 #define POP3D_SESSION_H
@@ -69,7 +70,10 @@ void session_end_all(void);
 unsigned session_count(void);
 /* For the role. */
 struct session_events {
-	/* That session is over (WORKER_SESSION_END): another may have the maildrop, though the last words may still be on their way. */
+	/*
+	 * That session is over (WORKER_SESSION_END): another may have the maildrop, though the last
+	 * words may still be on their way.
+	 */
 	void (*over)(uint64_t number);
 	/* The last one is gone. */
 	void (*none_left)(void);

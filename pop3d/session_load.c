@@ -1,6 +1,7 @@
 /*
- * The maildrop is read once, in batches: the number of INBOX, then the records of all its messages. INBOX is not watched: what comes
- * later is for the next session. The login is answered when all is there.
+ * The maildrop is read once, in batches: the number of INBOX, then the records of all its messages.
+ * INBOX is not watched: what comes later is for the next session. The login is answered when all is
+ * there.
  */
 #include "pop3d/session.h"
 
@@ -15,8 +16,9 @@ static void
 load_failed(struct session *s, const struct err *e)
 {
 	log_event(LOG_WARN, slice_str(s->name), "maildrop-not-loaded", LOG_ERR(e), LOG_END);
-	session_close(s, e->class == ERR_TEMP ? "-ERR [SYS/TEMP] The maildrop cannot be opened, try again later"
-					      : "-ERR [SYS/PERM] The maildrop cannot be opened");
+	session_close(s, e->class == ERR_TEMP
+			     ? "-ERR [SYS/TEMP] The maildrop cannot be opened, try again later"
+			     : "-ERR [SYS/PERM] The maildrop cannot be opened");
 }
 
 static bool
@@ -29,7 +31,8 @@ send_fetch(struct edge *e, uint64_t id, void *arg)
 	buf_init(&b, UIDSET_FIELD_BYTES_MAX);
 	uidset_reset(&s->uids);
 	sent = uidset_add(&s->uids, s->from_uid, UINT32_MAX) && uidset_put(&b, &s->uids) &&
-	    IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_DETAIL, .uids = buf_slice(&b), .uids_fd = -1);
+	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_DETAIL,
+		   .uids = buf_slice(&b), .uids_fd = -1);
 	buf_fini(&b);
 	return sent;
 }
@@ -52,14 +55,17 @@ take_records(struct session *s, const struct msg_MSG_FETCH_REPLY *m, struct err 
 		ok = maildrop_add(&s->drop, &r);
 	ok = ok && !c.bad;
 	memfd_unmap(&map);
-	return ok ? 0 : err_set(e, ERR_TEMP, ERR_CODE_MALFORMED, "Temporary failure", "records that make no sense");
+	return ok ? 0
+		  : err_set(e, ERR_TEMP, ERR_CODE_MALFORMED, "Temporary failure",
+			"records that make no sense");
 }
 
 static void
 loaded(struct session *s)
 {
 	maildrop_complete(&s->drop);
-	session_say(s, "+OK %u messages (%llu octets)\r\n", s->drop.count, (unsigned long long)s->drop.bytes);
+	session_say(s, "+OK %u messages (%llu octets)\r\n", s->drop.count,
+	    (unsigned long long)s->drop.bytes);
 	session_set_state(s, SESSION_READY);
 	stream_read_enable(s->stream, true);
 	session_step(s);
@@ -124,7 +130,8 @@ on_list(void *arg, void *reply, const struct err *e)
 	s->inbox = find_inbox(map.octets);
 	memfd_unmap(&map);
 	if (s->inbox == 0) {
-		err_set(&why, ERR_TEMP, ERR_CODE_NOT_FOUND, "Temporary failure", "the account has no INBOX");
+		err_set(&why, ERR_TEMP, ERR_CODE_NOT_FOUND, "Temporary failure",
+		    "the account has no INBOX");
 		load_failed(s, &why);
 		return;
 	}

@@ -1,6 +1,7 @@
 /*
- * Role POP3_WORKER: the sessions of one account. It lives while it has one and worker.linger longer, then asks the store to let it go. When
- * the store's parent is gone, so are its leases: sessions end, and the process with them.
+ * Role POP3_WORKER: the sessions of one account. It lives while it has one and worker.linger
+ * longer, then asks the store to let it go. When the store's parent is gone, so are its leases:
+ * sessions end, and the process with them.
  */
 #include "common/log.h"
 #include "common/role.h"
@@ -30,7 +31,10 @@ linger_over(void *arg)
 		return;
 	if (store == NULL || !IPC_SEND(store, PROCESS_IDLE, ))
 		log_event(LOG_DEBUG, NO_SESSION, "idle-not-told", LOG_END);
-	/* No answer means that there is work on its way; should there be none after all, it asks again. */
+	/*
+	 * No answer means that there is work on its way; should there be none after all, it asks
+	 * again.
+	 */
 	linger();
 }
 
@@ -100,7 +104,8 @@ on_leave(struct edge *store, struct msg_PROCESS_LEAVE *m)
 static int
 init(struct err *e)
 {
-	static const struct session_events events = {.over = session_over, .none_left = no_session_left};
+	static const struct session_events events = {
+	    .over = session_over, .none_left = no_session_left};
 
 	(void)e;
 	linger_timer = loop_timer_new(role_loop(), linger_over, NULL);

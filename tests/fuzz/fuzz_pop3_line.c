@@ -1,6 +1,6 @@
 /*
- * POP3's framer, command grammar and dot stuffing: any octets, whole or one at a time, give the same; and what was stuffed
- * unstuffs to what went in.
+ * POP3's framer, command grammar and dot stuffing: any octets, whole or one at a time, give the
+ * same; and what was stuffed unstuffs to what went in.
  */
 #include "pop3d/pop3_command.h"
 #include "pop3d/pop3_text.h"
@@ -75,7 +75,8 @@ text(struct slice in)
 	}
 	if (!pop3_text_end(&t, &pieces) || !slice_eq(buf_slice(&whole), buf_slice(&pieces)))
 		abort();
-	if (!unstuff(buf_slice(&whole), &back) || back.n < in.n || memcmp(back.p ? back.p : in.p, in.p, in.n) != 0)
+	if (!unstuff(buf_slice(&whole), &back) || back.n < in.n ||
+	    memcmp(back.p ? back.p : in.p, in.p, in.n) != 0)
 		abort();
 	buf_fini(&whole);
 	buf_fini(&pieces);

@@ -83,7 +83,8 @@ setup(void)
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
 	port = a.sin_port;
 	loop = loop_new();
-	group = listener_group_new(loop, (struct listener_limits){.total_max = 5, .per_network_max = 3});
+	group = listener_group_new(
+	    loop, (struct listener_limits){.total_max = 5, .per_network_max = 3});
 	listener = listener_new(group, fd, on_accept, on_refuse, NULL);
 	clients_n = accepted_n = refused_n = 0;
 	free_in_accept = false;
@@ -141,7 +142,8 @@ START_TEST(in_all_pauses)
 	listener_done(group, &accepted[2]);
 	turns();
 	ck_assert_uint_eq(accepted_n, 7);
-	listener_group_limits(group, (struct listener_limits){.total_max = 6, .per_network_max = 6});
+	listener_group_limits(
+	    group, (struct listener_limits){.total_max = 6, .per_network_max = 6});
 	turns();
 	ck_assert_uint_eq(accepted_n, 8);
 	ck_assert_uint_eq(listener_group_count(group), 6);
@@ -166,7 +168,8 @@ START_TEST(counts_hold)
 	unsigned seed = 1, all = 0;
 
 	listener_free(&listener);
-	group = listener_group_new(loop, (struct listener_limits){.total_max = 200, .per_network_max = 1000});
+	group = listener_group_new(
+	    loop, (struct listener_limits){.total_max = 200, .per_network_max = 1000});
 	free_in_accept = false;
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof a;
@@ -186,7 +189,8 @@ START_TEST(counts_hold)
 		if (count[which]) {
 			memset(&accepted[0], 0, sizeof accepted[0]);
 			memset(accepted[0].peer.sin6_addr.s6_addr + 10, 0xff, 2);
-			ck_assert_int_eq(inet_pton(AF_INET, text, accepted[0].peer.sin6_addr.s6_addr + 12), 1);
+			ck_assert_int_eq(
+			    inet_pton(AF_INET, text, accepted[0].peer.sin6_addr.s6_addr + 12), 1);
 			listener_done(group, &accepted[0]);
 			count[which]--;
 			all--;

@@ -9,7 +9,8 @@ static struct buf got;
 
 /* Runs log_event with stderr in a pipe; returns what was written. */
 static const char *
-logged(enum log_level level, struct slice session, const char *event, const struct log_field *fields)
+logged(
+    enum log_level level, struct slice session, const char *event, const struct log_field *fields)
 {
 	static char text[8192];
 	int fds[2];
@@ -34,10 +35,11 @@ START_TEST(line_format)
 {
 	log_init("smtp-front", LOG_INFO);
 	ck_assert_str_eq(logged(LOG_WARN, SLICE("s1"), "tls-refused",
-			     (const struct log_field[]){LOG_STR("peer", SLICE("192.0.2.1")), LOG_NUM("alert", -3),
-				 LOG_STR("empty", SLICE("")), LOG_END}),
+			     (const struct log_field[]){LOG_STR("peer", SLICE("192.0.2.1")),
+				 LOG_NUM("alert", -3), LOG_STR("empty", SLICE("")), LOG_END}),
 	    "session=s1 role=smtp-front level=warn event=tls-refused peer=192.0.2.1 alert=-3 empty=\"\"\n");
-	ck_assert_str_eq(logged(LOG_DEBUG, SLICE("s1"), "quiet", (const struct log_field[]){LOG_END}), "");
+	ck_assert_str_eq(
+	    logged(LOG_DEBUG, SLICE("s1"), "quiet", (const struct log_field[]){LOG_END}), "");
 	ck_assert_str_eq(logged(LOG_INFO, NO_SESSION, "x", (const struct log_field[]){LOG_END}),
 	    "role=smtp-front level=info event=x\n");
 }
@@ -60,8 +62,8 @@ START_TEST(values_are_escaped)
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		buf_init(&got, 1024);
-		log_put_fields(&got,
-		    (const struct log_field[]){LOG_STR("k", slice_of(cases[i].in, cases[i].n)), LOG_END});
+		log_put_fields(&got, (const struct log_field[]){
+					 LOG_STR("k", slice_of(cases[i].in, cases[i].n)), LOG_END});
 		buf_put_u8(&got, 0);
 		ck_assert_str_eq((const char *)got.p, cases[i].want);
 		buf_fini(&got);
@@ -75,12 +77,14 @@ START_TEST(long_lines_are_cut)
 
 	memset(big, 'x', sizeof big);
 	const char *line = logged(LOG_ERROR, NO_SESSION, "big",
-	    (const struct log_field[]){LOG_STR("a", slice_of(big, sizeof big)), LOG_NUM("n", 1), LOG_END});
+	    (const struct log_field[]){
+		LOG_STR("a", slice_of(big, sizeof big)), LOG_NUM("n", 1), LOG_END});
 
 	ck_assert_uint_le(strlen(line), LOG_LINE_BYTES_MAX);
 	ck_assert_str_eq(line + strlen(line) - 4, "...\n");
 	memset(big, '\x01', sizeof big);
-	line = logged(LOG_ERROR, slice_of(big, sizeof big), "big", (const struct log_field[]){LOG_END});
+	line = logged(
+	    LOG_ERROR, slice_of(big, sizeof big), "big", (const struct log_field[]){LOG_END});
 	ck_assert_uint_le(strlen(line), LOG_LINE_BYTES_MAX);
 	ck_assert_str_eq(line + strlen(line) - 4, "...\n");
 }

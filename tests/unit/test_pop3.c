@@ -21,7 +21,8 @@ frames(struct slice text, size_t step, struct buf *out)
 		for (;;) {
 			struct slice line;
 			size_t used;
-			enum pop3_frame frame = pop3_frame_next(&f, buf_slice(&in), 20, &used, &line);
+			enum pop3_frame frame = pop3_frame_next(
+			    &f, buf_slice(&in), 20, &used, &line);
 
 			switch (frame) {
 			case POP3_FRAME_LINE:
@@ -76,7 +77,8 @@ START_TEST(lines)
 			frames(slice_of(cases[i].in, cases[i].n), step, &out);
 			buf_put_u8(&out, 0);
 			if (strcmp((const char *)out.p, cases[i].want) != 0)
-				ck_abort_msg("case %zu, step %zu: %s, not %s", i, step, (const char *)out.p, cases[i].want);
+				ck_abort_msg("case %zu, step %zu: %s, not %s", i, step,
+				    (const char *)out.p, cases[i].want);
 			buf_fini(&out);
 		}
 	}
@@ -95,7 +97,8 @@ START_TEST(longest_line)
 		memset(line, 'x', sizeof line);
 		line[n - 2] = '\r';
 		line[n - 1] = '\n';
-		ck_assert_int_eq(pop3_frame_next(&f, slice_of(line, n), POP3_LINE_BYTES_MAX, &used, &got),
+		ck_assert_int_eq(
+		    pop3_frame_next(&f, slice_of(line, n), POP3_LINE_BYTES_MAX, &used, &got),
 		    over > 0 ? POP3_FRAME_LONG : POP3_FRAME_LINE);
 		ck_assert_uint_eq(used, n);
 	}
@@ -173,7 +176,8 @@ START_TEST(command_lines)
 		if (!ok)
 			continue;
 		if (c.args != cases[i].args || !slice_eq(c.arg[0], slice_str(cases[i].arg0)) ||
-		    !slice_eq(c.arg[1], slice_str(cases[i].arg1)) || c.number[0] != cases[i].n0 || c.number[1] != cases[i].n1)
+		    !slice_eq(c.arg[1], slice_str(cases[i].arg1)) || c.number[0] != cases[i].n0 ||
+		    c.number[1] != cases[i].n1)
 			ck_abort_msg("\"%s\": wrong arguments", cases[i].line);
 	}
 }
@@ -230,7 +234,8 @@ START_TEST(texts)
 				ck_assert(pop3_text_put(&t, slice_sub(in, at, at + step), &out));
 			ck_assert(pop3_text_end(&t, &out));
 			if (!slice_eq(buf_slice(&out), slice_str(cases[i].want)))
-				ck_abort_msg("case %zu, step %zu: \"%.*s\"", i, step, SLICE_ARG(buf_slice(&out)));
+				ck_abort_msg("case %zu, step %zu: \"%.*s\"", i, step,
+				    SLICE_ARG(buf_slice(&out)));
 			buf_fini(&out);
 		}
 	}
@@ -278,7 +283,8 @@ START_TEST(maildrop_counts)
 	ck_assert_uint_eq(d.left_bytes, 20);
 	ck_assert(maildrop_deleted(&d, &set));
 	ck_assert_uint_eq(uidset_count(&set), 2);
-	ck_assert(uidset_contains(&set, 3) && uidset_contains(&set, 8) && !uidset_contains(&set, 7));
+	ck_assert(
+	    uidset_contains(&set, 3) && uidset_contains(&set, 8) && !uidset_contains(&set, 7));
 	maildrop_reset(&d);
 	ck_assert_uint_eq(d.left, 3);
 	ck_assert_uint_eq(d.left_bytes, 123);

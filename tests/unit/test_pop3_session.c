@@ -1,6 +1,7 @@
 /*
- * POP3 sessions over socketpairs, with a store and a keeper played by this program over real edges: every command, pipelining, [IN-USE],
- * UPDATE only at QUIT, a keeper that dies, a client that leaves.
+ * POP3 sessions over socketpairs, with a store and a keeper played by this program over real edges:
+ * every command, pipelining, [IN-USE], UPDATE only at QUIT, a keeper that dies, a client that
+ * leaves.
  */
 #include "common/memfd.h"
 #include "common/role.h"
@@ -84,7 +85,8 @@ static const struct edge_events edge_events = {.on_down = down};
 struct edge *
 role_edge_add(int fd, struct edge_peer peer)
 {
-	worker_keeper = edge_new(loop, fd, ROLE_POP3_WORKER, peer, &keeper_dispatch, &edge_events, &worker_keeper);
+	worker_keeper = edge_new(
+	    loop, fd, ROLE_POP3_WORKER, peer, &keeper_dispatch, &edge_events, &worker_keeper);
 	return worker_keeper;
 }
 
@@ -150,8 +152,8 @@ on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 	}
 	int fd = memfd_of(buf_slice(&b), &why);
 
-	ck_assert(IPC_SEND(e, MSG_FETCH_REPLY, .id = m->id, .count = count, .next_uid = next, .bytes = b.n, .records = fd,
-	    .objects = fds));
+	ck_assert(IPC_SEND(e, MSG_FETCH_REPLY, .id = m->id, .count = count, .next_uid = next,
+	    .bytes = b.n, .records = fd, .objects = fds));
 	close(fd);
 	for (unsigned i = 0; i < fds.n; i++)
 		close(fds.fd[i]);
@@ -188,12 +190,14 @@ on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m)
 	uidset_fini(&set);
 }
 
-static const struct ipc_dispatch from_worker = {.MBOX_LIST = on_list, .MSG_FETCH = on_fetch, .MSG_EXPUNGE = on_expunge};
+static const struct ipc_dispatch from_worker = {
+    .MBOX_LIST = on_list, .MSG_FETCH = on_fetch, .MSG_EXPUNGE = on_expunge};
 
 static void
 edge_pair(int fds[2])
 {
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 }
 
 static void
@@ -204,7 +208,8 @@ on_connect(struct edge *e, struct msg_STORE_CONNECT *m)
 	connects++;
 	ck_assert_uint_eq(m->account, 7);
 	edge_pair(fds);
-	keeper_worker = edge_new(loop, fds[0], ROLE_KEEPER, (struct edge_peer){.role = ROLE_POP3_WORKER}, &from_worker, &edge_events,
+	keeper_worker = edge_new(loop, fds[0], ROLE_KEEPER,
+	    (struct edge_peer){.role = ROLE_POP3_WORKER}, &from_worker, &edge_events,
 	    &keeper_worker);
 	ck_assert(IPC_SEND(e, STORE_CONNECTED, .id = m->id, .account = m->account, .fd = fds[1]));
 	close(fds[1]);
@@ -247,7 +252,8 @@ client(void)
 	static uint64_t number;
 	int fds[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	session_new(fds[1], ++number, SLICE("test"));
 	return fds[0];
 }
@@ -312,16 +318,17 @@ setup(void)
 	loop = loop_new();
 	config = config_new();
 	edge_pair(fds);
-	worker_store = edge_new(loop, fds[0], ROLE_POP3_WORKER, (struct edge_peer){.role = ROLE_STORE}, &from_store, &edge_events,
-	    &worker_store);
-	store_worker = edge_new(loop, fds[1], ROLE_STORE, (struct edge_peer){.role = ROLE_POP3_WORKER}, &store_side, &edge_events,
-	    &store_worker);
+	worker_store = edge_new(loop, fds[0], ROLE_POP3_WORKER,
+	    (struct edge_peer){.role = ROLE_STORE}, &from_store, &edge_events, &worker_store);
+	store_worker = edge_new(loop, fds[1], ROLE_STORE,
+	    (struct edge_peer){.role = ROLE_POP3_WORKER}, &store_side, &edge_events, &store_worker);
 	session_set_events(&events);
 	batch = 50000;
 	mail_n = 3;
 	for (uint32_t i = 0; i < mail_n; i++) {
 		mail[i].uid = 10 * (i + 1);
-		snprintf(mail[i].text, sizeof mail[i].text, "Subject: %u\r\n\r\n.dot\r\nline\r\nend\r\n", i + 1);
+		snprintf(mail[i].text, sizeof mail[i].text,
+		    "Subject: %u\r\n\r\n.dot\r\nline\r\nend\r\n", i + 1);
 	}
 }
 
@@ -356,16 +363,18 @@ START_TEST(every_command)
 	    {"RETR 1\r\n", "-ERR No such message\r\n"},
 	    {"STAT\r\n", "+OK 2 62\r\n"},
 	    {"LIST\r\n", "+OK Message numbers and octets\r\n2 31\r\n3 31\r\n.\r\n"},
-	    {"UIDL\r\n", "+OK Message numbers and unique-ids\r\n2 14000000000000000000000000000000\r\n"
-			 "3 1e000000000000000000000000000000\r\n.\r\n"},
+	    {"UIDL\r\n",
+		"+OK Message numbers and unique-ids\r\n2 14000000000000000000000000000000\r\n"
+		"3 1e000000000000000000000000000000\r\n.\r\n"},
 	    {"RSET\r\n", "+OK 3 messages (93 octets)\r\n"},
 	    {"STAT\r\n", "+OK 3 93\r\n"},
 	    {"USER x\r\n", "-ERR Already logged in\r\n"},
 	    {"XYZ\r\n", "-ERR Unknown command\r\n"},
 	    {"RETR x\r\n", "-ERR Wrong arguments\r\n"},
 	    {"NOOP\n", "-ERR Lines end in CRLF\r\n"},
-	    {"CAPA\r\n", "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-			 "EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
+	    {"CAPA\r\n",
+		"+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
+		"EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
 	    {"QUIT\r\n", "+OK Bye\r\n"},
 	};
 	int fd = client();
@@ -415,7 +424,8 @@ START_TEST(removal_that_fails_is_told)
 	refuse_expunge = 1;
 	expect(fd, GREETING);
 	say(fd, "DELE 1\r\nQUIT\r\n");
-	expect(fd, "+OK Message 1 marked\r\n-ERR [SYS/TEMP] Some deleted messages were not removed\r\n");
+	expect(fd,
+	    "+OK Message 1 marked\r\n-ERR [SYS/TEMP] Some deleted messages were not removed\r\n");
 	ck_assert(closed(fd));
 	close(fd);
 }
@@ -476,7 +486,8 @@ START_TEST(new_mail_is_for_the_next_session)
 	/* And one that IMAP removed keeps its number. */
 	mail[1].gone = true;
 	say(fd, "STAT\r\nRETR 2\r\nTOP 3 0\r\n");
-	expect(fd, "+OK 3 93\r\n-ERR The message is no longer there\r\n+OK 31 octets\r\nSubject: 3\r\n\r\n.\r\n");
+	expect(fd,
+	    "+OK 3 93\r\n-ERR The message is no longer there\r\n+OK 31 octets\r\nSubject: 3\r\n\r\n.\r\n");
 	close(fd);
 }
 END_TEST
@@ -495,7 +506,8 @@ START_TEST(pipelined_by_the_thousand)
 	expect(fd, "+OK 1000 messages (15000 octets)\r\n");
 	for (uint32_t i = 1; i <= n; i++) {
 		at += (size_t)snprintf(commands + at, 64, "RETR %u\r\nDELE %u\r\n", i, i);
-		w += (size_t)snprintf(want + w, 128, "+OK 15 octets\r\nn: %05u\r\n\r\nx\r\n.\r\n+OK Message %u marked\r\n", i, i);
+		w += (size_t)snprintf(want + w, 128,
+		    "+OK 15 octets\r\nn: %05u\r\n\r\nx\r\n.\r\n+OK Message %u marked\r\n", i, i);
 	}
 	at += (size_t)snprintf(commands + at, 64, "QUIT\r\n");
 	w += (size_t)snprintf(want + w, 64, "+OK Bye\r\n");
@@ -587,7 +599,10 @@ START_TEST(client_leaves_in_the_middle)
 {
 	int fd = client();
 
-	/* While the maildrop is loading, and while an object is on its way: the next session is not disturbed. */
+	/*
+	 * While the maildrop is loading, and while an object is on its way: the next session is not
+	 * disturbed.
+	 */
 	close(fd);
 	for (int i = 0; i < 20 && overs < 1; i++)
 		turn();

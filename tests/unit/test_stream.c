@@ -1,4 +1,7 @@
-/* Streams in clear over socketpairs: bounds, back-pressure, files, half close, timeouts, relay, safe frees. */
+/*
+ * Streams in clear over socketpairs: bounds, back-pressure, files, half close, timeouts, relay,
+ * safe frees.
+ */
 #include "common/buf.h"
 #include "common/stream.h"
 
@@ -10,8 +13,8 @@
 #include <unistd.h>
 
 static struct loop *loop;
-static int peer;		 /* the client's end, non-blocking */
-static struct stream *stream;	 /* over the other end */
+static int peer;	      /* the client's end, non-blocking */
+static struct stream *stream; /* over the other end */
 static struct loop_timer *watchdog;
 
 /* What the session does in on_ready, and what it saw. */
@@ -79,7 +82,8 @@ static const struct stream_events events = {.on_ready = on_ready, .on_end = on_e
 static void
 pair(int fds[2])
 {
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 }
 
 static void
@@ -365,7 +369,10 @@ START_TEST(reset_is_an_error)
 {
 	int fds[2];
 
-	/* Closing with unread data in its own buffer makes a UNIX socket tell the other end ECONNRESET. */
+	/*
+	 * Closing with unread data in its own buffer makes a UNIX socket tell the other end
+	 * ECONNRESET.
+	 */
 	free_on_end = false;
 	stream_write_str(stream, "unread");
 	turns(3);

@@ -1,7 +1,8 @@
 /*
- * Whole TLS handshakes between OpenSSL as a client and a stream that has no private key: the key role's code is at the other end of
- * a real edge, in this process. Both kinds of key, both versions, server names, tickets, relay, a hundred at once, and a key role
- * that is away, silent or dies in the middle.
+ * Whole TLS handshakes between OpenSSL as a client and a stream that has no private key: the key
+ * role's code is at the other end of a real edge, in this process. Both kinds of key, both
+ * versions, server names, tickets, relay, a hundred at once, and a key role that is away, silent or
+ * dies in the middle.
  */
 #include "authd/key.h"
 #include "common/role.h"
@@ -90,7 +91,8 @@ make_pair(EVP_PKEY *key, const char *san, char cert_r[16384], char key_r[16384])
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
 	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"common.test", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
+	    (const unsigned char *)"common.test", -1, -1, 0);
 	X509_set_issuer_name(x, X509_get_subject_name(x));
 	if (san) {
 		X509_EXTENSION *ext = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, san);
@@ -151,13 +153,17 @@ key_down(struct edge *e, void *arg)
 static void
 connect_edge(void)
 {
-	static const struct edge_events front_events = {.on_down = front_down}, key_events = {.on_down = key_down};
+	static const struct edge_events front_events = {.on_down = front_down},
+					key_events = {.on_down = key_down};
 	int fds[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-	front_edge = edge_new(loop, fds[0], ROLE_POP3_FRONT, (struct edge_peer){.role = ROLE_KEY, .generation = 1}, &tls_from_key,
-	    &front_events, NULL);
-	key_edge = edge_new(loop, fds[1], ROLE_KEY, (struct edge_peer){.role = ROLE_POP3_FRONT, .generation = 2}, &key_dispatch,
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	front_edge = edge_new(loop, fds[0], ROLE_POP3_FRONT,
+	    (struct edge_peer){.role = ROLE_KEY, .generation = 1}, &tls_from_key, &front_events,
+	    NULL);
+	key_edge = edge_new(loop, fds[1], ROLE_KEY,
+	    (struct edge_peer){.role = ROLE_POP3_FRONT, .generation = 2}, &key_dispatch,
 	    &key_events, NULL);
 	tls_server_key_edge(tls_server(), front_edge);
 }
@@ -194,7 +200,8 @@ client_open(struct client *c)
 
 	*c = (struct client){0};
 	buf_init(&c->got, 1 << 20);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	c->fd = fds[0];
 	c->stream = stream_new(loop, fds[1], 65536, &events, c);
 	c->ssl = SSL_new(client_ctx);
@@ -257,8 +264,10 @@ shake(unsigned n)
 		open = false;
 		for (unsigned i = 0; i < n; i++) {
 			client_step(&clients[i]);
-			open = open || !(clients[i].failed || (clients[i].connected && clients[i].server_ready)) ||
-			    (clients[i].failed && !clients[i].server_ended);
+			open = open ||
+			       !(clients[i].failed ||
+				   (clients[i].connected && clients[i].server_ready)) ||
+			       (clients[i].failed && !clients[i].server_ended);
 		}
 	}
 }
@@ -386,7 +395,8 @@ peer_name(struct client *c, char text_r[256])
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
 	const ASN1_STRING *s = sk_GENERAL_NAME_value(names, 0)->d.dNSName;
 
-	snprintf(text_r, 256, "%.*s", ASN1_STRING_length(s), (const char *)ASN1_STRING_get0_data(s));
+	snprintf(
+	    text_r, 256, "%.*s", ASN1_STRING_length(s), (const char *)ASN1_STRING_get0_data(s));
 	sk_GENERAL_NAME_pop_free(names, GENERAL_NAME_free);
 	X509_free(x);
 }
@@ -418,7 +428,8 @@ START_TEST(server_name_chooses)
 		ck_assert(clients[0].connected);
 		peer_name(&clients[0], name);
 		ck_assert_str_eq(name, cases[i].get);
-		ck_assert_str_eq(stream_tls_sni(clients[0].stream), cases[i].ask ? cases[i].ask : "");
+		ck_assert_str_eq(
+		    stream_tls_sni(clients[0].stream), cases[i].ask ? cases[i].ask : "");
 		client_close(&clients[0]);
 	}
 }
@@ -584,11 +595,15 @@ START_TEST(clear_input_is_dropped)
 
 	*c = (struct client){0};
 	buf_init(&c->got, 65536);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	c->fd = fds[0];
 	c->stream = stream_new(loop, fds[1], 65536, &events, c);
 	stream_read_enable(c->stream, false);
-	/* As a session does that sees STLS and, behind it in one segment, a command of the attacker. */
+	/*
+	 * As a session does that sees STLS and, behind it in one segment, a command of the
+	 * attacker.
+	 */
 	ck_assert_int_eq(write(c->fd, "STLS\r\nDELE 1\r\n", 14), 14);
 	stream_read_enable(c->stream, true);
 	turn();
@@ -627,9 +642,12 @@ START_TEST(buffered_clear_input_is_never_seen_under_tls)
 
 	*c = (struct client){0};
 	buf_init(&c->got, 65536);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	c->fd = fds[0];
-	/* One octet of room: the rest stays in the kernel and meets the handshake, which it breaks. */
+	/*
+	 * One octet of room: the rest stays in the kernel and meets the handshake, which it breaks.
+	 */
 	c->stream = stream_new(loop, fds[1], 1, &events, c);
 	ck_assert_int_eq(write(c->fd, "xDELE 1\r\n", 9), 9);
 	stream_read_enable(c->stream, false);
@@ -694,13 +712,15 @@ START_TEST(big_data_through_a_relay)
 		data[i] = (uint8_t)(i * 13 + i / 999);
 	client_open(&clients[0]);
 	shake(1);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	stream_relay(clients[0].stream, fds[1]);
 	uint64_t until = clock_ms() + 15000;
 	static uint8_t worker[65536];
 	size_t worker_n = 0;
 
-	SSL_set_mode(clients[0].ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_set_mode(
+	    clients[0].ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	while (got < n) {
 		size_t k = 0;
 
@@ -801,8 +821,9 @@ START_TEST(requests_are_checked)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		uint8_t sig[KEY_SIGNATURE_BYTES_MAX];
 		size_t n;
-		int got = key_store_sign(keys, cases[i].key, slice_str(cases[i].scheme), slice_str(cases[i].digest_name),
-		    slice_of(digest, cases[i].digest_n), sig, &n, &e);
+		int got = key_store_sign(keys, cases[i].key, slice_str(cases[i].scheme),
+		    slice_str(cases[i].digest_name), slice_of(digest, cases[i].digest_n), sig, &n,
+		    &e);
 
 		if (got != cases[i].want)
 			ck_abort_msg("case %zu: %d", i, got);
