@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "common/role.h"
+#include "common/summary.h"
 #include "smtpd/facts.h"
 #include "smtpd/verdict.h"
 #include "smtpd/verify.h"
@@ -19,6 +20,7 @@
 #define JOBS_BEFORE_RENEWAL 1000
 #define SESSION_BYTES_MAX 64
 #define TRACE_BYTES_MAX 4096
+#define TRACE_ID_BYTES_MAX 998
 
 struct job {
 	struct job *next;
@@ -48,6 +50,20 @@ trace(struct slice session, const char *event, const struct log_field *fields)
 	log_put_fields(&b, fields);
 	role_trace(session, event, buf_slice(&b));
 	buf_fini(&b);
+}
+
+/* What people have in their hands when they ask about a message. */
+static void
+trace_message(struct slice session, struct slice encoded)
+{
+	struct summary m;
+
+	if (!summary_decode(encoded, &m))
+		return;
+	const struct log_field fields[] = {LOG_STR("message_id", slice_sub(m.message_id, 0, TRACE_ID_BYTES_MAX)),
+	    LOG_NUM("bytes", m.octets), LOG_END};
+
+	trace(session, "message", fields);
 }
 
 static void
@@ -122,6 +138,7 @@ answer(struct job *j, const struct verify_result *r)
 		refuse(j->edge, j->id, &err);
 		return;
 	}
+	trace_message(session, r->summary);
 	trace_verdict(session, r->verdict);
 	if (!IPC_SEND(j->edge, VERIFY_REPLY, .id = j->id, .class = ERR_NONE, .bytes = j->bytes,
 		.sha256 = slice_of(r->sha256, sizeof r->sha256), .verdict = r->encoded, .summary = summary))
