@@ -32,7 +32,8 @@ struct dns_record {
 	/* A: 4 octets; AAAA: 16; TXT: all character-strings joined without space; MX, PTR, CNAME, NS: `name`;
 	 * other types: the raw RDATA. */
 	struct slice data;
-	struct slice name; /* text form without final dot, lower case; \DDD for octets outside 33-126, "." and "\" in labels */
+	/* Text form without final dot, lower case; \DDD for octets outside 33-126, and for "." and "\" in labels. */
+	struct slice name;
 	uint16_t preference; /* MX */
 };
 
@@ -57,8 +58,8 @@ bool dns_answer_parse(struct slice packet, struct slice name, uint16_t type, str
 
 /*
  * How the checks ask (SPF, DKIM keys, DMARC): a table, so that they are tested without processes. name is in the
- * text form of struct dns_record. ask() returns false when it cannot even try (treated as DNS_TEMP). done is called exactly once, never from inside ask(); the
- * answer is valid only during the call. cancel() guarantees that done is not called any more.
+ * text form of struct dns_record. ask() returns false when it cannot even try (treated as DNS_TEMP). done is called
+ * exactly once, never from inside ask(); the answer is valid only during the call. cancel() guarantees that done is not called any more.
  */
 typedef void dns_done_fn(void *arg, const struct dns_answer *answer);
 struct dns_asker {

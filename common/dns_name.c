@@ -11,15 +11,6 @@
 #include <idn2.h>
 
 static bool
-is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] >= 0x80)
-			return false;
-	return true;
-}
-
-static bool
 label_octet(uint8_t c)
 {
 	return ascii_alpha(c) || ascii_digit(c) || c == '-' || c == '_';
@@ -46,8 +37,9 @@ without_final_dot(struct slice name)
 	return name;
 }
 
-bool
-dns_name_valid(struct slice name)
+/* Of a name in ASCII; one final dot is allowed. */
+static bool
+name_valid(struct slice name)
 {
 	struct slice label;
 
@@ -65,7 +57,7 @@ put_lower(struct slice name, struct buf *out)
 {
 	uint8_t *to;
 
-	if (!dns_name_valid(name))
+	if (!name_valid(name))
 		return false;
 	name = without_final_dot(name);
 	to = buf_room(out, name.n);
@@ -85,7 +77,7 @@ dns_name_to_ascii(struct slice name, struct buf *out)
 	uint8_t *ascii = NULL;
 	bool ok;
 
-	if (is_ascii(name))
+	if (slice_is_ascii(name))
 		return put_lower(name, out);
 	if (slice_ends_nocase(name, SLICE("..")) || !slice_cstr(without_final_dot(name), text, sizeof text))
 		return false;

@@ -17,8 +17,6 @@
  * an end) and underscore, 253 octets in all.
  */
 bool dns_name_to_ascii(struct slice name, struct buf *out);
-/* The same syntax check for a name that is ASCII already; either case; one final dot is allowed. */
-bool dns_name_valid(struct slice name);
 /* Labels of a name without final dot; 0 for the empty name. */
 unsigned dns_name_labels(struct slice name);
 /* name is parent or lies below it (ASCII case-insensitive, at a label boundary). */

@@ -41,6 +41,15 @@ slice_ends_nocase(struct slice s, struct slice suffix)
 	return s.n >= suffix.n && slice_eq_nocase(slice_sub(s, s.n - suffix.n, s.n), suffix);
 }
 
+bool
+slice_is_ascii(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] >= 0x80)
+			return false;
+	return true;
+}
+
 int
 slice_cmp(struct slice a, struct slice b)
 {

@@ -41,6 +41,8 @@ bool slice_eq_nocase(struct slice a, struct slice b);
 bool slice_starts(struct slice s, struct slice prefix);
 bool slice_starts_nocase(struct slice s, struct slice prefix);
 bool slice_ends_nocase(struct slice s, struct slice suffix);
+/* True when no octet is over 127. */
+bool slice_is_ascii(struct slice s);
 /* memcmp order, the shorter first. */
 int slice_cmp(struct slice a, struct slice b);
 

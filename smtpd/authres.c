@@ -9,10 +9,9 @@
  */
 #include "smtpd/authres.h"
 
+#include "common/charset.h"
 #include "common/dns_name.h"
 #include "smtpd/facts.h"
-
-#include <utf8proc.h>
 
 #define LINE_OCTETS 78
 #define WORD_BYTES_MAX 2048
@@ -44,21 +43,6 @@ put_word(struct writer *w, bool new_line)
 	buf_put_slice(w->out, buf_slice(&w->word));
 	w->column += w->word.n;
 	buf_reset(&w->word);
-}
-
-static bool
-utf8_valid(struct slice s)
-{
-	utf8proc_int32_t code;
-
-	for (size_t i = 0; i < s.n;) {
-		utf8proc_ssize_t n = utf8proc_iterate(s.p + i, (utf8proc_ssize_t)(s.n - i), &code);
-
-		if (n <= 0)
-			return false;
-		i += (size_t)n;
-	}
-	return true;
 }
 
 /* token of RFC 2045 5.1, and "@" between non-empty or after an empty local part (pvalue of RFC 8601 2.2). */

@@ -249,16 +249,6 @@ check_required(const struct dkim_tag_list *tags, const struct dkim_fields *f)
 	return NULL;
 }
 
-/* libopendkim reads no tags outside US-ASCII, so what RFC 8616 5 allows cannot be verified with it. */
-static bool
-is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] >= 0x80)
-			return false;
-	return true;
-}
-
 static void
 read_fields(const struct dkim_tag_list *tags, struct dkim_fields *f)
 {
@@ -293,7 +283,8 @@ dkim_signature_check(struct slice value, uint64_t now, struct dkim_fields *field
 	    (why = check_h(fields_r->h)) != NULL || (why = check_i(fields_r)) != NULL ||
 	    (why = check_times(&tags, now)) != NULL)
 		return why;
-	if (!is_ascii(value)) {
+	/* libopendkim reads no tags outside US-ASCII, so what RFC 8616 5 allows cannot be verified with it. */
+	if (!slice_is_ascii(value)) {
 		*result_r = DKIM_RESULT_NEUTRAL;
 		return "tags outside US-ASCII";
 	}

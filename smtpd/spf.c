@@ -348,15 +348,6 @@ shorten(struct slice name)
 	return name;
 }
 
-static bool
-is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] >= 0x80)
-			return false;
-	return true;
-}
-
 /* Sets c->target from spec. False when no name comes of it. */
 static bool
 make_target(struct spf_check *c, struct slice spec)
@@ -365,7 +356,7 @@ make_target(struct spf_check *c, struct slice spec)
 	bool ok;
 
 	/* RFC 8616 4: a term with %{s} or %{l} matches no local part outside ASCII. */
-	if (!is_ascii(c->query.local) && spf_macro_uses(spec, "sl"))
+	if (!slice_is_ascii(c->query.local) && spf_macro_uses(spec, "sl"))
 		return false;
 	buf_init(&b, EXPANSION_BYTES_MAX);
 	ok = expand(c, spec, &b);

@@ -122,9 +122,10 @@ toplabel_valid(struct slice s)
 	return alpha || hyphen;
 }
 
-/* domain-spec = macro-string domain-end;  domain-end = ( "." toplabel [ "." ] ) / macro-expand */
-bool
-spf_domain_spec_valid(struct slice s)
+/* domain-spec = macro-string domain-end;  domain-end = ( "." toplabel [ "." ] ) / macro-expand
+ * The letters c, r and t are for explanations only (7.2). */
+static bool
+domain_spec_valid(struct slice s)
 {
 	struct slice tail;
 	size_t literal, dot;
@@ -195,7 +196,7 @@ parse_domain(struct slice rest, bool required, struct spf_term *t)
 	if (rest.p[0] != ':')
 		return false;
 	t->domain_spec = slice_sub(rest, 1, rest.n);
-	return spf_domain_spec_valid(t->domain_spec);
+	return domain_spec_valid(t->domain_spec);
 }
 
 /* ":" ip4-network [ "/" prefix ] or ":" ip6-network [ "/" prefix ] */
@@ -296,7 +297,7 @@ parse_modifier(struct slice text, size_t name_n, struct spf_term *t)
 		t->kind = SPF_KIND_UNKNOWN_MODIFIER;
 		return spf_macro_string_valid(t->domain_spec, SPF_LETTERS_EXP, false);
 	}
-	return spf_domain_spec_valid(t->domain_spec);
+	return domain_spec_valid(t->domain_spec);
 }
 
 int

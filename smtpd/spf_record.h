@@ -48,8 +48,6 @@ bool spf_record_parse(struct slice terms, struct spf_record *record_r, struct sl
 
 /* macro-string (7.1). letters: allowed macro letters, lower case; spaces: SP is allowed as in explain-string. */
 bool spf_macro_string_valid(struct slice s, const char *letters, bool spaces);
-/* domain-spec (7.1), at least one octet; the letters c, r and t are not allowed in it (7.2). */
-bool spf_domain_spec_valid(struct slice s);
 
 #define SPF_LETTERS_TERM "slodiphv"
 #define SPF_LETTERS_EXP "slodiphvcrt"

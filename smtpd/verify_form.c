@@ -6,29 +6,14 @@
  */
 #include "smtpd/verify_form.h"
 
+#include "common/charset.h"
 #include "common/rfc5322.h"
 #include "smtpd/authres.h"
 
 #include <assert.h>
-#include <utf8proc.h>
 
 /* Addresses of one field; freed with the arena after each. */
 #define FIELD_ARENA_BYTES (512 * 1024)
-
-bool
-verify_utf8_valid(struct slice text)
-{
-	utf8proc_int32_t code;
-
-	for (size_t i = 0; i < text.n;) {
-		utf8proc_ssize_t n = utf8proc_iterate(text.p + i, (utf8proc_ssize_t)(text.n - i), &code);
-
-		if (n <= 0)
-			return false;
-		i += (size_t)n;
-	}
-	return true;
-}
 
 static void
 leave_out(struct verdict *v, uint64_t offset, uint64_t octets)
@@ -172,7 +157,7 @@ verify_form_header(struct slice block, const struct facts *f, struct arena *a, s
 	v->form.header_sane = true;
 	for (size_t i = 0; i < block.n && !v->form.header_8bit; i++)
 		v->form.header_8bit = block.p[i] >= 0x80;
-	v->form.header_utf8 = !v->form.header_8bit || verify_utf8_valid(block);
+	v->form.header_utf8 = !v->form.header_8bit || utf8_valid(block);
 	header_iter_init(&it, block);
 	while (header_next(&it, &field)) {
 		v->form.header_fields++;

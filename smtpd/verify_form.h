@@ -31,7 +31,4 @@ void verify_scan_feed(struct verify_scan *s, struct slice chunk, struct verdict_
 /* At the end of the message. */
 void verify_scan_end(struct verify_scan *s, struct verdict_form *f);
 
-/* True when text is valid UTF-8. */
-bool verify_utf8_valid(struct slice text);
-
 #endif
