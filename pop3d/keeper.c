@@ -193,12 +193,6 @@ keeper_forget(void)
 	loop_timer_stop(keeper.timer);
 }
 
-bool
-keeper_busy(void)
-{
-	return keeper.done != NULL;
-}
-
 struct slice
 keeper_origin(void)
 {

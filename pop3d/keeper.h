@@ -32,7 +32,6 @@ typedef void keeper_done_fn(void *arg, void *reply, const struct err *e);
 void keeper_ask(keeper_send_fn *send, keeper_done_fn *done, void *arg);
 /* Its owner is going away: done is not called. Nothing when none is waiting. */
 void keeper_forget(void);
-bool keeper_busy(void);
 /* This process's own {origin, sequence} for a mutation; the same for every sending of it. */
 struct slice keeper_origin(void);
 uint64_t keeper_next_sequence(void);

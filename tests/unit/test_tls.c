@@ -304,6 +304,13 @@ setup(void)
 }
 
 static void
+teardown(void)
+{
+	key_store_free(&keys);
+	ck_assert_ptr_null(keys);
+}
+
+static void
 use(const char *kind, const char *san)
 {
 	struct err e = {0};
@@ -838,7 +845,7 @@ main(void)
 	TCase *c = tcase_create("tls");
 
 	tcase_set_timeout(c, 60);
-	tcase_add_checked_fixture(c, setup, NULL);
+	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_add_loop_test(c, handshake_kinds, 0, sizeof handshakes / sizeof *handshakes);
 	tcase_add_test(c, rsa_pkcs1);
 	tcase_add_test(c, old_versions_and_key_exchanges_are_refused);
