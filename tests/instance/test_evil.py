@@ -57,7 +57,7 @@ class TestEvilImapFront(EvilTest):
                 self.assertRegex(answer, r"class [1-9]\d* relay no", conn)
         alice = self.account("alice@demo.test")
         before = self.server.processes()["imapd-front"]
-        self.assertEqual(self.told("imap", "lease %d 7" % alice), "sent")
+        self.assertIn(self.told("imap", "lease %d 7" % alice), ("sent", ""))  # it may be ended before it has said so
         # The store ended that edge and had the front restarted; what it claimed does not exist.
         harness.wait_for(lambda: self.server.processes().get("imapd-front") not in (None, [], before))
         harness.wait_for(lambda: "relay no" in self.told("imap", "attach 7"))
@@ -87,7 +87,7 @@ class TestEvilSmtpFront(EvilTest):
         alice = self.account("alice@demo.test")
         for line in ("lease %d" % alice, "queue"):
             before = self.server.processes()["smtpd-front"]
-            self.assertEqual(self.told("smtp", line), "sent")
+            self.assertIn(self.told("smtp", line), ("sent", ""))
             harness.wait_for(lambda: self.server.processes().get("smtpd-front") not in (None, [], before))
         answer = harness.wait_for(lambda: self.told("smtp", "submit alice@demo.test someone@elsewhere.example"))
         self.assertRegex(answer, r"^5\d\d ")
