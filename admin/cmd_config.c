@@ -18,8 +18,8 @@ option_json(const struct config *c, enum option o)
 {
 	const struct option_info *info = option_info(o);
 
-	return json_pack("{s:s, s:s, s:s, s:b, s:s}", "name", info->name, "value", config_string(c, o), "default", info->def,
-	    "reload", info->reload, "help", info->help);
+	return json_pack("{s:s, s:s, s:s, s:b, s:s}", "name", info->name, "value",
+	    config_string(c, o), "default", info->def, "reload", info->reload, "help", info->help);
 }
 
 static enum command_status

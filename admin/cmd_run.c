@@ -37,7 +37,8 @@ run_demo(const char *directory, unsigned port_offset)
 	struct config *config;
 	struct err e;
 
-	if (demo_prepare(&demo, directory, port_offset, &e) < 0 || config_file_load(demo.config_path, &config, &e) < 0) {
+	if (demo_prepare(&demo, directory, port_offset, &e) < 0 ||
+	    config_file_load(demo.config_path, &config, &e) < 0) {
 		command_error("%s", e.detail);
 		return COMMAND_REFUSED;
 	}
@@ -59,7 +60,7 @@ run(const struct command_call *call)
 		if (value && strcmp(call->argv[i], "--demo") == 0)
 			demo = value;
 		else if (!value || strcmp(call->argv[i], "--port-offset") != 0 ||
-		    !slice_u64(slice_str(value), DEMO_PORT_OFFSET_MAX, &offset))
+			 !slice_u64(slice_str(value), DEMO_PORT_OFFSET_MAX, &offset))
 			return command_usage(call, "%s: not understood", call->argv[i]);
 	}
 	if (demo)
@@ -74,9 +75,12 @@ const struct command commands_run[] = {
 	.name = "run",
 	.args = "[--demo DIRECTORY [--port-offset N]]",
 	.help = "run the whole server in the foreground",
-	.more = "Starts every process, restarts what dies, and ends them all in order on SIGTERM or Ctrl-C; SIGHUP reloads.\n"
-		"With --demo it runs as any user on 127.0.0.1, ports 2525 (SMTP), 2587, 2465 (submission), 2143, 2993 (IMAP),\n"
-		"2110, 2995 (POP3), each plus N, with the domain demo.test and the accounts alice and bob; all it needs is made\n"
+	.more = "Starts every process, restarts what dies, and ends them all in order on SIGTERM "
+		"or Ctrl-C; SIGHUP reloads.\n"
+		"With --demo it runs as any user on 127.0.0.1, ports 2525 (SMTP), 2587, 2465 "
+		"(submission), 2143, 2993 (IMAP),\n"
+		"2110, 2995 (POP3), each plus N, with the domain demo.test and the accounts alice "
+		"and bob; all it needs is made\n"
 		"in DIRECTORY, and found there again at the next start.\n",
 	.args_max = 4,
 	.run = run,

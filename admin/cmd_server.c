@@ -8,8 +8,10 @@
 static void
 print_head(const json_t *all)
 {
-	printf("mailstead %s is %s: pid %lld, up %lld s, %lld processes\n\n", json_string_value(json_object_get(all, "version")),
-	    json_string_value(json_object_get(all, "state")), (long long)json_integer_value(json_object_get(all, "pid")),
+	printf("mailstead %s is %s: pid %lld, up %lld s, %lld processes\n\n",
+	    json_string_value(json_object_get(all, "version")),
+	    json_string_value(json_object_get(all, "state")),
+	    (long long)json_integer_value(json_object_get(all, "pid")),
 	    (long long)json_integer_value(json_object_get(all, "uptime_s")),
 	    (long long)json_array_size(json_object_get(all, "roles")) +
 		(long long)json_integer_value(json_object_get(all, "left_out")));
@@ -18,9 +20,9 @@ print_head(const json_t *all)
 static enum command_status
 print_status(const struct command_call *call, const json_t *all)
 {
-	static const struct command_column columns[] = {{"role", "ROLE"}, {"instance", "NO"}, {"account", "ACCOUNT"},
-	    {"state", "STATE"}, {"pid", "PID"}, {"uptime_s", "UP S"}, {"restarts", "RESTARTS"}, {"rss_kb", "RSS KB"},
-	    {NULL, NULL}};
+	static const struct command_column columns[] = {{"role", "ROLE"}, {"instance", "NO"},
+	    {"account", "ACCOUNT"}, {"state", "STATE"}, {"pid", "PID"}, {"uptime_s", "UP S"},
+	    {"restarts", "RESTARTS"}, {"rss_kb", "RSS KB"}, {NULL, NULL}};
 
 	if (call->json)
 		return command_print_json(all);

@@ -1,6 +1,7 @@
 /*
- * command: what the subcommands of `mailstead` have in common: their rows, the connection to a running server, printing, passwords.
- * A subcommand is a row of a table; admin/mailstead_main.c lists the tables, parses the words common to all, and calls it.
+ * command: what the subcommands of `mailstead` have in common: their rows, the connection to a
+ * running server, printing, passwords. A subcommand is a row of a table; admin/mailstead_main.c
+ * lists the tables, parses the words common to all, and calls it.
  */
 #ifndef ADMIN_COMMAND_H
 #define ADMIN_COMMAND_H
@@ -24,7 +25,7 @@ struct command_call {
 	const struct config *config; /* NULL when the row says needs_config = false */
 	bool json;
 	const struct command *command;
-	int argc;	/* words behind the subcommand's name, without --config, --json and --help */
+	int argc; /* words behind the subcommand's name, without --config, --json and --help */
 	char **argv;
 };
 
@@ -62,24 +63,26 @@ void command_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 struct command_link;
 
 /*
- * Connects to the control socket of that role (supervisor, directory, store, queue or recorder) in run.directory. NULL
- * after it has said on stderr why not: return COMMAND_UNREACHABLE then.
+ * Connects to the control socket of that role (supervisor, directory, store, queue or recorder) in
+ * run.directory. NULL after it has said on stderr why not: return COMMAND_UNREACHABLE then.
  */
 struct command_link *command_connect(const struct config *config, enum role role);
 /* NULL is fine; sets *l to NULL. */
 void command_disconnect(struct command_link **l);
 /* A new id for a request. */
 uint64_t command_id(void);
-/* Sends m. COMMAND_OK, COMMAND_REFUSED when a field is too long (said on stderr), or COMMAND_UNREACHABLE (said too). */
+/* Sends m. COMMAND_OK, COMMAND_REFUSED when a field is too long (said on stderr), or
+ * COMMAND_UNREACHABLE (said too). */
 enum command_status command_send(struct command_link *l, const struct msg *m);
 /*
- * Waits for the next message, which must be of that type. Its slices are valid until the next call or command_disconnect();
- * descriptors are closed. COMMAND_OK, or COMMAND_UNREACHABLE after it has said why.
+ * Waits for the next message, which must be of that type. Its slices are valid until the next call
+ * or command_disconnect(); descriptors are closed. COMMAND_OK, or COMMAND_UNREACHABLE after it has
+ * said why.
  */
 enum command_status command_receive(struct command_link *l, enum msg_type type, struct msg *m_r);
 #define COMMAND_SEND(link, NAME, ...)                                                              \
-	command_send((link),                                                                       \
-	    &(struct msg){.type = MSG_##NAME, .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
+	command_send((link), &(struct msg){.type = MSG_##NAME,                                     \
+				 .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
 
 /* The exit status for the class of a reply; when it is not ERR_NONE says `text` on stderr. */
 enum command_status command_outcome(uint32_t class, struct slice text);
@@ -91,9 +94,10 @@ struct command_column {
 	const char *title; /* NULL ends the list */
 };
 
-/* An array of objects: as JSON with --json (all keys), else as a table with these columns. Takes a borrowed reference. */
-enum command_status command_print_list(const struct command_call *call, const json_t *rows,
-    const struct command_column *columns);
+/* An array of objects: as JSON with --json (all keys), else as a table with these columns. Takes a
+ * borrowed reference. */
+enum command_status command_print_list(
+    const struct command_call *call, const json_t *rows, const struct command_column *columns);
 /* Any JSON value, indented, on stdout. */
 enum command_status command_print_json(const json_t *value);
 /* Parses JSON that came from the server; NULL after saying so on stderr. The caller owns it. */
@@ -104,9 +108,11 @@ json_t *command_parse_json(struct slice text);
 #define COMMAND_PASSWORD_SIZE 1025
 
 /*
- * A password: typed twice without echo when stdin is a terminal, else the first line of stdin. dst (of COMMAND_PASSWORD_SIZE) must be
- * wiped by the caller with mem_wipe(). False after saying what is wrong on stderr: return COMMAND_USAGE then.
+ * A password: typed twice without echo when stdin is a terminal, else the first line of stdin. dst
+ * (of COMMAND_PASSWORD_SIZE) must be wiped by the caller with mem_wipe(). False after saying what
+ * is wrong on stderr: return COMMAND_USAGE then.
  */
-bool command_password(const char *prompt, char dst[COMMAND_PASSWORD_SIZE]) __attribute__((warn_unused_result));
+bool command_password(const char *prompt, char dst[COMMAND_PASSWORD_SIZE])
+    __attribute__((warn_unused_result));
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The command's end of a control socket: the same packets as any edge, but one at a time and waiting. The server is more trusted
- * than the command, but what comes is decoded all the same.
+ * The command's end of a control socket: the same packets as any edge, but one at a time and
+ * waiting. The server is more trusted than the command, but what comes is decoded all the same.
  */
 #include "admin/command.h"
 
@@ -54,7 +54,8 @@ struct command_link *
 command_connect(const struct config *config, enum role role)
 {
 	char path[sizeof((struct sockaddr_un *)0)->sun_path];
-	int n = snprintf(path, sizeof path, "%s/%s", config_string(config, OPT_RUN_DIR), role_info(role)->name);
+	int n = snprintf(
+	    path, sizeof path, "%s/%s", config_string(config, OPT_RUN_DIR), role_info(role)->name);
 
 	if (n < 0 || (size_t)n >= sizeof path) {
 		command_error("run.directory is too long for a socket's name");
@@ -106,7 +107,8 @@ command_send(struct command_link *l, const struct msg *m)
 		command_error("an argument is too long");
 		status = COMMAND_REFUSED;
 	} else if (send(l->fd, b.p, b.n, MSG_NOSIGNAL) < 0) {
-		command_error("the %s does not listen: %s", role_info(l->role)->name, strerror(errno));
+		command_error(
+		    "the %s does not listen: %s", role_info(l->role)->name, strerror(errno));
 		status = COMMAND_UNREACHABLE;
 	}
 	mem_wipe(b.p, b.n);
@@ -141,7 +143,8 @@ command_receive(struct command_link *l, enum msg_type type, struct msg *m_r)
 	if (n == 0)
 		return no_answer(l, "it ended the connection");
 	if (!msg_decode(slice_of(l->in, (size_t)n), &none, m_r) || m_r->type != type)
-		return no_answer(l, "it speaks another version; is this mailstead the one that runs?");
+		return no_answer(
+		    l, "it speaks another version; is this mailstead the one that runs?");
 	return COMMAND_OK;
 }
 

@@ -1,5 +1,6 @@
 /*
- * Passwords come from a terminal without echo or from stdin, never from the command line, which every user of the machine can read.
+ * Passwords come from a terminal without echo or from stdin, never from the command line, which
+ * every user of the machine can read.
  */
 #include "admin/command.h"
 
@@ -9,7 +10,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* One line without its line end, read octet by octet so that no buffer keeps a copy. False at the end of input or when too long. */
+/* One line without its line end, read octet by octet so that no buffer keeps a copy. False at the
+ * end of input or when too long. */
 static bool
 read_line(char *dst, size_t size)
 {
@@ -66,6 +68,7 @@ command_password(const char *prompt, char dst[COMMAND_PASSWORD_SIZE])
 		return ask_twice(prompt, dst) && dst[0] != '\0';
 	if (read_line(dst, COMMAND_PASSWORD_SIZE) && dst[0] != '\0')
 		return true;
-	command_error("no password on stdin (one line of at most %d octets)", COMMAND_PASSWORD_SIZE - 1);
+	command_error(
+	    "no password on stdin (one line of at most %d octets)", COMMAND_PASSWORD_SIZE - 1);
 	return false;
 }

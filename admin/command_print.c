@@ -1,6 +1,6 @@
 /*
- * Lists as tables for people and JSON for programs. What comes from outside (a name, an address) is printed with control characters
- * replaced, so that it cannot play with the terminal.
+ * Lists as tables for people and JSON for programs. What comes from outside (a name, an address) is
+ * printed with control characters replaced, so that it cannot play with the terminal.
  */
 #include "admin/command.h"
 
@@ -41,7 +41,8 @@ put_value(struct buf *b, const json_t *v)
 		buf_put_str(b, "no");
 		break;
 	case JSON_ARRAY:
-		json_array_foreach(v, i, item) {
+		json_array_foreach(v, i, item)
+		{
 			if (i)
 				buf_put_str(b, ", ");
 			if (json_is_string(item))
@@ -97,17 +98,16 @@ print_table(const json_t *rows, const struct command_column *columns)
 		widths[n] = width(slice_str(columns[n].title));
 		n++;
 	}
-	json_array_foreach(rows, i, row)
-		for (unsigned c = 0; c < n; c++) {
-			size_t w = width(cell_of(row, columns[c].key, &b));
+	json_array_foreach(rows, i, row) for (unsigned c = 0; c < n; c++)
+	{
+		size_t w = width(cell_of(row, columns[c].key, &b));
 
-			widths[c] = w > widths[c] ? w : widths[c];
-		}
+		widths[c] = w > widths[c] ? w : widths[c];
+	}
 	for (unsigned c = 0; c < n; c++)
 		print_cell(slice_str(columns[c].title), widths[c], c + 1 == n);
-	json_array_foreach(rows, i, row)
-		for (unsigned c = 0; c < n; c++)
-			print_cell(cell_of(row, columns[c].key, &b), widths[c], c + 1 == n);
+	json_array_foreach(rows, i, row) for (unsigned c = 0; c < n; c++)
+	    print_cell(cell_of(row, columns[c].key, &b), widths[c], c + 1 == n);
 	buf_fini(&b);
 }
 
@@ -121,7 +121,8 @@ finish_output(void)
 }
 
 enum command_status
-command_print_list(const struct command_call *call, const json_t *rows, const struct command_column *columns)
+command_print_list(
+    const struct command_call *call, const json_t *rows, const struct command_column *columns)
 {
 	if (call->json)
 		return command_print_json(rows);

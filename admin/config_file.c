@@ -1,6 +1,7 @@
 /*
- * libconfuse reads the file: its lexer takes dotted names and unquoted values as they are. Every option is declared as a string and
- * checked by common/config.c, so that one table decides, wherever a value comes from.
+ * libconfuse reads the file: its lexer takes dotted names and unquoted values as they are. Every
+ * option is declared as a string and checked by common/config.c, so that one table decides,
+ * wherever a value comes from.
  */
 #include "admin/config_file.h"
 
@@ -25,10 +26,12 @@ refuse(const char *file, int line, const char *text)
 	if (reading.failed)
 		return;
 	reading.failed = true;
-	err_set(reading.e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration", "%s:%d: %s", file, line, text);
+	err_set(reading.e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration", "%s:%d: %s", file,
+	    line, text);
 }
 
-/* Letters that differ when the two are laid side by side: good enough to find a slip of the finger. */
+/* Letters that differ when the two are laid side by side: good enough to find a slip of the finger.
+ */
 static unsigned
 distance(const char *a, const char *b)
 {
@@ -61,12 +64,12 @@ refuse_name(const char *file, int line, const char *name)
 	if (best)
 		snprintf(text, sizeof text, "there is no setting %.64s; write %s", name, best);
 	else
-		snprintf(text, sizeof text, "there is no setting %.64s; `mailstead config defaults` lists all", name);
+		snprintf(text, sizeof text,
+		    "there is no setting %.64s; `mailstead config defaults` lists all", name);
 	refuse(file, line, text);
 }
 
-static void __attribute__((format(printf, 2, 0)))
-on_error(cfg_t *cfg, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0))) on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 	char text[200], name[65];
 	const char *file = cfg && cfg->filename ? cfg->filename : "configuration";
@@ -100,7 +103,8 @@ is_server(const char *text)
 	const char *at = strchr(text, '@');
 	size_t n = at ? (size_t)(at - text) : strlen(text);
 
-	if (n >= sizeof address || (at && (!slice_u64(slice_str(at + 1), 65535, &port) || port == 0)))
+	if (n >= sizeof address ||
+	    (at && (!slice_u64(slice_str(at + 1), 65535, &port) || port == 0)))
 		return false;
 	memcpy(address, text, n);
 	address[n] = '\0';
@@ -121,7 +125,8 @@ is_address_list(const char *text)
 
 		if (slice_empty(item))
 			continue;
-		if (!slice_cstr(item, address, sizeof address) || strchr(address, '@') || !is_server(address))
+		if (!slice_cstr(item, address, sizeof address) || strchr(address, '@') ||
+		    !is_server(address))
 			return false;
 		n++;
 	}
@@ -134,15 +139,23 @@ wrong_value(enum option o, const char *text)
 {
 	switch (o) {
 	case OPT_DNS_SERVER:
-		return *text == '\0' || is_server(text) ? NULL : "dns.server takes ADDRESS or ADDRESS@PORT, such as 127.0.0.1@5353";
+		return *text == '\0' || is_server(text)
+			   ? NULL
+			   : "dns.server takes ADDRESS or ADDRESS@PORT, such as 127.0.0.1@5353";
 	case OPT_LISTEN_ADDRESS:
-		return is_address_list(text) ? NULL : "listen.address takes \"*\" or addresses such as \"192.0.2.1 2001:db8::1\"";
+		return is_address_list(text) ? NULL
+					     : "listen.address takes \"*\" or addresses such as "
+					       "\"192.0.2.1 2001:db8::1\"";
 	case OPT_STATE_DIR:
 	case OPT_RUN_DIR:
-		return *text == '/' ? NULL : "a directory is written as an absolute path, such as /var/lib/mailstead";
+		return *text == '/' ? NULL
+				    : "a directory is written as an absolute path, such as "
+				      "/var/lib/mailstead";
 	case OPT_TLS_CERTIFICATE:
 	case OPT_TLS_KEY:
-		return *text == '\0' || *text == '/' ? NULL : "a file is written as an absolute path, such as /etc/mailstead/tls/key.pem";
+		return *text == '\0' || *text == '/' ? NULL
+						     : "a file is written as an absolute path, "
+						       "such as /etc/mailstead/tls/key.pem";
 	default:
 		return NULL;
 	}
@@ -178,7 +191,9 @@ check_whole(const char *path, const struct config *c, struct err *e)
 {
 	if (*config_string(c, OPT_HOSTNAME) == '\0')
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration",
-		    "%s: the host's name is missing; write hostname = mail.example.org (the name in your MX record)", path);
+		    "%s: the host's name is missing; write hostname = mail.example.org (the name "
+		    "in your MX record)",
+		    path);
 	if (strchr(config_string(c, OPT_HOSTNAME), '.') == NULL)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration",
 		    "%s: hostname must be fully qualified, such as mail.example.org", path);
@@ -201,7 +216,8 @@ parse(const char *path, FILE *in, struct err *e)
 	cfg_t *cfg = cfg_init(opts, CFGF_NONE);
 
 	if (cfg == NULL)
-		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "libconfuse: cannot start");
+		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure",
+		    "libconfuse: cannot start");
 	cfg_set_error_function(cfg, on_error);
 	for (unsigned o = 0; o < OPTION_COUNT; o++)
 		cfg_set_validate_func(cfg, option_info(o)->name, on_value);
@@ -212,7 +228,8 @@ parse(const char *path, FILE *in, struct err *e)
 	if (rc == CFG_SUCCESS && !reading.failed)
 		return 0;
 	if (!reading.failed)
-		err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration", "%s: cannot be read", path);
+		err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad configuration", "%s: cannot be read",
+		    path);
 	return -1;
 }
 
@@ -223,7 +240,8 @@ config_file_load(const char *path, struct config **config_r, struct err *e)
 
 	if (in == NULL && errno == ENOENT)
 		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no configuration",
-		    "%s does not exist; write it, with one line: hostname = mail.example.org", path);
+		    "%s does not exist; write it, with one line: hostname = mail.example.org",
+		    path);
 	if (in == NULL)
 		return err_sys(e, errno, path);
 	reading.config = config_new();
@@ -273,7 +291,8 @@ bounds(const struct option_info *info, char *dst, size_t size)
 static bool
 needs_quotes(const char *text)
 {
-	return *text == '\0' || strpbrk(text, " \t\"'\\#{}()=,+$*") != NULL || strstr(text, "//") != NULL;
+	return *text == '\0' || strpbrk(text, " \t\"'\\#{}()=,+$*") != NULL ||
+	       strstr(text, "//") != NULL;
 }
 
 static void
@@ -301,7 +320,8 @@ config_file_print(const struct config *c, bool explained, FILE *out)
 		const struct option_info *info = option_info(o);
 
 		if (explained)
-			fprintf(out, "%s# %s.\n# %s; %s.\n", o ? "\n" : "", info->help, bounds(info, text, sizeof text),
+			fprintf(out, "%s# %s.\n# %s; %s.\n", o ? "\n" : "", info->help,
+			    bounds(info, text, sizeof text),
 			    info->reload ? "a reload suffices" : "needs a restart");
 		fprintf(out, "%s%s = ", explained ? "#" : "", info->name);
 		print_value(config_string(c, o), out);
@@ -309,7 +329,8 @@ config_file_print(const struct config *c, bool explained, FILE *out)
 	}
 }
 
-/* Text for man(7): a dot or quote at a line's start, and any backslash or hyphen, would be read as a request. */
+/* Text for man(7): a dot or quote at a line's start, and any backslash or hyphen, would be read as
+ * a request. */
 static void
 print_man_text(const char *text, FILE *out)
 {
@@ -329,8 +350,10 @@ config_file_man(FILE *out)
 	char text[120];
 
 	fputs(".\\\" Made by `mailstead config man` from common/options.def.\n"
-	      ".TH MAILSTEAD.CONF 5\n.SH NAME\nmailstead.conf \\- settings of the Mailstead mail server\n"
-	      ".SH DESCRIPTION\nOne line\n.I name\n=\n.I value\nper setting; a value with blanks is put in double quotes;\n"
+	      ".TH MAILSTEAD.CONF 5\n.SH NAME\nmailstead.conf \\- settings of the Mailstead mail "
+	      "server\n"
+	      ".SH DESCRIPTION\nOne line\n.I name\n=\n.I value\nper setting; a value with blanks "
+	      "is put in double quotes;\n"
 	      "# begins a comment; of two lines for one setting the later counts.\n"
 	      "Only\n.B hostname\nhas no default.\n.B mailstead config check\nchecks the file,\n"
 	      ".B mailstead reload\nputs it into effect.\n.SH SETTINGS\n",

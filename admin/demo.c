@@ -1,6 +1,7 @@
 /*
- * The demo's accounts. DIR/passwords is written before the accounts are made: a crash in between leaves a file whose passwords the
- * next start gives to the accounts, never accounts whose passwords nobody knows.
+ * The demo's accounts. DIR/passwords is written before the accounts are made: a crash in between
+ * leaves a file whose passwords the next start gives to the accounts, never accounts whose
+ * passwords nobody knows.
  */
 #include "admin/demo.h"
 
@@ -26,7 +27,8 @@ struct demo_user {
 	bool fresh; /* the password was made just now */
 };
 
-/* Letters and digits that nobody takes for one another; 32 of them, so that an octet's low bits choose evenly. */
+/* Letters and digits that nobody takes for one another; 32 of them, so that an octet's low bits
+ * choose evenly. */
 static bool
 random_password(char dst[PASSWORD_LETTERS + 1])
 {
@@ -51,7 +53,8 @@ read_passwords(const char *path, struct demo_user *u)
 
 	while (f && fgets(line, sizeof line, f))
 		for (unsigned i = 0; i < USERS; i++)
-			if (sscanf(line, "%63s %16s", address, password) == 2 && strcmp(address, u[i].address) == 0)
+			if (sscanf(line, "%63s %16s", address, password) == 2 &&
+			    strcmp(address, u[i].address) == 0)
 				snprintf(u[i].password, sizeof u[i].password, "%s", password);
 	if (f)
 		(void)fclose(f);
@@ -95,11 +98,13 @@ choose_passwords(const struct demo *d, struct demo_user *u)
 
 /* One request to the directory; exists_r: it refused because the name is taken. */
 static enum command_status
-ask(struct command_link *l, const char *verb, const char *name, const char *value, const char *hash, bool *exists_r)
+ask(struct command_link *l, const char *verb, const char *name, const char *value, const char *hash,
+    bool *exists_r)
 {
 	static struct msg reply;
-	enum command_status status = COMMAND_SEND(l, DIR_ADMIN, .id = command_id(), .verb = slice_str(verb),
-	    .name = slice_str(name), .value = slice_str(value), .password = slice_str(hash));
+	enum command_status status = COMMAND_SEND(l, DIR_ADMIN, .id = command_id(),
+	    .verb = slice_str(verb), .name = slice_str(name), .value = slice_str(value),
+	    .password = slice_str(hash));
 
 	if (status == COMMAND_OK)
 		status = command_receive(l, MSG_DIR_ADMIN_REPLY, &reply);
@@ -165,13 +170,16 @@ demo_announce(const struct config *config, void *arg)
 	printf("\nMailstead is ready. It serves " DEMO_DOMAIN " on 127.0.0.1:\n"
 	       "  SMTP %u   submission %u (STARTTLS), %u (TLS)\n"
 	       "  IMAP %u (STARTTLS), %u (TLS)   POP3 %u (STLS), %u (TLS)\n",
-	    port(config, OPT_LISTEN_SMTP), port(config, OPT_LISTEN_SUBMISSION), port(config, OPT_LISTEN_SUBMISSIONS),
-	    port(config, OPT_LISTEN_IMAP), port(config, OPT_LISTEN_IMAPS), port(config, OPT_LISTEN_POP3),
+	    port(config, OPT_LISTEN_SMTP), port(config, OPT_LISTEN_SUBMISSION),
+	    port(config, OPT_LISTEN_SUBMISSIONS), port(config, OPT_LISTEN_IMAP),
+	    port(config, OPT_LISTEN_IMAPS), port(config, OPT_LISTEN_POP3),
 	    port(config, OPT_LISTEN_POP3S));
-	printf("Accounts alice@" DEMO_DOMAIN " and bob@" DEMO_DOMAIN "; their passwords: %s/passwords\n"
+	printf("Accounts alice@" DEMO_DOMAIN " and bob@" DEMO_DOMAIN
+	       "; their passwords: %s/passwords\n"
 	       "Send:  swaks --server 127.0.0.1:%u --to alice@" DEMO_DOMAIN "\n"
 	       "Read:  mutt -f imaps://alice%%40" DEMO_DOMAIN "@127.0.0.1:%u/\n"
 	       "Admin: mailstead --config %s status\n\n",
-	    d->directory, port(config, OPT_LISTEN_SMTP), port(config, OPT_LISTEN_IMAPS), d->config_path);
+	    d->directory, port(config, OPT_LISTEN_SMTP), port(config, OPT_LISTEN_IMAPS),
+	    d->config_path);
 	(void)fflush(stdout);
 }

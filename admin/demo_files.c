@@ -1,6 +1,7 @@
 /*
- * The demo's files. mailstead.conf begins with a block between two marks that each start writes anew (ports follow --port-offset); all
- * outside it is the user's, and stands behind the block so that it wins.
+ * The demo's files. mailstead.conf begins with a block between two marks that each start writes
+ * anew (ports follow --port-offset); all outside it is the user's, and stands behind the block so
+ * that it wins.
  */
 #include "admin/demo.h"
 
@@ -16,7 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK_BEGIN "# ---- written by `mailstead run --demo` at each start; your own settings go below the end of this block ----\n"
+#define BLOCK_BEGIN                                                                                \
+	"# ---- written by `mailstead run --demo` at each start; your own settings go below the "  \
+	"end of this block ----\n"
 #define BLOCK_END "# ---- end of the block ----\n"
 #define CONFIG_BYTES_MAX 65536u
 #define CERTIFICATE_DAYS 3650
@@ -84,17 +87,23 @@ put_block(const struct demo *d, struct buf *b)
 	static const struct {
 		const char *name;
 		unsigned port;
-	} ports[] = {{"smtp", 2525}, {"submission", 2587}, {"submissions", 2465}, {"imap", 2143}, {"imaps", 2993},
-	    {"pop3", 2110}, {"pop3s", 2995}};
+	} ports[] = {{"smtp", 2525}, {"submission", 2587}, {"submissions", 2465}, {"imap", 2143},
+	    {"imaps", 2993}, {"pop3", 2110}, {"pop3s", 2995}};
 
 	buf_put_str(b, BLOCK_BEGIN "hostname = mail." DEMO_DOMAIN "\n");
-	buf_putf(b, "state.directory = \"%s/state\"\nrun.directory = \"%s/run\"\n", d->directory, d->directory);
-	buf_putf(b, "tls.certificate = \"%s/tls/cert.pem\"\ntls.key = \"%s/tls/key.pem\"\n", d->directory, d->directory);
+	buf_putf(b, "state.directory = \"%s/state\"\nrun.directory = \"%s/run\"\n", d->directory,
+	    d->directory);
+	buf_putf(b, "tls.certificate = \"%s/tls/cert.pem\"\ntls.key = \"%s/tls/key.pem\"\n",
+	    d->directory, d->directory);
 	buf_put_str(b, "listen.address = 127.0.0.1\n");
 	for (size_t i = 0; i < sizeof ports / sizeof ports[0]; i++)
 		buf_putf(b, "listen.%s = %u\n", ports[i].name, ports[i].port + d->port_offset);
 	buf_put_str(b, BLOCK_END);
 }
+
+/* What a demo begins with, to be edited: it must take its first mail on a machine whose DNS does not answer, too. */
+static const char first_settings[] = "# A laptop may be without DNS: do not wait long for it, and do not refuse mail for its sake.\n"
+				     "dns.timeout = 2s\npolicy.dns_defer = no\n";
 
 static struct slice
 without_block(struct slice text, struct buf *rest)
@@ -121,8 +130,11 @@ write_config(const struct demo *d, struct err *e)
 	rc = read_file(d->config_path, &old, e);
 	if (rc == 0) {
 		put_block(d, &all);
+		if (old.n == 0)
+			buf_put_str(&all, first_settings);
 		buf_put_slice(&all, without_block(buf_slice(&old), &rest));
-		rc = all.failed ? err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "%s is too big", d->config_path)
+		rc = all.failed ? err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big",
+				      "%s is too big", d->config_path)
 				: write_file(d->config_path, buf_slice(&all), e);
 	}
 	buf_fini(&old);
@@ -153,14 +165,17 @@ fill_certificate(X509 *cert, EVP_PKEY *key)
 	X509_NAME *name = X509_get_subject_name(cert);
 
 	return X509_set_version(cert, X509_VERSION_3) == 1 &&
-	    ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), (uint64_t)time(NULL)) == 1 &&
-	    X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL &&
-	    X509_time_adj_ex(X509_getm_notAfter(cert), CERTIFICATE_DAYS, 0, NULL) != NULL &&
-	    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"mail." DEMO_DOMAIN, -1, -1, 0) == 1 &&
-	    X509_set_issuer_name(cert, name) == 1 && X509_set_pubkey(cert, key) == 1 &&
-	    add_extension(cert, NID_subject_alt_name,
-		"DNS:mail." DEMO_DOMAIN ",DNS:" DEMO_DOMAIN ",DNS:localhost,IP:127.0.0.1,IP:::1") &&
-	    add_extension(cert, NID_basic_constraints, "critical,CA:TRUE") && X509_sign(cert, key, EVP_sha256()) > 0;
+	       ASN1_INTEGER_set_uint64(X509_get_serialNumber(cert), (uint64_t)time(NULL)) == 1 &&
+	       X509_gmtime_adj(X509_getm_notBefore(cert), -3600) != NULL &&
+	       X509_time_adj_ex(X509_getm_notAfter(cert), CERTIFICATE_DAYS, 0, NULL) != NULL &&
+	       X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+		   (const unsigned char *)"mail." DEMO_DOMAIN, -1, -1, 0) == 1 &&
+	       X509_set_issuer_name(cert, name) == 1 && X509_set_pubkey(cert, key) == 1 &&
+	       add_extension(cert, NID_subject_alt_name,
+		   "DNS:mail." DEMO_DOMAIN ",DNS:" DEMO_DOMAIN
+		   ",DNS:localhost,IP:127.0.0.1,IP:::1") &&
+	       add_extension(cert, NID_basic_constraints, "critical,CA:TRUE") &&
+	       X509_sign(cert, key, EVP_sha256()) > 0;
 }
 
 static int
@@ -179,13 +194,15 @@ write_pair(const struct demo *d, X509 *cert, EVP_PKEY *key, struct err *e)
 	BIO *c = BIO_new(BIO_s_mem()), *k = BIO_new(BIO_s_mem());
 	int rc = -1;
 
-	if (c && k && PEM_write_bio_X509(c, cert) == 1 && PEM_write_bio_PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) == 1) {
+	if (c && k && PEM_write_bio_X509(c, cert) == 1 &&
+	    PEM_write_bio_PrivateKey(k, key, NULL, NULL, 0, NULL, NULL) == 1) {
 		snprintf(path, sizeof path, "%s/tls/key.pem", d->directory);
 		rc = write_bio(path, k, e);
 		snprintf(path, sizeof path, "%s/tls/cert.pem", d->directory);
 		rc = rc == 0 ? write_bio(path, c, e) : rc;
 	} else {
-		err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "cannot write the demo's certificate");
+		err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure",
+		    "cannot write the demo's certificate");
 	}
 	BIO_free(c);
 	BIO_free(k);
@@ -207,7 +224,8 @@ make_certificate(const struct demo *d, struct err *e)
 	if (key && cert && fill_certificate(cert, key))
 		rc = write_pair(d, cert, key, e);
 	else
-		rc = err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "cannot make the demo's certificate");
+		rc = err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure",
+		    "cannot make the demo's certificate");
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	return rc;
@@ -226,7 +244,9 @@ demo_prepare(struct demo *d, const char *directory, unsigned port_offset, struct
 		return err_sys(e, errno, directory);
 	if (strlen(full) >= sizeof d->directory || strlen(full) > 80 || strpbrk(full, "\"\\$\n"))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "bad name",
-		    "%.100s: take a directory with a shorter, simpler name (at most 80 octets: sockets live in it)", full);
+		    "%.100s: take a directory with a shorter, simpler name (at most 80 octets: "
+		    "sockets live in it)",
+		    full);
 	snprintf(d->directory, sizeof d->directory, "%s", full);
 	snprintf(d->config_path, sizeof d->config_path, "%s/mailstead.conf", full);
 	snprintf(tls, sizeof tls, "%s/tls", d->directory);

@@ -1,6 +1,6 @@
 /*
- * mailstead: the one command. Finds the subcommand's row, takes away the words common to all, reads the configuration file when the row
- * wants it, and calls.
+ * mailstead: the one command. Finds the subcommand's row, takes away the words common to all, reads
+ * the configuration file when the row wants it, and calls.
  */
 #include "admin/command.h"
 #include "admin/config_file.h"
@@ -56,17 +56,20 @@ print_list(FILE *out)
 		for (const struct command *c = tables[t]; c->name; c++)
 			fprintf(out, "  %-18s %s\n", c->name, c->help);
 	fputs("\n`mailstead COMMAND --help` explains one. Common to all:\n"
-	      "  --config FILE      the server's configuration file (default " CONFIG_FILE_DEFAULT ")\n"
+	      "  --config FILE      the server's configuration file (default " CONFIG_FILE_DEFAULT
+	      ")\n"
 	      "  --json             print JSON\n"
 	      "  --version          print the version\n"
-	      "Exit status: 0 done, 1 refused, 2 wrong usage, 3 the server does not run, 4 try again later.\n",
+	      "Exit status: 0 done, 1 refused, 2 wrong usage, 3 the server does not run, 4 try "
+	      "again later.\n",
 	    out);
 }
 
 static void
 print_help(const struct command *c, FILE *out)
 {
-	fprintf(out, "Usage: mailstead [--config FILE] %s%s%s [--json]\n\n%s.\n", c->name, *c->args ? " " : "", c->args, c->help);
+	fprintf(out, "Usage: mailstead [--config FILE] %s%s%s [--json]\n\n%s.\n", c->name,
+	    *c->args ? " " : "", c->args, c->help);
 	if (c->more)
 		fprintf(out, "%s", c->more);
 }
@@ -92,7 +95,8 @@ struct words {
 	bool bad; /* --config without a file */
 };
 
-/* Takes the common words out of argv wherever they stand; behind "--" all is left. Gives the new argc. */
+/* Takes the common words out of argv wherever they stand; behind "--" all is left. Gives the new
+ * argc. */
 static int
 take_common(int argc, char **argv, struct words *w)
 {

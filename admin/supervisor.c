@@ -1,11 +1,13 @@
 /*
  * The life of the tree: start all, become ready, keep all alive, drain.
  *
- * While nothing has been ready yet, a role that cannot initialise ends the whole start with its reason in the log: that is a mistake of
- * the operator's (a key that cannot be read, a port in use). Later the same end is met with restarts and growing pauses.
+ * While nothing has been ready yet, a role that cannot initialise ends the whole start with its
+ * reason in the log: that is a mistake of the operator's (a key that cannot be read, a port in
+ * use). Later the same end is met with restarts and growing pauses.
  *
- * The drain goes in phases, so that nobody loses the peer it needs to finish: fronts; then those who work for them; then the stores;
- * then the recorder. A phase that takes too long is ended with SIGKILL, which every store survives by design.
+ * The drain goes in phases, so that nobody loses the peer it needs to finish: fronts; then those
+ * who work for them; then the stores; then the recorder. A phase that takes too long is ended with
+ * SIGKILL, which every store survives by design.
  */
 #include "admin/supervisor_private.h"
 
@@ -33,7 +35,8 @@ announce(struct supervisor *s)
 {
 	s->state = SUPERVISOR_READY;
 	supervisor_notify("READY=1");
-	log_event(LOG_INFO, NO_SESSION, "serving", LOG_NUM("start_ms", clock_ms() - s->started_ms), LOG_END);
+	log_event(LOG_INFO, NO_SESSION, "serving", LOG_NUM("start_ms", clock_ms() - s->started_ms),
+	    LOG_END);
 	if (s->options.announce)
 		s->options.announce(s->config, s->options.arg);
 }
@@ -54,7 +57,8 @@ run_helper(struct supervisor *s)
 	}
 	if (s->helper < 0) {
 		s->helper = 0;
-		log_event(LOG_ERROR, NO_SESSION, "fork-failed", LOG_CSTR("error", strerror(errno)), LOG_END);
+		log_event(LOG_ERROR, NO_SESSION, "fork-failed", LOG_CSTR("error", strerror(errno)),
+		    LOG_END);
 		supervisor_drain(s, 1);
 	}
 }
@@ -68,8 +72,8 @@ supervisor_child_ready(struct child *c)
 	c->ready_ms = clock_ms();
 	loop_timer_stop(c->timer);
 	log_event(LOG_DEBUG, NO_SESSION, "role-up", LOG_CSTR("name", role_info(c->role)->name),
-	    LOG_NUM("instance", c->instance), LOG_NUM("account", c->account), LOG_NUM("pid", c->pid),
-	    LOG_NUM("start_ms", c->ready_ms - c->started_ms), LOG_END);
+	    LOG_NUM("instance", c->instance), LOG_NUM("account", c->account),
+	    LOG_NUM("pid", c->pid), LOG_NUM("start_ms", c->ready_ms - c->started_ms), LOG_END);
 	if (s->state != SUPERVISOR_STARTING || s->helper)
 		return;
 	for (const struct child *o = s->children; o; o = o->next)
@@ -83,7 +87,8 @@ supervisor_child_ready(struct child *c)
 
 /* ---- the end of a child ---- */
 
-/* A role that ends by itself with 0 has no more to do (keepers, workers) or wants a fresh start (the key role reads new keys so). */
+/* A role that ends by itself with 0 has no more to do (keepers, workers) or wants a fresh start
+ * (the key role reads new keys so). */
 static bool
 renews_itself(const struct child *c, int status)
 {
@@ -97,9 +102,12 @@ log_end(const struct child *c, int status)
 	const char *role = role_info(c->role)->name;
 	bool forbidden = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
 
-	log_event(wanted ? LOG_DEBUG : LOG_ERROR, NO_SESSION, forbidden ? "role-broke-sandbox" : "role-ended",
-	    LOG_CSTR("name", role), LOG_NUM("instance", c->instance), LOG_NUM("account", c->account),
-	    LOG_NUM("pid", c->pid), WIFSIGNALED(status) ? LOG_NUM("signal", WTERMSIG(status)) : LOG_NUM("status", WEXITSTATUS(status)),
+	log_event(wanted ? LOG_DEBUG : LOG_ERROR, NO_SESSION,
+	    forbidden ? "role-broke-sandbox" : "role-ended", LOG_CSTR("name", role),
+	    LOG_NUM("instance", c->instance), LOG_NUM("account", c->account),
+	    LOG_NUM("pid", c->pid),
+	    WIFSIGNALED(status) ? LOG_NUM("signal", WTERMSIG(status))
+				: LOG_NUM("status", WEXITSTATUS(status)),
 	    LOG_END);
 }
 
@@ -109,12 +117,12 @@ spares_no_restart(const struct child *c, int status)
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 
 	return c->s->state == SUPERVISOR_STARTING && !c->was_ready &&
-	    (code == ROLE_EXIT_MISMATCH || code == ROLE_EXIT_INIT || code == 127);
+	       (code == ROLE_EXIT_MISMATCH || code == ROLE_EXIT_INIT || code == 127);
 }
 
 /*
- * The keepers and workers of a store that has died belong to nobody: its successor starts with none. Workers hold nothing that is
- * worth waiting for; a keeper may finish its commit.
+ * The keepers and workers of a store that has died belong to nobody: its successor starts with
+ * none. Workers hold nothing that is worth waiting for; a keeper may finish its commit.
  */
 static void
 end_orphans(struct supervisor *s)
@@ -122,7 +130,8 @@ end_orphans(struct supervisor *s)
 	for (struct child *c = s->children; c; c = c->next) {
 		if (child_is_static(c))
 			continue;
-		if (c->role != ROLE_KEEPER || c->control == NULL || !IPC_SEND(c->control, CTL_DRAIN, ))
+		if (c->role != ROLE_KEEPER || c->control == NULL ||
+		    !IPC_SEND(c->control, CTL_DRAIN, ))
 			child_kill(c, SIGKILL);
 	}
 	if (s->spawned)
@@ -153,9 +162,12 @@ plan_restart(struct child *c, int status)
 	}
 
 	if (pause)
-		log_event(LOG_WARN, NO_SESSION, "restart-later", LOG_CSTR("name", role_info(c->role)->name),
-		    LOG_NUM("pause_ms", pause), LOG_END);
-	c->quick_ends = pause == 0 && c->ready_ms >= c->started_ms && now - c->ready_ms >= STABLE_MS ? 1 : c->quick_ends + 1;
+		log_event(LOG_WARN, NO_SESSION, "restart-later",
+		    LOG_CSTR("name", role_info(c->role)->name), LOG_NUM("pause_ms", pause),
+		    LOG_END);
+	c->quick_ends = pause == 0 && c->ready_ms >= c->started_ms && now - c->ready_ms >= STABLE_MS
+			    ? 1
+			    : c->quick_ends + 1;
 	loop_timer_set(c->timer, pause);
 }
 
@@ -174,7 +186,8 @@ supervisor_child_ended(struct child *c, int status)
 
 		child_remove(c);
 		s->spawned--;
-		supervisor_tell_spawn_exit(s, id, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+		supervisor_tell_spawn_exit(
+		    s, id, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 	} else if (s->state != SUPERVISOR_DRAINING) {
 		if (spares_no_restart(c, status)) {
 			supervisor_drain(s, 1);
@@ -254,7 +267,8 @@ static void
 drain_phase(struct supervisor *s)
 {
 	for (struct child *c = s->children; c; c = c->next)
-		if (c->pid && phase_of(c->role) == s->phase && (c->control == NULL || !IPC_SEND(c->control, CTL_DRAIN, )))
+		if (c->pid && phase_of(c->role) == s->phase &&
+		    (c->control == NULL || !IPC_SEND(c->control, CTL_DRAIN, )))
 			child_kill(c, SIGKILL);
 	loop_timer_set(s->drain_timer, DRAIN_PHASE_MS_MAX);
 }
@@ -278,8 +292,9 @@ on_drain_timer(void *arg)
 
 	for (struct child *c = s->children; c; c = c->next)
 		if (c->pid && phase_of(c->role) <= s->phase) {
-			log_event(LOG_INFO, NO_SESSION, "drain-took-too-long", LOG_CSTR("name", role_info(c->role)->name),
-			    LOG_NUM("pid", c->pid), LOG_END);
+			log_event(LOG_INFO, NO_SESSION, "drain-took-too-long",
+			    LOG_CSTR("name", role_info(c->role)->name), LOG_NUM("pid", c->pid),
+			    LOG_END);
 			child_kill(c, SIGKILL);
 		}
 }
@@ -327,7 +342,8 @@ merge(struct config *fresh, const struct config *old, char *text_r, size_t size)
 		if (option_info(o)->reload || strcmp(now, next) == 0)
 			continue;
 		if (n < size)
-			n += (size_t)snprintf(text_r + n, size - n, "%s%s", mark, option_info(o)->name);
+			n += (size_t)snprintf(
+			    text_r + n, size - n, "%s%s", mark, option_info(o)->name);
 		mark = ", ";
 		if (config_set(fresh, o, slice_str(now), &e) < 0)
 			log_event(LOG_BUG, NO_SESSION, "reload", LOG_ERR(&e), LOG_END);
@@ -343,7 +359,8 @@ send_settings(struct supervisor *s)
 	config_encode(s->config, &b);
 	for (struct child *c = s->children; c; c = c->next)
 		if (c->control && !IPC_SEND(c->control, CTL_RELOAD, .config = buf_slice(&b)))
-			log_event(LOG_ERROR, NO_SESSION, "reload-unsent", LOG_CSTR("name", role_info(c->role)->name), LOG_END);
+			log_event(LOG_ERROR, NO_SESSION, "reload-unsent",
+			    LOG_CSTR("name", role_info(c->role)->name), LOG_END);
 	buf_fini(&b);
 }
 
@@ -428,12 +445,13 @@ find_programs(struct supervisor *s, struct err *e)
 			*strrchr(self, '/') = '\0';
 	for (size_t i = 0; i < 2; i++) {
 		snprintf(s->libexec, sizeof s->libexec, "%s/%s", self, places[i]);
-		snprintf(probe, sizeof probe, "%s/%s", s->libexec, role_info(ROLE_RECORDER)->program);
+		snprintf(
+		    probe, sizeof probe, "%s/%s", s->libexec, role_info(ROLE_RECORDER)->program);
 		if (access(probe, X_OK) == 0)
 			return 0;
 	}
-	return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "not installed", "the programs of the roles are neither in %s/libexec nor in %s",
-	    self, s->libexec);
+	return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "not installed",
+	    "the programs of the roles are neither in %s/libexec nor in %s", self, s->libexec);
 }
 
 static int
@@ -446,8 +464,9 @@ check_programs(const struct supervisor *s, struct err *e)
 			continue;
 		snprintf(path, sizeof path, "%s/%s", s->libexec, role_info(r)->program);
 		if (access(path, X_OK) < 0)
-			return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "not installed", "the program of the %s is missing: %s: %s",
-			    role_info(r)->name, path, strerror(errno));
+			return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "not installed",
+			    "the program of the %s is missing: %s: %s", role_info(r)->name, path,
+			    strerror(errno));
 	}
 	return 0;
 }
@@ -478,8 +497,8 @@ start_all(struct supervisor *s, struct err *e)
 			(void)child_new(s, r, i, 0);
 	for (struct child *c = s->children; c; c = c->next) {
 		if (!child_start(c))
-			return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "cannot start the %s",
-			    role_info(c->role)->name);
+			return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure",
+			    "cannot start the %s", role_info(c->role)->name);
 		supervisor_join(c);
 	}
 	for (struct child *c = s->children; c; c = c->next)
@@ -492,9 +511,10 @@ set_up(struct supervisor *s, struct err *e)
 {
 	prepare_process();
 	if (sandbox_landlock_abi() == 0)
-		log_event(LOG_WARN, NO_SESSION, "no-landlock", LOG_CSTR("means", "roles with files of their own can open others"),
-		    LOG_END);
-	if (find_programs(s, e) < 0 || check_programs(s, e) < 0 || supervisor_make_state(s, e) < 0 || watch_signals(s, e) < 0 ||
+		log_event(LOG_WARN, NO_SESSION, "no-landlock",
+		    LOG_CSTR("means", "roles with files of their own can open others"), LOG_END);
+	if (find_programs(s, e) < 0 || check_programs(s, e) < 0 ||
+	    supervisor_make_state(s, e) < 0 || watch_signals(s, e) < 0 ||
 	    supervisor_listen(s, e) < 0)
 		return -1;
 	return start_all(s, e);

@@ -1,6 +1,7 @@
 /*
- * One child process: fork + exec with the control edge on descriptor 3 and nothing else inherited but stderr for the log. Each has
- * a process group of its own, so that Ctrl-C reaches the supervisor alone and the tree ends in order.
+ * One child process: fork + exec with the control edge on descriptor 3 and nothing else inherited
+ * but stderr for the log. Each has a process group of its own, so that Ctrl-C reaches the
+ * supervisor alone and the tree ends in order.
  */
 #include "admin/supervisor_private.h"
 
@@ -112,10 +113,11 @@ send_hello(struct child *c)
 	buf_init(&config, 65536);
 	config_encode(c->s->config, &config);
 	bool ok = !config.failed &&
-	    IPC_SEND(c->control, CTL_HELLO, .table_hash = slice_of(hash, sizeof hash), .role = c->role,
-		.instance = c->instance, .generation = c->generation, .account = c->account,
-		.state_dir = slice_str(config_string(c->s->config, OPT_STATE_DIR)), .config = buf_slice(&config),
-		.demo = c->s->options.demo);
+		  IPC_SEND(c->control, CTL_HELLO, .table_hash = slice_of(hash, sizeof hash),
+		      .role = c->role, .instance = c->instance, .generation = c->generation,
+		      .account = c->account,
+		      .state_dir = slice_str(config_string(c->s->config, OPT_STATE_DIR)),
+		      .config = buf_slice(&config), .demo = c->s->options.demo);
 
 	buf_fini(&config);
 	return ok;
@@ -129,13 +131,15 @@ child_start(struct child *c)
 
 	assert(c->pid == 0 && c->control == NULL);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0) {
-		log_event(LOG_ERROR, NO_SESSION, "no-control-edge", LOG_CSTR("error", strerror(errno)), LOG_END);
+		log_event(LOG_ERROR, NO_SESSION, "no-control-edge",
+		    LOG_CSTR("error", strerror(errno)), LOG_END);
 		return false;
 	}
 	c->pid = fork_program(c, fd[1]);
 	close(fd[1]);
 	if (c->pid < 0) {
-		log_event(LOG_ERROR, NO_SESSION, "fork-failed", LOG_CSTR("error", strerror(errno)), LOG_END);
+		log_event(LOG_ERROR, NO_SESSION, "fork-failed", LOG_CSTR("error", strerror(errno)),
+		    LOG_END);
 		c->pid = 0;
 		close(fd[0]);
 		return false;
@@ -146,7 +150,8 @@ child_start(struct child *c)
 	c->recorder = 0;
 	c->started_ms = clock_ms();
 	c->control = edge_new(c->s->loop, fd[0], ROLE_SUPERVISOR,
-	    (struct edge_peer){c->role, c->instance, c->generation}, supervisor_child_dispatch(), &events, c);
+	    (struct edge_peer){c->role, c->instance, c->generation}, supervisor_child_dispatch(),
+	    &events, c);
 	if (!send_hello(c))
 		child_kill(c, SIGKILL);
 	supervisor_send_listeners(c);
@@ -168,7 +173,8 @@ child_kill(struct child *c, int signal_number)
 		(void)kill(c->pid, signal_number);
 }
 
-/* The process is about to be collected; if it closed its edge and goes on living, it has no place here. */
+/* The process is about to be collected; if it closed its edge and goes on living, it has no place
+ * here. */
 static void
 on_control_down(struct edge *e, void *arg)
 {
@@ -196,7 +202,8 @@ uint64_t
 child_restart_pause(const struct child *c, uint64_t now_ms)
 {
 	unsigned ends = c->quick_ends;
-	bool stable = c->ready_ms >= c->started_ms && c->ready_ms != 0 && now_ms - c->ready_ms >= STABLE_MS;
+	bool stable = c->ready_ms >= c->started_ms && c->ready_ms != 0 &&
+		      now_ms - c->ready_ms >= STABLE_MS;
 
 	if (stable || ends == 0)
 		return 0;
@@ -224,7 +231,8 @@ restart(struct child *c)
 	child_go(c);
 }
 
-/* A process that runs without an edge, or is not ready in time, is killed; one that does not run is started. */
+/* A process that runs without an edge, or is not ready in time, is killed; one that does not run is
+ * started. */
 static void
 on_timer(void *arg)
 {
@@ -234,8 +242,8 @@ on_timer(void *arg)
 		if (c->s->state != SUPERVISOR_DRAINING)
 			restart(c);
 	} else if (!c->ready) {
-		log_event(LOG_ERROR, NO_SESSION, "role-stuck", LOG_CSTR("name", role_info(c->role)->name),
-		    LOG_NUM("pid", c->pid), LOG_END);
+		log_event(LOG_ERROR, NO_SESSION, "role-stuck",
+		    LOG_CSTR("name", role_info(c->role)->name), LOG_NUM("pid", c->pid), LOG_END);
 		child_kill(c, SIGKILL);
 	}
 }

@@ -1,6 +1,7 @@
 /*
- * What children and the command say to the supervisor. A child can at most report itself ready, ask for the restart of a peer that
- * it has an edge to (paced by the restarts' pauses), and, if it is the store's parent, ask for keepers and workers.
+ * What children and the command say to the supervisor. A child can at most report itself ready, ask
+ * for the restart of a peer that it has an edge to (paced by the restarts' pauses), and, if it is
+ * the store's parent, ask for keepers and workers.
  */
 #include "admin/supervisor_private.h"
 
@@ -43,23 +44,26 @@ on_ready(struct edge *e, struct msg_CTL_READY *m)
 static bool
 faces_outside(enum role role)
 {
-	const uint32_t outside = ROLE_BIT(ROLE_SMTP_FRONT) | ROLE_BIT(ROLE_SUBMISSION) | ROLE_BIT(ROLE_IMAP_FRONT) |
-	    ROLE_BIT(ROLE_POP3_FRONT) | ROLE_BIT(ROLE_IMAP_WORKER) | ROLE_BIT(ROLE_POP3_WORKER) | ROLE_BIT(ROLE_VERIFY) |
-	    ROLE_BIT(ROLE_RESOLVER);
+	const uint32_t outside = ROLE_BIT(ROLE_SMTP_FRONT) | ROLE_BIT(ROLE_SUBMISSION) |
+				 ROLE_BIT(ROLE_IMAP_FRONT) | ROLE_BIT(ROLE_POP3_FRONT) |
+				 ROLE_BIT(ROLE_IMAP_WORKER) | ROLE_BIT(ROLE_POP3_WORKER) |
+				 ROLE_BIT(ROLE_VERIFY) | ROLE_BIT(ROLE_RESOLVER);
 
 	return (outside & ROLE_BIT(role)) != 0;
 }
 
-/* Of the two ends of an edge that broke, the one that is trusted less is replaced: a front cannot have the directory restarted. */
+/* Of the two ends of an edge that broke, the one that is trusted less is replaced: a front cannot
+ * have the directory restarted. */
 static void
 replace_one(struct child *sender, struct child *reporter)
 {
 	bool blame_reporter = faces_outside(reporter->role) && !faces_outside(sender->role);
 	struct child *c = blame_reporter ? reporter : sender;
 
-	log_event(LOG_ERROR, NO_SESSION, "role-sent-garbage", LOG_CSTR("name", role_info(sender->role)->name),
-	    LOG_CSTR("to", role_info(reporter->role)->name), LOG_CSTR("replaced", role_info(c->role)->name),
-	    LOG_NUM("pid", c->pid), LOG_END);
+	log_event(LOG_ERROR, NO_SESSION, "role-sent-garbage",
+	    LOG_CSTR("name", role_info(sender->role)->name),
+	    LOG_CSTR("to", role_info(reporter->role)->name),
+	    LOG_CSTR("replaced", role_info(c->role)->name), LOG_NUM("pid", c->pid), LOG_END);
 	child_kill(c, SIGKILL);
 }
 
@@ -69,7 +73,8 @@ on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
 	struct child *reporter = edge_arg(e);
 
 	for (struct child *c = reporter->s->children; c; c = c->next) {
-		if (c->role != m->peer_role || c->instance != m->peer_instance || c->generation != m->peer_generation)
+		if (c->role != m->peer_role || c->instance != m->peer_instance ||
+		    c->generation != m->peer_generation)
 			continue;
 		if (child_is_static(c) && !supervisor_edge_wanted(c->role, reporter->role))
 			continue;
@@ -82,7 +87,8 @@ supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status)
 {
 	struct child *store = supervisor_find(s, ROLE_STORE, 0);
 
-	if (store && !IPC_SEND(store->control, CTL_SPAWN_EXIT, .id = id, .status = (uint32_t)status))
+	if (store &&
+	    !IPC_SEND(store->control, CTL_SPAWN_EXIT, .id = id, .status = (uint32_t)status))
 		log_event(LOG_ERROR, NO_SESSION, "spawn-exit-lost", LOG_END);
 }
 
@@ -117,7 +123,8 @@ spawn(struct supervisor *s, const struct child *store, const struct msg_CTL_SPAW
 	}
 	s->spawned++;
 	supervisor_join(c);
-	if (!IPC_SEND(c->control, CTL_EDGE, .peer_role = ROLE_STORE, .peer_generation = store->generation, .fd = m->fd))
+	if (!IPC_SEND(c->control, CTL_EDGE, .peer_role = ROLE_STORE,
+		.peer_generation = store->generation, .fd = m->fd))
 		child_kill(c, SIGKILL);
 	child_go(c);
 	return true;
@@ -130,8 +137,8 @@ on_spawn(struct edge *e, struct msg_CTL_SPAWN *m)
 	struct supervisor *s = store->s;
 
 	if (!may_spawn(s, m) || !spawn(s, store, m)) {
-		log_event(LOG_WARN, NO_SESSION, "spawn-refused", LOG_NUM("role", m->role), LOG_NUM("account", m->account),
-		    LOG_END);
+		log_event(LOG_WARN, NO_SESSION, "spawn-refused", LOG_NUM("role", m->role),
+		    LOG_NUM("account", m->account), LOG_END);
 		supervisor_tell_spawn_exit(s, m->id, 255);
 	}
 }
@@ -174,9 +181,10 @@ static json_t *
 status_row(const struct child *c, uint64_t now)
 {
 	const char *state = c->pid == 0 ? "waiting" : c->ready ? "running" : "starting";
-	json_t *row = json_pack("{s:s, s:I, s:s, s:i, s:I, s:i, s:I}", "role", role_info(c->role)->name, "instance",
-	    (json_int_t)c->instance, "state", state, "pid", (int)c->pid, "uptime_s",
-	    (json_int_t)(c->pid ? (now - c->started_ms) / 1000 : 0), "restarts", (int)c->restarts, "rss_kb",
+	json_t *row = json_pack("{s:s, s:I, s:s, s:i, s:I, s:i, s:I}", "role",
+	    role_info(c->role)->name, "instance", (json_int_t)c->instance, "state", state, "pid",
+	    (int)c->pid, "uptime_s", (json_int_t)(c->pid ? (now - c->started_ms) / 1000 : 0),
+	    "restarts", (int)c->restarts, "rss_kb",
 	    (json_int_t)(c->pid ? resident_kilobytes(c->pid) : 0));
 
 	if (c->account)
@@ -198,8 +206,9 @@ status_json(struct supervisor *s)
 		else
 			left_out++;
 	}
-	json_t *all = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:o}", "version", MAILSTEAD_VERSION, "state", states[s->state],
-	    "pid", (int)getpid(), "uptime_s", (json_int_t)((now - s->started_ms) / 1000), "rss_kb",
+	json_t *all = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:o}", "version", MAILSTEAD_VERSION,
+	    "state", states[s->state], "pid", (int)getpid(), "uptime_s",
+	    (json_int_t)((now - s->started_ms) / 1000), "rss_kb",
 	    (json_int_t)resident_kilobytes(getpid()), "left_out", left_out, "roles", rows);
 	char *text = json_dumps(all, JSON_COMPACT);
 
@@ -226,14 +235,16 @@ on_reload(struct edge *e, struct msg_SUP_RELOAD *m)
 	char text[400];
 	int rc = supervisor_reload(control_arg(e), text, sizeof text);
 
-	if (!IPC_SEND(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM, .text = slice_str(text)))
+	if (!IPC_SEND(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM,
+		.text = slice_str(text)))
 		log_event(LOG_DEBUG, NO_SESSION, "reload-unsent", LOG_END);
 }
 
 void
 supervisor_serve(struct supervisor *s, int fd)
 {
-	static const struct ipc_dispatch dispatch = {.SUP_STATUS = on_status, .SUP_RELOAD = on_reload};
+	static const struct ipc_dispatch dispatch = {
+	    .SUP_STATUS = on_status, .SUP_RELOAD = on_reload};
 
 	s->control = control_new(s->loop, fd, ROLE_SUPERVISOR, &dispatch, NULL, s);
 }

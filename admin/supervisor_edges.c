@@ -1,7 +1,7 @@
 /*
- * Who has an edge to whom, as docs/architecture.md explains it. The arrows form no cycle, but that the directory opens leases at
- * deliver, which asks it for addresses. Keepers and workers have their first edge from the store; here they only get the
- * recorder's, which everybody has.
+ * Who has an edge to whom, as docs/architecture.md explains it. The arrows form no cycle, but that
+ * the directory opens leases at deliver, which asks it for addresses. Keepers and workers have
+ * their first edge from the store; here they only get the recorder's, which everybody has.
  */
 #include "admin/supervisor_private.h"
 
@@ -64,17 +64,17 @@ supervisor_edge_wanted(enum role a, enum role b)
 static bool
 send_edge(struct child *to, const struct child *peer, int fd)
 {
-	return IPC_SEND(to->control, CTL_EDGE, .peer_role = peer->role, .peer_instance = peer->instance,
-	    .peer_generation = peer->generation, .fd = fd);
+	return IPC_SEND(to->control, CTL_EDGE, .peer_role = peer->role,
+	    .peer_instance = peer->instance, .peer_generation = peer->generation, .fd = fd);
 }
 
-/* The recorder of a server with many keepers and workers gets more edges than its control edge takes at once: who is joined is
- * remembered. */
+/* The recorder of a server with many keepers and workers gets more edges than its control edge
+ * takes at once: who is joined is remembered. */
 static bool
 joined_already(const struct child *a, const struct child *b)
 {
 	return (b->role == ROLE_RECORDER && a->recorder == b->generation) ||
-	    (a->role == ROLE_RECORDER && b->recorder == a->generation);
+	       (a->role == ROLE_RECORDER && b->recorder == a->generation);
 }
 
 static void
@@ -93,7 +93,8 @@ join(struct child *a, struct child *b)
 	int fd[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0) {
-		log_event(LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("error", strerror(errno)), LOG_END);
+		log_event(
+		    LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("error", strerror(errno)), LOG_END);
 		return false;
 	}
 	bool ok = send_edge(a, b, fd[0]) && send_edge(b, a, fd[1]);
@@ -101,7 +102,8 @@ join(struct child *a, struct child *b)
 	if (ok)
 		remember(a, b);
 	else if (a->role != ROLE_RECORDER)
-		log_event(LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("one", role_info(a->role)->name),
+		log_event(LOG_ERROR, NO_SESSION, "no-edge",
+		    LOG_CSTR("one", role_info(a->role)->name),
 		    LOG_CSTR("other", role_info(b->role)->name), LOG_END);
 	close(fd[0]);
 	close(fd[1]);
@@ -113,7 +115,7 @@ supervisor_join(struct child *c)
 {
 	assert(c->control);
 	for (struct child *o = c->s->children; o; o = o->next)
-		if (o != c && o->control && supervisor_edge_wanted(c->role, o->role) && !joined_already(c, o) && !join(c, o) &&
-		    c->role == ROLE_RECORDER)
+		if (o != c && o->control && supervisor_edge_wanted(c->role, o->role) &&
+		    !joined_already(c, o) && !join(c, o) && c->role == ROLE_RECORDER)
 			return;
 }

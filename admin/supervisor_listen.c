@@ -1,6 +1,7 @@
 /*
- * Listening sockets live here for the whole run and are lent to each process that fills the role, so that a front's death costs its
- * connections but refuses nobody: who connects meanwhile waits in the kernel's queue.
+ * Listening sockets live here for the whole run and are lent to each process that fills the role,
+ * so that a front's death costs its connections but refuses nobody: who connects meanwhile waits in
+ * the kernel's queue.
  */
 #include "admin/supervisor_private.h"
 
@@ -36,7 +37,8 @@ static const struct service services[] = {
 };
 
 /* The roles that the command talks to. */
-static const enum role controlled[] = {ROLE_SUPERVISOR, ROLE_DIRECTORY, ROLE_STORE, ROLE_QUEUE, ROLE_RECORDER};
+static const enum role controlled[] = {
+    ROLE_SUPERVISOR, ROLE_DIRECTORY, ROLE_STORE, ROLE_QUEUE, ROLE_RECORDER};
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -78,8 +80,8 @@ listen_on(const struct sockaddr *to, socklen_t size, const char *text, uint16_t 
 	int errnum = errno;
 
 	close(fd);
-	err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "cannot listen", "cannot listen on %s port %u: %s", text, port,
-	    strerror(errnum));
+	err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "cannot listen",
+	    "cannot listen on %s port %u: %s", text, port, strerror(errnum));
 	return -1;
 }
 
@@ -110,7 +112,8 @@ listen_address(const struct service *v, const char *address, uint16_t port, stru
 	else if (inet_pton(AF_INET6, address, &six.sin6_addr) == 1)
 		fd = listen_on((struct sockaddr *)&six, sizeof six, address, port, e);
 	else
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad address", "listen.address: %.100s is no address", address);
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad address",
+		    "listen.address: %.100s is no address", address);
 	return fd < 0 ? -1 : keep(v->name, v->role, fd, e);
 }
 
@@ -131,7 +134,8 @@ listen_service(const struct config *config, const struct service *v, struct err 
 	while (slice_cut(&rest, ' ', &item)) {
 		if (slice_empty(item))
 			continue;
-		if (!slice_cstr(item, address, sizeof address) || listen_address(v, address, port, e) < 0)
+		if (!slice_cstr(item, address, sizeof address) ||
+		    listen_address(v, address, port, e) < 0)
 			return -1;
 	}
 	return 0;
@@ -141,8 +145,8 @@ static bool
 control_path(const struct config *config, enum role role, struct sockaddr_un *to_r)
 {
 	*to_r = (struct sockaddr_un){.sun_family = AF_UNIX};
-	int n = snprintf(to_r->sun_path, sizeof to_r->sun_path, "%s/%s", config_string(config, OPT_RUN_DIR),
-	    role_info(role)->name);
+	int n = snprintf(to_r->sun_path, sizeof to_r->sun_path, "%s/%s",
+	    config_string(config, OPT_RUN_DIR), role_info(role)->name);
 
 	return n > 0 && (size_t)n < sizeof to_r->sun_path;
 }
@@ -154,7 +158,8 @@ listen_control(struct supervisor *s, enum role role, struct err *e)
 	struct sockaddr_un to;
 
 	if (!control_path(s->config, role, &to))
-		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting", "run.directory is too long for a socket's name");
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting",
+		    "run.directory is too long for a socket's name");
 	if (unlink(to.sun_path) < 0 && errno != ENOENT)
 		return err_sys(e, errno, to.sun_path);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -211,6 +216,8 @@ supervisor_send_listeners(struct child *c)
 {
 	for (unsigned i = 0; i < listener_count; i++)
 		if (listeners[i].role == c->role && child_is_static(c) &&
-		    !IPC_SEND(c->control, CTL_LISTEN, .name = slice_str(listeners[i].name), .fd = listeners[i].fd))
-			log_event(LOG_ERROR, NO_SESSION, "listener-lost", LOG_CSTR("name", listeners[i].name), LOG_END);
+		    !IPC_SEND(c->control, CTL_LISTEN, .name = slice_str(listeners[i].name),
+			.fd = listeners[i].fd))
+			log_event(LOG_ERROR, NO_SESSION, "listener-lost",
+			    LOG_CSTR("name", listeners[i].name), LOG_END);
 }

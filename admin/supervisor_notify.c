@@ -1,5 +1,6 @@
 /*
- * sd_notify(3) is one datagram: not worth a library. Type=notify-reload of newer systemd wants MONOTONIC_USEC with RELOADING.
+ * sd_notify(3) is one datagram: not worth a library. Type=notify-reload of newer systemd wants
+ * MONOTONIC_USEC with RELOADING.
  */
 #include "admin/supervisor_private.h"
 
@@ -35,7 +36,8 @@ supervisor_notify(const char *state)
 	if (size == 0)
 		return;
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int n = snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%llu\n", state, (unsigned long long)clock_ms() * 1000);
+	int n = snprintf(text, sizeof text, "%s\nMONOTONIC_USEC=%llu\n", state,
+	    (unsigned long long)clock_ms() * 1000);
 
 	if (fd < 0)
 		return;

@@ -17,7 +17,8 @@
 #define RESTART_PAUSE_MS_MAX 30000u
 /* One that renews itself soon after its start waits so long. */
 #define RENEWAL_PAUSE_MS 100u
-/* A role that is not ready by then is killed and tried again: recovery of a big data base takes its time. */
+/* A role that is not ready by then is killed and tried again: recovery of a big data base takes its
+ * time. */
 #define START_MS_MAX 300000u
 /* What a phase of the drain may take before SIGKILL. */
 #define DRAIN_PHASE_MS_MAX 6000u
@@ -38,12 +39,12 @@ struct child {
 	pid_t pid;	     /* 0: not running */
 	struct edge *control;
 	bool ready;
-	bool was_ready; /* ever */
+	bool was_ready;	   /* ever */
 	uint64_t recorder; /* generation of the recorder that it is joined to */
 	uint64_t started_ms;
 	uint64_t ready_ms;
 	unsigned restarts;
-	unsigned quick_ends; /* in a row */
+	unsigned quick_ends;	  /* in a row */
 	struct loop_timer *timer; /* restart, or the limit of the start */
 	struct child *next;
 };
@@ -70,7 +71,7 @@ struct supervisor {
 	struct loop_io *signal_io;
 	int signal_fd;
 	int lock_fd;
-	int status; /* exit status of the whole */
+	int status;   /* exit status of the whole */
 	pid_t helper; /* options.when_ready */
 	uint64_t started_ms;
 	char libexec[512];
@@ -89,7 +90,8 @@ void supervisor_drain(struct supervisor *s, int status);
 struct child *child_new(struct supervisor *s, enum role role, uint32_t instance, uint64_t account);
 /* Takes it out of the list and frees it. */
 void child_remove(struct child *c);
-/* fork and exec; sends CTL_HELLO and its listeners. CTL_START is still to come. false when the system refuses (logged). */
+/* fork and exec; sends CTL_HELLO and its listeners. CTL_START is still to come. false when the
+ * system refuses (logged). */
 bool child_start(struct child *c);
 /* CTL_START, and the limit for CTL_READY. */
 void child_go(struct child *c);
@@ -106,8 +108,8 @@ struct edge_row {
 /* The static edges; asks == answers == 0 ends the table. */
 const struct edge_row *supervisor_edge_table(void);
 bool supervisor_edge_wanted(enum role a, enum role b);
-/* Joins c with every running child that it has an edge to and is not joined with. Called again for a recorder whose control edge
- * could not take all of them at once. */
+/* Joins c with every running child that it has an edge to and is not joined with. Called again for
+ * a recorder whose control edge could not take all of them at once. */
 void supervisor_join(struct child *c);
 
 /* ---- supervisor_listen.c ---- */

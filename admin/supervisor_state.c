@@ -1,6 +1,6 @@
 /*
- * The directories: each belongs to the one role that opens it. As root the upper ones can be passed through by all roles' users, but
- * listed by nobody; as an ordinary user all belongs to that user.
+ * The directories: each belongs to the one role that opens it. As root the upper ones can be passed
+ * through by all roles' users, but listed by nobody; as an ordinary user all belongs to that user.
  */
 #include "admin/supervisor_private.h"
 
@@ -15,7 +15,8 @@
 
 #define PATH_SIZE 600
 
-/* Makes the directory when it is missing and sets mode and owner; uid (uid_t)-1 leaves the owner. */
+/* Makes the directory when it is missing and sets mode and owner; uid (uid_t)-1 leaves the owner.
+ */
 static int
 make_directory(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *e)
 {
@@ -31,7 +32,8 @@ make_directory(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *
 
 	if (rc == 0 && (st.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
 		rc = err_sys(e, errno, path);
-	if (rc == 0 && uid != (uid_t)-1 && (st.st_uid != uid || st.st_gid != gid) && fchown(fd, uid, gid) < 0)
+	if (rc == 0 && uid != (uid_t)-1 && (st.st_uid != uid || st.st_gid != gid) &&
+	    fchown(fd, uid, gid) < 0)
 		rc = err_sys(e, errno, path);
 	close(fd);
 	return rc;
@@ -46,7 +48,8 @@ make_below(struct supervisor *s, const char *name, mode_t mode, enum role owner,
 
 	if (s->own_users && owner != ROLE_SUPERVISOR && sandbox_user(owner, &uid, &gid, e) < 0)
 		return -1;
-	snprintf(path, sizeof path, "%s%s%s", config_string(s->config, OPT_STATE_DIR), *name ? "/" : "", name);
+	snprintf(path, sizeof path, "%s%s%s", config_string(s->config, OPT_STATE_DIR),
+	    *name ? "/" : "", name);
 	return make_directory(path, mode, uid, gid, e);
 }
 
@@ -82,10 +85,12 @@ supervisor_make_state(struct supervisor *s, struct err *e)
 	if (make_below(s, "accounts", pass, ROLE_SUPERVISOR, e) < 0 ||
 	    make_below(s, "empty", empty, ROLE_SUPERVISOR, e) < 0 ||
 	    make_below(s, "directory", 0700, ROLE_DIRECTORY, e) < 0 ||
-	    make_below(s, "queue", 0700, ROLE_QUEUE, e) < 0 || make_below(s, "spool", 0700, ROLE_QUEUE, e) < 0 ||
+	    make_below(s, "queue", 0700, ROLE_QUEUE, e) < 0 ||
+	    make_below(s, "spool", 0700, ROLE_QUEUE, e) < 0 ||
 	    make_below(s, "trace", 0700, ROLE_RECORDER, e) < 0)
 		return -1;
-	return make_directory(config_string(s->config, OPT_RUN_DIR), s->own_users ? 0755 : 0700, (uid_t)-1, (gid_t)-1, e);
+	return make_directory(config_string(s->config, OPT_RUN_DIR), s->own_users ? 0755 : 0700,
+	    (uid_t)-1, (gid_t)-1, e);
 }
 
 int

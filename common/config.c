@@ -1,6 +1,7 @@
 /*
- * Values are checked once, where the operator wrote them; between processes they travel as the text that was checked, in
- * table order, and are checked again by the one who decodes, since it costs nothing.
+ * Values are checked once, where the operator wrote them; between processes they travel as the text
+ * that was checked, in table order, and are checked again by the one who decodes, since it costs
+ * nothing.
  */
 #include "common/config.h"
 
@@ -40,9 +41,8 @@ struct unit {
 	uint64_t factor;
 };
 
-static const struct unit byte_units[] = {
-    {"", 1}, {"K", UINT64_C(1) << 10}, {"M", UINT64_C(1) << 20}, {"G", UINT64_C(1) << 30}, {"T", UINT64_C(1) << 40},
-    {NULL, 0}};
+static const struct unit byte_units[] = {{"", 1}, {"K", UINT64_C(1) << 10},
+    {"M", UINT64_C(1) << 20}, {"G", UINT64_C(1) << 30}, {"T", UINT64_C(1) << 40}, {NULL, 0}};
 static const struct unit time_units[] = {
     {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
 static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
@@ -74,7 +74,8 @@ parse_bool(const struct option_info *info, struct slice text, uint64_t *value_r,
 	*value_r = slice_eq(text, SLICE("yes"));
 	if (*value_r || slice_eq(text, SLICE("no")))
 		return 0;
-	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes yes or no", info->name);
+	return err_set(
+	    e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes yes or no", info->name);
 }
 
 static const struct unit *
@@ -91,7 +92,8 @@ option_quantity(enum option_type type, uint64_t value, char *dst, size_t size)
 	for (const struct unit *u = best; u->name; u++)
 		if (value && value % u->factor == 0)
 			best = u;
-	snprintf(dst, size, "%llu%s", (unsigned long long)(value / best->factor), value ? best->name : "");
+	snprintf(dst, size, "%llu%s", (unsigned long long)(value / best->factor),
+	    value ? best->name : "");
 	return dst;
 }
 
@@ -100,13 +102,15 @@ parse_quantity(const struct option_info *info, struct slice text, uint64_t *valu
 {
 	char min[32], max[32];
 	const char *form = info->type == OPTION_BYTES ? "a number of octets such as 64K, 25M or 2G"
-	    : info->type == OPTION_DURATION	      ? "a time such as 30s, 5m, 2h or 14d"
-						      : "a whole number";
+			   : info->type == OPTION_DURATION ? "a time such as 30s, 5m, 2h or 14d"
+							   : "a whole number";
 
-	if (parse_number(text, units_of(info->type), value_r) && *value_r >= info->min && *value_r <= info->max)
+	if (parse_number(text, units_of(info->type), value_r) && *value_r >= info->min &&
+	    *value_r <= info->max)
 		return 0;
-	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes %s, from %s to %s", info->name, form,
-	    option_quantity(info->type, info->min, min, sizeof min), option_quantity(info->type, info->max, max, sizeof max));
+	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting", "%s takes %s, from %s to %s",
+	    info->name, form, option_quantity(info->type, info->min, min, sizeof min),
+	    option_quantity(info->type, info->max, max, sizeof max));
 }
 
 /* Control characters have no place in a name, path or address. */
@@ -120,8 +124,8 @@ parse_string(const struct option_info *info, struct slice text, struct err *e)
 	if (clean && text.n >= info->min && text.n <= info->max)
 		return 0;
 	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad setting",
-	    "%s takes printable text of %llu to %llu octets", info->name, (unsigned long long)info->min,
-	    (unsigned long long)info->max);
+	    "%s takes printable text of %llu to %llu octets", info->name,
+	    (unsigned long long)info->min, (unsigned long long)info->max);
 }
 
 int
@@ -233,7 +237,8 @@ config_decode(struct slice in, struct config **c_r, struct err *e)
 	}
 	if (bad || !cursor_done(&cur)) {
 		config_free(&c);
-		return err_set(e, ERR_BUG, ERR_CODE_MALFORMED, "internal error", "settings do not decode");
+		return err_set(
+		    e, ERR_BUG, ERR_CODE_MALFORMED, "internal error", "settings do not decode");
 	}
 	*c_r = c;
 	return 0;

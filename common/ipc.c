@@ -1,11 +1,14 @@
 /*
  * Both ends of an edge follow the same few rules:
- * - One message is one packet, so there is no framing to get wrong: a packet that was cut (MSG_TRUNC), that carries more
- *   descriptors than a message may (MSG_CTRUNC), that does not decode, or that has no handler here is garbage.
- * - Nothing calls back from inside ipc_send(): a write that fails is noticed by the loop, which reads what the peer had
- *   still said and then reports the end.
- * - Handlers may free their own edge: the memory stays until the last frame of this file that uses it has returned (`busy`).
- * - Packets are received into and encoded in one static buffer each: the process has one thread and handlers do not nest.
+ * - One message is one packet, so there is no framing to get wrong: a packet that was cut (MSG_TRUNC),
+ *   that carries more descriptors than a message may (MSG_CTRUNC), that does not decode, or that has
+ *   no handler here is garbage.
+ * - Nothing calls back from inside ipc_send(): a write that fails is noticed by the loop, which
+ *   reads what the peer had still said and then reports the end.
+ * - Handlers may free their own edge: the memory stays until the last frame of this file that uses
+ *   it has returned (`busy`).
+ * - Packets are received into and encoded in one static buffer each: the process has one thread and
+ *   handlers do not nest.
  */
 #include "common/ipc.h"
 
@@ -20,8 +23,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Kernel memory of the socket: one message of the greatest size and then some. Linux doubles the figure for its own
- * bookkeeping; 212992 is what an unprivileged process gets everywhere. */
+/* Kernel memory of the socket: one message of the greatest size and then some. Linux doubles the
+ * figure for its own bookkeeping; 212992 is what an unprivileged process gets everywhere. */
 #define SOCKET_BYTES 212992
 /* What a queued message costs besides its octets. */
 #define QUEUED_OVERHEAD_BYTES 256u
@@ -51,11 +54,11 @@ struct edge {
 	size_t queue_bytes;
 	unsigned queue_fds;
 	struct pending *pending;
-	unsigned busy;	 /* frames of this file that still use the edge */
-	bool was_full;	 /* a message was refused since the queue was last empty */
-	bool stalled;	 /* kernel shortage: the timer tries again */
-	bool broken;	 /* a write failed; the timer reports it */
-	bool down;	 /* on_down was or is being called */
+	unsigned busy; /* frames of this file that still use the edge */
+	bool was_full; /* a message was refused since the queue was last empty */
+	bool stalled;  /* kernel shortage: the timer tries again */
+	bool broken;   /* a write failed; the timer reports it */
+	bool down;     /* on_down was or is being called */
 	bool garbage;
 	bool freed;
 };
@@ -142,7 +145,8 @@ close_fds(struct msg_fds *fds)
 #undef FD
 #undef FDS
 
-/* Calls the handler of m's type and closes what it left; false, with nothing closed, when there is none. */
+/* Calls the handler of m's type and closes what it left; false, with nothing closed, when there is
+ * none. */
 static bool
 call_handler(struct edge *e, struct msg *m)
 {
@@ -217,8 +221,8 @@ fail_pending(struct edge *e)
 	struct pending_entry entry;
 	struct err why;
 
-	err_set(&why, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "the %s ended before it answered",
-	    role_info(e->peer.role)->name);
+	err_set(&why, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure",
+	    "the %s ended before it answered", role_info(e->peer.role)->name);
 	while (pending_take_due(e->pending, UINT64_MAX, &entry))
 		entry.gone(entry.obj, &why);
 }
@@ -304,8 +308,9 @@ static void
 on_garbage(struct edge *e, const char *why)
 {
 	e->garbage = true;
-	log_event(LOG_ERROR, NO_SESSION, "ipc-garbage", LOG_CSTR("peer", role_info(e->peer.role)->name),
-	    LOG_NUM("instance", e->peer.instance), LOG_CSTR("why", why), LOG_END);
+	log_event(LOG_ERROR, NO_SESSION, "ipc-garbage",
+	    LOG_CSTR("peer", role_info(e->peer.role)->name), LOG_NUM("instance", e->peer.instance),
+	    LOG_CSTR("why", why), LOG_END);
 	go_down(e);
 }
 
@@ -337,7 +342,8 @@ collect_fds(struct msghdr *h, struct msg_fds *fds_r)
 	}
 }
 
-/* The kernel also cuts the descriptors when this process may hold no more: then the peer is not to blame. */
+/* The kernel also cuts the descriptors when this process may hold no more: then the peer is not to
+ * blame. */
 static bool
 out_of_descriptors(const struct edge *e)
 {
@@ -384,7 +390,10 @@ read_packet(struct edge *e)
 	static uint8_t octets[MSG_BYTES_MAX];
 	union fds_control control;
 	struct iovec iov = {octets, sizeof octets};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr h = {.msg_iov = &iov,
+	    .msg_iovlen = 1,
+	    .msg_control = &control,
+	    .msg_controllen = sizeof control};
 	struct msg_fds fds;
 	ssize_t n = recvmsg(e->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -544,8 +553,8 @@ ipc_send(struct edge *e, const struct msg *m)
 		(void)buf_room(&packet, MSG_BYTES_MAX);
 	}
 	if (!msg_encode(m, &packet, &fds)) {
-		log_event(LOG_BUG, NO_SESSION, "ipc-field-too-long", LOG_CSTR("message", msg_info(m->type)->name),
-		    LOG_END);
+		log_event(LOG_BUG, NO_SESSION, "ipc-field-too-long",
+		    LOG_CSTR("message", msg_info(m->type)->name), LOG_END);
 		return false;
 	}
 	bool sent = e->head == NULL && after_write(e, write_packet(e, buf_slice(&packet), &fds));
@@ -580,8 +589,8 @@ on_timer(void *arg)
 	struct err late;
 
 	e->busy++;
-	err_set(&late, ERR_TEMP, ERR_CODE_TIMEOUT, "temporary failure", "the %s did not answer in time",
-	    role_info(e->peer.role)->name);
+	err_set(&late, ERR_TEMP, ERR_CODE_TIMEOUT, "temporary failure",
+	    "the %s did not answer in time", role_info(e->peer.role)->name);
 	if (e->broken) {
 		read_some(e);
 		go_down(e);

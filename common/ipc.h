@@ -27,9 +27,9 @@ struct edge;
 /*
  * The handlers of one kind of edge, by message name:
  *   static const struct ipc_dispatch from_deliver = {.DNS_QUERY = on_query};
- * A handler owns the descriptors of the message: it takes one by setting the field to -1; what is left
- * is closed after it returns. Slices are valid until it returns (SECRETs are wiped then). It may free the
- * edge it was called for.
+ * A handler owns the descriptors of the message: it takes one by setting the field to -1; what is
+ * left is closed after it returns. Slices are valid until it returns (SECRETs are wiped then). It
+ * may free the edge it was called for.
  */
 struct ipc_dispatch {
 #define MSG(NAME, from, to, fields) void (*NAME)(struct edge *, struct msg_##NAME *);
@@ -54,7 +54,8 @@ struct edge_events {
 /* A new edge on fd, which it owns. self is the role of this process. */
 struct edge *edge_new(struct loop *l, int fd, enum role self, struct edge_peer peer,
     const struct ipc_dispatch *dispatch, const struct edge_events *events, void *arg);
-/* Closes and frees; sets *e to NULL; NULL is fine. Pending requests get ERR_TEMP before it returns; on_down is not called. */
+/* Closes and frees; sets *e to NULL; NULL is fine. Pending requests get ERR_TEMP before it returns;
+ * on_down is not called. */
 void edge_free(struct edge **e);
 const struct edge_peer *edge_peer(const struct edge *e);
 void *edge_arg(const struct edge *e);
@@ -64,23 +65,24 @@ void edge_set_arg(struct edge *e, void *arg);
 bool edge_sent_garbage(const struct edge *e);
 
 /*
- * Sends m; descriptors are duplicated into the message and stay the caller's. False when the queue is full or
- * the edge is down. A field over its maximum is a bug too: it is logged as one, nothing is sent, false. A message
- * that the table does not allow here ends the process.
+ * Sends m; descriptors are duplicated into the message and stay the caller's. False when the queue
+ * is full or the edge is down. A field over its maximum is a bug too: it is logged as one, nothing
+ * is sent, false. A message that the table does not allow here ends the process.
  */
 bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_result));
 #define IPC_SEND(edge, NAME, ...)                                                                  \
-	ipc_send((edge),                                                                           \
-	    &(struct msg){.type = MSG_##NAME, .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
+	ipc_send((edge), &(struct msg){.type = MSG_##NAME,                                         \
+			     .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
 
 /*
  * Requests: a table of pending ids per edge, each with a deadline and an owner.
  *   uint64_t id = ipc_expect(edge, 5000, on_gone, obj);
  *   if (!IPC_SEND(edge, DNS_QUERY, .id = id, ...)) ...   (ipc_forget, then treat as ERR_TEMP)
  * and in the handler of the reply:
- *   struct x *obj = ipc_answered(edge, m->id); if (obj == NULL) return;  (late: its deadline had passed)
- * on_gone(obj, e) is called once, later, from the loop (or from edge_free()), when the deadline passes or the edge
- * ends before the answer. Ids are never 0 and never reused in a process.
+ *   struct x *obj = ipc_answered(edge, m->id); if (obj == NULL) return;  (late: its deadline had
+ * passed) on_gone(obj, e) is called once, later, from the loop (or from edge_free()), when the
+ * deadline passes or the edge ends before the answer. Ids are never 0 and never reused in a
+ * process.
  */
 typedef void ipc_gone_fn(void *obj, const struct err *e);
 #define IPC_PENDING_MAX 65536

@@ -1,6 +1,7 @@
 /*
- * Why seals: a mapping of a file that another process can shrink gives SIGBUS, and octets that it can change between
- * judging and using make every check worthless. F_SEAL_SEAL is set too, though nothing removes a seal once set.
+ * Why seals: a mapping of a file that another process can shrink gives SIGBUS, and octets that it
+ * can change between judging and using make every check worthless. F_SEAL_SEAL is set too, though
+ * nothing removes a seal once set.
  */
 #include "common/memfd.h"
 
@@ -41,7 +42,8 @@ memfd_write(int fd, struct slice octets, struct err *e)
 int
 memfd_seal(int fd, struct err *e)
 {
-	return fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) == 0 ? 0 : err_sys(e, errno, "F_ADD_SEALS");
+	return fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) == 0 ? 0
+								: err_sys(e, errno, "F_ADD_SEALS");
 }
 
 int
@@ -74,7 +76,8 @@ memfd_size(int fd, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, errno, "fstat of a passed file");
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "a passed descriptor is no file");
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
+		    "a passed descriptor is no file");
 	return st.st_size;
 }
 
@@ -83,7 +86,8 @@ memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_r, s
 {
 	*map_r = (struct memfd_map){{NULL, 0}};
 	if (!memfd_sealed(fd))
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "a passed memory file is not sealed");
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
+		    "a passed memory file is not sealed");
 	int64_t size = memfd_size(fd, e);
 
 	if (size < 0)
@@ -142,8 +146,8 @@ memfd_read_all(int fd, struct buf *b, struct err *e)
 		uint8_t *to = buf_room(b, step);
 
 		if (to == NULL)
-			return err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "a passed file has %lld octets",
-			    (long long)size);
+			return err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big",
+			    "a passed file has %lld octets", (long long)size);
 		int64_t got = memfd_read(fd, offset, to, step, e);
 
 		if (got < 0)

@@ -1,7 +1,7 @@
 /*
- * memfd: how a message or a table rests between two processes: a sealed memory file that nobody can change any more. A
- * received descriptor is mapped only after its seals and its size were checked; a file that is not sealed (spool/) is
- * never mapped, only read with pread().
+ * memfd: how a message or a table rests between two processes: a sealed memory file that nobody can
+ * change any more. A received descriptor is mapped only after its seals and its size were checked;
+ * a file that is not sealed (spool/) is never mapped, only read with pread().
  */
 #ifndef COMMON_MEMFD_H
 #define COMMON_MEMFD_H
@@ -10,10 +10,12 @@
 #include "common/err.h"
 #include "common/slice.h"
 
-/* A sealed memory file with those octets; the caller owns the descriptor. -1 and e when the kernel refuses. */
+/* A sealed memory file with those octets; the caller owns the descriptor. -1 and e when the kernel
+ * refuses. */
 int memfd_of(struct slice octets, struct err *e) __attribute__((warn_unused_result));
 
-/* An empty memory file to be written with write(2) or memfd_write(), then sealed. The caller owns it. -1 and e on failure. */
+/* An empty memory file to be written with write(2) or memfd_write(), then sealed. The caller owns
+ * it. -1 and e on failure. */
 int memfd_new(struct err *e) __attribute__((warn_unused_result));
 /* Appends all of octets at the file's position; works for spool files too. 0, or -1 and e. */
 int memfd_write(int fd, struct slice octets, struct err *e) __attribute__((warn_unused_result));
@@ -28,9 +30,10 @@ struct memfd_map {
 };
 
 /*
- * Maps a received memory file for reading. -1 with ERR_CODE_MALFORMED when it is not fully sealed or its size is not
- * exactly bytes (pass MEMFD_ANY_SIZE to take any size up to bytes_max), ERR_TEMP when the kernel refuses. fd stays the caller's
- * and may be closed at once. The empty file gives an empty slice.
+ * Maps a received memory file for reading. -1 with ERR_CODE_MALFORMED when it is not fully sealed
+ * or its size is not exactly bytes (pass MEMFD_ANY_SIZE to take any size up to bytes_max), ERR_TEMP
+ * when the kernel refuses. fd stays the caller's and may be closed at once. The empty file gives an
+ * empty slice.
  */
 #define MEMFD_ANY_SIZE UINT64_MAX
 int memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_r, struct err *e)
@@ -38,13 +41,15 @@ int memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_
 void memfd_unmap(struct memfd_map *map);
 
 /*
- * Reads up to n octets at offset into p from any file, sealed or not: the octets read now may be others than those read
- * before when the file is not sealed, so whoever judges must copy first or compare a hash. Gives the number read
- * (less than n only at the end of the file), or -1 and e.
+ * Reads up to n octets at offset into p from any file, sealed or not: the octets read now may be
+ * others than those read before when the file is not sealed, so whoever judges must copy first or
+ * compare a hash. Gives the number read (less than n only at the end of the file), or -1 and e.
  */
-int64_t memfd_read(int fd, uint64_t offset, void *p, size_t n, struct err *e) __attribute__((warn_unused_result));
+int64_t memfd_read(int fd, uint64_t offset, void *p, size_t n, struct err *e)
+    __attribute__((warn_unused_result));
 
-/* Appends the whole file to b by memfd_read(); -1 and ERR_LIMIT when b's maximum is passed. Blocks on disk for spool files. */
+/* Appends the whole file to b by memfd_read(); -1 and ERR_LIMIT when b's maximum is passed. Blocks
+ * on disk for spool files. */
 int memfd_read_all(int fd, struct buf *b, struct err *e) __attribute__((warn_unused_result));
 
 /* Size of any regular or memory file; -1 and e for anything else. */

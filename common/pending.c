@@ -1,6 +1,7 @@
 /*
- * A hash table by id and a binary heap by deadline over the same entries; each entry knows its place in the heap, so that
- * an answer takes it out of both. Ids count up, so the low bits spread them evenly and no peer chooses them.
+ * A hash table by id and a binary heap by deadline over the same entries; each entry knows its
+ * place in the heap, so that an answer takes it out of both. Ids count up, so the low bits spread
+ * them evenly and no peer chooses them.
  */
 #include "common/pending.h"
 
@@ -103,7 +104,8 @@ sift_down(struct pending *p, struct item *it, unsigned at)
 
 		if (child >= p->n)
 			break;
-		if (child + 1 < p->n && p->heap[child + 1]->deadline_ms < p->heap[child]->deadline_ms)
+		if (child + 1 < p->n &&
+		    p->heap[child + 1]->deadline_ms < p->heap[child]->deadline_ms)
 			child++;
 		if (it->deadline_ms <= p->heap[child]->deadline_ms)
 			break;

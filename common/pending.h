@@ -1,6 +1,7 @@
 /*
- * pending: requests that wait for an answer, by id, each with a deadline and an owner. One table per edge; the ids are
- * unique in the process, so that an answer on the wrong edge finds nothing. All operations are O(log n).
+ * pending: requests that wait for an answer, by id, each with a deadline and an owner. One table
+ * per edge; the ids are unique in the process, so that an answer on the wrong edge finds nothing.
+ * All operations are O(log n).
  */
 #ifndef COMMON_PENDING_H
 #define COMMON_PENDING_H
@@ -24,11 +25,13 @@ struct pending *pending_new(unsigned entries_max) __attribute__((warn_unused_res
 /* Frees *p without a call for what still waits; NULL is fine. */
 void pending_free(struct pending **p);
 
-/* A new id that waits until deadline_ms (as clock_ms()), or 0 when the table is full. Never 0 otherwise, never reused. */
+/* A new id that waits until deadline_ms (as clock_ms()), or 0 when the table is full. Never 0
+ * otherwise, never reused. */
 uint64_t pending_add(struct pending *p, uint64_t deadline_ms, struct pending_entry entry);
 /* Takes the entry of id out; false when that id is not waiting. */
 bool pending_take(struct pending *p, uint64_t id, struct pending_entry *entry_r);
-/* Takes out the entry with the earliest deadline when that is at or before now_ms; UINT64_MAX takes any. */
+/* Takes out the entry with the earliest deadline when that is at or before now_ms; UINT64_MAX takes
+ * any. */
 bool pending_take_due(struct pending *p, uint64_t now_ms, struct pending_entry *entry_r);
 /* The earliest deadline, or UINT64_MAX when nothing waits. */
 uint64_t pending_next_deadline(const struct pending *p);

@@ -1,7 +1,8 @@
 /*
- * The order of a start is fixed: settings, descriptors and edges arrive and wait; CTL_START then runs init as the role's own
- * user, closes the sandbox, brings the edges up, hands over the listeners, and answers CTL_READY. So a handler never runs
- * before its role is initialised, and no client octet is read outside the sandbox.
+ * The order of a start is fixed: settings, descriptors and edges arrive and wait; CTL_START then
+ * runs init as the role's own user, closes the sandbox, brings the edges up, hands over the
+ * listeners, and answers CTL_READY. So a handler never runs before its role is initialised, and no
+ * client octet is read outside the sandbox.
  */
 #include "common/role.h"
 
@@ -160,8 +161,8 @@ list_remove(struct edge_list *l, const struct edge *e)
 static void
 report_garbage(const struct edge_peer *peer)
 {
-	if (!IPC_SEND(me.control, CTL_GARBAGE, .peer_role = peer->role, .peer_instance = peer->instance,
-		.peer_generation = peer->generation))
+	if (!IPC_SEND(me.control, CTL_GARBAGE, .peer_role = peer->role,
+		.peer_instance = peer->instance, .peer_generation = peer->generation))
 		log_event(LOG_ERROR, NO_SESSION, "garbage-unreported", LOG_END);
 }
 
@@ -196,11 +197,13 @@ role_edge_add(int fd, struct edge_peer peer)
 	static const struct edge_events events = {on_edge_down, on_edge_drained};
 
 	if (peer.role >= ROLE_COUNT || me.spec->dispatch[peer.role] == NULL) {
-		log_event(LOG_DEBUG, NO_SESSION, "edge-unwanted", LOG_NUM("role", peer.role), LOG_END);
+		log_event(
+		    LOG_DEBUG, NO_SESSION, "edge-unwanted", LOG_NUM("role", peer.role), LOG_END);
 		close(fd);
 		return NULL;
 	}
-	struct edge *e = edge_new(me.loop, fd, me.spec->role, peer, me.spec->dispatch[peer.role], &events, NULL);
+	struct edge *e = edge_new(
+	    me.loop, fd, me.spec->role, peer, me.spec->dispatch[peer.role], &events, NULL);
 
 	list_add(&me.edges[peer.role], e);
 	if (me.running && me.spec->on_edge_up)
@@ -232,7 +235,8 @@ set_name(void)
 	const struct role_info *info = role_info(me.spec->role);
 
 	if (me.account)
-		snprintf(me.name, sizeof me.name, "%s.%llu", info->name, (unsigned long long)me.account);
+		snprintf(
+		    me.name, sizeof me.name, "%s.%llu", info->name, (unsigned long long)me.account);
 	else if (info->instances > 1)
 		snprintf(me.name, sizeof me.name, "%s.%u", info->name, me.self.instance);
 	else
@@ -249,9 +253,11 @@ on_hello(struct edge *control, struct msg_CTL_HELLO *m)
 
 	(void)control;
 	msg_table_hash(hash);
-	if (!slice_eq(m->table_hash, slice_of(hash, sizeof hash)) || m->role != me.spec->role || me.config) {
+	if (!slice_eq(m->table_hash, slice_of(hash, sizeof hash)) || m->role != me.spec->role ||
+	    me.config) {
 		err_set(&e, ERR_PERM, ERR_CODE_NONE, "another version",
-		    "the supervisor and this program are of different versions: restart mailstead as a whole");
+		    "the supervisor and this program are of different versions: restart mailstead "
+		    "as a whole");
 		fail(ROLE_EXIT_MISMATCH, "version-mismatch", &e);
 		return;
 	}
@@ -443,8 +449,8 @@ open_control(void)
 	dispatch.CTL_RELOAD = on_reload;
 	dispatch.CTL_DRAIN = on_drain;
 	dispatch.CTL_SPAWN_EXIT = on_spawn_exit;
-	me.control = edge_new(me.loop, ROLE_CONTROL_FD, me.spec->role, (struct edge_peer){.role = ROLE_SUPERVISOR},
-	    &dispatch, &events, NULL);
+	me.control = edge_new(me.loop, ROLE_CONTROL_FD, me.spec->role,
+	    (struct edge_peer){.role = ROLE_SUPERVISOR}, &dispatch, &events, NULL);
 }
 
 /* Not so when somebody starts the program by hand. */
@@ -464,7 +470,8 @@ role_main(int argc, char **argv, const struct role_spec *spec)
 	me.spec = spec;
 	log_init(role_info(spec->role)->name, LOG_INFO);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || !control_is_socket()) {
-		fprintf(stderr, "%s: started by `mailstead run` only\n", role_info(spec->role)->program);
+		fprintf(stderr, "%s: started by `mailstead run` only\n",
+		    role_info(spec->role)->program);
 		return 2;
 	}
 	me.loop = loop_new();
@@ -480,7 +487,8 @@ role_spawn(enum role role, uint64_t account, int fd)
 {
 	static uint64_t last_id;
 
-	if (!IPC_SEND(me.control, CTL_SPAWN, .id = last_id + 1, .role = role, .account = account, .fd = fd))
+	if (!IPC_SEND(me.control, CTL_SPAWN, .id = last_id + 1, .role = role, .account = account,
+		.fd = fd))
 		return 0;
 	return ++last_id;
 }
@@ -496,8 +504,10 @@ role_trace(struct slice session, const char *event, struct slice fields)
 	if (recorder == NULL || me.spec->role == ROLE_RECORDER)
 		return;
 	if (!IPC_SEND(recorder, TRACE_EVENT, .time_us = clock_wall_us(),
-		.session = slice_sub(session, 0, TRACE_SESSION_BYTES_MAX), .event = slice_str(event),
+		.session = slice_sub(session, 0, TRACE_SESSION_BYTES_MAX),
+		.event = slice_str(event),
 		.fields = slice_sub(fields, 0, TRACE_FIELDS_BYTES_MAX)) &&
 	    me.trace_lost++ % 1000 == 0)
-		log_event(LOG_WARN, NO_SESSION, "trace-lost", LOG_NUM("events", me.trace_lost), LOG_END);
+		log_event(
+		    LOG_WARN, NO_SESSION, "trace-lost", LOG_NUM("events", me.trace_lost), LOG_END);
 }

@@ -15,7 +15,8 @@
 
 #define ROLE_CONTROL_FD 3
 
-/* Exit statuses the supervisor knows: another message table (an upgrade half done); init() failed. */
+/* Exit statuses the supervisor knows: another message table (an upgrade half done); init() failed.
+ */
 #define ROLE_EXIT_MISMATCH 64
 #define ROLE_EXIT_INIT 65
 
@@ -23,17 +24,18 @@ struct role_spec {
 	enum role role;
 	/* What peers of each role may send here: NULL-dispatch roles have no edge to this one. */
 	const struct ipc_dispatch *dispatch[ROLE_COUNT];
-	/* Opens what must be opened before the sandbox closes; runs as the role's own user already. A failure ends the
-	 * process (the supervisor backs off); role_main() logs e. May be NULL. */
+	/* Opens what must be opened before the sandbox closes; runs as the role's own user already.
+	 * A failure ends the process (the supervisor backs off); role_main() logs e. May be NULL.
+	 */
 	int (*init)(struct err *e);
-	/* Called inside the sandbox, before on_edge_up of the first edges, on_listener and CTL_READY; role_edge() works
-	 * already. A failure ends the process. May be NULL. */
+	/* Called inside the sandbox, before on_edge_up of the first edges, on_listener and
+	 * CTL_READY; role_edge() works already. A failure ends the process. May be NULL. */
 	int (*start)(struct err *e);
-	/* A listening socket (non-blocking, already listening), owned by the role from now on; "control" is for
-	 * common/control.h. */
+	/* A listening socket (non-blocking, already listening), owned by the role from now on;
+	 * "control" is for common/control.h. */
 	void (*on_listener)(const char *name, int fd);
-	/* An edge came up (again) or went down. edge_down is called after its pending requests failed; the
-	 * edge is freed after it returns. May be NULL. */
+	/* An edge came up (again) or went down. edge_down is called after its pending requests
+	 * failed; the edge is freed after it returns. May be NULL. */
 	void (*on_edge_up)(struct edge *e);
 	void (*on_edge_down)(struct edge *e);
 	/* An edge whose queue was full is empty again. May be NULL. */
@@ -65,8 +67,9 @@ struct edge *role_edge(enum role peer, uint32_t instance);
 unsigned role_edge_count(enum role peer);
 struct edge *role_edge_at(enum role peer, unsigned i);
 /*
- * Adds an edge made by the store (keeper, worker, deliver): same rules, events to on_edge_up/down; on_edge_up is called
- * before it returns. Owns fd. NULL, with fd closed, when the spec has no dispatch for that role.
+ * Adds an edge made by the store (keeper, worker, deliver): same rules, events to on_edge_up/down;
+ * on_edge_up is called before it returns. Owns fd. NULL, with fd closed, when the spec has no
+ * dispatch for that role.
  */
 struct edge *role_edge_add(int fd, struct edge_peer peer);
 /* Ends an edge of this process without a call of on_edge_down; sets *e to NULL. */
@@ -75,9 +78,10 @@ void role_edge_close(struct edge **e);
 void role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg);
 
 /*
- * The store only: asks the supervisor for a keeper or worker of that account (CTL_SPAWN). fd, the new process's end of its
- * edge to the store, stays the caller's; the other end goes to role_edge_add(). The new process knows that edge as
- * one to (ROLE_STORE, 0). Gives the request's number for on_spawn_exit, which comes once for each, or 0 when the supervisor's edge is full.
+ * The store only: asks the supervisor for a keeper or worker of that account (CTL_SPAWN). fd, the
+ * new process's end of its edge to the store, stays the caller's; the other end goes to
+ * role_edge_add(). The new process knows that edge as one to (ROLE_STORE, 0). Gives the request's
+ * number for on_spawn_exit, which comes once for each, or 0 when the supervisor's edge is full.
  */
 uint64_t role_spawn(enum role role, uint64_t account, int fd);
 
@@ -85,8 +89,9 @@ uint64_t role_spawn(enum role role, uint64_t account, int fd);
 void role_exit(int status);
 
 /*
- * One event of a session's time line: to the log (as common/log.h) and to the recorder. fields: "key=value"
- * pairs as made by log_field*(). Never blocks; dropped (and counted) when the recorder does not keep up.
+ * One event of a session's time line: to the log (as common/log.h) and to the recorder. fields:
+ * "key=value" pairs as made by log_field*(). Never blocks; dropped (and counted) when the recorder
+ * does not keep up.
  */
 void role_trace(struct slice session, const char *event, struct slice fields);
 

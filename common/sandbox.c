@@ -1,7 +1,9 @@
 /*
- * Users and limits come first, while the process can still look them up; the walls come last. As an ordinary user there is no change of
- * user and of root, all else is the same. A build for sanitizers or coverage has neither Landlock, seccomp nor a memory limit: their
- * run-time libraries open files, look into /proc and map terabytes (MAILSTEAD_INSTRUMENTED). Such a build is for tests alone.
+ * Users and limits come first, while the process can still look them up; the walls come last. As an
+ * ordinary user there is no change of user and of root, all else is the same. A build for
+ * sanitizers or coverage has neither Landlock, seccomp nor a memory limit: their run-time libraries
+ * open files, look into /proc and map terabytes (MAILSTEAD_INSTRUMENTED). Such a build is for tests
+ * alone.
  */
 #include "common/sandbox_private.h"
 
@@ -58,7 +60,8 @@ sandbox_directory(enum role role)
 }
 
 bool
-sandbox_path(const struct sandbox_place *place, const struct sandbox_row *row, unsigned which, char *dst, size_t size)
+sandbox_path(const struct sandbox_place *place, const struct sandbox_row *row, unsigned which,
+    char *dst, size_t size)
 {
 	const char *dir = which == 0 ? row->directory : row->directory2;
 	int n;
@@ -125,7 +128,8 @@ set_capabilities(uint32_t set, struct err *e)
 	return syscall(SYS_capset, &head, data) == 0 ? 0 : err_sys(e, errno, "capset");
 }
 
-/* Becomes the role's user; of root's rights only that to change the root directory is kept until sandbox_close(). */
+/* Becomes the role's user; of root's rights only that to change the root directory is kept until
+ * sandbox_close(). */
 static int
 become_user(enum role role, struct err *e)
 {
@@ -134,8 +138,8 @@ become_user(enum role role, struct err *e)
 
 	if (sandbox_user(role, &uid, &gid, e) < 0)
 		return -1;
-	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
-	    setresuid(uid, uid, uid) < 0)
+	if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setgroups(1, &gid) < 0 ||
+	    setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
 		return err_sys(e, errno, "change of user");
 	return set_capabilities(1u << CAP_SYS_CHROOT, e);
 }
@@ -146,7 +150,8 @@ sandbox_prepare(const struct sandbox_place *place, struct err *e)
 	const struct sandbox_row *row = sandbox_row(place->role);
 
 	if (row == NULL)
-		return err_set(e, ERR_BUG, ERR_CODE_NONE, "internal error", "a role without a sandbox");
+		return err_set(
+		    e, ERR_BUG, ERR_CODE_NONE, "internal error", "a role without a sandbox");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_sys(e, errno, "no_new_privs");
 	set_oom_score(row->oom_score);
@@ -179,9 +184,10 @@ sandbox_close(const struct sandbox_place *place, struct err *e)
 	const struct sandbox_row *row = sandbox_row(place->role);
 
 	if (row == NULL)
-		return err_set(e, ERR_BUG, ERR_CODE_NONE, "internal error", "a role without a sandbox");
-	/* Landlock keeps the roles from tracing each other; this keeps other processes of the same user out. Not in the
-	 * demo, whose operator is that user. */
+		return err_set(
+		    e, ERR_BUG, ERR_CODE_NONE, "internal error", "a role without a sandbox");
+	/* Landlock keeps the roles from tracing each other; this keeps other processes of the same
+	 * user out. Not in the demo, whose operator is that user. */
 	if (place->own_user && !instrumented && prctl(PR_SET_DUMPABLE, 0) < 0)
 		return err_sys(e, errno, "PR_SET_DUMPABLE");
 	if (!instrumented && sandbox_landlock(place, row, e) < 0)

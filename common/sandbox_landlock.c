@@ -1,7 +1,8 @@
 /*
- * Landlock by system call: the C library has no wrappers, and Debian 12's headers end at ABI 2. A newer kernel's rights are asked
- * for when it has them; an older one goes without. Landlock says where files may be opened; that chmod, utimensat and UDP are
- * not its business (TRAPS) is why seccomp stands beside it.
+ * Landlock by system call: the C library has no wrappers, and Debian 12's headers end at ABI 2. A
+ * newer kernel's rights are asked for when it has them; an older one goes without. Landlock says
+ * where files may be opened; that chmod, utimensat and UDP are not its business (TRAPS) is why
+ * seccomp stands beside it.
  */
 #include "common/sandbox_private.h"
 
@@ -19,15 +20,16 @@
 
 /* Rights of the file system by ABI: what is in the first is known to every Landlock. */
 #define RIGHTS_ABI1 ((UINT64_C(1) << 13) - 1)
-#define RIGHT_REFER (UINT64_C(1) << 13)	   /* ABI 2 */
-#define RIGHT_TRUNCATE (UINT64_C(1) << 14) /* ABI 3 */
+#define RIGHT_REFER (UINT64_C(1) << 13)	    /* ABI 2 */
+#define RIGHT_TRUNCATE (UINT64_C(1) << 14)  /* ABI 3 */
 #define RIGHT_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
-#define NET_TCP_ALL UINT64_C(3)		   /* ABI 4: bind and connect */
-#define SCOPE_ALL UINT64_C(3)		   /* ABI 6: abstract sockets and signals */
+#define NET_TCP_ALL UINT64_C(3)		    /* ABI 4: bind and connect */
+#define SCOPE_ALL UINT64_C(3)		    /* ABI 6: abstract sockets and signals */
 
 #define RIGHTS_NEVER                                                                               \
-	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK | \
-	    LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | RIGHT_IOCTL_DEV)
+	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |                               \
+	    LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SOCK |                         \
+	    LANDLOCK_ACCESS_FS_MAKE_FIFO | RIGHT_IOCTL_DEV)
 
 /* struct landlock_ruleset_attr as ABI 6 has it; an older kernel takes a shorter one. */
 struct ruleset {
@@ -92,13 +94,14 @@ allow(int ruleset, const char *path, uint64_t rights, struct err *e)
 }
 
 static int
-add_rules(int ruleset, uint64_t rights, const struct sandbox_place *place, const struct sandbox_row *row,
-    struct err *e)
+add_rules(int ruleset, uint64_t rights, const struct sandbox_place *place,
+    const struct sandbox_row *row, struct err *e)
 {
 	char path[PATH_SIZE];
 
 	for (unsigned i = 0; i < 2; i++)
-		if (sandbox_path(place, row, i, path, sizeof path) && allow(ruleset, path, rights & ~RIGHTS_NEVER, e) < 0)
+		if (sandbox_path(place, row, i, path, sizeof path) &&
+		    allow(ruleset, path, rights & ~RIGHTS_NEVER, e) < 0)
 			return -1;
 	return 0;
 }
@@ -109,7 +112,8 @@ sandbox_landlock(const struct sandbox_place *place, const struct sandbox_row *ro
 	int abi = sandbox_landlock_abi();
 
 	if (abi == 0) {
-		log_event(LOG_DEBUG, NO_SESSION, "no-landlock", LOG_END); /* the supervisor warns once for all */
+		log_event(LOG_DEBUG, NO_SESSION, "no-landlock",
+		    LOG_END); /* the supervisor warns once for all */
 		return 0;
 	}
 	int ruleset = new_ruleset(abi, (row->calls & CALLS_NETWORK) != 0);

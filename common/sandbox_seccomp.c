@@ -1,7 +1,8 @@
 /*
- * The system calls of each role, as libseccomp rules. What is not allowed ends the process (SIGSYS; the supervisor says so in the
- * log), save the calls by which libraries look for optional files and sockets (refused with EACCES), which must not be a way to
- * stop a role. On 64-bit the arguments that matter are checked too: no executable memory, signals to nobody else.
+ * The system calls of each role, as libseccomp rules. What is not allowed ends the process (SIGSYS;
+ * the supervisor says so in the log), save the calls by which libraries look for optional files and
+ * sockets (refused with EACCES), which must not be a way to stop a role. On 64-bit the arguments
+ * that matter are checked too: no executable memory, signals to nobody else.
  */
 #include "common/sandbox_private.h"
 
@@ -17,6 +18,7 @@
 
 #define CALL(name) SCMP_SYS(name)
 
+/* clang-format off */
 static const int base_calls[] = {
     /* descriptors that are there */
     CALL(read), CALL(write), CALL(readv), CALL(writev), CALL(pread64), CALL(pwrite64), CALL(preadv), CALL(pwritev),
@@ -55,9 +57,12 @@ static const int refused_calls[] = {
     CALL(faccessat2), CALL(readlink), CALL(readlinkat), CALL(getcwd), CALL(statfs), CALL(socket),
 };
 
+/* clang-format on */
+
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-/* Argument number `arg` equals value; or its bits of mask do. libseccomp's own macros leave fields out, which clang minds. */
+/* Argument number `arg` equals value; or its bits of mask do. libseccomp's own macros leave fields
+ * out, which clang minds. */
 static struct scmp_arg_cmp
 equal(unsigned arg, scmp_datum_t value)
 {
@@ -91,7 +96,8 @@ has_rule(int call, unsigned calls)
 	return false;
 }
 
-/* As add_all(), but leaves out what has a rule already: libseccomp would let the one without conditions win. */
+/* As add_all(), but leaves out what has a rule already: libseccomp would let the one without
+ * conditions win. */
 static int
 refuse_rest(scmp_filter_ctx ctx, unsigned calls)
 {
@@ -123,8 +129,8 @@ add_checked(scmp_filter_ctx ctx)
 	for (size_t i = 0; i < COUNT(controls) && rc == 0; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(ioctl), 1, equal(1, controls[i]));
 	for (size_t i = 0; i < COUNT(options) && rc == 0; i++)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(prctl), 1,
-		    equal(0, (scmp_datum_t)options[i]));
+		rc = seccomp_rule_add(
+		    ctx, SCMP_ACT_ALLOW, CALL(prctl), 1, equal(0, (scmp_datum_t)options[i]));
 	return rc;
 }
 
@@ -144,12 +150,12 @@ add_network(scmp_filter_ctx ctx)
 static int
 add_fstat(scmp_filter_ctx ctx)
 {
-	int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(newfstatat), 1,
-	    masked(3, AT_EMPTY_PATH, AT_EMPTY_PATH));
+	int rc = seccomp_rule_add(
+	    ctx, SCMP_ACT_ALLOW, CALL(newfstatat), 1, masked(3, AT_EMPTY_PATH, AT_EMPTY_PATH));
 
 	if (rc == 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), CALL(newfstatat), 1,
-		    masked(3, AT_EMPTY_PATH, 0));
+		rc = seccomp_rule_add(
+		    ctx, SCMP_ACT_ERRNO(EACCES), CALL(newfstatat), 1, masked(3, AT_EMPTY_PATH, 0));
 	return rc;
 }
 
@@ -181,7 +187,8 @@ sandbox_seccomp(const struct sandbox_row *row, struct err *e)
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 
 	if (ctx == NULL)
-		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "seccomp_init");
+		return err_set(
+		    e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "seccomp_init");
 	int rc = add_groups(ctx, row->calls);
 
 	/* A binary search instead of a chain: the filter runs at every call. */

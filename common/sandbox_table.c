@@ -1,11 +1,12 @@
 /*
- * One row per role: everything it is allowed beyond computing and talking on the edges it was given. A role that is not
- * named here cannot be started.
+ * One row per role: everything it is allowed beyond computing and talking on the edges it was
+ * given. A role that is not named here cannot be started.
  */
 #include "common/sandbox_private.h"
 
 #include <assert.h>
 
+/* clang-format off */
 static const struct sandbox_row table[ROLE_COUNT] = {
     [ROLE_RECORDER] = {.user = "mailstead-recorder", .directory = "trace", .calls = CALLS_ACCEPT | CALLS_FILES | CALLS_MEMFD,
 	.files_max = 1024, .data_megabytes_max = 256, .oom_score = 300},
@@ -41,6 +42,8 @@ static const struct sandbox_row table[ROLE_COUNT] = {
     [ROLE_POP3_WORKER] = {.user = "mailstead-pop3w", .calls = CALLS_MEMFD,
 	.files_max = 8192, .data_megabytes_max = 1024, .oom_score = 400},
 };
+
+/* clang-format on */
 
 const struct sandbox_row *
 sandbox_row(enum role role)

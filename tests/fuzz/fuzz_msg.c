@@ -1,5 +1,6 @@
 /*
- * Messages: octets as a peer may send them. Octet 0 is the number of descriptors beside the packet. What decodes must encode to the same octets.
+ * Messages: octets as a peer may send them. Octet 0 is the number of descriptors beside the packet.
+ * What decodes must encode to the same octets.
  */
 #include "common/msg.h"
 

@@ -1,7 +1,9 @@
 /*
- * The sandbox of every role, tried from inside: for each role and each act a fresh process closes the sandbox as the role does and tries the
- * act. What a role must not do has to fail (refused, or the kernel ends the process); what it must do has to work.
- * The acts that a role may do come from its duties as DESIGN section 2 and docs/architecture.md tell them, not from the table that is tested.
+ * The sandbox of every role, tried from inside: for each role and each act a fresh process closes
+ * the sandbox as the role does and tries the act. What a role must not do has to fail (refused, or
+ * the kernel ends the process); what it must do has to work. The acts that a role may do come from
+ * its duties as DESIGN section 2 and docs/architecture.md tell them, not from the table that is
+ * tested.
  */
 #include "common/log.h"
 #include "common/sandbox.h"
@@ -64,19 +66,73 @@ open_below(const char *dir, const char *name, int flags)
 	return true;
 }
 
-static bool act_read_passwd(void) { return open_below("/etc", "passwd", O_RDONLY); }
-static bool act_list_root(void) { return ok(open("/", O_RDONLY | O_DIRECTORY)); }
-static bool act_open_dev_null(void) { return ok(open("/dev/null", O_RDWR)); }
-static bool act_open_proc(void) { return ok(open("/proc/self/maps", O_RDONLY)); }
-static bool act_create_in_state(void) { return open_below(at.state, "new", O_CREAT | O_RDWR); }
-static bool act_create_in_other(void) { return open_below(at.other, "new", O_CREAT | O_RDWR); }
-static bool act_read_other(void) { return open_below(at.other, "file", O_RDONLY); }
-static bool act_follow_link_out(void) { return open_below(at.own, "way-out", O_RDONLY); }
-static bool act_climb_out(void) { return open_below(at.own, "../../../../../../../../etc/passwd", O_RDONLY); }
-static bool act_read_tls_key(void) { return open_below(at.tls, "key.pem", O_RDONLY); }
-static bool act_write_tls_key(void) { return open_below(at.tls, "key.pem", O_RDWR); }
-static bool act_replace_tls_key(void) { return open_below(at.tls, "new.pem", O_CREAT | O_WRONLY); }
-static bool act_read_anchor(void) { return ok(open(at.anchor, O_RDONLY)); }
+/* clang-format off: one line each */
+static bool
+act_read_passwd(void)
+{
+	return open_below("/etc", "passwd", O_RDONLY);
+}
+static bool
+act_list_root(void)
+{
+	return ok(open("/", O_RDONLY | O_DIRECTORY));
+}
+static bool
+act_open_dev_null(void)
+{
+	return ok(open("/dev/null", O_RDWR));
+}
+static bool
+act_open_proc(void)
+{
+	return ok(open("/proc/self/maps", O_RDONLY));
+}
+static bool
+act_create_in_state(void)
+{
+	return open_below(at.state, "new", O_CREAT | O_RDWR);
+}
+static bool
+act_create_in_other(void)
+{
+	return open_below(at.other, "new", O_CREAT | O_RDWR);
+}
+static bool
+act_read_other(void)
+{
+	return open_below(at.other, "file", O_RDONLY);
+}
+static bool
+act_follow_link_out(void)
+{
+	return open_below(at.own, "way-out", O_RDONLY);
+}
+static bool
+act_climb_out(void)
+{
+	return open_below(at.own, "../../../../../../../../etc/passwd", O_RDONLY);
+}
+static bool
+act_read_tls_key(void)
+{
+	return open_below(at.tls, "key.pem", O_RDONLY);
+}
+static bool
+act_write_tls_key(void)
+{
+	return open_below(at.tls, "key.pem", O_RDWR);
+}
+static bool
+act_replace_tls_key(void)
+{
+	return open_below(at.tls, "new.pem", O_CREAT | O_WRONLY);
+}
+static bool
+act_read_anchor(void)
+{
+	return ok(open(at.anchor, O_RDONLY));
+}
+/* clang-format on */
 
 static bool
 act_unlink_other(void)
@@ -119,9 +175,10 @@ act_use_own(void)
 	int fd = open(one, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	int home = open(at.own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return fd >= 0 && home >= 0 && pwrite(fd, "x", 1, 0) == 1 && fdatasync(fd) == 0 && ftruncate(fd, 0) == 0 &&
-	    fallocate(fd, 0, 0, 4096) == 0 && mkdir(dir, 0700) == 0 && rename(one, two) == 0 && fsync(home) == 0 &&
-	    stat(two, &st) == 0 && fstat(fd, &st) == 0 && unlink(two) == 0 && rmdir(dir) == 0 && close(fd) == 0;
+	return fd >= 0 && home >= 0 && pwrite(fd, "x", 1, 0) == 1 && fdatasync(fd) == 0 &&
+	       ftruncate(fd, 0) == 0 && fallocate(fd, 0, 0, 4096) == 0 && mkdir(dir, 0700) == 0 &&
+	       rename(one, two) == 0 && fsync(home) == 0 && stat(two, &st) == 0 &&
+	       fstat(fd, &st) == 0 && unlink(two) == 0 && rmdir(dir) == 0 && close(fd) == 0;
 }
 
 static bool
@@ -133,6 +190,7 @@ on_own_file(int (*act)(const char *path))
 	return ok(act(path));
 }
 
+/* clang-format off */
 static int do_chmod(const char *path) { return chmod(path, 0777); }
 static int do_chown(const char *path) { return chown(path, geteuid(), getegid()); }
 static int do_utimes(const char *path) { return utimensat(AT_FDCWD, path, NULL, 0); }
@@ -150,11 +208,13 @@ static bool act_socket_inet6(void) { return ok(socket(AF_INET6, SOCK_DGRAM, 0));
 static bool act_socket_unix(void) { return ok(socket(AF_UNIX, SOCK_STREAM, 0)); }
 static bool act_socket_netlink(void) { return ok(socket(AF_NETLINK, SOCK_RAW, 0)); }
 static bool act_socket_packet(void) { return ok(socket(AF_PACKET, SOCK_RAW, 0)); }
+/* clang-format on */
 
 static bool
 act_connect(void)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in to = {
+	    .sin_family = AF_INET, .sin_port = htons(53), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 
 	return ok(connect(at.inet, (struct sockaddr *)&to, sizeof to));
 }
@@ -167,7 +227,9 @@ act_bind(void)
 	return ok(bind(at.inet, (struct sockaddr *)&to, sizeof to));
 }
 
+/* clang-format off */
 static bool act_socketpair(void) { int fd[2]; return ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd)); }
+/* clang-format on */
 
 static bool
 act_accept(void)
@@ -180,12 +242,13 @@ act_accept(void)
 static bool
 act_exec(void)
 {
-	char *argv[] = {(char *)(uintptr_t)"/bin/true", NULL};
+	char *argv[] = {(char *)(uintptr_t) "/bin/true", NULL};
 
 	execv("/bin/true", argv);
 	return false;
 }
 
+/* clang-format off */
 static bool act_fork(void) { pid_t pid = fork(); if (pid == 0) _exit(0); return ok(pid); }
 static bool act_thread(void) { return ok(syscall(SYS_clone, CLONE_VM | CLONE_FS | CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL)); }
 static bool act_ptrace(void) { return ok(ptrace(PTRACE_SEIZE, at.parent, NULL, NULL)); }
@@ -193,6 +256,7 @@ static bool act_traceme(void) { return ok(ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 static bool act_kill_parent(void) { return ok(kill(at.parent, 0)); }
 static bool act_tgkill_parent(void) { return ok(syscall(SYS_tgkill, at.parent, at.parent, 0)); }
 static bool act_pidfd(void) { return ok(syscall(SYS_pidfd_open, at.parent, 0)); }
+/* clang-format on */
 
 static bool
 act_read_parent(void)
@@ -203,7 +267,9 @@ act_read_parent(void)
 	return process_vm_readv(at.parent, &here, 1, &there, 1, 0) == 1;
 }
 
+/* clang-format off */
 static bool act_exec_memory(void) { return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED; }
+/* clang-format on */
 
 static bool
 act_make_executable(void)
@@ -213,6 +279,7 @@ act_make_executable(void)
 	return p != MAP_FAILED && ok(mprotect(p, 4096, PROT_READ | PROT_EXEC));
 }
 
+/* clang-format off */
 static bool act_setuid(void) { return ok(setresuid(geteuid(), geteuid(), geteuid())); }
 static bool act_mount(void) { return ok(mount("none", "/mnt", "tmpfs", 0, NULL)); }
 static bool act_unshare(void) { return ok(unshare(CLONE_NEWUSER)); }
@@ -224,6 +291,7 @@ static bool act_userfault(void) { return ok(syscall(SYS_userfaultfd, 1)); }
 static bool act_settime(void) { struct timeval now; return ok(gettimeofday(&now, NULL)) && ok(settimeofday(&now, NULL)); }
 static bool act_raise_limit(void) { struct rlimit r = {64, 64}; return ok(setrlimit(RLIMIT_NOFILE, &r)); }
 static bool act_dump(void) { struct rlimit r; return getrlimit(RLIMIT_CORE, &r) == 0 && r.rlim_max != 0; }
+/* clang-format on */
 
 static bool
 act_memfd(void)
@@ -231,7 +299,7 @@ act_memfd(void)
 	int fd = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	return fd >= 0 && write(fd, "x", 1) == 1 && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0 &&
-	    mmap(NULL, 1, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED;
+	       mmap(NULL, 1, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED;
 }
 
 /* What every role lives on. */
@@ -244,9 +312,10 @@ act_live(void)
 	void *big = malloc(16 << 20);
 
 	return big && memset(big, 1, 16 << 20) && send(at.pair[0], "x", 1, MSG_NOSIGNAL) == 1 &&
-	    recv(at.pair[1], &c, 1, 0) == 1 && clock_gettime(CLOCK_REALTIME, &now) == 0 &&
-	    syscall(SYS_getrandom, random, sizeof random, 0) == sizeof random && fstat(at.pair[0], &st) == 0 &&
-	    dup(at.pair[0]) >= 0 && fprintf(stderr, "%s", "") >= 0;
+	       recv(at.pair[1], &c, 1, 0) == 1 && clock_gettime(CLOCK_REALTIME, &now) == 0 &&
+	       syscall(SYS_getrandom, random, sizeof random, 0) == sizeof random &&
+	       fstat(at.pair[0], &st) == 0 && dup(at.pair[0]) >= 0 &&
+	       fprintf(stderr, "%s", "") >= 0;
 }
 
 /* An assertion that fails must end the process by SIGABRT, not by the sandbox. */
@@ -258,6 +327,7 @@ act_abort(void)
 
 /* ---- who may ---- */
 
+/* clang-format off */
 #define R(NAME) ROLE_BIT(ROLE_##NAME)
 #define NOBODY 0u
 #define ALL UINT32_MAX
@@ -330,6 +400,7 @@ static const struct {
     ACT(dump, NOBODY),
 #undef ACT
 };
+/* clang-format on */
 
 #define ACTS (sizeof acts / sizeof acts[0])
 
@@ -361,7 +432,8 @@ make_dir(const char *name)
 static void
 make_scene(void)
 {
-	static const char *const dirs[] = {"accounts", "accounts/1", "accounts/2", "directory", "queue", "spool", "trace", "tls"};
+	static const char *const dirs[] = {
+	    "accounts", "accounts/1", "accounts/2", "directory", "queue", "spool", "trace", "tls"};
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	char path[PATH_SIZE + 40];
 
@@ -376,7 +448,9 @@ make_scene(void)
 	must(close(open(at.anchor, O_CREAT | O_WRONLY | O_CLOEXEC, 0600)) == 0, at.anchor);
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, at.pair) == 0, "socketpair");
 	at.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	must(bind(at.listener, (struct sockaddr *)&any, sizeof any) == 0 && listen(at.listener, 1) == 0, "listen");
+	must(bind(at.listener, (struct sockaddr *)&any, sizeof any) == 0 &&
+		 listen(at.listener, 1) == 0,
+	    "listen");
 	at.parent = getpid();
 }
 
@@ -387,13 +461,16 @@ aim(enum role role)
 	bool keeper = role == ROLE_KEEPER;
 
 	snprintf(at.own, sizeof at.own, "%s/%s", at.state, keeper || !*dir ? "accounts/1" : dir);
-	snprintf(at.other, sizeof at.other, "%s/%s", at.state, keeper ? "accounts/2" : role == ROLE_QUEUE ? "trace" : "queue");
+	snprintf(at.other, sizeof at.other, "%s/%s", at.state,
+	    keeper		 ? "accounts/2"
+	    : role == ROLE_QUEUE ? "trace"
+				 : "queue");
 }
 
 static void
 remove_scene(void)
 {
-	char *argv[] = {(char *)(uintptr_t)"rm", (char *)(uintptr_t)"-rf", at.state, NULL};
+	char *argv[] = {(char *)(uintptr_t) "rm", (char *)(uintptr_t) "-rf", at.state, NULL};
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -432,13 +509,13 @@ right(enum role role, size_t a, int status)
 {
 	bool worked = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_WORKED;
 	bool failed = (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAILED) ||
-	    (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+		      (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
 	bool may = (acts[a].may & ROLE_BIT(role)) != 0;
 
 	if (may ? worked : failed)
 		return true;
-	printf("%s: %s %s (wait status %#x)\n", role_info(role)->name, acts[a].name, may ? "did not work" : "was not prevented",
-	    (unsigned)status);
+	printf("%s: %s %s (wait status %#x)\n", role_info(role)->name, acts[a].name,
+	    may ? "did not work" : "was not prevented", (unsigned)status);
 	return false;
 }
 
@@ -453,18 +530,21 @@ try_role(enum role role)
 	int status = try(role, act_abort);
 
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT) {
-		printf("%s: abort() ended with wait status %#x\n", role_info(role)->name, (unsigned)status);
+		printf("%s: abort() ended with wait status %#x\n", role_info(role)->name,
+		    (unsigned)status);
 		wrong++;
 	}
 	return wrong;
 }
 
-/* Without the sandbox the same acts work, or the trial would prove nothing. Those that only root may do anywhere are left out. */
+/* Without the sandbox the same acts work, or the trial would prove nothing. Those that only root
+ * may do anywhere are left out. */
 static unsigned
 try_free(void)
 {
-	static const char *const must_work[] = {"read_passwd", "list_root", "create_in_state", "read_other", "follow_link_out",
-	    "socket_inet", "socket_unix", "connect", "exec_memory", "fork", "kill_parent", "symlink", "chmod", "utimes"};
+	static const char *const must_work[] = {"read_passwd", "list_root", "create_in_state",
+	    "read_other", "follow_link_out", "socket_inet", "socket_unix", "connect", "exec_memory",
+	    "fork", "kill_parent", "symlink", "chmod", "utimes"};
 	unsigned wrong = 0;
 
 	aim(ROLE_KEEPER);
@@ -494,7 +574,8 @@ main(void)
 		roles++;
 	}
 	wrong += try_free();
-	printf("sandbox: %u roles, %zu acts each, Landlock ABI %d, %u wrong\n", roles, ACTS + 1, sandbox_landlock_abi(), wrong);
+	printf("sandbox: %u roles, %zu acts each, Landlock ABI %d, %u wrong\n", roles, ACTS + 1,
+	    sandbox_landlock_abi(), wrong);
 	remove_scene();
 	return wrong != 0;
 }

@@ -1,5 +1,6 @@
 /*
- * Settings: values by type at their bounds, the way between processes, and the file: what is wrong is named with file, line and what to write.
+ * Settings: values by type at their bounds, the way between processes, and the file: what is wrong
+ * is named with file, line and what to write.
  */
 #include "common/config.h"
 
@@ -51,9 +52,11 @@ START_TEST(values_are_checked)
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		int rc = config_set(c, rows[i].o, slice_str(rows[i].text), &e);
 
-		ck_assert_msg((rc == 0) == rows[i].want, "%s = %s", option_info(rows[i].o)->name, rows[i].text);
+		ck_assert_msg((rc == 0) == rows[i].want, "%s = %s", option_info(rows[i].o)->name,
+		    rows[i].text);
 		if (rc < 0)
-			ck_assert_msg(strstr(e.detail, option_info(rows[i].o)->name) != NULL, "%s", e.detail);
+			ck_assert_msg(
+			    strstr(e.detail, option_info(rows[i].o)->name) != NULL, "%s", e.detail);
 		else if (option_info(rows[i].o)->type == OPTION_BOOL)
 			ck_assert_int_eq(config_bool(c, rows[i].o), (int)rows[i].number);
 		else if (option_info(rows[i].o)->type != OPTION_STRING)
@@ -82,7 +85,8 @@ START_TEST(quantities_are_printed_short)
 	char text[32];
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		ck_assert_str_eq(option_quantity(rows[i].type, rows[i].value, text, sizeof text), rows[i].want);
+		ck_assert_str_eq(
+		    option_quantity(rows[i].type, rows[i].value, text, sizeof text), rows[i].want);
 }
 END_TEST
 
@@ -97,7 +101,8 @@ START_TEST(defaults_are_right)
 
 		ck_assert_str_eq(config_string(c, o), info->def);
 		if (o != OPT_HOSTNAME)
-			ck_assert_msg(config_set(c, o, slice_str(info->def), &e) == 0, "%s", info->name);
+			ck_assert_msg(
+			    config_set(c, o, slice_str(info->def), &e) == 0, "%s", info->name);
 	}
 	config_free(&c);
 }
@@ -150,10 +155,12 @@ START_TEST(files_are_read)
 	struct config *c;
 	struct err e;
 
-	ck_assert_int_eq(load("# a comment\n\nhostname = mail.example.org\n"
-			      "dns.server = 127.0.0.1@5353\nlisten.address = \"192.0.2.1 2001:db8::1\"\n"
-			      "smtp.message_bytes = 30M # another\nsmtp.message_bytes = 31M\n",
-			     &c, &e), 0);
+	ck_assert_int_eq(
+	    load("# a comment\n\nhostname = mail.example.org\n"
+		 "dns.server = 127.0.0.1@5353\nlisten.address = \"192.0.2.1 2001:db8::1\"\n"
+		 "smtp.message_bytes = 30M # another\nsmtp.message_bytes = 31M\n",
+		&c, &e),
+	    0);
 	ck_assert_str_eq(config_string(c, OPT_DNS_SERVER), "127.0.0.1@5353");
 	ck_assert_str_eq(config_string(c, OPT_LISTEN_ADDRESS), "192.0.2.1 2001:db8::1");
 	/* The later line counts. */
@@ -192,7 +199,8 @@ START_TEST(what_is_wrong_is_named)
 
 		ck_assert_msg(load(rows[i].text, &c, &e) == -1, "%s", rows[i].text);
 		ck_assert_ptr_null(c);
-		ck_assert_msg(strstr(e.detail, rows[i].line) && strstr(e.detail, rows[i].advice), "%s", e.detail);
+		ck_assert_msg(strstr(e.detail, rows[i].line) && strstr(e.detail, rows[i].advice),
+		    "%s", e.detail);
 	}
 #undef HOST
 }

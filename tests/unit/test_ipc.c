@@ -1,6 +1,6 @@
 /*
- * Edges: every message of the table goes through a real socket with random fields and descriptors; what is garbage closes the edge; queues,
- * deadlines and descriptors are bounded and counted.
+ * Edges: every message of the table goes through a real socket with random fields and descriptors;
+ * what is garbage closes the edge; queues, deadlines and descriptors are bounded and counted.
  */
 #include "common/ipc.h"
 
@@ -225,7 +225,8 @@ open_ends(enum role a, enum role b, const struct ipc_dispatch *at_b)
 	int fd[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd), 0);
-	end_b = edge_new(loop, fd[1], b, (struct edge_peer){.role = a, .instance = 3}, at_b, &events, &end_b);
+	end_b = edge_new(
+	    loop, fd[1], b, (struct edge_peer){.role = a, .instance = 3}, at_b, &events, &end_b);
 	return fd[0];
 }
 
@@ -341,7 +342,8 @@ is_garbage(const void *p, size_t n, int with_fds, enum role from, const struct i
 START_TEST(garbage_ends_the_edge)
 {
 	static uint8_t big[MSG_BYTES_MAX + 1];
-	const uint8_t unknown[] = {0xff, 0xff}, none[] = {0, 0}, one[] = {0}, event[] = {0, MSG_STORE_STATUS};
+	const uint8_t unknown[] = {0xff, 0xff}, none[] = {0, 0}, one[] = {0},
+		      event[] = {0, MSG_STORE_STATUS};
 	const uint8_t status[] = {0, MSG_STORE_STATUS, 0, 0, 0, 0, 0, 0, 0, 1};
 	uint8_t longer[11] = {0};
 
@@ -350,9 +352,9 @@ START_TEST(garbage_ends_the_edge)
 	is_garbage(unknown, sizeof unknown, 0, ROLE_ADMIN, &all);
 	is_garbage(none, sizeof none, 0, ROLE_ADMIN, &all);
 	is_garbage(one, sizeof one, 0, ROLE_ADMIN, &all);
-	is_garbage(event, sizeof event, 0, ROLE_ADMIN, &all);	 /* no id */
-	is_garbage(longer, sizeof longer, 0, ROLE_ADMIN, &all);	 /* an octet too many */
-	is_garbage(status, sizeof status, 1, ROLE_ADMIN, &all);	 /* a descriptor nobody asked for */
+	is_garbage(event, sizeof event, 0, ROLE_ADMIN, &all);	/* no id */
+	is_garbage(longer, sizeof longer, 0, ROLE_ADMIN, &all); /* an octet too many */
+	is_garbage(status, sizeof status, 1, ROLE_ADMIN, &all); /* a descriptor nobody asked for */
 	is_garbage(status, sizeof status, 64, ROLE_ADMIN, &all);
 	is_garbage(status, sizeof status, 65, ROLE_ADMIN, &all); /* more than a message may carry */
 	is_garbage(status, sizeof status, 0, ROLE_VERIFY, &all); /* a role that may not say this */
@@ -419,15 +421,18 @@ START_TEST(the_queue_is_bounded_and_drains)
 
 	int pair[2];
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	end_a = edge_new(loop, pair[0], ROLE_QUEUE, (struct edge_peer){.role = ROLE_ADMIN}, &all, &events, &end_a);
-	sent = (struct msg){.type = MSG_QUEUE_ADMIN_REPLY, .u.QUEUE_ADMIN_REPLY = {.json = slice_of(octets, 65536)}};
+	end_a = edge_new(loop, pair[0], ROLE_QUEUE, (struct edge_peer){.role = ROLE_ADMIN}, &all,
+	    &events, &end_a);
+	sent = (struct msg){.type = MSG_QUEUE_ADMIN_REPLY,
+	    .u.QUEUE_ADMIN_REPLY = {.json = slice_of(octets, 65536)}};
 	/* Nobody reads at the other end. */
 	while (ipc_send(end_a, &sent))
 		ck_assert_uint_lt(++taken, 200);
 	ck_assert_uint_ge(taken, IPC_QUEUE_BYTES_MAX / 66000);
 	ck_assert_uint_eq(drains, 0);
 
-	end_b = edge_new(loop, pair[1], ROLE_ADMIN, (struct edge_peer){.role = ROLE_QUEUE}, &all, &events, &end_b);
+	end_b = edge_new(loop, pair[1], ROLE_ADMIN, (struct edge_peer){.role = ROLE_QUEUE}, &all,
+	    &events, &end_b);
 	for (unsigned i = 0; i < 200 && got < taken; i++)
 		run_for(2);
 	ck_assert_uint_eq(got, taken);
@@ -445,8 +450,10 @@ START_TEST(queued_descriptors_are_bounded_and_closed)
 	before = open_descriptors();
 	int pair[2];
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	end_a = edge_new(loop, pair[0], ROLE_KEEPER, (struct edge_peer){.role = ROLE_IMAP_WORKER}, &all, &events, &end_a);
-	sent = (struct msg){.type = MSG_MSG_FETCH_REPLY, .u.MSG_FETCH_REPLY = {.records = -1, .objects = {.n = 64}}};
+	end_a = edge_new(loop, pair[0], ROLE_KEEPER, (struct edge_peer){.role = ROLE_IMAP_WORKER},
+	    &all, &events, &end_a);
+	sent = (struct msg){.type = MSG_MSG_FETCH_REPLY,
+	    .u.MSG_FETCH_REPLY = {.records = -1, .objects = {.n = 64}}};
 	for (unsigned i = 0; i < 64; i++)
 		sent.u.MSG_FETCH_REPLY.objects.fd[i] = some_fd;
 	while (ipc_send(end_a, &sent))
@@ -530,7 +537,8 @@ START_TEST(requests_meet_their_deadline)
 	set_up();
 	gone_count = 0;
 	join_ends(ROLE_DELIVER, ROLE_STORE);
-	uint64_t late = ipc_expect(end_a, 20, on_gone, &x), answered = ipc_expect(end_a, 10, on_gone, &y);
+	uint64_t late = ipc_expect(end_a, 20, on_gone, &x),
+		 answered = ipc_expect(end_a, 10, on_gone, &y);
 
 	ck_assert(late && answered && late != answered);
 	ck_assert_ptr_null(ipc_answered(end_b, answered)); /* another edge's */
@@ -591,7 +599,8 @@ START_TEST(only_sealed_memory_files_are_mapped)
 	struct err e;
 
 	set_up();
-	int sealed = memfd_of(slice_of(octets, 10000), &e), open_one = memfd_new(&e), empty = memfd_of(slice_of(NULL, 0), &e);
+	int sealed = memfd_of(slice_of(octets, 10000), &e), open_one = memfd_new(&e),
+	    empty = memfd_of(slice_of(NULL, 0), &e);
 
 	ck_assert_int_eq(memfd_write(open_one, slice_of(octets, 10000), &e), 0);
 	ck_assert(memfd_sealed(sealed) && !memfd_sealed(open_one) && !memfd_sealed(some_fd));

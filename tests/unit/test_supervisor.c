@@ -1,5 +1,6 @@
 /*
- * The supervisor's tables against those of the messages and roles, and the pauses between restarts. Whole trees are tests/instance's.
+ * The supervisor's tables against those of the messages and roles, and the pauses between restarts.
+ * Whole trees are tests/instance's.
  */
 #include "admin/supervisor_private.h"
 
@@ -12,7 +13,8 @@ static bool
 joined_elsewhere(enum role a, enum role b)
 {
 	uint32_t both = ROLE_BIT(a) | ROLE_BIT(b);
-	uint32_t spawned = ROLE_BIT(ROLE_KEEPER) | ROLE_BIT(ROLE_IMAP_WORKER) | ROLE_BIT(ROLE_POP3_WORKER);
+	uint32_t spawned = ROLE_BIT(ROLE_KEEPER) | ROLE_BIT(ROLE_IMAP_WORKER) |
+			   ROLE_BIT(ROLE_POP3_WORKER);
 
 	return (both & (ROLE_BIT(ROLE_SUPERVISOR) | ROLE_BIT(ROLE_ADMIN))) || (both & spawned);
 }
@@ -26,7 +28,8 @@ START_TEST(every_message_has_an_edge)
 	for (unsigned from = 0; from < ROLE_COUNT; from++)
 		for (unsigned to = 0; to < ROLE_COUNT; to++)
 			if (from != to && msg_allowed(type, from, to))
-				ways += joined_elsewhere(from, to) || supervisor_edge_wanted(from, to);
+				ways += joined_elsewhere(from, to) ||
+					supervisor_edge_wanted(from, to);
 	ck_assert_msg(ways > 0, "%s has no edge", msg_info(type)->name);
 }
 END_TEST
@@ -39,7 +42,8 @@ START_TEST(every_edge_has_a_message)
 
 		for (unsigned m = 1; m < MSG_TYPE_COUNT; m++)
 			messages += msg_allowed(m, r->asks, r->answers);
-		ck_assert_msg(messages > 0, "%s -> %s", role_info(r->asks)->name, role_info(r->answers)->name);
+		ck_assert_msg(messages > 0, "%s -> %s", role_info(r->asks)->name,
+		    role_info(r->answers)->name);
 		ck_assert(supervisor_edge_wanted(r->asks, r->answers));
 		ck_assert(supervisor_edge_wanted(r->answers, r->asks));
 	}
@@ -47,8 +51,8 @@ START_TEST(every_edge_has_a_message)
 END_TEST
 
 /*
- * Requests form no cycle, but for one arrow: the directory opens a lease at deliver, which answers that by itself, asking
- * nobody. Without it the arrows sort.
+ * Requests form no cycle, but for one arrow: the directory opens a lease at deliver, which answers
+ * that by itself, asking nobody. Without it the arrows sort.
  */
 START_TEST(requests_form_no_cycle)
 {
@@ -58,7 +62,8 @@ START_TEST(requests_form_no_cycle)
 	for (unsigned round = 0; changed; round++) {
 		ck_assert_msg(round <= ROLE_COUNT, "the edges form a cycle");
 		changed = false;
-		for (const struct edge_row *r = supervisor_edge_table(); r->asks != r->answers; r++) {
+		for (const struct edge_row *r = supervisor_edge_table(); r->asks != r->answers;
+		     r++) {
 			if (r->asks == ROLE_DIRECTORY && r->answers == ROLE_DELIVER)
 				continue;
 			if (level[r->asks] <= level[r->answers]) {
