@@ -40,16 +40,6 @@ domain_is_ldh(struct slice s)
 	return !digits;
 }
 
-static bool
-slice_is_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] >= 0x80)
-			return false;
-	}
-	return true;
-}
-
 static void
 lower_in_place(char *s)
 {
