@@ -20,8 +20,9 @@
 #include <zlib.h>
 
 #define CACHE_BYTES (4u << 20)
+/* Recovery writes zeros over the rest of the last log file, so these are small. */
 #define LOG_BUFFER_BYTES (256u << 10)
-#define LOG_FILE_BYTES (8u << 20)
+#define LOG_FILE_BYTES (2u << 20)
 #define PAGE_BYTES 4096u
 #define INDEX_FILE "index.db"
 #define SUMMARY_FILE "summary.db"

@@ -595,3 +595,12 @@ index_upkeep(struct index *ix, struct err *e)
 		return index_failed(ix);
 	return index_wants_upkeep(ix);
 }
+
+int
+index_upkeep_now(struct index *ix, struct err *e)
+{
+	base_abandon(&ix->base_writer);
+	if (env_checkpoint(ix->env, e) < 0 || renew_base(ix, e) < 0 || env_log_trim(ix->env, ix->base.log.file, e) < 0)
+		return index_failed(ix);
+	return 0;
+}

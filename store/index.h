@@ -174,6 +174,8 @@ int index_purge(struct index *ix, uint64_t before, struct err *e) __attribute__(
 bool index_wants_upkeep(const struct index *ix);
 /* A bounded piece of that work: 1 when there is more, 0, -1. */
 int index_upkeep(struct index *ix, struct err *e) __attribute__((warn_unused_result));
+/* A checkpoint and a whole new base copy at once. */
+int index_upkeep_now(struct index *ix, struct err *e) __attribute__((warn_unused_result));
 
 /* ---- checking (tests; `mailstead store check`) ---- */
 

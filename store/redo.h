@@ -34,8 +34,8 @@
 #define REDO_VERSION 1
 #define REDO_HEADER_BYTES 28u
 /* A record is closed once it is longer than REDO_FULL_BYTES; one more operation always fits. */
-#define REDO_FULL_BYTES (512u * 1024)
-#define REDO_BYTES_MAX (1024u * 1024)
+#define REDO_FULL_BYTES (256u * 1024)
+#define REDO_BYTES_MAX (512u * 1024)
 
 /* Starts record number part of a transaction in b (reset first). */
 void redo_begin(struct buf *b, uint64_t serial, unsigned part);

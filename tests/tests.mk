@@ -89,3 +89,16 @@ $(B)/tests/test_sandbox: $(B)/obj/tests/sandbox/test_sandbox.o $(call lib_of,com
 sandbox: $(B)/tests/test_sandbox
 	@$<
 check-plain: sandbox
+
+# Power cuts at every moment of a workload: a slice in `make check`, all of it by `make crash`.
+CRASH_BIN := $(B)/tests/crash/store_crash
+$(CRASH_BIN): $(B)/obj/tests/crash/store_crash.o $(B)/obj/tests/crash/crash_fs.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(B)/obj/tests/crash/store_crash.o $(B)/obj/tests/crash/crash_fs.o \
+		$(call lib_of,store) $(call lib_of,common) $(LIBS)
+.PHONY: crash crash-slice
+crash-slice: $(CRASH_BIN)
+	@$(CRASH_BIN) --states 200
+crash: $(CRASH_BIN)
+	@$(CRASH_BIN) --states 100000
+check-plain check-san: crash-slice
