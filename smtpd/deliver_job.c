@@ -290,7 +290,10 @@ trace_verdict(struct job *j)
 void
 deliver_judge(struct job *j)
 {
-	struct policy_settings settings = {.spf_reject = config_bool(role_config(), OPT_POLICY_SPF_REJECT)};
+	struct policy_settings settings = {
+	    .dns_defer = config_bool(role_config(), OPT_POLICY_DNS_DEFER),
+	    .spf_reject = config_bool(role_config(), OPT_POLICY_SPF_REJECT),
+	};
 	const struct policy_decision *d =
 	    j->submission ? policy_submission(&j->verdict) : policy_incoming(&j->verdict, &settings);
 

@@ -66,7 +66,7 @@ unqualified(const struct input *in)
 static bool
 dmarc_undecided(const struct input *in)
 {
-	return in->v->dmarc.result == DMARC_RESULT_TEMPERROR;
+	return in->s->dns_defer && in->v->dmarc.result == DMARC_RESULT_TEMPERROR;
 }
 
 static bool

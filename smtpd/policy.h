@@ -26,6 +26,7 @@ struct policy_decision {
 };
 
 struct policy_settings {
+	bool dns_defer;	 /* policy.dns_defer */
 	bool spf_reject; /* policy.spf_reject */
 };
 

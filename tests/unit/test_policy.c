@@ -14,7 +14,7 @@ good(void)
 	};
 }
 
-static const struct policy_settings usual = {.spf_reject = false};
+static const struct policy_settings usual = {.dns_defer = true, .spf_reject = false};
 
 static void
 check(const struct verdict *v, const struct policy_settings *s, const char *rule, enum policy_action action, unsigned code)
@@ -89,7 +89,7 @@ END_TEST
 /* SPF alone never refuses, unless the operator wants it; DMARC's pass does not outweigh that wish. */
 START_TEST(test_spf)
 {
-	static const struct policy_settings strict = {.spf_reject = true};
+	static const struct policy_settings strict = {.dns_defer = true, .spf_reject = true};
 	struct verdict v = good();
 
 	v.mail_from.result = SPF_RESULT_FAIL;
@@ -104,7 +104,11 @@ END_TEST
 
 START_TEST(test_order)
 {
+	static const struct policy_settings patient = {.dns_defer = false};
 	struct verdict v = good();
+
+	v.dmarc.result = DMARC_RESULT_TEMPERROR;
+	check(&v, &patient, "default", POLICY_ACCEPT, 250);
 
 	v.dmarc.result = DMARC_RESULT_TEMPERROR;
 	v.form.from_fields = 2;
