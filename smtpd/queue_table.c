@@ -301,7 +301,7 @@ load(queue_found_fn *found, struct err *e)
 
 	if (env_cursor_open(env, &c, e) < 0)
 		return -1;
-	for (r = env_cursor_seek(&c, slice_of(NULL, 0), e); r == 1; r = env_cursor_next(&c, e)) {
+	for (r = env_cursor_seek(&c, SLICE(""), e); r == 1; r = env_cursor_next(&c, e)) {
 		struct queue_message *m = message_of(c.key, c.value);
 		if (m == NULL) {
 			r = env_refuse(env, "queue", e);

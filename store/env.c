@@ -521,7 +521,8 @@ env_cursor_seek(struct env_cursor *c, struct slice key, struct err *e)
 	DBT k = dbt_room(c->key_room, sizeof c->key_room);
 
 	assert(key.n <= sizeof c->key_room);
-	memmove(c->key_room, key.p, key.n);
+	if (key.n > 0)
+		memmove(c->key_room, key.p, key.n);
 	k.size = (u_int32_t)key.n;
 	return cursor_get(c, &k, DB_SET_RANGE, e);
 }
