@@ -162,7 +162,7 @@ class Ours:
     name = "Mailstead"
 
     def __init__(self):
-        self.server = harness.Server(settings={"smtp.connections_per_address": "500"},
+        self.server = harness.Server(settings={"smtp.connections_per_address": "500", "login.connections_per_address": "500"},
                                      directory=tempfile.mkdtemp(prefix="bench-ours-", dir="/var/tmp"))
         self.smtp_port = self.server.ports["smtp"]
         self.imaps_port = self.server.ports["imaps"]
