@@ -5,6 +5,7 @@
 #ifndef TESTS_UNIT_STORE_FIXTURE_H
 #define TESTS_UNIT_STORE_FIXTURE_H
 
+#include "common/log.h"
 #include "common/memfd.h"
 #include "store/index.h"
 #include "store/object.h"
@@ -12,6 +13,7 @@
 #include <assert.h>
 #include <ftw.h>
 #include <openssl/evp.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FIXTURE_NOW UINT64_C(1700000000)
@@ -41,6 +43,20 @@ fixture_dir(char *path)
 	char *made = mkdtemp(path);
 
 	assert(made != NULL);
+}
+
+/* Runs a command of the shell; its exit status, or -1. */
+static inline int
+fixture_shell(const char *command)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(127);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* Writes text as an object and appends it to mailbox in a transaction of its own; 0 or -1 with e. Not flushed. */
