@@ -84,6 +84,8 @@ bool queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *
 /* Opens STATE/queue, with what a crash left behind put in order, and calls found for each message. */
 typedef void queue_found_fn(struct queue_message *m); /* owned by the callee */
 int queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e);
+/* At the end of the process. */
+void queue_table_close(void);
 /* Everything of a new message is durable when it returns. message is compared with m->bytes and m->sha256. */
 int queue_table_add(const struct queue_message *m, int message, int summary, struct err *e);
 int queue_table_update(const struct queue_message *m, struct err *e);

@@ -65,5 +65,8 @@ main(int argc, char **argv)
 	    .on_edge_down = edge_down,
 	};
 
-	return role_main(argc, argv, &spec);
+	int status = role_main(argc, argv, &spec);
+
+	queue_table_close();
+	return status;
 }

@@ -421,3 +421,9 @@ queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
 		return -1;
 	return load(found, e);
 }
+
+void
+queue_table_close(void)
+{
+	env_close(&env);
+}
