@@ -18,6 +18,8 @@
 #define LEASE_OPEN_MS 5000
 #define ACCOUNT_DELETE_MS 60000
 #define EFFECTS_RETRY_MS 2000
+/* The pause doubles up to this while nothing gets better. */
+#define EFFECTS_RETRY_MS_MAX 60000
 /* Effects looked at in one go; the timer brings the rest. */
 #define EFFECTS_BATCH 64
 
@@ -40,7 +42,9 @@ struct effect_batch {
 
 static struct directory *dir;
 static struct loop_timer *retry;
+static uint64_t retry_ms = EFFECTS_RETRY_MS;
 static uint64_t deleting; /* the account that the store was asked to delete; 0: none */
+static uint64_t refused;  /* the one that could not be deleted last: others have their turn first */
 
 /* Which front may log in to what, and who holds the lease. */
 static const struct {
@@ -157,6 +161,13 @@ directory_lease_opened(struct edge *e, struct msg_LEASE_OPENED *m)
 
 /* ---- effects ---- */
 
+static void
+retry_later(void)
+{
+	loop_timer_set(retry, retry_ms);
+	retry_ms = retry_ms * 2 < EFFECTS_RETRY_MS_MAX ? retry_ms * 2 : EFFECTS_RETRY_MS_MAX;
+}
+
 static bool
 batch_add(enum dir_effect effect, uint64_t account, void *arg)
 {
@@ -171,6 +182,7 @@ effect_done(enum dir_effect effect, uint64_t account)
 {
 	struct err e;
 
+	retry_ms = EFFECTS_RETRY_MS;
 	if (directory_effect_done(dir, effect, account, &e) != 0)
 		log_event(LOG_ERROR, NO_SESSION, "effect-not-noted", LOG_ERR(&e), LOG_END);
 }
@@ -199,8 +211,9 @@ on_delete_gone(void *obj, const struct err *e)
 	(void)obj;
 	log_event(LOG_WARN, NO_SESSION, "account-not-deleted-yet", LOG_NUM("account", deleting),
 	    LOG_ERR(e), LOG_END);
+	refused = deleting;
 	deleting = 0;
-	loop_timer_set(retry, EFFECTS_RETRY_MS);
+	retry_later();
 }
 
 /* One at a time; its answer brings the next. */
@@ -234,8 +247,9 @@ directory_lease_account_deleted(struct edge *e, struct msg_STORE_ACCOUNT_REPLY *
 	}
 	log_event(LOG_WARN, NO_SESSION, "account-not-deleted-yet", LOG_NUM("account", deleting),
 	    LOG_CSTR("class", err_class_name((enum err_class)m->class)), LOG_END);
+	refused = deleting;
 	deleting = 0;
-	loop_timer_set(retry, EFFECTS_RETRY_MS);
+	retry_later();
 }
 
 void
@@ -251,7 +265,8 @@ directory_lease_effects(void)
 	}
 	for (unsigned i = 0; i < b.n; i++) {
 		if (b.v[i].effect == DIR_EFFECT_DELETE) {
-			store_delete(b.v[i].account);
+			if (b.v[i].account > refused)
+				store_delete(b.v[i].account);
 			left = true;
 		} else if (revoke(b.v[i].account)) {
 			effect_done(DIR_EFFECT_REVOKE, b.v[i].account);
@@ -259,8 +274,10 @@ directory_lease_effects(void)
 			left = true;
 		}
 	}
+	if (deleting == 0)
+		refused = 0;
 	if (left || b.n == EFFECTS_BATCH)
-		loop_timer_set(retry, EFFECTS_RETRY_MS);
+		retry_later();
 }
 
 static void
