@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -513,6 +514,51 @@ START_TEST(test_damage)
 }
 END_TEST
 
+/* Files may grow to n octets and no more: as a full disk. */
+static void
+disk_limit(uint64_t n)
+{
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = n;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A change that cannot be made durable is refused as temporary, and nothing works on until the
+ * database was opened again. */
+START_TEST(test_disk_full)
+{
+	struct address_name late = name("late@one.test");
+	struct dir_account a;
+	char login[32];
+	uint64_t id;
+
+	ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	domain_add("one.test");
+	for (unsigned i = 0; i < 20; i++) {
+		(void)snprintf(login, sizeof login, "u%u@one.test", i);
+		(void)account_add(login);
+	}
+	disk_limit(4096);
+	ck_assert_int_eq(directory_account_add(d, &late, SLICE(""), HASH, 1, &id, &e), -1);
+	ck_assert_int_eq(e.class, ERR_TEMP);
+	ck_assert(directory_failed(d));
+	ck_assert_int_eq(directory_account_find(d, &late, &a, &e), -1);
+	ck_assert_int_eq(e.class, ERR_TEMP);
+	disk_limit(RLIM_INFINITY);
+	open_again(false);
+	for (unsigned i = 0; i < 20; i++) {
+		struct address_name n;
+
+		(void)snprintf(login, sizeof login, "u%u@one.test", i);
+		n = name(login);
+		ck_assert_int_eq(directory_account_find(d, &n, &a, &e), 1);
+	}
+	(void)account_add("later@one.test");
+}
+END_TEST
+
 /* A child adds accounts and says each number when it is acknowledged, until it is killed. */
 static void
 child_adds(int out, unsigned round)
@@ -589,6 +635,7 @@ main(void)
 	tcase_add_test(t, test_domain_delete);
 	tcase_add_test(t, test_records);
 	tcase_add_test(t, test_damage);
+	tcase_add_test(t, test_disk_full);
 	tcase_add_test(t, test_killed);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -6,6 +6,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,7 +40,8 @@ teardown(void)
 static struct event
 event(uint64_t time_us, const char *session, const char *fields)
 {
-	return (struct event){time_us, ROLE_DELIVER, 0, slice_str(session), SLICE("test"), slice_str(fields)};
+	return (struct event){
+	    time_us, ROLE_DELIVER, 0, slice_str(session), SLICE("test"), slice_str(fields)};
 }
 
 static struct journal *
@@ -139,8 +142,8 @@ START_TEST(test_fields)
 		got[0] = '\0';
 		buf_init(&value, EVENT_FIELDS_BYTES_MAX);
 		while (event_field(&rest, &key, &value))
-			n += (size_t)snprintf(got + n, sizeof got - n, "%.*s|%.*s;", SLICE_ARG(key), (int)value.n,
-			    value.p != NULL ? (const char *)value.p : "");
+			n += (size_t)snprintf(got + n, sizeof got - n, "%.*s|%.*s;", SLICE_ARG(key),
+			    (int)value.n, value.p != NULL ? (const char *)value.p : "");
 		buf_fini(&value);
 		ck_assert_msg(strcmp(got, rows[i].want) == 0, "%s: %s", rows[i].in, got);
 	}
@@ -153,28 +156,24 @@ START_TEST(test_mentions)
 		const char *fields, *key;
 		bool want;
 	} rows[] = {
-	    {" rcpt=bob@x.test", "bob@x.test", true},
-	    {" rcpt=bob@x.test", "BOB@X.test", true},
+	    {" rcpt=bob@x.test", "bob@x.test", true}, {" rcpt=bob@x.test", "BOB@X.test", true},
 	    {" rcpt=notbob@x.test", "bob@x.test", false},
 	    {" rcpt=bob@x.test.org", "bob@x.test", false},
 	    {" rcpt=bob+x@x.test", "bob@x.test", false},
 	    {" rcpt=\"<bob@x.test>\"", "bob@x.test", true},
-	    {" message_id=\"<a.b@c>\"", "<a.b@c>", true},
-	    {" message_id=a.b@c", "<a.b@c>", true},
+	    {" message_id=\"<a.b@c>\"", "<a.b@c>", true}, {" message_id=a.b@c", "<a.b@c>", true},
 	    {" text=\"user bob@x.test.\"", "bob@x.test", true},
-	    {" text=\"alice,bob@x.test;carol\"", "bob@x.test", true},
-	    {" queue=1234", "123", false},
-	    {" queue=1234", "1234", true},
-	    {" bob@x.test=1", "bob@x.test", false},
-	    {" a=b", "", false},
-	    {" a=b", "<>", false},
+	    {" text=\"alice,bob@x.test;carol\"", "bob@x.test", true}, {" queue=1234", "123", false},
+	    {" queue=1234", "1234", true}, {" bob@x.test=1", "bob@x.test", false},
+	    {" a=b", "", false}, {" a=b", "<>", false},
 	    {" a=x", "s-1", true}, /* the session itself */
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		struct event v = event(1, "s-1", rows[i].fields);
 
-		ck_assert_msg(event_mentions(&v, slice_str(rows[i].key)) == rows[i].want, "row %zu: %s", i, rows[i].key);
+		ck_assert_msg(event_mentions(&v, slice_str(rows[i].key)) == rows[i].want,
+		    "row %zu: %s", i, rows[i].key);
 	}
 }
 END_TEST
@@ -261,6 +260,42 @@ START_TEST(test_torn)
 }
 END_TEST
 
+/* Files may grow to n octets and no more: as a full disk, with the last write done in part. */
+static void
+disk_limit(uint64_t n)
+{
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = n;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* What cannot be written is dropped and counted; what was whole before and what comes after stays
+ * readable. */
+START_TEST(test_disk_full)
+{
+	struct journal *j = open_journal(16 << 20);
+
+	ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	add_events(j, 3, " a=b");
+	ck_assert_uint_eq(count_events(j), 3);
+	disk_limit(journal_bytes(j) + 60);
+	add_events(j, 7, " a=b");
+	ck_assert_int_eq(journal_flush(j, &e), -1);
+	ck_assert_int_eq(e.class, ERR_TEMP);
+	ck_assert_uint_eq(journal_dropped(j), 7);
+	ck_assert(!journal_pending(j));
+	disk_limit(RLIM_INFINITY);
+	add_events(j, 2, " a=b");
+	ck_assert_uint_eq(count_events(j), 5);
+	journal_close(&j);
+	j = open_journal(16 << 20);
+	ck_assert_uint_eq(count_events(j), 5);
+	journal_close(&j);
+}
+END_TEST
+
 START_TEST(test_rotation)
 {
 	static char filler[2000];
@@ -274,7 +309,8 @@ START_TEST(test_rotation)
 	ck_assert_uint_gt(journal_segments(j), 16);
 	journal_expire(j, 0);
 	ck_assert_uint_le(journal_bytes(j), 1 << 20);
-	ck_assert_uint_ge(journal_bytes(j), (1 << 20) - (2 * JOURNAL_SEGMENT_BYTES_MIN + sizeof filler));
+	ck_assert_uint_ge(
+	    journal_bytes(j), (1 << 20) - (2 * JOURNAL_SEGMENT_BYTES_MIN + sizeof filler));
 	first = journal_first(j);
 	ck_assert_uint_gt(first, 1);
 	journal_close(&j);
@@ -348,7 +384,8 @@ START_TEST(test_query)
 		char want[40];
 
 		ck_assert_ptr_nonnull(o);
-		(void)snprintf(want, sizeof want, "1970-01-01T00:00:00.%06uZ", (unsigned)order[n++]);
+		(void)snprintf(
+		    want, sizeof want, "1970-01-01T00:00:00.%06uZ", (unsigned)order[n++]);
 		ck_assert_str_eq(json_string_value(json_object_get(o, "time")), want);
 		ck_assert_ptr_nonnull(json_object_get(o, "fields"));
 		json_decref(o);
@@ -404,6 +441,7 @@ main(void)
 	tcase_add_test(t, test_mentions);
 	tcase_add_test(t, test_reopen);
 	tcase_add_test(t, test_torn);
+	tcase_add_test(t, test_disk_full);
 	tcase_add_test(t, test_rotation);
 	tcase_add_test(t, test_query);
 	tcase_add_test(t, test_query_cut);
