@@ -182,19 +182,23 @@ supervisor_child_ended(struct child *c, int status)
 	c->ready = false;
 	loop_timer_stop(c->timer);
 	if (!child_is_static(c)) {
-		uint64_t id = c->generation;
+		uint64_t id = c->generation, account = c->account;
+		enum role role = c->role;
 
 		child_remove(c);
 		s->spawned--;
 		supervisor_tell_spawn_exit(
 		    s, id, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+		supervisor_spawn_next(s, role, account);
 	} else if (s->state != SUPERVISOR_DRAINING) {
 		if (spares_no_restart(c, status)) {
 			supervisor_drain(s, 1);
 			return;
 		}
-		if (c->role == ROLE_STORE)
+		if (c->role == ROLE_STORE) {
+			supervisor_spawn_forget(s);
 			end_orphans(s);
+		}
 		plan_restart(c, status);
 	}
 	if (s->state == SUPERVISOR_DRAINING)

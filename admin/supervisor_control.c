@@ -82,74 +82,13 @@ on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
 	}
 }
 
-void
-supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status)
-{
-	struct child *store = supervisor_find(s, ROLE_STORE, 0);
-
-	if (store &&
-	    !IPC_SEND(store->control, CTL_SPAWN_EXIT, .id = id, .status = (uint32_t)status))
-		log_event(LOG_ERROR, NO_SESSION, "spawn-exit-lost", LOG_END);
-}
-
-static bool
-may_spawn(const struct supervisor *s, const struct msg_CTL_SPAWN *m)
-{
-	if (m->role != ROLE_KEEPER && m->role != ROLE_IMAP_WORKER && m->role != ROLE_POP3_WORKER)
-		return false;
-	if (m->account == 0 || m->fd < 0 || s->spawned >= SPAWNED_MAX)
-		return false;
-	for (const struct child *c = s->children; c; c = c->next)
-		if (c->role == m->role && c->account == m->account)
-			return false;
-	return s->state != SUPERVISOR_DRAINING || s->phase < 2;
-}
-
-static bool
-spawn(struct supervisor *s, const struct child *store, const struct msg_CTL_SPAWN *m)
-{
-	struct err e;
-
-	if (m->role == ROLE_KEEPER && supervisor_make_account(s, m->account, &e) < 0) {
-		log_event(LOG_ERROR, NO_SESSION, "no-account-directory", LOG_ERR(&e), LOG_END);
-		return false;
-	}
-	struct child *c = child_new(s, m->role, 0, m->account);
-
-	c->generation = m->id;
-	if (!child_start(c)) {
-		child_remove(c);
-		return false;
-	}
-	s->spawned++;
-	supervisor_join(c);
-	if (!IPC_SEND(c->control, CTL_EDGE, .peer_role = ROLE_STORE,
-		.peer_generation = store->generation, .fd = m->fd))
-		child_kill(c, SIGKILL);
-	child_go(c);
-	return true;
-}
-
-static void
-on_spawn(struct edge *e, struct msg_CTL_SPAWN *m)
-{
-	struct child *store = edge_arg(e);
-	struct supervisor *s = store->s;
-
-	if (!may_spawn(s, m) || !spawn(s, store, m)) {
-		log_event(LOG_WARN, NO_SESSION, "spawn-refused", LOG_NUM("role", m->role),
-		    LOG_NUM("account", m->account), LOG_END);
-		supervisor_tell_spawn_exit(s, m->id, 255);
-	}
-}
-
 const struct ipc_dispatch *
 supervisor_child_dispatch(void)
 {
 	static const struct ipc_dispatch dispatch = {
 	    .CTL_READY = on_ready,
 	    .CTL_GARBAGE = on_garbage,
-	    .CTL_SPAWN = on_spawn,
+	    .CTL_SPAWN = supervisor_on_spawn,
 	};
 
 	return &dispatch;

@@ -62,6 +62,8 @@ struct supervisor {
 	struct child *children; /* the static ones first, in the order of common/roles.def */
 	struct child **children_end;
 	unsigned spawned;
+	struct spawn_order *orders; /* of processes whose predecessor still ends */
+	unsigned order_count;
 	uint64_t last_generation;
 	enum supervisor_state state;
 	unsigned phase; /* of the drain */
@@ -130,10 +132,18 @@ int supervisor_make_account(struct supervisor *s, uint64_t account, struct err *
 const struct ipc_dispatch *supervisor_child_dispatch(void);
 /* RUN/supervisor. */
 void supervisor_serve(struct supervisor *s, int fd);
-/* Tells the store that what it asked for has ended. */
-void supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status);
 /* The running static child, or NULL. */
 struct child *supervisor_find(struct supervisor *s, enum role role, uint32_t instance);
+
+/* ---- supervisor_spawn.c ---- */
+/* CTL_SPAWN: starts it, keeps the order while a predecessor still ends, or refuses. */
+void supervisor_on_spawn(struct edge *e, struct msg_CTL_SPAWN *m);
+/* A keeper or worker has ended and was removed: its successor, if one is ordered, starts. */
+void supervisor_spawn_next(struct supervisor *s, enum role role, uint64_t account);
+/* The store has ended: so have its orders. */
+void supervisor_spawn_forget(struct supervisor *s);
+/* Tells the store that what it asked for has ended. */
+void supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status);
 
 /* ---- supervisor_notify.c ---- */
 /* Tells systemd; nothing when it did not start us. */
