@@ -129,7 +129,11 @@ stream_fill(struct stream *s)
 	case XFER_ERROR:
 		break;
 	}
-	stream_end(s, STREAM_ERROR, s->error);
+	/* A client that was told the end and does not read it any more resets: that is its end. */
+	if (s->relay && s->relay->peer_told)
+		s->eof = true;
+	else
+		stream_end(s, STREAM_ERROR, s->error);
 	return false;
 }
 

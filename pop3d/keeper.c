@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-/* Pause before trying again. */
-#define AGAIN_MS 200
+/* Pause before trying again, doubled each time up to the last. */
+#define AGAIN_MS 100
+#define AGAIN_MS_MAX 2000
 
 static struct {
 	struct edge *edge;
@@ -27,7 +28,9 @@ static struct {
 	void *arg;
 	uint64_t id; /* on the edge; 0: not sent */
 	uint64_t until_ms;
+	uint64_t pause_ms;
 	unsigned tries;
+	bool refusal_logged;
 	uint8_t origin[STORE_ORIGIN_BYTES];
 	uint64_t sequence;
 } keeper;
@@ -35,7 +38,8 @@ static struct {
 static void
 again_later(void)
 {
-	loop_timer_set(keeper.timer, AGAIN_MS);
+	loop_timer_set(keeper.timer, keeper.pause_ms);
+	keeper.pause_ms = keeper.pause_ms < AGAIN_MS_MAX / 2 ? keeper.pause_ms * 2 : AGAIN_MS_MAX;
 }
 
 static void
@@ -125,6 +129,24 @@ try_again(void *arg)
 	send_now();
 }
 
+/* An account that is being repaired, or gone for good. */
+static void
+refused(const struct msg_STORE_CONNECTED *m)
+{
+	struct err e;
+
+	if (!keeper.refusal_logged)
+		log_event(LOG_WARN, NO_SESSION, "keeper-refused", LOG_NUM("class", m->class),
+		    LOG_NUM("code", m->code), LOG_END);
+	keeper.refusal_logged = true;
+	if (m->class == ERR_NONE || m->class == ERR_TEMP) {
+		again_later();
+		return;
+	}
+	err_set(&e, (enum err_class)m->class, (enum err_code)m->code, "Not available", "no keeper");
+	finish(NULL, &e);
+}
+
 void
 keeper_on_connected(struct edge *store, struct msg_STORE_CONNECTED *m)
 {
@@ -133,9 +155,7 @@ keeper_on_connected(struct edge *store, struct msg_STORE_CONNECTED *m)
 	(void)ipc_answered(store, m->id);
 	keeper.connecting = 0;
 	if (m->class != ERR_NONE || m->fd < 0) {
-		log_event(LOG_WARN, NO_SESSION, "keeper-refused", LOG_NUM("class", m->class),
-		    LOG_NUM("code", m->code), LOG_END);
-		again_later();
+		refused(m);
 		return;
 	}
 	int fd = m->fd;
@@ -177,6 +197,8 @@ keeper_ask(keeper_send_fn *send, keeper_done_fn *done, void *arg)
 	keeper.done = done;
 	keeper.arg = arg;
 	keeper.tries = 0;
+	keeper.pause_ms = AGAIN_MS;
+	keeper.refusal_logged = false;
 	keeper.until_ms = clock_ms() + KEEPER_REQUEST_MS;
 	send_now();
 }
