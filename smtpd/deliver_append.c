@@ -103,8 +103,9 @@ append_gone(void *obj, const struct err *e)
 {
 	struct append *a = obj;
 
-	log_event(LOG_WARN, slice_str(a->job->session), "append-unanswered", LOG_NUM("account", a->target->account),
-	    LOG_CSTR("why", e->client), LOG_END);
+	/* Once is usual: a keeper that nobody else uses leaves when it has been idle, whoever is on the way to it. */
+	log_event(a->target->tries > 1 ? LOG_WARN : LOG_INFO, slice_str(a->job->session), "append-unanswered",
+	    LOG_NUM("account", a->target->account), LOG_CSTR("why", e->client), LOG_END);
 	deliver_keeper_release(a->target->account);
 	try_again(a);
 }

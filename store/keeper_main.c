@@ -31,6 +31,7 @@
 
 static struct loop_timer *upkeep_timer;
 static struct loop_timer *idle_timer;
+static uint32_t peers_seen; /* KEEPER_PEER so far */
 
 static struct keeper_settings
 settings(void)
@@ -161,7 +162,7 @@ on_idle(void *arg)
 	if (!is_used()) {
 		if (keeper_upkeep())
 			wait = UPKEEP_BUSY_MS;
-		else if (store == NULL || !IPC_SEND(store, PROCESS_IDLE, ))
+		else if (store == NULL || !IPC_SEND(store, PROCESS_IDLE, .peers_seen = peers_seen))
 			log_event(LOG_DEBUG, NO_SESSION, "idle-untold", LOG_END);
 	}
 	loop_timer_set(idle_timer, wait);
@@ -209,6 +210,7 @@ on_peer(struct edge *e, struct msg_KEEPER_PEER *m)
 
 	(void)e;
 	m->fd = -1;
+	peers_seen++;
 	if (fd < 0)
 		return;
 	if (m->peer_role != ROLE_DELIVER && m->peer_role != ROLE_IMAP_WORKER && m->peer_role != ROLE_POP3_WORKER) {

@@ -19,6 +19,8 @@ keeper_peer_up(struct edge *e)
 	p->next = the_keeper.peers;
 	the_keeper.peers = p;
 	edge_set_arg(e, p);
+	/* It comes with a request. */
+	the_keeper.last_request_ms = clock_ms();
 }
 
 struct keeper_peer *

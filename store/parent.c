@@ -147,7 +147,7 @@ connect_keeper(uint64_t account, const struct edge_peer *asker, int *fd_r, struc
 		(void)close(pair[0]);
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "the keeper takes no peer");
 	}
-	keeper->work_sent = true;
+	keeper->peers_sent++;
 	*fd_r = pair[0];
 	return 0;
 }
@@ -187,10 +187,8 @@ on_keeper_idle(struct edge *e, struct msg_PROCESS_IDLE *m)
 {
 	struct parent_process *p = parent_process_of(e);
 
-	(void)m;
-	if (p->work_sent)
-		p->work_sent = false;
-	else
+	/* One that it has not seen is on its way: it stays. */
+	if (p->peers_sent == m->peers_seen)
 		parent_process_leave(p);
 }
 

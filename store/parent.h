@@ -31,7 +31,7 @@ struct parent_process {
 	unsigned sessions;   /* of a worker */
 	bool opened;	     /* a keeper that said that the account is open */
 	bool leaving;
-	bool work_sent; /* a peer was sent since it last asked to leave */
+	uint32_t peers_sent; /* KEEPER_PEER, by which it is known whether a keeper that asks to leave has seen them all */
 };
 
 struct parent_account {
