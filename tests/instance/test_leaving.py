@@ -5,7 +5,7 @@ import unittest
 
 import harness
 
-ROUNDS = 20 if harness.INSTRUMENTED else 60
+ROUNDS = 20
 
 
 class TestLeaving(harness.InstanceTest):
