@@ -1,0 +1,464 @@
+/*
+ * The SMTP session against fakes of the processes that it asks, in one process behind a real socket: what
+ * is answered when they say no, say nothing, or die. The dialogue with a whole server is tests/instance/test_smtp.py.
+ */
+#include "smtpd/front.h"
+
+#include "common/auth_proto.h"
+#include "common/config.h"
+#include "common/memfd.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- what common/role.h gives a role, faked ---- */
+
+static struct loop *loop;
+static struct config *config;
+static struct edge *edges[ROLE_COUNT];	/* the session's ends */
+static struct edge *fakes[ROLE_COUNT]; /* the others */
+static struct edge_peer self = {ROLE_SMTP_FRONT, 0, 1};
+
+struct loop *
+role_loop(void)
+{
+	return loop;
+}
+
+const struct config *
+role_config(void)
+{
+	return config;
+}
+
+struct edge *
+role_edge(enum role peer, uint32_t instance)
+{
+	return instance == 0 ? edges[peer] : NULL;
+}
+
+unsigned
+role_edge_count(enum role peer)
+{
+	return edges[peer] != NULL;
+}
+
+struct edge *
+role_edge_at(enum role peer, unsigned i)
+{
+	ck_assert_uint_eq(i, 0);
+	return edges[peer];
+}
+
+const struct edge_peer *
+role_self(void)
+{
+	return &self;
+}
+
+void
+role_trace(struct slice session, const char *event, struct slice fields)
+{
+	(void)session;
+	(void)event;
+	(void)fields;
+}
+
+void
+role_exit(int status)
+{
+	_exit(status);
+}
+
+/* ---- the fakes: what they answer is told by the first word of the address ---- */
+
+static bool
+begins(struct slice s, const char *word)
+{
+	return slice_starts(s, slice_str(word));
+}
+
+static void
+end_edge(enum role role)
+{
+	edge_free(&fakes[role]);
+}
+
+static void
+fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
+{
+	uint8_t account[8] = {[7] = 1};
+	uint8_t status = DIR_LOCAL;
+
+	if (begins(m->address, "unknown"))
+		status = DIR_UNKNOWN;
+	else if (begins(m->address, "outside"))
+		status = DIR_NOT_OURS;
+	else if (begins(m->address, "disabled"))
+		status = DIR_DISABLED;
+	else if (begins(m->address, "temp"))
+		status = DIR_TEMP;
+	else if (begins(m->address, "strange"))
+		status = 99;
+	else if (begins(m->address, "kill")) {
+		end_edge(ROLE_DIRECTORY);
+		return;
+	}
+	ck_assert(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = status,
+	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
+}
+
+static void
+fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
+{
+	ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .bytes = 1000));
+}
+
+static void
+fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
+{
+	struct arena *a = arena_new(65536);
+	struct buf b;
+	struct err err;
+	struct envelope env;
+	uint16_t code = 250;
+
+	buf_init(&b, ENVELOPE_BYTES_MAX);
+	if (memfd_read_all(m->envelope, &b, &err) < 0 || !envelope_decode(buf_slice(&b), a, &env))
+		abort();
+	if (begins(env.mail_from, "kill")) {
+		end_edge(ROLE_DELIVER);
+	} else {
+		if (begins(env.mail_from, "refuse"))
+			code = 550;
+		else if (begins(env.mail_from, "close"))
+			code = 421;
+		else if (begins(env.mail_from, "strange"))
+			code = 7;
+		/* A reply that would end its line is none of ours, but must not break the dialogue either. */
+		ck_assert(IPC_SEND(e, DELIVER_REPLY, .id = m->id, .code = code, .enhanced = SLICE("9.9.9"),
+		    .text = begins(env.mail_from, "split") ? SLICE("a\r\n250 b") : SLICE("fake")));
+	}
+	buf_fini(&b);
+	arena_free(&a);
+}
+
+static void
+fake_spool(struct edge *e, struct msg_SPOOL_OPEN *m)
+{
+	static bool once;
+	int fd = -1;
+	struct err err;
+
+	/* The first file is given, then the spool is full. */
+	if (!once)
+		fd = memfd_new(&err);
+	ck_assert(IPC_SEND(e, SPOOL_REPLY, .id = m->id, .class = once ? ERR_LIMIT : ERR_NONE, .fd = fd));
+	if (fd >= 0)
+		close(fd);
+	once = true;
+}
+
+static void
+fake_spool_done(struct edge *e, struct msg_SPOOL_DONE *m)
+{
+	(void)e;
+	(void)m;
+}
+
+static void
+session_edge_down(struct edge *e, void *arg)
+{
+	(void)arg;
+	edges[edge_peer(e)->role] = NULL;
+	smtpd_on_edge_down(e);
+	edge_free(&e);
+}
+
+static void
+fake_edge_down(struct edge *e, void *arg)
+{
+	(void)arg;
+	fakes[edge_peer(e)->role] = NULL;
+	edge_free(&e);
+}
+
+static void
+join(enum role role, const struct ipc_dispatch *ours, const struct ipc_dispatch *theirs)
+{
+	static const struct edge_events down = {.on_down = session_edge_down};
+	static const struct edge_events fake_down = {.on_down = fake_edge_down};
+	int fd[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) < 0)
+		abort();
+	edges[role] = edge_new(loop, fd[0], ROLE_SMTP_FRONT, (struct edge_peer){role, 0, 1}, ours, &down, NULL);
+	fakes[role] = edge_new(loop, fd[1], role, self, theirs, &fake_down, NULL);
+}
+
+/* The server: listens on a port of its own choice, tells it through the pipe, runs until killed. */
+static void
+serve(int tell, const char *quota)
+{
+	static const struct ipc_dispatch directory = {.DIR_RESOLVE = fake_resolve};
+	static const struct ipc_dispatch store = {.STORE_USAGE = fake_usage};
+	static const struct ipc_dispatch deliver = {.DELIVER_MESSAGE = fake_deliver};
+	static const struct ipc_dispatch queue = {.SPOOL_OPEN = fake_spool, .SPOOL_DONE = fake_spool_done};
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(to);
+	struct err e;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	log_init("test", LOG_BUG);
+	loop = loop_new();
+	config = config_new();
+	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 ||
+	    config_set(config, OPT_QUOTA_BYTES, slice_str(quota), &e) < 0 ||
+	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 || smtpd_init(&e) < 0)
+		abort();
+	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
+	join(ROLE_STORE, &smtpd_from_store, &store);
+	join(ROLE_DELIVER, &smtpd_from_deliver, &deliver);
+	join(ROLE_QUEUE, &smtpd_from_queue, &queue);
+	smtpd_service.name = "smtp";
+	if (bind(fd, (struct sockaddr *)&to, size) < 0 || listen(fd, 16) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&to, &size) < 0 || write(tell, &to.sin_port, 2) != 2)
+		abort();
+	smtpd_on_listener("smtp", fd);
+	loop_run(loop);
+	_exit(0);
+}
+
+/* ---- the client ---- */
+
+static pid_t server;
+static int client;
+static char input[65536];
+static size_t input_n;
+
+static void
+start_server(const char *quota)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval patience = {.tv_sec = 10};
+	int tell[2];
+
+	ck_assert_int_eq(pipe(tell), 0);
+	server = fork();
+	ck_assert_int_ge(server, 0);
+	if (server == 0)
+		serve(tell[1], quota);
+	ck_assert_int_eq(read(tell[0], &to.sin_port, 2), 2);
+	client = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_eq(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	ck_assert_int_eq(connect(client, (struct sockaddr *)&to, sizeof(to)), 0);
+	input_n = 0;
+}
+
+static void
+stop_server(void)
+{
+	int status;
+
+	close(client);
+	kill(server, SIGKILL);
+	ck_assert_int_eq(waitpid(server, &status, 0), server);
+	/* Still running until now: nothing the client said ended it. */
+	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the server ended by itself: %d", status);
+}
+
+/* The next line without CRLF into line; false at the end. */
+static bool
+read_line(char *line, size_t size)
+{
+	for (;;) {
+		char *lf = memchr(input, '\n', input_n);
+		if (lf) {
+			size_t n = (size_t)(lf - input) + 1;
+			ck_assert(n >= 2 && n - 2 < size && lf[-1] == '\r');
+			memcpy(line, input, n - 2);
+			line[n - 2] = '\0';
+			memmove(input, input + n, input_n - n);
+			input_n -= n;
+			return true;
+		}
+		ssize_t got = read(client, input + input_n, sizeof(input) - input_n);
+		if (got <= 0)
+			return false;
+		input_n += (size_t)got;
+	}
+}
+
+/* "> text" sends a line; "< begin" takes a reply that begins so (all its lines); "!" waits for the end. */
+static void
+talk(const char *const *script)
+{
+	char line[1024];
+
+	for (; *script; script++) {
+		const char *s = *script;
+		if (s[0] == '>') {
+			struct buf b;
+			buf_init(&b, 65536);
+			buf_putf(&b, "%s\r\n", s + 2);
+			ck_assert_int_eq(write(client, b.p, b.n), (ssize_t)b.n);
+			buf_fini(&b);
+			continue;
+		}
+		if (s[0] == '!') {
+			ck_assert_msg(!read_line(line, sizeof(line)), "more: %s", line);
+			continue;
+		}
+		do
+			ck_assert_msg(read_line(line, sizeof(line)), "no answer, want %s", s);
+		while (line[3] == '-');
+		ck_assert_msg(strncmp(line, s + 2, strlen(s + 2)) == 0, "got \"%s\", want \"%s\"", line, s + 2);
+	}
+}
+
+#define HELLO "< 220 mail.test", "> EHLO x.example", "< 250 SIZE"
+#define SEND(from) "> MAIL FROM:<" from "@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> DATA", "< 354", "> hi", "> ."
+
+START_TEST(test_recipients)
+{
+	static const char *const script[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250 2.1.0", "> RCPT TO:<unknown@test>",
+	    "< 550 5.1.1", "> RCPT TO:<outside@test>", "< 550 5.7.1", "> RCPT TO:<disabled@test>", "< 550 5.2.1",
+	    "> RCPT TO:<temp@test>", "< 451 4.3.0", "> RCPT TO:<strange@test>", "< 451 4.3.0", "> RCPT TO:<good@test>",
+	    "< 250 2.1.5", "> RCPT TO:<kill@test>", "< 451 4.3.0", "> RCPT TO:<good@test>", "< 451 4.3.0", "> DATA", "< 354",
+	    "> x", "> .", "< 250 9.9.9 fake", "> QUIT", "< 221", "!", NULL};
+
+	start_server("0");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
+START_TEST(test_quota)
+{
+	static const char *const script[] = {
+	    HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 452 4.2.2", "> DATA", "< 554 5.5.1", NULL};
+	static const char *const room[] = {
+	    HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5", NULL};
+
+	start_server("1000");
+	talk(script);
+	stop_server();
+	start_server("1001");
+	talk(room);
+	stop_server();
+}
+END_TEST
+
+START_TEST(test_outcomes)
+{
+	static const char *const script[] = {HELLO, SEND("good"), "< 250 9.9.9 fake", SEND("refuse"), "< 550 9.9.9 fake",
+	    SEND("strange"), "< 451 4.3.0", SEND("split"), "< 250 9.9.9 a??250 b", SEND("kill"), "< 451 4.3.0", SEND("good"),
+	    "< 451 4.3.0", "> NOOP", "< 250", NULL};
+	static const char *const closed[] = {HELLO, SEND("close"), "< 421 9.9.9 fake", "!", NULL};
+
+	start_server("0");
+	talk(script);
+	stop_server();
+	start_server("0");
+	talk(closed);
+	stop_server();
+}
+END_TEST
+
+/* Commands that arrive while an answer is due are run after it, in order. */
+START_TEST(test_held_commands)
+{
+	static const char *const script[] = {HELLO, "> MAIL FROM:<a@x.example>", "> RCPT TO:<good@test>", "> RCPT TO:<unknown@test>",
+	    "> RCPT TO:<good@test>", "> DATA", "< 250 2.1.0", "< 250 2.1.5", "< 550 5.1.1", "< 250 2.1.5", "< 354", "> x", "> .",
+	    "> MAIL FROM:<b@x.example>", "> RSET", "> QUIT", "< 250 9.9.9", "< 250 2.1.0", "< 250 2.0.0", "< 221", "!", NULL};
+
+	start_server("0");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
+static void
+send_big(size_t bytes)
+{
+	static char line[1002];
+
+	memset(line, 'y', 1000);
+	line[1000] = '\r';
+	line[1001] = '\n';
+	for (size_t n = 0; n < bytes; n += sizeof(line))
+		ck_assert_int_eq(write(client, line, sizeof(line)), (ssize_t)sizeof(line));
+}
+
+START_TEST(test_spool)
+{
+	static const char *const begin[] = {"> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> DATA", "< 354", NULL};
+	static const char *const hello[] = {HELLO, NULL};
+	static const char *const taken[] = {"> .", "< 250 9.9.9", NULL};
+	static const char *const full[] = {"> .", "< 452 4.3.1", NULL};
+	static const char *const too_big[] = {"> .", "< 552 5.3.4", NULL};
+
+	start_server("0");
+	talk(hello);
+	talk(begin);
+	send_big(2000000); /* in the one file that there is */
+	talk(taken);
+	talk(begin);
+	send_big(1000000); /* in memory */
+	talk(taken);
+	talk(begin);
+	send_big(2000000);
+	talk(full);
+	talk(begin);
+	send_big(4000000);
+	talk(too_big);
+	stop_server();
+}
+END_TEST
+
+/* A client that goes away while its answer is due. */
+START_TEST(test_gone_client)
+{
+	static const char *const script[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", NULL};
+	static const char half[] = "RCPT TO:<good@test>\r\nRCPT TO:<good@test>\r\nDATA\r\nxyz";
+
+	start_server("0");
+	talk(script);
+	ck_assert_int_gt(write(client, half, sizeof(half) - 1), 0);
+	struct linger hard = {1, 0};
+	ck_assert_int_eq(setsockopt(client, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
+	close(client);
+	usleep(100000);
+	client = socket(AF_INET, SOCK_STREAM, 0);
+	stop_server();
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("front");
+	TCase *t = tcase_create("all");
+
+	signal(SIGPIPE, SIG_IGN);
+	tcase_set_timeout(t, 30);
+	tcase_add_test(t, test_recipients);
+	tcase_add_test(t, test_quota);
+	tcase_add_test(t, test_outcomes);
+	tcase_add_test(t, test_held_commands);
+	tcase_add_test(t, test_spool);
+	tcase_add_test(t, test_gone_client);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}
