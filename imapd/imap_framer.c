@@ -300,11 +300,3 @@ imap_framer_refuse(struct imap_framer *f)
 	literal_done(f);
 	return true;
 }
-
-void
-imap_framer_spool_drop(struct imap_framer *f)
-{
-	answered(f);
-	if (f->state == IMAP_FRAMER_SPOOLING)
-		f->state = IMAP_FRAMER_DROPPING;
-}

@@ -81,9 +81,6 @@ void imap_framer_spool(struct imap_framer *f);
  */
 bool imap_framer_refuse(struct imap_framer *f);
 
-/* After SPOOL when the caller cannot go on: the rest of the literal and of the command is dropped. */
-void imap_framer_spool_drop(struct imap_framer *f);
-
 /* The command's text, without the last CRLF; valid until imap_framer_next(). */
 struct slice imap_framer_command(const struct imap_framer *f);
 /* Begins the next command. */

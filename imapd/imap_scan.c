@@ -159,8 +159,8 @@ unquote(struct imap_scan *s, const uint8_t *p, size_t n, struct slice *value_r)
 }
 
 /* quoted = DQUOTE *QUOTED-CHAR DQUOTE; QUOTED-CHAR = ... / "\" quoted-specials */
-bool
-imap_quoted(struct imap_scan *s, struct slice *value_r)
+static bool
+quoted(struct imap_scan *s, struct slice *value_r)
 {
 	const uint8_t *from;
 	bool pairs = false;
@@ -229,7 +229,7 @@ literal(struct imap_scan *s, struct slice *value_r)
 bool
 imap_string(struct imap_scan *s, struct slice *value_r)
 {
-	return imap_scan_peek(s) == '{' ? literal(s, value_r) : imap_quoted(s, value_r);
+	return imap_scan_peek(s) == '{' ? literal(s, value_r) : quoted(s, value_r);
 }
 
 bool
@@ -458,7 +458,7 @@ imap_date_time(struct imap_scan *s, struct date_time *date_r)
 {
 	struct slice text;
 
-	if (!imap_quoted(s, &text))
+	if (!quoted(s, &text))
 		return false;
 	return date_imap_parse(text, date_r) ? true : imap_scan_fail(s, "Invalid date-time");
 }
@@ -467,7 +467,7 @@ bool
 imap_date(struct imap_scan *s, int64_t *day_r)
 {
 	struct slice text;
-	bool ok = imap_scan_peek(s) == '"' ? imap_quoted(s, &text) : imap_atom(s, &text);
+	bool ok = imap_scan_peek(s) == '"' ? quoted(s, &text) : imap_atom(s, &text);
 
 	if (!ok || !date_day_parse(text, day_r))
 		return imap_scan_fail(s, "Invalid date");

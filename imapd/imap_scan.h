@@ -55,7 +55,6 @@ bool imap_try_word(struct imap_scan *s, struct slice word);
 bool imap_tag(struct imap_scan *s, struct slice *tag_r);
 bool imap_atom(struct imap_scan *s, struct slice *atom_r);
 /* A quoted string's value is copied when it has quoted pairs; a literal's is a view. */
-bool imap_quoted(struct imap_scan *s, struct slice *value_r);
 bool imap_string(struct imap_scan *s, struct slice *value_r);
 bool imap_astring(struct imap_scan *s, struct slice *value_r);
 /* list-mailbox = 1*list-char / string */

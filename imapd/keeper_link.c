@@ -370,9 +370,3 @@ keeper_link_edge(const struct keeper_link *k)
 {
 	return k->edge;
 }
-
-unsigned
-keeper_link_waiting(const struct keeper_link *k)
-{
-	return k->waiting;
-}

@@ -10,7 +10,7 @@
 #include "common/err.h"
 #include "common/ipc.h"
 
-#define KEEPER_REQUEST_MS 60000
+#define KEEPER_REQUEST_MS 30000
 #define KEEPER_TRIES_MAX 3
 /* Requests of one worker that wait at once; past it keeper_ask() fails them as ERR_TEMP. */
 #define KEEPER_REQUESTS_MAX 4096
@@ -53,7 +53,5 @@ void keeper_forget(struct keeper_request **r);
 /* For the dispatch: an answer came over e. reply as for keeper_done_fn; text may be empty. */
 void keeper_answered(struct edge *e, uint64_t id, void *reply, uint32_t class, uint32_t code,
     struct slice text);
-/* Requests that wait. */
-unsigned keeper_link_waiting(const struct keeper_link *k);
 
 #endif

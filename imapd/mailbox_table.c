@@ -110,22 +110,6 @@ mailbox_list_find(const struct mailbox_list *l, struct slice name)
 	return i < l->n && slice_eq(l->v[i].name, name) ? &l->v[i] : NULL;
 }
 
-bool
-mailbox_list_has_children(const struct mailbox_list *l, struct slice name)
-{
-	struct buf prefix;
-	size_t i;
-	bool found;
-
-	buf_init(&prefix, name.n + 1);
-	(void)buf_put_slice(&prefix, name);
-	(void)buf_put_u8(&prefix, '/');
-	i = list_seek(l, buf_slice(&prefix));
-	found = i < l->n && slice_starts(l->v[i].name, buf_slice(&prefix));
-	buf_fini(&prefix);
-	return found;
-}
-
 /* ---- the table ---- */
 
 struct mailbox_table *

@@ -40,7 +40,5 @@ void mailbox_list_ref(struct mailbox_list *l);
 void mailbox_list_unref(struct mailbox_list **l);
 /* The mailbox of that name (UTF-8; "INBOX" in any case), or NULL. */
 const struct store_mailbox *mailbox_list_find(const struct mailbox_list *l, struct slice name);
-/* True when some other name in the list is below that one. */
-bool mailbox_list_has_children(const struct mailbox_list *l, struct slice name);
 
 #endif

@@ -182,7 +182,6 @@ struct targets {
 bool session_targets(struct session *s, struct imap_set *set, bool uid, struct targets *targets_r);
 /* The next message's index; false after the last. */
 bool targets_next(struct targets *t, size_t *index_r);
-void targets_rewind(struct targets *t);
 /* Goes (back or on) to the first message at or after that index. */
 void targets_seek(struct targets *t, size_t index);
 /* Notes in expunge_issued whether a target is gone without the client knowing; rewinds. */

@@ -35,6 +35,13 @@ uid_ranges(struct session *s, const struct imap_set *set, struct targets *t)
 	}
 }
 
+static void
+targets_rewind(struct targets *t)
+{
+	t->at = 0;
+	t->index = t->n ? t->v[0].from : 0;
+}
+
 bool
 session_targets(struct session *s, struct imap_set *set, bool uid, struct targets *targets_r)
 {
@@ -55,13 +62,6 @@ session_targets(struct session *s, struct imap_set *set, bool uid, struct target
 	}
 	targets_rewind(targets_r);
 	return true;
-}
-
-void
-targets_rewind(struct targets *t)
-{
-	t->at = 0;
-	t->index = t->n ? t->v[0].from : 0;
 }
 
 void
