@@ -147,9 +147,12 @@ class TestEnds(unittest.TestCase):
         self.assertEqual(self.server.run("status", check=False).returncode, 3)
 
     def test_a_role_that_keeps_dying_is_restarted_with_pauses(self):
+        killed = []
         for _ in range(3):
-            pid = harness.wait_for(lambda: [r["pid"] for r in rows(self.server, "resolver") if r["state"] == "running"])[0]
+            pid = harness.wait_for(lambda: [r["pid"] for r in rows(self.server, "resolver")
+                                            if r["state"] == "running" and r["pid"] not in killed])[0]
             os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
         harness.wait_for(lambda: re.search(r"event=restart-later name=resolver pause_ms=[12]000", self.server.log()))
         harness.wait_for(lambda: rows(self.server, "resolver")[0]["state"] == "running")
 
