@@ -39,9 +39,10 @@ ask(const char *prompt, char *dst)
 		return false;
 	quiet = normal;
 	quiet.c_lflag &= ~(tcflag_t)ECHO;
-	fputs(prompt, stderr);
+	/* Echo is off before anything is asked: a quick typist must be neither seen nor flushed away. */
 	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet) < 0)
 		return false;
+	fputs(prompt, stderr);
 	bool ok = read_line(dst, COMMAND_PASSWORD_SIZE);
 
 	fputc('\n', stderr);

@@ -4,6 +4,8 @@ import imaplib
 import json
 import os
 import poplib
+import pty
+import select
 import signal
 import smtplib
 import statistics
@@ -118,6 +120,40 @@ class TestCommand(AccountTest):
         self.assertEqual(self.status("account", "add", "y@refuse.test", stdin="\n"), USAGE)
         self.server.run("domain", "delete", "refuse.test", "--with-accounts")
         self.assertNotIn("refuse.test", [r["domain"] for r in self.rows("domain", "list")])
+
+    def prompted(self, *answers):
+        """`account add` at a terminal, given these answers: its exit status and all that the terminal showed."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(harness.MAILSTEAD, [harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", "account", "add",
+                                         "typed@demo.test"])
+        shown = b""
+        for answer in answers:
+            while not shown.rstrip(b" ").endswith(b":"):
+                self.assertTrue(select.select([terminal], [], [], 10)[0], shown)
+                shown += os.read(terminal, 1024)
+            os.write(terminal, answer + b"\n")
+            shown += b"\n"
+        try:
+            while select.select([terminal], [], [], 10)[0]:
+                more = os.read(terminal, 1024)
+                if not more:
+                    break
+                shown += more
+        except OSError:  # the other side of the terminal is gone
+            pass
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(terminal)
+        return status, shown.decode()
+
+    def test_prompt(self):
+        status, shown = self.prompted(b"typed secret", b"mistyped secret")
+        self.assertEqual(status, USAGE, shown)
+        self.assertNotIn("secret", shown)
+        status, shown = self.prompted(b"typed secret", b"typed secret")
+        self.assertEqual(status, 0, shown)
+        self.assertNotIn("secret", shown)
+        self.assertIsNone(self.login_error("typed@demo.test", "typed secret")[0])
 
     def test_help_and_unreachable(self):
         for words in (("domain", "add"), ("domain", "delete"), ("domain", "list"), ("account", "add"), ("account", "passwd"),
