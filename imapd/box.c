@@ -83,8 +83,17 @@ tell_changed(struct session *s, void *arg)
 }
 #define CAME "+ "
 #define WENT " -"
-#define CAME_AND_WENT "+-"
 #define FLAGS_ONLY "  "
+
+/* Who came while the view was opened anew has not been told of any. */
+static void
+tell_reopened(struct session *s, void *arg)
+{
+	if (session_is_selected(s))
+		session_box_changed(s, true, true);
+	else
+		session_box_opened(s, arg);
+}
 
 /* The new view's entries that the old one has too, but different. */
 static void
@@ -124,7 +133,7 @@ opened(struct box *b, const struct msg_MBOX_OPEN_REPLY *m)
 		each_session(b, tell_bye, (void *)"UIDVALIDITY of the mailbox has changed");
 	} else {
 		compare(b, &old);
-		each_session(b, tell_changed, (void *)CAME_AND_WENT);
+		each_session(b, tell_reopened, NULL);
 	}
 	store_view_close(&old);
 }
@@ -164,7 +173,7 @@ reopen(struct box *b)
 }
 
 void
-box_attach(struct worker *w, struct session *s, uint32_t mailbox)
+box_attach(struct worker *w, struct session *s, uint32_t mailbox, uint32_t uidvalidity)
 {
 	struct box *b = box_find(w, mailbox);
 
@@ -183,8 +192,10 @@ box_attach(struct worker *w, struct session *s, uint32_t mailbox)
 	s->box = b;
 	s->box_next = b->sessions;
 	b->sessions = s;
-	if (b->state == BOX_OPEN)
+	if (b->state == BOX_OPEN) {
+		b->view.uidvalidity = uidvalidity;
 		session_box_opened(s, NULL);
+	}
 }
 
 void

@@ -31,9 +31,10 @@ struct box {
 
 /*
  * Joins s to the mailbox. s->box is set; session_box_opened() is called, now or later, when the view is there or
- * cannot be had.
+ * cannot be had. uidvalidity is what the table of mailboxes says: RENAME gives a new one, and a view that was open before
+ * still has the old one.
  */
-void box_attach(struct worker *w, struct session *s, uint32_t mailbox);
+void box_attach(struct worker *w, struct session *s, uint32_t mailbox, uint32_t uidvalidity);
 /* Parts s from its mailbox; the last one closes the view. NULL box is fine. */
 void box_detach(struct session *s);
 /* s takes what is new in its box as \Recent: [first, uidnext) if it may claim it (read-write), else it just shows it. */

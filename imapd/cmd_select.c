@@ -58,7 +58,7 @@ cmd_select_run(struct session *s)
 	}
 	s->readonly = w->readonly;
 	session_wait(s);
-	box_attach(s->worker, s, m->number);
+	box_attach(s->worker, s, m->number, m->uidvalidity);
 }
 
 /* * OK [UNSEEN n]: the first message without \Seen. */

@@ -8,6 +8,8 @@
 
 /* Turns in one wake-up, so that one busy session cannot starve the others. */
 #define TURNS_PER_WAKE 64
+/* How much later than the autologout the stream itself gives up: a client that does not even read. */
+#define STALL_MS 60000
 
 static void on_ready(struct stream *st, void *arg);
 static void on_end(struct stream *st, void *arg, enum stream_end why);
@@ -388,6 +390,7 @@ turn_read(struct session *s)
 	in = stream_input(s->stream);
 	if (in.n == 0)
 		return false;
+	s->heard_ms = clock_ms();
 	frame = imap_framer_feed(&s->framer, in, &used);
 	if (frame == IMAP_FRAME_SPOOL) /* it points into the input */
 		append_feed(s, s->framer.spool);
@@ -467,6 +470,19 @@ on_again(void *arg)
 	session_step(arg);
 }
 
+/* RFC 3501 5.4, at least 30 minutes by the default; a command that runs, or a client that takes its time to read, is no silence. */
+static void
+on_silence(void *arg)
+{
+	struct session *s = arg;
+	uint64_t silent = clock_ms() - s->heard_ms;
+
+	if (s->phase == SESSION_READ && silent >= s->worker->idle_ms)
+		session_bye(s, "Autologout, nothing was heard for too long");
+	else
+		loop_timer_set(s->autologout, silent < s->worker->idle_ms ? s->worker->idle_ms - silent : STALL_MS);
+}
+
 static void
 on_end(struct stream *st, void *arg, enum stream_end why)
 {
@@ -502,7 +518,10 @@ session_new(struct worker *w, uint64_t number, struct slice name, int fd)
 	buf_init(&s->answer, SESSION_OUT_BYTES_MAX);
 	s->again = loop_timer_new(w->loop, on_again, s);
 	s->stream = stream_new(w->loop, fd, STREAM_OUT_HIGH, &events, s);
-	stream_set_timeout(s->stream, w->idle_ms);
+	stream_set_timeout(s->stream, w->idle_ms + STALL_MS);
+	s->heard_ms = clock_ms();
+	s->autologout = loop_timer_new(w->loop, on_silence, s);
+	loop_timer_set(s->autologout, w->idle_ms);
 	return s;
 }
 
@@ -519,6 +538,7 @@ session_free(struct session *s)
 		s->next->link = s->link;
 	w->sessions_n--;
 	loop_timer_free(&s->again);
+	loop_timer_free(&s->autologout);
 	stream_free(&s->stream);
 	imap_framer_fini(&s->framer);
 	arena_free(&s->arena);

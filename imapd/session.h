@@ -68,6 +68,8 @@ struct session {
 	enum session_phase phase;
 	bool stepping;
 	struct loop_timer *again; /* the next step, when one has used its budget */
+	struct loop_timer *autologout;
+	uint64_t heard_ms; /* when the client last said something */
 	unsigned bad;
 
 	/* The command under way. */
