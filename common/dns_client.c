@@ -75,7 +75,7 @@ client_ask(void *ctx, struct slice name, uint16_t type, dns_done_fn *done, void 
 	struct question *q;
 
 	(void)ctx;
-	if (e == NULL || name.n > NAME_BYTES_MAX)
+	if (e == NULL || name.n == 0 || name.n > NAME_BYTES_MAX)
 		return false;
 	q = MEM_NEW(struct question);
 	q->id = ipc_expect(e, timeout_ms + GRACE_MS, on_gone, q);
