@@ -17,6 +17,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define RSA_BITS_MIN 2048
 
@@ -28,6 +29,7 @@ struct key_pair {
 };
 
 struct key_store {
+	uint32_t first; /* the number of the first pair */
 	struct key_pair pairs[KEY_PAIRS_MAX];
 	unsigned count;
 };
@@ -37,7 +39,11 @@ static struct key_store *served;
 struct key_store *
 key_store_new(void)
 {
-	return MEM_NEW(struct key_store);
+	struct key_store *ks = MEM_NEW(struct key_store);
+
+	if (getrandom(&ks->first, sizeof ks->first, 0) != (ssize_t)sizeof ks->first)
+		abort();
+	return ks;
 }
 
 static void
@@ -63,6 +69,12 @@ unsigned
 key_store_count(const struct key_store *ks)
 {
 	return ks->count;
+}
+
+uint32_t
+key_store_number(const struct key_store *ks, unsigned i)
+{
+	return ks->first + i;
 }
 
 static int
@@ -265,13 +277,14 @@ key_store_sign(struct key_store *ks, uint32_t number, struct slice scheme, struc
     struct slice digest, uint8_t sig_r[KEY_SIGNATURE_BYTES_MAX], size_t *sig_n_r, struct err *e)
 {
 	const EVP_MD *md = digest_by_name(digest_name);
+	uint32_t i = number - ks->first;
 
-	if (number >= ks->count)
+	if (i >= ks->count)
 		return err_set(
 		    e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such key", "there is no such key");
 	if (md == NULL || digest.n != (size_t)EVP_MD_get_size(md))
 		return refuse(e, "unknown digest, or one of another length than its name says");
-	const struct key_pair *p = &ks->pairs[number];
+	const struct key_pair *p = &ks->pairs[i];
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new(p->key, NULL);
 	bool ok = c != NULL && EVP_PKEY_sign_init(c) > 0 && set_scheme(c, p, scheme) &&
 		  EVP_PKEY_CTX_set_signature_md(c, md) > 0;
@@ -298,9 +311,9 @@ on_key_certs(struct edge *front, struct msg_KEY_CERTS *m)
 	for (unsigned i = 0; i < served->count || i == 0; i++) {
 		const struct key_pair *p = &served->pairs[i];
 
-		if (!IPC_SEND(front, KEY_CERT, .id = m->id, .more = i + 1 < served->count, .key = i,
-			.is_default = i == 0, .names = slice_str(p->names),
-			.chain = slice_str(p->chain)))
+		if (!IPC_SEND(front, KEY_CERT, .id = m->id, .more = i + 1 < served->count,
+			.key = key_store_number(served, i), .is_default = i == 0,
+			.names = slice_str(p->names), .chain = slice_str(p->chain)))
 			return;
 	}
 }
@@ -314,7 +327,10 @@ on_key_sign(struct edge *front, struct msg_KEY_SIGN *m)
 
 	assert(served != NULL);
 	if (key_store_sign(served, m->key, m->scheme, m->digest_name, m->digest, sig, &n, &e) < 0) {
-		log_event(LOG_WARN, NO_SESSION, "signature-refused", LOG_NUM("key", m->key),
+		/* A front that has not got the certificates of this process yet asks for unknown keys. */
+		enum log_level level = e.code == ERR_CODE_NOT_FOUND ? LOG_INFO : LOG_WARN;
+
+		log_event(level, NO_SESSION, "signature-refused", LOG_NUM("key", m->key),
 		    LOG_STR("scheme", m->scheme), LOG_ERR(&e), LOG_END);
 		n = 0;
 	}

@@ -35,6 +35,11 @@ void key_store_free(struct key_store **ks);
 int key_store_add(
     struct key_store *ks, struct slice chain_pem, struct slice key_pem, struct err *e);
 unsigned key_store_count(const struct key_store *ks);
+/*
+ * The number of pair i, by which fronts ask for it. Numbers begin at random in each process: a front
+ * that still has the certificates of the key role before gets no signature by another key.
+ */
+uint32_t key_store_number(const struct key_store *ks, unsigned i);
 
 /*
  * Signs a digest. scheme "ecdsa", "rsa-pkcs1" or "rsa-pss" (salt as long as the digest) must fit

@@ -352,7 +352,8 @@ on_key_cert(struct edge *key, struct msg_KEY_CERT *m)
 		return;
 	(void)ipc_answered(key, m->id);
 	t->request = 0;
-	if (t->coming == NULL)
+	/* An empty chain: the key role has none, so TLS can be offered no longer. */
+	if (t->coming == NULL && !slice_empty(m->chain))
 		return;
 	certs_free(&t->certs);
 	t->certs = t->coming;

@@ -707,6 +707,43 @@ START_TEST(without_a_certificate)
 }
 END_TEST
 
+START_TEST(certificates_go_away)
+{
+	use("EC", "DNS:mail.test");
+	key_store_free(&keys);
+	keys = key_store_new();
+	key_serve(keys);
+	tls_server_key_edge(tls_server(), front_edge);
+	for (int i = 0; i < 10; i++)
+		turn();
+	ck_assert(!tls_server_ready(tls_server()));
+}
+END_TEST
+
+/* The key role was replaced: a number of the one before gets nothing, and new certificates heal it. */
+START_TEST(old_numbers_get_no_signature)
+{
+	use("EC", "DNS:mail.test");
+	key_store_free(&keys);
+	keys = key_store_new();
+	key_serve(keys);
+	struct err e;
+
+	ck_assert_int_eq(add_pair("EC", "DNS:mail.test", &e), 0);
+	client_open(&clients[0]);
+	shake(1);
+	ck_assert(clients[0].failed);
+	client_close(&clients[0]);
+	tls_server_key_edge(tls_server(), front_edge);
+	for (int i = 0; i < 10; i++)
+		turn();
+	client_open(&clients[0]);
+	shake(1);
+	ck_assert(clients[0].connected);
+	client_close(&clients[0]);
+}
+END_TEST
+
 START_TEST(big_data_through_a_relay)
 {
 	const size_t n = 1000000;
@@ -828,7 +865,8 @@ START_TEST(requests_are_checked)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		uint8_t sig[KEY_SIGNATURE_BYTES_MAX];
 		size_t n;
-		int got = key_store_sign(keys, cases[i].key, slice_str(cases[i].scheme),
+		uint32_t number = key_store_number(keys, 0) + cases[i].key;
+		int got = key_store_sign(keys, number, slice_str(cases[i].scheme),
 		    slice_str(cases[i].digest_name), slice_of(digest, cases[i].digest_n), sig, &n,
 		    &e);
 
@@ -861,6 +899,8 @@ main(void)
 	tcase_add_test(c, garbage_instead_of_tls);
 	tcase_add_test(c, silent_client_times_out);
 	tcase_add_test(c, without_a_certificate);
+	tcase_add_test(c, certificates_go_away);
+	tcase_add_test(c, old_numbers_get_no_signature);
 	tcase_add_test(c, big_data_through_a_relay);
 	tcase_add_test(c, keys_are_checked);
 	tcase_add_test(c, requests_are_checked);
