@@ -20,7 +20,7 @@ $(B)/tests/unit/test_auth_roles: | $(B)/libexec/authd-directory $(B)/libexec/aut
 $(B)/tests/replay/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fuzz/replay.o $(call room_libs,tests/fuzz/$*.c) $(LIBS)
-.PRECIOUS: $(B)/obj/tests/unit/%.o $(B)/obj/tests/fuzz/%.o
+.SECONDARY:
 
 .PHONY: unit fuzz-replay
 unit: $(UNIT_BIN)
@@ -96,9 +96,16 @@ $(CRASH_BIN): $(B)/obj/tests/crash/store_crash.o $(B)/obj/tests/crash/crash_fs.o
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(B)/obj/tests/crash/store_crash.o $(B)/obj/tests/crash/crash_fs.o \
 		$(call lib_of,store) $(call lib_of,common) $(LIBS)
+QUEUE_CRASH_BIN := $(B)/tests/crash/queue_crash
+$(QUEUE_CRASH_BIN): $(B)/obj/tests/crash/queue_crash.o $(B)/obj/tests/crash/crash_fs.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(B)/obj/tests/crash/queue_crash.o $(B)/obj/tests/crash/crash_fs.o \
+		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 .PHONY: crash crash-slice
-crash-slice: $(CRASH_BIN)
+crash-slice: $(CRASH_BIN) $(QUEUE_CRASH_BIN)
 	@$(CRASH_BIN) --states 200
-crash: $(CRASH_BIN)
+	@$(QUEUE_CRASH_BIN) --states 200
+crash: $(CRASH_BIN) $(QUEUE_CRASH_BIN)
 	@$(CRASH_BIN) --states 100000
+	@$(QUEUE_CRASH_BIN) --states 20000
 check-plain check-san: crash-slice
