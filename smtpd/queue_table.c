@@ -22,6 +22,7 @@
 static struct env *env;
 static uint64_t serial;
 static struct env_log_place checkpointed;
+static char queue_dir[FILE_PATH_BYTES_MAX];
 static char index_dir[FILE_PATH_BYTES_MAX];
 static char messages_dir[FILE_PATH_BYTES_MAX];
 static bool failed; /* a change is neither known to be durable nor known to be undone */
@@ -371,12 +372,21 @@ restore(const char *id, void *arg)
 	buf_fini(&b);
 }
 
+/* Makes the directory path in parent durably, when it is not there. */
 static int
-open_index(struct err *e)
+make_dir(const char *path, const char *parent, struct err *e)
 {
 	bool made;
 
-	if (file_mkdir(index_dir, &made, e) < 0 || env_open(index_dir, true, &env, e) < 0)
+	if (file_mkdir(path, &made, e) < 0)
+		return -1;
+	return made ? file_sync_dir(parent, e) : 0;
+}
+
+static int
+open_index(struct err *e)
+{
+	if (make_dir(index_dir, queue_dir, e) < 0 || env_open(index_dir, true, &env, e) < 0)
 		return -1;
 	checkpointed = env_log_end(env);
 	return 0;
@@ -406,14 +416,11 @@ forget(struct queue_message *m)
 int
 queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
 {
-	char dir[FILE_PATH_BYTES_MAX];
-	bool made;
-
 	file_hook_db();
-	file_path(dir, state_dir, "queue");
-	file_path(index_dir, dir, "index");
-	file_path(messages_dir, dir, "messages");
-	if (file_mkdir(dir, &made, e) < 0 || file_mkdir(messages_dir, &made, e) < 0)
+	file_path(queue_dir, state_dir, "queue");
+	file_path(index_dir, queue_dir, "index");
+	file_path(messages_dir, queue_dir, "messages");
+	if (make_dir(queue_dir, state_dir, e) < 0 || make_dir(messages_dir, queue_dir, e) < 0)
 		return -1;
 	if ((open_index(e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
 		return -1;

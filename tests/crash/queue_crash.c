@@ -1,0 +1,301 @@
+/*
+ * Power cuts at every moment of the queue's life: messages are added, changed and removed on a recorded file layer, then
+ * the directory is made as a cut would have left it, opened by a new process, and compared: it must be what it was
+ * after some change between the last acknowledged and the last begun one, and every message's files must be whole.
+ */
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "smtpd/queue.h"
+#include "tests/crash/crash_fs.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define IDS 6
+#define OPERATIONS 60
+#define TEXT_BYTES 3000
+
+/* attempts per id after each change; 0: not there */
+static uint32_t versions[OPERATIONS + 1][IDS];
+static unsigned version_count; /* of changes begun */
+/* For each number of file operations: the changes acknowledged, and those begun, at that moment. */
+static struct moment {
+	unsigned acked, begun;
+} *moments;
+static size_t moments_n;
+
+static uint64_t random_state;
+
+static unsigned
+dice(unsigned sides)
+{
+	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned)((random_state >> 33) % sides);
+}
+
+static void
+die(const char *what, const struct err *e)
+{
+	fprintf(stderr, "queue_crash: %s: %s\n", what, e ? e->detail : "");
+	exit(2);
+}
+
+static void
+make_dir(char path[64])
+{
+	(void)snprintf(path, 64, "%s", "/tmp/mailstead-queue-crash-XXXXXX");
+	if (mkdtemp(path) == NULL)
+		die("mkdtemp", NULL);
+}
+
+static int
+remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
+{
+	(void)st;
+	(void)flag;
+	(void)at;
+	return remove(path);
+}
+
+static void
+remove_dir(const char *path)
+{
+	(void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+/* ---- messages ---- */
+
+static struct slice
+text_of(unsigned id)
+{
+	static uint8_t text[TEXT_BYTES];
+
+	memset(text, 'a' + (int)id, sizeof(text));
+	return slice_of(text, sizeof(text) - id);
+}
+
+static void
+name(unsigned id, char out[SMTP_QUEUE_ID_CHARS + 1])
+{
+	(void)snprintf(out, SMTP_QUEUE_ID_CHARS + 1, "%016u", id);
+}
+
+static struct queue_message *
+message(unsigned id, uint32_t attempts)
+{
+	struct queue_message *m = MEM_NEW(struct queue_message);
+	struct queue_recipient r = {.account = id, .state = QUEUE_PENDING, .address = SLICE("a@b")};
+	struct queue_item item = {.session = SLICE("s"), .mail_from = SLICE("x@y"), .recipients = &r, .count = 1};
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	if (!queue_item_encode(&item, &b))
+		die("item", NULL);
+	m->item = b.p;
+	m->item_bytes = b.n;
+	name(id, m->id);
+	m->attempts = attempts;
+	m->bytes = text_of(id).n;
+	SHA256(text_of(id).p, text_of(id).n, m->sha256);
+	return m;
+}
+
+/* ---- the workload ---- */
+
+static void
+note(unsigned acked)
+{
+	size_t now = crash_fs_count();
+
+	if (now >= moments_n) {
+		moments = mem_resize(moments, now + 1, sizeof(*moments));
+		/* Operations since the last note happened while the newest change was being made. */
+		for (size_t i = moments_n; i <= now; i++)
+			moments[i] = (struct moment){acked, version_count};
+		moments_n = now + 1;
+	}
+	moments[now] = (struct moment){acked, version_count};
+}
+
+static int
+add(struct queue_message *m, unsigned id, struct err *e)
+{
+	int text = memfd_of(text_of(id), e);
+	int summary = memfd_of(SLICE("summary"), e);
+	int r = text < 0 || summary < 0 ? -1 : queue_table_add(m, text, summary, e);
+
+	close(text);
+	close(summary);
+	return r;
+}
+
+/* One change; its version is known before it begins. */
+static void
+change(void)
+{
+	unsigned id = dice(IDS);
+	const uint32_t *old = versions[version_count];
+	uint32_t *new = versions[version_count + 1];
+	bool removes = old[id] > 0 && dice(3) == 0;
+	struct queue_message *m;
+	struct err e;
+	int r;
+
+	memcpy(new, old, sizeof(versions[0]));
+	new[id] = removes ? 0 : old[id] + 1;
+	m = message(id, new[id]);
+	note(version_count);
+	version_count++;
+	r = removes ? queue_table_remove(m, &e) : old[id] > 0 ? queue_table_update(m, &e) : add(m, id, &e);
+	if (r < 0)
+		die("change", &e);
+	/* What was done during it was done with the one before acknowledged. */
+	note(version_count - 1);
+	moments[crash_fs_count()].acked = version_count;
+	queue_table_free(&m);
+}
+
+static uint32_t found[IDS];
+static bool strange;
+
+static void
+on_found(struct queue_message *m)
+{
+	unsigned id = (unsigned)strtoul(m->id, NULL, 10);
+	int text, summary;
+	struct buf b;
+	struct err e;
+
+	buf_init(&b, 2 * TEXT_BYTES);
+	if (id >= IDS || found[id] != 0 || queue_table_files(m, &text, &summary, &e) < 0) {
+		strange = true;
+	} else {
+		found[id] = m->attempts;
+		strange = strange || memfd_read_all(text, &b, &e) < 0 || !slice_eq(buf_slice(&b), text_of(id));
+		buf_reset(&b);
+		strange = strange || memfd_read_all(summary, &b, &e) < 0 || !slice_eq(buf_slice(&b), SLICE("summary"));
+		close(text);
+		close(summary);
+	}
+	buf_fini(&b);
+	queue_table_free(&m);
+}
+
+static void
+forget(struct queue_message *m)
+{
+	queue_table_free(&m);
+}
+
+static void
+run_workload(const char *root, uint64_t seed)
+{
+	struct err e;
+
+	random_state = seed;
+	version_count = 0;
+	moments_n = 0;
+	crash_fs_start(root);
+	note(0);
+	if (queue_table_open(root, forget, &e) < 0)
+		die("open", &e);
+	note(0);
+	for (unsigned i = 0; i < OPERATIONS; i++)
+		change();
+	crash_fs_stop();
+	file_use(NULL);
+}
+
+/* ---- one state ---- */
+
+/* In the new process. 0: good. */
+static int
+judge(const char *target, const struct moment *at)
+{
+	struct err e = {0};
+
+	if (queue_table_open(target, on_found, &e) < 0) {
+		fprintf(stderr, "queue_crash: it does not open: %s\n", e.detail);
+		return 1;
+	}
+	if (strange) {
+		fprintf(stderr, "queue_crash: a message is not whole\n");
+		return 1;
+	}
+	for (unsigned v = at->acked; v <= at->begun; v++)
+		if (memcmp(found, versions[v], sizeof(found)) == 0)
+			return 0;
+	fprintf(stderr, "queue_crash: not what it was after any change from %u to %u: found", at->acked, at->begun);
+	for (unsigned i = 0; i < IDS; i++)
+		fprintf(stderr, " %u (acknowledged %u)", found[i], versions[at->acked][i]);
+	fprintf(stderr, "\n");
+	return 1;
+}
+
+static bool
+try_state(uint64_t seed, size_t cut, unsigned variant)
+{
+	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
+	char target[64], what[256];
+	int status = 1;
+	pid_t pid;
+
+	make_dir(target);
+	crash_fs_make(cut, mode, seed * 1000003 + cut * 131 + variant, target);
+	pid = fork();
+	if (pid == 0)
+		_exit(judge(target, &moments[cut]));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		die("fork", NULL);
+	remove_dir(target);
+	if (status == 0)
+		return true;
+	crash_fs_describe(cut, what, sizeof(what));
+	fprintf(stderr, "  seed %llu cut %zu variant %u, after: %s\n", (unsigned long long)seed, cut, variant, what);
+	return false;
+}
+
+/* The workload runs in a process of its own too: the table is opened once in a process. */
+static int
+explore(uint64_t seed, unsigned states)
+{
+	char root[64];
+	unsigned failures = 0;
+
+	make_dir(root);
+	run_workload(root, seed);
+	for (unsigned i = 0; i < states && failures < 5; i++) {
+		size_t cut = dice((unsigned)crash_fs_count() + 1);
+		if (crash_fs_is_filler(cut) && dice(16) != 0)
+			continue;
+		failures += !try_state(seed, cut, i % 8);
+	}
+	remove_dir(root);
+	return failures != 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	unsigned long states = argc > 2 && strcmp(argv[1], "--states") == 0 ? strtoul(argv[2], NULL, 10) : 200;
+	unsigned failures = 0;
+	unsigned long done = 0;
+
+	log_init("queue_crash", LOG_WARN);
+	for (uint64_t seed = 1; done < states && failures == 0; seed++, done += 100) {
+		int status = 1;
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(explore(seed, 100));
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+			failures++;
+	}
+	printf("queue_crash: %lu states explored, %u workloads wrong\n", done, failures);
+	return failures != 0;
+}
