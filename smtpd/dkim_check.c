@@ -19,6 +19,7 @@
 #include "common/dns_name.h"
 #include "common/mem.h"
 #include "smtpd/dkim_key.h"
+#include "smtpd/dkim_length.h"
 #include "smtpd/dkim_tags.h"
 
 #include <assert.h>
@@ -40,14 +41,6 @@ struct signature {
 	struct slice key; /* for the library; empty: none */
 };
 
-/* Length of the body in a canonical form (3.4.3, 3.4.4), of any l=; the library tells only what it hashed. */
-struct body_length {
-	uint64_t octets;
-	uint64_t blank_lines; /* not counted until something follows */
-	bool line_begun;
-	bool white; /* relaxed: a run of white space not counted yet */
-};
-
 struct dkim_check {
 	const struct dns_asker *dns;
 	uint64_t now;
@@ -63,7 +56,7 @@ struct dkim_check {
 	bool too_large;
 	bool has_l; /* a signature has l= */
 	uint8_t tail[2]; /* the last octets of the body */
-	struct body_length simple, relaxed;
+	struct dkim_length length;
 	const char *broken; /* the library gave up: why */
 	DKIM_SIGINFO **list;
 	bool header_ended, ended, finished;
@@ -189,7 +182,7 @@ is_partial(const struct dkim_check *c, const struct signature *s)
 
 	if (!s->fields.has_l || dkim_sig_getcanons(c->list[s->at], &header, &body) != DKIM_STAT_OK)
 		return s->fields.has_l;
-	return s->fields.l < (body == DKIM_CANON_RELAXED ? c->relaxed : c->simple).octets;
+	return s->fields.l < (body == DKIM_CANON_RELAXED ? c->length.relaxed : c->length.simple).octets;
 }
 
 /* What a signature comes to that the library was given and that had its key. */
@@ -535,34 +528,6 @@ dkim_check_header_end(struct dkim_check *c)
 
 /* ---- body and end ---- */
 
-static void
-count_octet(struct body_length *l, uint8_t octet, bool relaxed)
-{
-	if (octet == '\n') {
-		if (l->line_begun)
-			l->octets += 2;
-		else
-			l->blank_lines++;
-		l->line_begun = l->white = false;
-	} else if (relaxed && (octet == ' ' || octet == '\t')) {
-		l->white = true;
-	} else if (octet != '\r') {
-		l->octets += 2 * l->blank_lines + l->white + 1;
-		l->blank_lines = 0;
-		l->white = false;
-		l->line_begun = true;
-	}
-}
-
-static void
-count_body(struct dkim_check *c, struct slice chunk)
-{
-	for (size_t i = 0; i < chunk.n; i++) {
-		count_octet(&c->simple, chunk.p[i], false);
-		count_octet(&c->relaxed, chunk.p[i], true);
-	}
-}
-
 void
 dkim_check_body(struct dkim_check *c, struct slice chunk)
 {
@@ -577,7 +542,7 @@ dkim_check_body(struct dkim_check *c, struct slice chunk)
 	if (dkim_body(c->dkim, p.to, chunk.n) != DKIM_STAT_OK)
 		c->broken = "body could not be processed";
 	if (c->has_l)
-		count_body(c, chunk);
+		dkim_length_feed(&c->length, chunk);
 	c->tail[0] = chunk.n > 1 ? chunk.p[chunk.n - 2] : c->tail[1];
 	c->tail[1] = chunk.p[chunk.n - 1];
 }

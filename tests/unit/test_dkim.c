@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "smtpd/dkim_check.h"
 #include "smtpd/dkim_key.h"
+#include "smtpd/dkim_length.h"
 #include "smtpd/dkim_tags.h"
 #include "tests/unit/fake_dns.h"
 
@@ -635,6 +636,36 @@ START_TEST(test_body_length)
 }
 END_TEST
 
+START_TEST(test_canonical_lengths)
+{
+	static const struct {
+		const char *body;
+		uint64_t simple, relaxed;
+	} rows[] = {
+		{"", 0, 0},
+		{"\r\n\r\n", 0, 0},
+		{" \r\n", 3, 0},
+		{"a\r\n", 3, 3},
+		{"a \t b\r\n", 7, 5},
+		{"  a  \r\n\r\n\r\n", 7, 4},
+		{"a\r\n\r\nb\r\n", 8, 8},
+		{"a\r\n \r\nb\r\n\r\n", 9, 8},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct dkim_length whole = {.simple = {.octets = 0}}, bytes = whole;
+		struct slice body = slice_str(rows[i].body);
+
+		dkim_length_feed(&whole, body);
+		for (size_t k = 0; k < body.n; k++)
+			dkim_length_feed(&bytes, slice_sub(body, k, k + 1));
+		ck_assert_uint_eq(whole.simple.octets, rows[i].simple);
+		ck_assert_uint_eq(whole.relaxed.octets, rows[i].relaxed);
+		ck_assert(whole.simple.octets == bytes.simple.octets && whole.relaxed.octets == bytes.relaxed.octets);
+	}
+}
+END_TEST
+
 /* A second From put on top: seen only when the signature oversigns; deliver counts the fields besides. */
 START_TEST(test_oversigning)
 {
@@ -810,7 +841,7 @@ main(void)
 {
 	const TTest *const tests[] = {test_rfc8463, test_other_implementation, test_own_signer, test_unsigned,
 	    test_several, test_too_many_names, test_too_many_signatures, test_too_large_header, test_key_answers,
-	    test_key_sizes, test_body_length, test_oversigning, test_strict_identity, test_u_labels, test_bare_lf,
+	    test_key_sizes, test_body_length, test_canonical_lengths, test_oversigning, test_strict_identity, test_u_labels, test_bare_lf,
 	    test_expire, test_selecthdrs_fence, test_selecthdrs};
 	Suite *s = suite_create("dkim");
 	TCase *t = tcase_create("dkim");
