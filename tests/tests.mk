@@ -20,7 +20,7 @@ $(B)/tests/unit/test_auth_roles: | $(B)/libexec/authd-directory $(B)/libexec/aut
 $(B)/tests/replay/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fuzz/replay.o $(call room_libs,tests/fuzz/$*.c) $(LIBS)
-.SECONDARY:
+.PRECIOUS: $(B)/obj/%.o
 
 .PHONY: unit fuzz-replay
 unit: $(UNIT_BIN)
