@@ -16,7 +16,8 @@
 #include <assert.h>
 #include <unistd.h>
 
-#define JOBS_MAX 64
+/* Twice what deliver has under way with one process, since what has ended is freed a moment later. */
+#define JOBS_MAX 128
 #define JOBS_BEFORE_RENEWAL 1000
 #define SESSION_BYTES_MAX 64
 #define TRACE_BYTES_MAX 4096
