@@ -124,15 +124,6 @@ role_edge_at(enum role peer, unsigned i)
 	return me.edges[peer].e[i];
 }
 
-void
-role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg)
-{
-	for (unsigned r = 0; r < ROLE_COUNT; r++)
-		/* From the end, so that fn may close the edge it is given. */
-		for (unsigned i = me.edges[r].n; i-- > 0;)
-			fn(me.edges[r].e[i], arg);
-}
-
 /* ---- edges ---- */
 
 static void
@@ -355,11 +346,13 @@ start(struct err *e)
 	return me.spec->start == NULL || me.spec->start(e) == 0;
 }
 
+/* From the end of each list, so that the role may close the edge it is given. */
 static void
-bring_up(struct edge *e, void *arg)
+bring_up(void)
 {
-	(void)arg;
-	me.spec->on_edge_up(e);
+	for (unsigned r = 0; r < ROLE_COUNT && me.spec->on_edge_up; r++)
+		for (unsigned i = me.edges[r].n; i-- > 0;)
+			me.spec->on_edge_up(me.edges[r].e[i]);
 }
 
 static void
@@ -375,8 +368,7 @@ on_start(struct edge *control, struct msg_CTL_START *m)
 		return;
 	}
 	me.running = true;
-	if (me.spec->on_edge_up)
-		role_edge_each(bring_up, NULL);
+	bring_up();
 	for (unsigned i = 0; i < me.listener_count; i++) {
 		if (me.spec->on_listener)
 			me.spec->on_listener(me.listeners[i].name, me.listeners[i].fd);

@@ -74,8 +74,6 @@ struct edge *role_edge_at(enum role peer, unsigned i);
 struct edge *role_edge_add(int fd, struct edge_peer peer);
 /* Ends an edge of this process without a call of on_edge_down; sets *e to NULL. */
 void role_edge_close(struct edge **e);
-/* All edges, static and added. */
-void role_edge_each(void (*fn)(struct edge *e, void *arg), void *arg);
 
 /*
  * The store only: asks the supervisor for a keeper or worker of that account (CTL_SPAWN). fd, the
