@@ -1,0 +1,58 @@
+"""What a hostile or unlucky client does to a running server: each case once led, or could lead, to a lie or a stuck session."""
+
+import os
+import re
+import signal
+import time
+import unittest
+
+import harness
+
+
+class TestMailboxes(harness.InstanceTest):
+    def imap(self, user="alice"):
+        w = self.server.raw("imaps", tls=True, timeout=60)
+        self.addCleanup(w.close)
+        w.line()
+        w.send("l LOGIN %s %s\r\n" % (self.server.address(user), self.server.password(user)))
+        self.assertIn(b"l OK", w.until(b"l")[-1])
+        return w
+
+    def ok(self, w, text):
+        lines = w.command(b"t", text)
+        self.assertTrue(lines[-1].startswith(b"t OK"), lines[-1:])
+        return b"".join(lines)
+
+    def test_uidvalidity_after_rename(self):
+        """A new name's UIDVALIDITY is the new one, also while somebody has the mailbox open (RFC 3501 2.3.1.1)."""
+        holder, other = self.imap(), self.imap()
+        for name in (b"one", b"two"):
+            self.ok(other, b"CREATE " + name)
+        self.ok(holder, b"SELECT one")
+        self.ok(other, b"DELETE two")
+        self.ok(other, b"RENAME one two")
+        appended = self.ok(other, b"APPEND two {3+}\r\na\r\n")
+        selected = self.ok(other, b"SELECT two")
+        status = self.ok(other, b"STATUS two (UIDVALIDITY)")
+        values = {re.search(rb"APPENDUID (\d+)", appended).group(1), re.search(rb"\[UIDVALIDITY (\d+)", selected).group(1),
+                  re.search(rb"\(UIDVALIDITY (\d+)", status).group(1)}
+        self.assertEqual(len(values), 1, values)
+        self.assertIn(b"* 1 EXISTS", self.ok(holder, b"NOOP"))
+
+    def test_select_while_the_keeper_starts(self):
+        """Who selects a mailbox while it is opened anew for another session gets it too."""
+        self.server.allow("keeper|process-ended|connect|peer|edge|role-ended")
+        holder, other = self.imap("bob"), self.imap("bob")
+        self.ok(holder, b"SELECT INBOX")
+        for _ in range(3):
+            for pid in self.server.processes()["store-keeper"]:
+                os.kill(pid, signal.SIGKILL)
+            end = time.time() + 1.5
+            while time.time() < end:
+                self.assertIn(b"[UIDVALIDITY", self.ok(other, b"SELECT INBOX"))
+                self.ok(other, b"UNSELECT")
+        self.ok(holder, b"NOOP")
+
+
+if __name__ == "__main__":
+    unittest.main()
