@@ -322,6 +322,22 @@ class TestExplain(AccountTest):
         self.assertIn(rows[0]["session"], text)
         self.assertEqual(self.rows("explain", "explained@elsewhere.example"), [])
 
+    def test_sessions_of_another_run(self):
+        """A session's id is not given again after a restart: two time lines never mix."""
+        def logins():
+            rows = self.rows("explain", "alice@demo.test")
+            return [r["session"] for r in rows if r["event"] == "login"]
+
+        self.server.imap("alice").logout()
+        self.server.pop3("alice").quit()
+        before = wait_for(lambda: len(logins()) >= 2 and logins())
+        self.assertEqual(self.server.stop(), [])
+        self.server.start()
+        self.server.imap("alice").logout()
+        self.server.pop3("alice").quit()
+        after = wait_for(lambda: len(logins()) >= len(before) + 2 and logins())
+        self.assertEqual(len(after), len(set(after)), after)
+
     def test_survives_the_recorder(self):
         self.assertEqual(self.server.deliver(MESSAGE % ("bob", "before-kill"), "bob")[0], 250)
         wait_for(lambda: self.rows("explain", "before-kill@client.example"))
