@@ -236,8 +236,11 @@ redo_spill(struct env *env, struct err *e)
 int
 env_commit(struct env *env, struct err *e)
 {
+	/* A transaction on summaries alone has nothing to redo. */
+	bool changed = env->redo_part > 0 || env->redo.n > REDO_HEADER_BYTES;
+
 	assert(env->txn != NULL);
-	if (write_redo(env, true, e) < 0) {
+	if (changed && write_redo(env, true, e) < 0) {
 		env_abort(env);
 		return -1;
 	}
@@ -618,34 +621,44 @@ env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e)
 	return failed;
 }
 
+/* The cursor's keys and values that are sound; false when fn had enough. */
+static bool
+give_summaries(DBC *dbc, env_summary_fn *fn, void *arg)
+{
+	struct cursor payload, c;
+	unsigned count;
+	DBT k, v;
+
+	memset(&k, 0, sizeof k);
+	memset(&v, 0, sizeof v);
+	while (dbc->get(dbc, &k, &v, DB_NEXT) == 0) {
+		struct slice key = slice_of(k.data, k.size), value = slice_of(v.data, v.size);
+
+		c = cursor_of(slice_sub(key, 1, key.n));
+		uint64_t object = cursor_u64(&c);
+
+		if (!cursor_done(&c) || !format_check(key, value, &count, &payload))
+			continue;
+		if (!fn(arg, object, slice_sub(value, FORMAT_HEADER_BYTES, value.n)))
+			return false;
+	}
+	return true;
+}
+
 void
 env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 {
-	char path[FILE_PATH_BYTES_MAX];
-	struct cursor payload;
-	unsigned count;
-	DB *db = NULL;
+	struct env *env = MEM_NEW(struct env);
 	DBC *dbc = NULL;
-	DBT k, v;
 
-	file_path(path, dir, SUMMARY_FILE);
-	memset(&k, 0, sizeof k);
-	memset(&v, 0, sizeof v);
-	if (db_create(&db, NULL, 0) != 0)
-		return;
-	db->set_errcall(db, on_db_error);
-	if (db->open(db, NULL, path, NULL, DB_BTREE, DB_RDONLY, 0) == 0 && db->cursor(db, NULL, &dbc, 0) == 0) {
-		bool more = true;
-
-		while (more && dbc->get(dbc, &k, &v, DB_NEXT) == 0) {
-			struct slice key = slice_of(k.data, k.size), value = slice_of(v.data, v.size);
-			struct cursor c = cursor_of(slice_sub(key, 1, key.n));
-			uint64_t object = cursor_u64(&c);
-
-			if (cursor_done(&c) && format_check(key, value, &count, &payload))
-				more = fn(arg, object, slice_sub(value, FORMAT_HEADER_BYTES, value.n));
-		}
+	assert(strlen(dir) < sizeof env->dir);
+	memcpy(env->dir, dir, strlen(dir));
+	file_error_reset();
+	if (open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
+	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
+	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
+		(void)give_summaries(dbc, fn, arg);
 		(void)dbc->close(dbc);
 	}
-	(void)db->close(db, DB_NOSYNC);
+	env_close(&env);
 }

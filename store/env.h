@@ -27,7 +27,7 @@ bool env_damaged(const struct env *env);
 /* The caller found a record that is not what it should be. Returns -1 with e. */
 int env_refuse(struct env *env, const char *what, struct err *e);
 
-/* The transaction; serial is one more than that of the last one. */
+/* The transaction; serial is one more than that of the last one that changed the index. */
 int env_begin(struct env *env, uint64_t serial, struct err *e) __attribute__((warn_unused_result));
 /* Visible at once, durable after the next env_flush(). On -1 the transaction was undone, or env_damaged() / file_lost(). */
 int env_commit(struct env *env, struct err *e) __attribute__((warn_unused_result));
@@ -89,7 +89,7 @@ int env_cursor_delete(struct env_cursor *c, struct err *e) __attribute__((warn_u
  */
 typedef bool env_redo_fn(void *arg, struct slice record);
 int env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
-/* As env_log_read: what can still be read of the summaries; ends quietly at the first damage. */
+/* Recovers an environment whose index is gone, and gives its summaries; ends quietly at the first damage. */
 typedef bool env_summary_fn(void *arg, uint64_t object, struct slice value);
 void env_summary_read(const char *dir, env_summary_fn *fn, void *arg);
 

@@ -318,6 +318,22 @@ open_env(struct index *ix, struct err *e)
 	return 0;
 }
 
+static bool
+on_old_summary(void *arg, uint64_t object, struct slice summary)
+{
+	struct index *ix = arg;
+
+	if (object >= ix->account.next_object || summary.n > STORE_SUMMARY_BYTES_MAX)
+		return true;
+	if (env_begin(ix->env, ix->account.serial, NULL) < 0)
+		return false;
+	if (env_summary_put(ix->env, object, summary, NULL) < 0) {
+		env_abort(ix->env);
+		return false;
+	}
+	return env_commit(ix->env, NULL) == 0;
+}
+
 /* A refused page is answered by one rebuild; a full disk or a broken device by an error. */
 static int
 open_or_rebuild(struct index *ix, struct err *e)
@@ -328,9 +344,10 @@ open_or_rebuild(struct index *ix, struct err *e)
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	if (rebuild_from_log(ix->root, ix->now, e) < 0)
+	if (rebuild_from_log(ix->root, ix->now, e) < 0 || open_env(ix, e) < 0)
 		return -1;
-	return open_env(ix, e);
+	rebuild_take_summaries(ix->root, on_old_summary, ix);
+	return index_broken(ix) ? -1 : 0;
 }
 
 int

@@ -1,7 +1,10 @@
 /*
  * The log is read twice: first to learn which transactions count (redo.h has
- * the rule), then to apply them on top of the base copy. Summaries are taken over as far
- * as they can be read; a missing one is made anew by the worker that wants it.
+ * the rule), then to apply them on top of the base copy.
+ *
+ * Summaries are taken over afterwards from the old environment, once it was
+ * recovered without its index: a B-tree that was not recovered may lead a
+ * reader round in circles. What is lost of them is made anew by the worker that wants it.
  */
 #include "store/rebuild.h"
 
@@ -51,9 +54,7 @@ put_in_place(const char *root, struct err *e)
 	file_path(old, root, INDEX_OLD);
 	if (file_exists(now) && (file_rename(now, old, e) < 0 || file_sync_dir(root, e) < 0))
 		return -1;
-	if (file_rename(fresh, now, e) < 0 || file_sync_dir(root, e) < 0)
-		return -1;
-	return file_remove_dir(old, e);
+	return file_rename(fresh, now, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
 }
 
 static int
@@ -233,22 +234,6 @@ on_base_record(void *arg, struct slice key, struct slice value, struct err *e)
 	return env_commit(a->env, e);
 }
 
-static bool
-on_summary(void *arg, uint64_t object, struct slice value)
-{
-	struct applier *a = arg;
-
-	if (a->pending == 0 && env_begin(a->env, 0, a->e) < 0)
-		a->failed = true;
-	else if (env_summary_put(a->env, object, value, a->e) < 0)
-		a->failed = true;
-	else if (++a->pending == RECORDS_PER_TRANSACTION) {
-		a->pending = 0;
-		a->failed = env_commit(a->env, a->e) < 0;
-	}
-	return !a->failed;
-}
-
 static int
 fill_from_log(void *arg, struct env *env, struct err *e)
 {
@@ -270,10 +255,6 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 		r = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo record's checksum");
 	if (r == 0)
 		r = env_log_read(b->source, on_apply, &a, e);
-	if (r == 0 && !a.failed)
-		env_summary_read(b->source, on_summary, &a);
-	if (r == 0 && !a.failed && a.pending > 0)
-		r = env_commit(env, e);
 	env_abort(env);
 	free(history.list);
 	buf_fini(&a.old);
@@ -291,6 +272,18 @@ rebuild_from_log(const char *root, uint64_t time, struct err *e)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
 	return 0;
+}
+
+void
+rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg)
+{
+	char old[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+
+	file_path(old, root, INDEX_OLD);
+	file_path(path, old, "index.db");
+	if (file_exists(old) && file_unlink(path, NULL) == 0)
+		env_summary_read(old, fn, arg);
+	(void)file_remove_dir(old, NULL);
 }
 
 /* ---- the mark ---- */

@@ -4,7 +4,7 @@
  *
  * It is built as "index.new", complete and synced with a base copy of its own,
  * and put in place by renames:
- *   index -> index.old, sync; index.new -> index, sync; remove index.old.
+ *   index -> index.old, sync; index.new -> index, sync; and index.old is removed at leisure.
  * So at any moment: "index" is whole; or it is missing while "index.old" and a
  * whole "index.new" are there. "index.new" beside "index" is unfinished.
  */
@@ -23,6 +23,9 @@ int rebuild_create(const char *root, rebuild_fill_fn *fill, void *arg, uint64_t 
     struct err *e) __attribute__((warn_unused_result));
 /* Makes a new index from base copy and log of the old one. -1 with ERR_CODE_CORRUPT when those are damaged. */
 int rebuild_from_log(const char *root, uint64_t time, struct err *e) __attribute__((warn_unused_result));
+
+/* After a rebuild: what summaries the old index still has, one by one, until fn gives false; then the old index is removed. */
+void rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg);
 
 /* Marks the index as damaged, so that the next open rebuilds it; and whether it is. */
 void rebuild_mark(const char *root);

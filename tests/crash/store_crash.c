@@ -14,6 +14,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/index_private.h"
 #include "store/record.h"
 
 #include <stdio.h>
@@ -158,10 +159,13 @@ any_mailbox(struct index *ix)
 static int
 do_append(struct index *ix, const char *root, struct err *e)
 {
+	static const uint8_t summary[120000];
 	char text[512];
 	size_t n = 20 + dice(400);
 	uint32_t uid;
 
+	/* Long summaries, so that the log goes through several files. */
+	fixture_summary = slice_of(summary, dice(8) ? 100 : sizeof summary);
 	memset(text, 'a' + (int)dice(26), n);
 	text[n] = '\0';
 	return fixture_append(ix, root, any_mailbox(ix), text, &uid, e);
@@ -203,7 +207,7 @@ do_upkeep(struct index **ix, const char *root, struct err *e)
 {
 	int r;
 
-	switch (dice(3)) {
+	switch (dice(5)) {
 	case 0:
 		while ((r = index_purge(*ix, FIXTURE_NOW + 1000, e)) == 1)
 			note_commit(*ix);
@@ -212,8 +216,13 @@ do_upkeep(struct index **ix, const char *root, struct err *e)
 	case 1:
 		index_close(ix);
 		return index_open(root, FIXTURE_NOW, ix, e);
-	default:
+	case 2:
 		return index_upkeep_now(*ix, e);
+	default:
+		/* A base copy that goes on while requests are done. */
+		if ((*ix)->base_writer == NULL)
+			return base_begin((*ix)->env, (*ix)->dir, index_serial(*ix), FIXTURE_NOW, &(*ix)->base_writer, e);
+		return base_step(&(*ix)->base_writer, 1, &(*ix)->base, e) < 0 ? -1 : 0;
 	}
 }
 
@@ -245,7 +254,7 @@ run_workload(const char *root, uint64_t seed, unsigned operations)
 	for (unsigned i = 0; i < operations; i++) {
 		/* Whatever a file operation of it did, the transaction may be there after a cut. */
 		begun = index_serial(ix) + 1;
-		if (dice(12) == 0) {
+		if (dice(8) == 0) {
 			begun += 20;
 			if (do_upkeep(&ix, root, &e) < 0)
 				die("upkeep", &e);

@@ -59,6 +59,9 @@ fixture_shell(const char *command)
 	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* The summary that appended messages get. */
+static struct slice fixture_summary = {(const uint8_t *)"summary", 7};
+
 /* Writes text as an object and appends it to mailbox in a transaction of its own; 0 or -1 with e. Not flushed. */
 static inline int
 fixture_append_request(struct index *ix, const char *root, uint32_t mailbox, const char *text,
@@ -67,7 +70,7 @@ fixture_append_request(struct index *ix, const char *root, uint32_t mailbox, con
 	uint8_t sha256[32];
 	uint64_t number = index_object_reserve(ix);
 	struct index_append a = {.mailbox = mailbox, .size = strlen(text), .internal_date = 1234567890,
-	    .zone_minutes = 60, .summary = SLICE("summary")};
+	    .zone_minutes = 60, .summary = fixture_summary};
 	int fd = memfd_of(slice_str(text), e);
 	int failed;
 

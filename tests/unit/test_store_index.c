@@ -524,6 +524,19 @@ START_TEST(test_rebuild)
 	ck_assert_mem_eq(before.p, after.p, before.n);
 	OK(index_check(ix, &e));
 	ck_assert(!rebuild_marked(root));
+	/* The summaries came along. */
+	struct uid_range range = {1, 1};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+	struct store_record record;
+
+	buf_reset(&after);
+	struct index_fetch f = {.mailbox = inbox, .want = STORE_WANT_SUMMARY, .uids = &set, .records = &after};
+
+	OK(index_fetch(ix, &f, &e));
+	struct cursor c = cursor_of(buf_slice(&after));
+
+	ck_assert(store_record_next(&c, &record));
+	ck_assert(slice_eq(record.summary, SLICE("summary")));
 	buf_fini(&before);
 	buf_fini(&after);
 }
