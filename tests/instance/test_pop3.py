@@ -378,7 +378,24 @@ class Pop3Test(harness.InstanceTest):
 
 
 class Pop3LimitsTest(harness.InstanceTest):
-    settings = {"login.timeout": "2s", "login.connections_per_address": "5"}
+    settings = {"login.timeout": "2s", "login.connections_per_address": "5", "worker.linger": "500ms",
+                "store.keeper_linger": "1s"}
+
+    def test_idle_processes_leave(self):
+        """A worker without sessions and a keeper without peers go; the next login finds new ones."""
+        for _ in range(3):
+            p = self.server.pop3()
+            self.assertIn("pop3d-worker", self.server.processes())
+            p.quit()
+            harness.wait_for(lambda: "pop3d-worker" not in self.server.processes(), seconds=5)
+        harness.wait_for(lambda: "store-keeper" not in self.server.processes(), seconds=5)
+        self.server.pop3().quit()
+
+    def test_logins_while_the_worker_leaves(self):
+        """A session that arrives just when its worker asks to leave is served."""
+        for i in range(12):
+            self.server.pop3().quit()
+            time.sleep(0.44 + 0.01 * i)
 
     def test_login_timeout(self):
         for service in ("pop3", "pop3s"):
