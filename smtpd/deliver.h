@@ -145,7 +145,9 @@ void deliver_job_delivered(struct job *j);
 /* Nobody waits for the answer any more: the front has ended, or has told the client to come again. Until something
  * is stored the job is then to be dropped. */
 bool deliver_job_stale(const struct job *j);
+/* Takes nothing new and ends the process when nothing is left. */
 void deliver_drain(void);
+bool deliver_draining(void);
 
 void deliver_trace_fields(struct job *j, const char *event, const struct log_field *fields);
 #define deliver_trace(j, event, ...)                                                               \

@@ -217,16 +217,16 @@ deliver_append_init(struct loop *l)
 
 /* ---- what comes of it ---- */
 
-/* The words of the first account in that state. */
+/* Answers with the words of the first account in that state; there is one. */
 static void
 reply_of(struct job *j, enum queue_state state)
 {
-	for (uint32_t i = 0; i < j->target_count; i++)
-		if (j->targets[i].state == state) {
-			deliver_job_reply(j, j->targets[i].code, j->targets[i].enhanced, j->targets[i].text);
-			return;
-		}
-	assert(!"no account in that state");
+	const struct target *t = j->targets;
+
+	while (t < j->targets + j->target_count && t->state != state)
+		t++;
+	assert(t < j->targets + j->target_count);
+	deliver_job_reply(j, t->code, t->enhanced, t->text);
 }
 
 void

@@ -96,6 +96,12 @@ deliver_job_front_down(const struct edge *front)
 			j->front = NULL;
 }
 
+bool
+deliver_draining(void)
+{
+	return draining;
+}
+
 void
 deliver_trace_fields(struct job *j, const char *event, const struct log_field *fields)
 {

@@ -114,7 +114,7 @@ pump(void)
 {
 	struct edge *queue = role_edge(ROLE_QUEUE, 0);
 
-	while (more_due && running < DELIVER_QUEUE_JOBS_MAX && queue) {
+	while (more_due && !deliver_draining() && running < DELIVER_QUEUE_JOBS_MAX && queue) {
 		uint64_t id = ipc_expect(queue, DELIVER_ASK_MS, next_gone, &running);
 		if (id == 0)
 			return;

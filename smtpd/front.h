@@ -42,7 +42,6 @@
 #define FRONT_TRANSACTION_BYTES_MAX (4u << 20) /* memory for the envelope [452 4.5.3] */
 #define FRONT_MEMFD_BYTES_MAX (1u << 20)       /* of a message; what is longer goes to a spool file */
 #define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
-#define FRONT_STEP_DATA_BYTES_MAX (1u << 20)
 
 /* Times. */
 #define FRONT_GREET_DELAY_MS 20		 /* who talks before the greeting is no mail server [554 5.5.1] */

@@ -124,7 +124,7 @@ END_TEST
 
 START_TEST(test_control_characters)
 {
-	static const char *const bad[] = {"a\r\nb", "a\nb", "a\tb", "a\x7f" "b", "\x01"};
+	static const char *const bad[] = {"a\r\nb", "a\nb", "a\tb", "a\177b", "\x01"};
 	struct envelope e;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
