@@ -229,6 +229,7 @@ box_claim_recent(struct box *b, struct session *s)
 	if (s->readonly)
 		return;
 	b->recent_uid = next;
+	mailbox_table_stale(b->worker->table); /* STATUS (RECENT) */
 	if (e && !IPC_SEND(e, MBOX_RECENT, .mailbox = b->mailbox, .uid = next))
 		log_event(LOG_DEBUG, NO_SESSION, "recent-not-sent", LOG_END);
 }

@@ -4,7 +4,7 @@
 #ifndef IMAPD_CMD_H
 #define IMAPD_CMD_H
 
-#include "imapd/session.h"
+#include "imapd/targets.h"
 
 void cmd_append_start(struct session *s, struct imap_scan *args);
 void cmd_append_run(struct session *s);

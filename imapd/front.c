@@ -33,8 +33,10 @@ static void on_ready(struct stream *s, void *arg);
 static void on_end(struct stream *s, void *arg, enum stream_end why);
 static const struct stream_events events = {.on_ready = on_ready, .on_end = on_end};
 
-static const struct imap_framer_limits command_limits = {FRONT_LINE_BYTES_MAX, FRONT_COMMAND_BYTES_MAX};
-static const struct imap_framer_limits auth_limits = {FRONT_AUTH_LINE_BYTES_MAX, FRONT_AUTH_LINE_BYTES_MAX};
+static const struct imap_framer_limits command_limits = {FRONT_LINE_BYTES_MAX, FRONT_COMMAND_BYTES_MAX,
+    FRONT_DROP_BYTES_MAX};
+static const struct imap_framer_limits auth_limits = {FRONT_AUTH_LINE_BYTES_MAX, FRONT_AUTH_LINE_BYTES_MAX,
+    FRONT_DROP_BYTES_MAX};
 
 void
 front_set_state(struct front_conn *c, enum front_state state)
@@ -373,8 +375,9 @@ conn_new(int fd, const struct client_address *a, bool tls)
 
 	c->conn = ++front.last_conn;
 	c->client = *a;
-	snprintf(c->session, sizeof c->session, "imap-%llx-%llx",
-	    (unsigned long long)role_self()->generation, (unsigned long long)c->conn);
+	/* Unique for ever: traces are kept longer than processes live. */
+	snprintf(c->session, sizeof c->session, "i%llx-%llx", (unsigned long long)clock_wall_us(),
+	    (unsigned long long)c->conn);
 	imap_framer_init(&c->framer, command_limits);
 	c->state = FRONT_READY;
 	c->next = front.conns;

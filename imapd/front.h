@@ -19,6 +19,8 @@
 #define FRONT_AUTH_LINE_BYTES_MAX 16390
 #define FRONT_RESPONSE_BYTES_MAX 12288
 #define FRONT_ARENA_BYTES_MAX 65536
+/* A refused literal that is read to its end. */
+#define FRONT_DROP_BYTES_MAX 65536
 /* Refused logins, and commands that were BAD, until BYE. */
 #define FRONT_TRIES_MAX 3
 #define FRONT_BAD_MAX 10

@@ -112,7 +112,7 @@ command_done(struct imap_framer *f)
 static enum imap_frame
 drop_literal(struct imap_framer *f)
 {
-	if (f->literal_octets > IMAP_FRAMER_DROP_BYTES_MAX) {
+	if (f->literal_octets > f->limits.drop_bytes) {
 		f->why = "Literal is too long";
 		f->state = IMAP_FRAMER_DONE;
 		return IMAP_FRAME_FATAL;

@@ -18,10 +18,9 @@
 struct imap_framer_limits {
 	size_t line_bytes;    /* of one line, its CRLF included */
 	size_t command_bytes; /* of all lines and literals of a command */
+	uint64_t drop_bytes;  /* of a refused non-synchronising literal, which is read and dropped; a longer one
+				 ends the session */
 };
-
-/* Octets of a refused non-synchronising literal that are read and dropped; a longer one ends the session. */
-#define IMAP_FRAMER_DROP_BYTES_MAX (UINT64_C(256) << 20)
 
 enum imap_frame {
 	IMAP_FRAME_MORE,    /* all input is used */

@@ -512,7 +512,8 @@ session_new(struct worker *w, uint64_t number, struct slice name, int fd)
 	w->sessions = s;
 	w->sessions_n++;
 	imap_framer_init(&s->framer,
-	    (struct imap_framer_limits){SESSION_LINE_BYTES_MAX, SESSION_COMMAND_BYTES_MAX});
+	    (struct imap_framer_limits){SESSION_LINE_BYTES_MAX, SESSION_COMMAND_BYTES_MAX,
+		SESSION_DROP_BYTES_MAX});
 	s->arena = arena_new(SESSION_ARENA_BYTES_MAX);
 	buf_init(&s->out, SESSION_OUT_BYTES_MAX);
 	buf_init(&s->answer, SESSION_OUT_BYTES_MAX);

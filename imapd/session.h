@@ -20,6 +20,8 @@
 /* One line; one command with its literals but for APPEND's message. */
 #define SESSION_LINE_BYTES_MAX 65536
 #define SESSION_COMMAND_BYTES_MAX 131072
+/* A refused non-synchronising literal that is read to its end; a longer one ends the session. */
+#define SESSION_DROP_BYTES_MAX (UINT64_C(256) << 20)
 /* Memory of one command's arguments and state. */
 #define SESSION_ARENA_BYTES_MAX (16u << 20)
 /* Commands in a row that were BAD, until BYE. */
@@ -137,7 +139,8 @@ void session_bad(struct session *s, const char *text);
 void session_refuse(struct session *s, const char *status_and_text);
 /* NO with what the keeper said. */
 void session_failed(struct session *s, const struct err *e);
-/* Asks the keeper: got is called with the answer (see keeper_done_fn), then the session goes on. slot: below SESSION_REQUESTS_MAX and free. */
+/* Asks the keeper: got is called with the answer (see keeper_done_fn), then the session goes on. slot: below
+ * SESSION_REQUESTS_MAX, and free. */
 void session_ask(struct session *s, unsigned slot, struct msg *m, session_reply_fn *got);
 /* Goes on with whatever can be done now; nothing when it is at it already. */
 void session_step(struct session *s);
@@ -164,42 +167,11 @@ void session_deselect(struct session *s);
 
 /* ---- messages of the selected mailbox ---- */
 
-/* Messages named by a command, as ranges of indexes into s->uids (from included, to not). */
-struct target_range {
-	size_t from;
-	size_t to;
-};
-
-struct targets {
-	struct target_range *v;
-	size_t n;
-	size_t at;    /* range */
-	size_t index; /* next message in it */
-};
-
-/*
- * Resolves a sequence-set or uid-set. False after BAD: a number that is not there, or the arena's cap. Absent UIDs are
- * left out (RFC 3501 6.4.8).
- */
-bool session_targets(struct session *s, struct imap_set *set, bool uid, struct targets *targets_r);
-/* The next message's index; false after the last. */
-bool targets_next(struct targets *t, size_t *index_r);
-/* Goes (back or on) to the first message at or after that index. */
-void targets_seek(struct targets *t, size_t index);
-/* Notes in expunge_issued whether a target is gone without the client knowing; rewinds. */
-void session_look_expunged(struct session *s, struct targets *t);
 /* Index of the first UID >= uid. */
 size_t session_seek(const struct session *s, uint32_t uid);
 /* The entry in the view, or NULL when it is expunged already; valid until the next event. */
 const struct store_entry *session_entry(const struct session *s, uint32_t uid);
 bool session_recent(const struct session *s, uint32_t uid);
-/*
- * The targets as UIDs, added to set (which the caller frees): one range of UIDs for each range of messages, since between two
- * neighbours no message has ever a UID. False when they are too many ranges.
- */
-bool session_target_uids(struct session *s, struct targets *t, struct uidset *set)
-    __attribute__((warn_unused_result));
-
 /* ---- between session.c, session_flush.c and box.c ---- */
 
 /* e: NULL when the view is open. */

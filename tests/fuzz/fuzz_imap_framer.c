@@ -20,7 +20,7 @@ run(struct slice in, size_t chunk, uint8_t policy, struct buf *log)
 {
 	struct imap_framer f;
 
-	imap_framer_init(&f, (struct imap_framer_limits){128, 256});
+	imap_framer_init(&f, (struct imap_framer_limits){128, 256, 1u << 20});
 	while (in.n > 0) {
 		size_t used;
 		enum imap_frame got = imap_framer_feed(&f, slice_sub(in, 0, chunk), &used);

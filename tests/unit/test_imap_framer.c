@@ -98,7 +98,7 @@ START_TEST(test_events)
 	    ROW(ACCEPT, "abcd \0 {8}\r\nb NOOP\r\n", "!abcd(b NOOP)"),
 #undef ROW
 	};
-	struct imap_framer_limits limits = {100, 200};
+	struct imap_framer_limits limits = {100, 200, 1u << 20};
 	struct buf log;
 	struct buf whole;
 
@@ -122,7 +122,7 @@ END_TEST
 
 START_TEST(test_line_limit)
 {
-	struct imap_framer_limits limits = {100, 200};
+	struct imap_framer_limits limits = {100, 200, 1u << 20};
 	struct buf in;
 	struct buf log;
 
@@ -145,7 +145,7 @@ END_TEST
 START_TEST(test_long_line_keeps_its_literal)
 {
 	/* Of a line that is far too long the literal at its end is still seen: its octets are no commands. */
-	struct imap_framer_limits limits = {100, 200};
+	struct imap_framer_limits limits = {100, 200, 1u << 20};
 	struct buf in;
 	struct buf log;
 
@@ -170,7 +170,7 @@ END_TEST
 
 START_TEST(test_literal_limits)
 {
-	struct imap_framer_limits limits = {100, 200};
+	struct imap_framer_limits limits = {100, 200, 1u << 20};
 	struct buf log;
 
 	buf_init(&log, 4096);
@@ -180,11 +180,11 @@ START_TEST(test_literal_limits)
 	run(SLICE("a X {190}\r\nb\r\n"), 50, ACCEPT, limits, &log);
 	ck_assert(slice_eq(buf_slice(&log), SLICE("<190>(b)")));
 	/* Dropping has its limit too. */
-	run(SLICE("a X {268435456+}\r\nb\r\n"), 50, ACCEPT, limits, &log);
-	ck_assert(slice_eq(buf_slice(&log), SLICE("<268435456+>")));
-	run(SLICE("a X {268435457+}\r\n"), 50, ACCEPT, limits, &log);
-	ck_assert(slice_eq(buf_slice(&log), SLICE("<268435457+>bye")));
-	run(SLICE("abcd \r X {268435457+}\r\n"), 50, ACCEPT, limits, &log);
+	run(SLICE("a X {1048576+}\r\nb\r\n"), 50, ACCEPT, limits, &log);
+	ck_assert(slice_eq(buf_slice(&log), SLICE("<1048576+>")));
+	run(SLICE("a X {1048577+}\r\n"), 50, ACCEPT, limits, &log);
+	ck_assert(slice_eq(buf_slice(&log), SLICE("<1048577+>bye")));
+	run(SLICE("abcd \r X {1048577+}\r\n"), 50, ACCEPT, limits, &log);
 	ck_assert(slice_eq(buf_slice(&log), SLICE("fatal")));
 	buf_fini(&log);
 }
@@ -195,7 +195,7 @@ START_TEST(test_plain)
 	struct imap_framer f;
 	size_t used;
 
-	imap_framer_init(&f, (struct imap_framer_limits){100, 200});
+	imap_framer_init(&f, (struct imap_framer_limits){100, 200, 1u << 20});
 	imap_framer_plain(&f, true);
 	ck_assert_int_eq(imap_framer_feed(&f, SLICE("x{5}\r\n"), &used), IMAP_FRAME_COMMAND);
 	ck_assert(slice_eq(imap_framer_command(&f), SLICE("x{5}")));

@@ -2,7 +2,7 @@
  * Message sets to messages. A set is kept as ranges of indexes, so that `1:*` costs the same in a
  * mailbox of one message and of a million.
  */
-#include "imapd/session.h"
+#include "imapd/targets.h"
 
 #include <assert.h>
 
