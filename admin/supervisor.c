@@ -28,7 +28,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Processes started in each second of the machine's time before two generations could be equal, as a power of two. */
+/* Processes started in each second of the machine's time before two generations could be equal, as
+ * a power of two. */
 #define GENERATION_BITS 12
 
 /* ---- readiness ---- */
@@ -554,8 +555,8 @@ supervisor_run(const struct config *config, const struct supervisor_options *opt
 	s.loop = loop_new();
 	s.children_end = &s.children;
 	s.started_ms = clock_ms();
-	/* Session ids are made of generations, and the recorder remembers them: no two are equal, not after
-	 * a restart either. */
+	/* Session ids are made of generations, and the recorder remembers them: no two are equal,
+	 * not after a restart either. */
 	s.last_generation = clock_wall_us() / 1000000 << GENERATION_BITS;
 	s.own_users = geteuid() == 0 && !options->demo;
 	s.drain_timer = loop_timer_new(s.loop, on_drain_timer, &s);
