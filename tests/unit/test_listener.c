@@ -167,19 +167,8 @@ START_TEST(counts_hold)
 	static unsigned count[200];
 	unsigned seed = 1, all = 0;
 
-	listener_free(&listener);
-	group = listener_group_new(
-	    loop, (struct listener_limits){.total_max = 200, .per_network_max = 1000});
-	free_in_accept = false;
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t n = sizeof a;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-	ck_assert_int_eq(listen(fd, 64), 0);
-	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-	port = a.sin_port;
-	listener = listener_new(group, fd, on_accept, on_refuse, NULL);
+	listener_group_limits(
+	    group, (struct listener_limits){.total_max = 200, .per_network_max = 1000});
 	for (int i = 0; i < 600; i++) {
 		seed = seed * 1103515245 + 12345;
 		unsigned which = (seed >> 16) % 200;

@@ -749,7 +749,7 @@ START_TEST(big_data_through_a_relay)
 	const size_t n = 1000000;
 	int fds[2];
 	uint8_t *data = malloc(n), *back = malloc(n);
-	size_t sent = 0, got = 0, echoed = 0;
+	size_t sent = 0, got = 0;
 
 	use("EC", "DNS:mail.test");
 	for (size_t i = 0; i < n; i++)
@@ -781,7 +781,6 @@ START_TEST(big_data_through_a_relay)
 		if (r > 0) {
 			memmove(worker, worker + r, worker_n - (size_t)r);
 			worker_n -= (size_t)r;
-			echoed += (size_t)r;
 		}
 		while (SSL_read_ex(clients[0].ssl, back + got, n - got, &k) == 1)
 			got += k;
