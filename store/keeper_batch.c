@@ -251,7 +251,7 @@ keeper_reply_error(struct msg *reply, const struct err *e)
 		REPLIES(X)
 #undef X
 	default:
-		assert(!"a reply to no mutation");
+		assert(false); /* a reply to no mutation */
 	}
 }
 
@@ -266,7 +266,7 @@ keeper_reply_id(struct msg *reply, uint64_t id)
 		REPLIES(X)
 #undef X
 	default:
-		assert(!"a reply to no mutation");
+		assert(false); /* a reply to no mutation */
 	}
 }
 
@@ -280,7 +280,7 @@ reply_id(const struct msg *reply)
 		REPLIES(X)
 #undef X
 	default:
-		assert(!"a reply to no mutation");
+		assert(false); /* a reply to no mutation */
 		return 0;
 	}
 }
