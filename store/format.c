@@ -140,6 +140,13 @@ format_check(struct slice key, struct slice value, unsigned *count_r, struct cur
 	return !c.bad && key.n > 0 && table == key.p[0] && version == FORMAT_VERSION && crc == value_crc(key, value);
 }
 
+/* The same for the value of one table only. */
+static bool
+open_value(enum format_table table, struct slice key, struct slice value, unsigned *count_r, struct cursor *payload_r)
+{
+	return key.n > 0 && key.p[0] == (uint8_t)table && format_check(key, value, count_r, payload_r);
+}
+
 /* ---- A ---- */
 
 bool
@@ -171,7 +178,7 @@ format_account_get(struct slice value, struct format_account *account_r)
 	struct cursor c;
 	unsigned count;
 
-	if (!format_check(format_key_slice(&key), value, &count, &c))
+	if (!open_value(FORMAT_ACCOUNT, format_key_slice(&key), value, &count, &c))
 		return false;
 	a->serial = cursor_u64(&c);
 	a->modseq = cursor_u64(&c);
@@ -224,7 +231,7 @@ format_mailbox_get(struct slice key, struct slice value, struct format_mailbox *
 
 	(void)cursor_u8(&k);
 	m->number = cursor_u32(&k);
-	if (!cursor_done(&k) || m->number == 0 || !format_check(key, value, &count, &c))
+	if (!cursor_done(&k) || m->number == 0 || !open_value(FORMAT_MAILBOX, key, value, &count, &c))
 		return false;
 	m->uidvalidity = cursor_u32(&c);
 	m->uidnext = cursor_u32(&c);
@@ -329,7 +336,7 @@ format_entries_get(struct slice key, struct slice value, struct format_entries *
 	uint64_t least = chunk_least(key);
 	struct cursor c;
 
-	if (!format_check(key, value, &chunk_r->n, &c) || least == 0 || chunk_r->n > FORMAT_ENTRIES_MAX)
+	if (!open_value(FORMAT_ENTRIES, key, value, &chunk_r->n, &c) || least == 0 || chunk_r->n > FORMAT_ENTRIES_MAX)
 		return false;
 	for (unsigned i = 0; i < chunk_r->n; i++) {
 		chunk_r->e[i] = get_entry(&c);
@@ -356,7 +363,7 @@ format_details_get(struct slice key, struct slice value, struct format_details *
 	uint64_t least = chunk_least(key);
 	struct cursor c;
 
-	if (!format_check(key, value, &chunk_r->n, &c) || least == 0 || chunk_r->n > FORMAT_DETAILS_MAX)
+	if (!open_value(FORMAT_DETAILS, key, value, &chunk_r->n, &c) || least == 0 || chunk_r->n > FORMAT_DETAILS_MAX)
 		return false;
 	for (unsigned i = 0; i < chunk_r->n; i++) {
 		chunk_r->d[i] = get_detail(&c);
@@ -384,7 +391,7 @@ format_refs_get(struct slice key, struct slice value, struct format_refs *refs_r
 	struct cursor c;
 	unsigned count;
 
-	if (!format_check(key, value, &count, &c) || count != FORMAT_REFS_MAX)
+	if (!open_value(FORMAT_REFS, key, value, &count, &c) || count != FORMAT_REFS_MAX)
 		return false;
 	for (unsigned i = 0; i < FORMAT_REFS_MAX; i++)
 		refs_r->count[i] = cursor_u32(&c);
@@ -412,7 +419,7 @@ format_expunged_get(struct slice key, struct slice value, struct format_expunged
 	struct format_expunged *x = expunged_r;
 	struct cursor c;
 
-	if (!format_check(key, value, &x->n, &c) || x->n > FORMAT_EXPUNGED_MAX)
+	if (!open_value(FORMAT_EXPUNGED, key, value, &x->n, &c) || x->n > FORMAT_EXPUNGED_MAX)
 		return false;
 	x->mailbox = cursor_u32(&c);
 	for (unsigned i = 0; i < x->n; i++) {
@@ -442,7 +449,7 @@ format_request_get(struct slice key, struct slice value, struct format_request *
 	struct cursor c;
 	unsigned count;
 
-	if (!format_check(key, value, &count, &c))
+	if (!open_value(FORMAT_REQUEST, key, value, &count, &c))
 		return false;
 	struct slice origin = cursor_take(&c, sizeof request_r->origin);
 

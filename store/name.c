@@ -74,17 +74,6 @@ name_check(struct slice name, struct slice *name_r, struct err *e)
 }
 
 bool
-name_parent(struct slice name, struct slice *parent_r)
-{
-	size_t at = slice_rindex(name, '/');
-
-	if (at >= name.n)
-		return false;
-	*parent_r = slice_sub(name, 0, at);
-	return true;
-}
-
-bool
 name_is_below(struct slice name, struct slice parent)
 {
 	return name.n > parent.n && name.p[parent.n] == '/' && slice_starts(name, parent);

@@ -12,8 +12,6 @@
 bool name_is_inbox(struct slice name);
 /* The name as it is stored; ERR_CODE_BAD_NAME and -1 when it cannot be one. *name_r points into name or is a literal. */
 int name_check(struct slice name, struct slice *name_r, struct err *e) __attribute__((warn_unused_result));
-/* The name of the superior; false when it has none. */
-bool name_parent(struct slice name, struct slice *parent_r);
 /* True when name is below parent in the hierarchy. */
 bool name_is_below(struct slice name, struct slice parent);
 
