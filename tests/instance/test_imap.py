@@ -23,7 +23,7 @@ class Session:
     """A logged-in connection."""
 
     def __init__(self, server, user="alice", login=True):
-        self.wire = server.raw("imaps", tls=True, timeout=60)
+        self.wire = server.raw("imaps", tls=True, timeout=25)
         self.greeting = self.wire.line()
         self.count = 0
         if login:
@@ -511,6 +511,48 @@ class TestImap(harness.InstanceTest):
         self.assertTrue(a.wire.line().startswith(b"+"))
         a.wire.send(b"k NOOP\r\n")
         self.assertTrue(a.wire.line().startswith(b"j BAD"))
+
+    # ---- what asks nobody ----
+
+    def test_small_commands(self):
+        s = self.session()
+        capability = s.ok("CAPABILITY")[0]
+        for name in ("IMAP4rev1", "LITERAL+", "IDLE", "NAMESPACE", "UIDPLUS", "CHILDREN", "UNSELECT", "MOVE", "SPECIAL-USE", "ID",
+                     "ENABLE", "LIST-EXTENDED", "LIST-STATUS"):
+            self.assertIn(name.encode(), capability.split())
+        self.assertNotIn(b"AUTH=PLAIN", capability)
+        self.assertTrue(re.match(rb'\* ID \("name" "Mailstead"', s.ok('ID ("name" "test" "version" NIL)')[0]))
+        self.assertEqual(len(s.ok("ID NIL")), 1)
+        self.assertTrue(s.last("ID").startswith(b"BAD"))
+        self.assertEqual(s.ok("ENABLE CONDSTORE NONSENSE"), [b"* ENABLED\r\n"])
+        self.assertTrue(s.last("ENABLE").startswith(b"BAD"))
+        self.assertEqual(s.ok("NAMESPACE"), [b'* NAMESPACE (("" "/")) NIL NIL\r\n'])
+        self.assertTrue(s.last("CHECK").startswith(b"BAD"))
+        self.assertTrue(s.last("NOOP x").startswith(b"BAD"))
+        self.assertTrue(s.last("XNONSENSE").startswith(b"BAD"))
+        lines = s.command("LOGOUT")
+        self.assertTrue(lines[0].startswith(b"* BYE") and lines[1].startswith(b"OK"), lines)
+        self.assertTrue(s.wire.at_end())
+
+    def test_a_front_before_login(self):
+        s = self.session(login=False)
+        self.assertTrue(s.last('ID ("name" "x")').startswith(b"OK"))
+        self.assertTrue(s.last("SELECT INBOX").startswith(b"BAD"))
+        self.assertTrue(s.last("NOOP").startswith(b"OK"))
+        s.wire.send(b"a LOGIN {20000}\r\n")
+        self.assertTrue(s.wire.line().startswith(b"a BAD [TOOBIG]"))
+        s.wire.send(b"b LOGIN {65537+}\r\n")
+        self.assertTrue(s.wire.line().startswith(b"b BAD [TOOBIG]"))
+        self.assertTrue(s.wire.line().startswith(b"* BYE"))
+        self.assertTrue(s.wire.at_end())
+
+    def test_append_limit(self):
+        s = self.session()
+        name = self.box(s, select=False)
+        for octets in (1048575, 1048576):
+            s.append(b"Subject: x\r\n\r\n" + b"y" * (octets - 14), name)
+        s.wire.send(b"a APPEND %s {1048577}\r\n" % name.encode())
+        self.assertTrue(s.wire.line().startswith(b"a NO [TOOBIG]"))
 
     # ---- many messages, slow readers ----
 
