@@ -41,6 +41,7 @@
 #define FRONT_INPUT_BYTES_MAX (64u * 1024)
 #define FRONT_TRANSACTION_BYTES_MAX (4u << 20) /* memory for the envelope [452 4.5.3] */
 #define FRONT_MEMFD_BYTES_MAX (1u << 20)       /* of a message; what is longer goes to a spool file */
+#define FRONT_MEMORY_BYTES_MAX (256u << 20)    /* of all messages in memory files; past it even small ones go to spool files */
 #define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
 
 /* Times. */
@@ -80,6 +81,7 @@ struct front_data {
 	struct smtp_data_framer framer;
 	int fd;		       /* memory file or spool file; -1: none */
 	uint64_t bytes;	       /* of the message, also those that were not kept */
+	uint64_t memory_bytes; /* of them, those in the memory file */
 	uint64_t began_ms;
 	uint64_t spool_id;     /* of SPOOL_OPEN; 0: a memory file */
 	bool spool_lost;       /* queue, which counted it, has ended: it is not told of the end */
@@ -139,6 +141,7 @@ struct front_service {
 	struct listener_group *group;
 	struct front *sessions;
 	unsigned session_count;
+	uint64_t memory_bytes; /* sum of front_data.memory_bytes */
 	uint64_t next_conn;
 	bool draining;
 };

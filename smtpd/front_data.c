@@ -66,6 +66,19 @@ close_file(struct front_data *d)
 	if (d->fd >= 0)
 		(void)close(d->fd);
 	d->fd = -1;
+	smtpd_service.memory_bytes -= d->memory_bytes;
+	d->memory_bytes = 0;
+}
+
+/* True when the memory file has grown too big, or all of them together have. */
+static bool
+needs_file(struct front_data *d, size_t added)
+{
+	if (d->spool_id != 0)
+		return false;
+	d->memory_bytes += added;
+	smtpd_service.memory_bytes += added;
+	return d->memory_bytes > FRONT_MEMFD_BYTES_MAX || smtpd_service.memory_bytes > FRONT_MEMORY_BYTES_MAX;
 }
 
 /* Nothing of it is needed any more: the file, and its share of the spool. */
@@ -178,7 +191,7 @@ keep(struct front *f, struct slice octets)
 		lose_space(f, e.detail);
 		return;
 	}
-	if (d->spool_id == 0 && d->bytes > FRONT_MEMFD_BYTES_MAX && d->framer.state != SMTP_DATA_END)
+	if (needs_file(d, octets.n) && d->framer.state != SMTP_DATA_END)
 		ask_spool(f);
 }
 
