@@ -423,6 +423,68 @@ START_TEST(test_spool)
 }
 END_TEST
 
+/* Says the same n times; each time the answers must begin so. */
+static void
+repeat(unsigned n, const char *const *script)
+{
+	while (n-- > 0)
+		talk(script);
+}
+
+/* Each limit of one session: n is good, n + 1 is not. */
+START_TEST(test_session_limits)
+{
+	static const char *const hello[] = {HELLO, NULL};
+	static const char *const mail[] = {"> MAIL FROM:<a@x.example>", "< 250", NULL};
+	static const char *const rset[] = {"> RSET", "< 250", NULL};
+	static const char *const unknown[] = {"> RCPT TO:<unknown@test>", "< 550", NULL};
+	static const char *const bad[] = {"> FOO", "< 500", NULL};
+	static const char *const noop[] = {"> NOOP", "< 250", NULL};
+	static const char *const closed[] = {"< 421 4.7.0", "!", NULL};
+	static const char *const no_mail[] = {"> MAIL FROM:<a@x.example>", "< 421 4.7.0", "!", NULL};
+
+	start_server("0");
+	talk(hello);
+	talk(mail);
+	repeat(FRONT_REFUSED_RECIPIENTS_MAX - 1, unknown);
+	talk(noop);
+	talk(unknown);
+	talk(closed);
+	stop_server();
+
+	start_server("0");
+	talk(hello);
+	repeat(FRONT_BAD_COMMANDS_MAX - 1, bad);
+	talk(noop);
+	talk(bad);
+	talk(closed);
+	stop_server();
+
+	start_server("0");
+	talk(hello);
+	for (unsigned i = 0; i < FRONT_TRANSACTIONS_MAX; i++) {
+		talk(mail);
+		talk(rset);
+	}
+	talk(no_mail);
+	stop_server();
+}
+END_TEST
+
+START_TEST(test_recipients_limit)
+{
+	static const char *const hello[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", NULL};
+	static const char *const good[] = {"> RCPT TO:<good@test>", "< 250", NULL};
+	static const char *const over[] = {"> RCPT TO:<good@test>", "< 452 4.5.3", "> DATA", "< 354", "> x", "> .", "< 250", NULL};
+
+	start_server("0");
+	talk(hello);
+	repeat(100, good); /* smtp.recipients */
+	talk(over);
+	stop_server();
+}
+END_TEST
+
 /* A client that goes away while its answer is due. */
 START_TEST(test_gone_client)
 {
@@ -454,6 +516,8 @@ main(void)
 	tcase_add_test(t, test_outcomes);
 	tcase_add_test(t, test_held_commands);
 	tcase_add_test(t, test_spool);
+	tcase_add_test(t, test_session_limits);
+	tcase_add_test(t, test_recipients_limit);
 	tcase_add_test(t, test_gone_client);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
