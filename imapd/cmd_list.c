@@ -11,7 +11,9 @@
 
 #include <assert.h>
 
+/* One piece of work: the account's other sessions wait for no more. */
 #define PIECE_BYTES (64u * 1024)
+#define PIECE_NAMES 256u
 
 struct list_work {
 	struct imap_list list;
@@ -256,7 +258,7 @@ cmd_list_run(struct session *s)
 		mailbox_list_ref(l);
 		w->names = l;
 	}
-	while (w->at < w->names->n && s->out.n < PIECE_BYTES) {
+	for (unsigned i = 0; i < PIECE_NAMES && w->at < w->names->n && s->out.n < PIECE_BYTES; i++) {
 		if (w->lsub)
 			lsub_one(s, w, w->at);
 		else

@@ -11,7 +11,8 @@
 
 /*
  * True when name matches pattern: "*" matches anything, "%" anything without "/". The name INBOX matches in any
- * case. Time is at most the product of both lengths, whatever the wildcards.
+ * case. Time is at most the product of both lengths in words of 64 octets of the pattern, whatever the wildcards.
+ * Not to be called by two threads.
  */
 bool list_match(struct slice pattern, struct slice name);
 
