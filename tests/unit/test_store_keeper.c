@@ -1,0 +1,498 @@
+/*
+ * The keeper over real edges, in one process: what its peers ask, what each is
+ * told and in which order, and that nothing is told before it is durable.
+ */
+#include "tests/unit/store_fixture.h"
+
+#include "common/loop.h"
+#include "store/file.h"
+#include "store/keeper.h"
+#include "store/record.h"
+#include "store/view.h"
+
+#include <check.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+static char root[64];
+static struct loop *loop;
+static struct index *ix;
+static struct err err;
+static bool broken;
+static uint32_t inbox;
+
+/* What a peer heard, one letter a message: N F X M R events, a f c e o l t answers. */
+struct heard {
+	char text[256];
+	size_t n;
+	uint32_t class, code, uid, count;
+	uint64_t modseq;
+	struct store_view view;
+	bool view_open;
+	bool view_true;
+	struct slice summary;
+	char summary_text[64];
+	char object_text[64];
+};
+
+struct peer {
+	struct edge *client;
+	struct edge *server;
+	struct heard h;
+};
+static struct peer imap1, imap2, pop3, deliver;
+
+static void
+hear(struct edge *e, char c)
+{
+	struct heard *h = edge_arg(e);
+
+	if (h->n + 1 < sizeof h->text)
+		h->text[h->n++] = c;
+	if (c >= 'a')
+		loop_stop(loop);
+}
+
+static void
+on_new(struct edge *e, struct msg_EVENT_NEW *m)
+{
+	struct heard *h = edge_arg(e);
+
+	h->view_true = h->view_true && store_view_new(&h->view, m);
+	hear(e, 'N');
+}
+
+static void
+on_flags_event(struct edge *e, struct msg_EVENT_FLAGS *m)
+{
+	struct heard *h = edge_arg(e);
+
+	h->view_true = h->view_true && store_view_flags(&h->view, m);
+	hear(e, 'F');
+}
+
+static void
+on_expunge_event(struct edge *e, struct msg_EVENT_EXPUNGE *m)
+{
+	struct heard *h = edge_arg(e);
+
+	h->view_true = h->view_true && store_view_expunge(&h->view, m);
+	hear(e, 'X');
+}
+
+static void
+on_mailboxes(struct edge *e, struct msg_EVENT_MAILBOXES *m)
+{
+	(void)m;
+	hear(e, 'M');
+}
+
+static void
+on_resync(struct edge *e, struct msg_EVENT_RESYNC *m)
+{
+	(void)m;
+	hear(e, 'R');
+}
+
+#define ANSWER(NAME, letter, extra)                                                                \
+	static void on_##NAME(struct edge *e, struct msg_##NAME *m)                                \
+	{                                                                                          \
+		struct heard *h = edge_arg(e);                                                     \
+		h->class = m->class;                                                               \
+		h->code = m->code;                                                                 \
+		extra;                                                                             \
+		hear(e, letter);                                                                   \
+	}
+ANSWER(MSG_APPEND_REPLY, 'a', h->uid = m->uid)
+ANSWER(MSG_FLAGS_REPLY, 'f', h->modseq = m->modseq)
+ANSWER(MSG_COPY_REPLY, 'c', h->count = (uint32_t)(m->target_uids.n / 8))
+ANSWER(MSG_EXPUNGE_REPLY, 'e', h->modseq = m->modseq)
+ANSWER(MBOX_LIST_REPLY, 'l', h->count = (uint32_t)m->bytes)
+ANSWER(MBOX_CHANGE_REPLY, 't', h->uid = m->mailbox)
+
+static void
+on_open_reply(struct edge *e, struct msg_MBOX_OPEN_REPLY *m)
+{
+	struct heard *h = edge_arg(e);
+
+	h->class = m->class;
+	h->code = m->code;
+	if (m->class == ERR_NONE) {
+		if (h->view_open)
+			store_view_close(&h->view);
+		h->view_open = h->view_true = store_view_open(&h->view, m, &err) == 0;
+	}
+	hear(e, 'o');
+}
+
+static void
+on_fetch_reply(struct edge *e, struct msg_MSG_FETCH_REPLY *m)
+{
+	struct heard *h = edge_arg(e);
+	struct store_record r;
+	struct memfd_map map;
+
+	h->class = m->class;
+	h->code = m->code;
+	h->count = m->count;
+	if (m->class == ERR_NONE && m->count > 0 && memfd_map(m->records, m->bytes, m->bytes, &map, &err) == 0) {
+		struct cursor c = cursor_of(map.octets);
+
+		if (store_record_next(&c, &r) && !slice_cstr(r.summary, h->summary_text, sizeof h->summary_text))
+			h->summary_text[0] = '\0';
+		memfd_unmap(&map);
+	}
+	if (m->objects.n > 0) {
+		ssize_t n = pread(m->objects.fd[0], h->object_text, sizeof h->object_text - 1, 0);
+
+		h->object_text[n > 0 ? n : 0] = '\0';
+	}
+	hear(e, 'g');
+}
+
+static const struct ipc_dispatch from_keeper = {
+    .EVENT_NEW = on_new,
+    .EVENT_FLAGS = on_flags_event,
+    .EVENT_EXPUNGE = on_expunge_event,
+    .EVENT_MAILBOXES = on_mailboxes,
+    .EVENT_RESYNC = on_resync,
+    .MSG_APPEND_REPLY = on_MSG_APPEND_REPLY,
+    .MSG_FLAGS_REPLY = on_MSG_FLAGS_REPLY,
+    .MSG_COPY_REPLY = on_MSG_COPY_REPLY,
+    .MSG_EXPUNGE_REPLY = on_MSG_EXPUNGE_REPLY,
+    .MBOX_LIST_REPLY = on_MBOX_LIST_REPLY,
+    .MBOX_CHANGE_REPLY = on_MBOX_CHANGE_REPLY,
+    .MBOX_OPEN_REPLY = on_open_reply,
+    .MSG_FETCH_REPLY = on_fetch_reply,
+};
+
+static void
+on_down(struct edge *e, void *arg)
+{
+	(void)e;
+	(void)arg;
+	loop_stop(loop);
+}
+
+static void
+on_broken(void *arg)
+{
+	(void)arg;
+	broken = true;
+	loop_stop(loop);
+}
+
+static void
+peer_open(struct peer *p, enum role role, const struct ipc_dispatch *dispatch)
+{
+	static const struct edge_events events = {.on_down = on_down};
+	int pair[2];
+
+	*p = (struct peer){.h = {.n = 0}};
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	p->server = edge_new(loop, pair[0], ROLE_KEEPER, (struct edge_peer){.role = role, .generation = 1}, dispatch, &events, NULL);
+	keeper_peer_up(p->server);
+	p->client = edge_new(loop, pair[1], role, (struct edge_peer){.role = ROLE_KEEPER}, &from_keeper, &events, &p->h);
+	edge_set_arg(p->client, &p->h);
+}
+
+static void
+peer_close(struct peer *p)
+{
+	if (p->server == NULL)
+		return;
+	keeper_peer_down(p->server);
+	edge_free(&p->server);
+	edge_free(&p->client);
+	if (p->h.view_open)
+		store_view_close(&p->h.view);
+	p->h.view_open = false;
+}
+
+static void
+setup(void)
+{
+	static const struct keeper_events events = {.broken = on_broken};
+	static const struct keeper_settings settings = {.quota_bytes = 10000, .retention_s = 1000};
+
+	fixture_dir(root);
+	loop = loop_new();
+	broken = false;
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &err), 0);
+	inbox = index_target(ix, STORE_TARGET_INBOX);
+	keeper_start(loop, ix, root, &settings, &events, NULL);
+	peer_open(&imap1, ROLE_IMAP_WORKER, &keeper_from_imap);
+	peer_open(&imap2, ROLE_IMAP_WORKER, &keeper_from_imap);
+	peer_open(&pop3, ROLE_POP3_WORKER, &keeper_from_pop3);
+	peer_open(&deliver, ROLE_DELIVER, &keeper_from_deliver);
+}
+
+static void
+teardown(void)
+{
+	peer_close(&imap1);
+	peer_close(&imap2);
+	peer_close(&pop3);
+	peer_close(&deliver);
+	keeper_stop();
+	loop_free(&loop);
+	fixture_remove(root);
+}
+
+static void
+on_time(void *arg)
+{
+	*(bool *)arg = true;
+	loop_stop(loop);
+}
+
+/* Runs the loop until it was quiet for a moment. */
+static void
+settle(void)
+{
+	bool late = false;
+	struct loop_timer *t = loop_timer_new(loop, on_time, &late);
+
+	while (!late) {
+		loop_timer_set(t, 30);
+		loop_run(loop);
+	}
+	loop_timer_free(&t);
+}
+
+static void
+assert_heard(struct peer *p, const char *want)
+{
+	settle();
+	p->h.text[p->h.n] = '\0';
+	ck_assert_str_eq(p->h.text, want);
+	p->h.n = 0;
+}
+
+static const uint8_t origin[] = "0123456789abcdef";
+
+static void
+send_append(struct peer *p, uint64_t sequence, const char *text, const char *claimed)
+{
+	uint8_t sha256[32];
+	int fd = memfd_of(slice_str(text), &err), summary = memfd_of(SLICE("the summary"), &err);
+
+	EVP_Digest(claimed, strlen(claimed), sha256, NULL, EVP_sha256(), NULL);
+	ck_assert(IPC_SEND(p->client, MSG_APPEND, .id = 1, .origin = slice_of(origin, 16), .sequence = sequence,
+	    .target = STORE_TARGET_INBOX, .bytes = strlen(text), .sha256 = slice_of(sha256, 32), .message = fd, .summary = summary));
+	close(fd);
+	close(summary);
+}
+
+static void
+open_inbox(struct peer *p)
+{
+	settle();
+	p->h.n = 0;
+	ck_assert(IPC_SEND(p->client, MBOX_OPEN, .id = 2, .mailbox = inbox));
+	assert_heard(p, "o");
+	ck_assert(p->h.view_open);
+}
+
+static const uint8_t all[] = "\0\0\0\1\xff\xff\xff\xff";
+
+/* Delivered once although asked three times; every watcher's view follows; deliver itself hears only answers. */
+START_TEST(test_delivery)
+{
+	open_inbox(&imap1);
+	open_inbox(&pop3);
+	send_append(&deliver, 7, "a message", "a message");
+	send_append(&deliver, 7, "a message", "a message");
+	assert_heard(&deliver, "aa");
+	ck_assert_uint_eq(deliver.h.class, ERR_NONE);
+	ck_assert_uint_eq(deliver.h.uid, 1);
+	send_append(&deliver, 7, "a message", "a message");
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.uid, 1);
+	assert_heard(&imap1, "NM");
+	assert_heard(&pop3, "NM");
+	assert_heard(&imap2, "M");
+	ck_assert(imap1.h.view_true && imap1.h.view.count == 1 && pop3.h.view.count == 1);
+	ck_assert_uint_eq(index_usage(ix).messages, 1);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+START_TEST(test_append_refused)
+{
+	char big[20000];
+
+	send_append(&deliver, 1, "one thing", "another!!");
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.code, ERR_CODE_MALFORMED);
+	memset(big, 'x', sizeof big - 1);
+	big[sizeof big - 1] = '\0';
+	send_append(&deliver, 2, big, big);
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.code, ERR_CODE_OVER_QUOTA);
+	ck_assert_uint_eq(index_usage(ix).messages, 0);
+	/* Neither stands in the way of the next. */
+	send_append(&deliver, 3, "good", "good");
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.class, ERR_NONE);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+/* The events that a request causes come before its answer, and to all watchers. */
+START_TEST(test_changes)
+{
+	for (uint64_t i = 0; i < 5; i++)
+		send_append(&deliver, i, "m", "m");
+	assert_heard(&deliver, "aaaaa");
+	open_inbox(&imap1);
+	open_inbox(&imap2);
+	imap1.h.n = imap2.h.n = 0;
+	ck_assert(IPC_SEND(imap1.client, MSG_FLAGS, .id = 3, .origin = slice_of(origin, 16), .sequence = 100, .mailbox = inbox,
+	    .mode = STORE_FLAGS_ADD, .flags = STORE_FLAG_DELETED, .unchangedsince = UINT64_MAX,
+	    .uids = slice_of("\0\0\0\2\0\0\0\3", 8), .uids_fd = -1));
+	assert_heard(&imap1, "Ff");
+	assert_heard(&imap2, "F");
+	ck_assert_uint_gt(imap1.h.modseq, 0);
+	ck_assert(IPC_SEND(imap1.client, MSG_EXPUNGE, .id = 4, .origin = slice_of(origin, 16), .sequence = 101, .mailbox = inbox,
+	    .only_deleted = 1, .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&imap1, "Xe");
+	assert_heard(&imap2, "X");
+	ck_assert(imap2.h.view_true);
+	ck_assert_uint_eq(imap2.h.view.count, 3);
+	ck_assert(IPC_SEND(imap1.client, MSG_COPY, .id = 5, .origin = slice_of(origin, 16), .sequence = 102, .mailbox = inbox,
+	    .target_mailbox = inbox, .move = 1, .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&imap1, "XNc");
+	assert_heard(&imap2, "XN");
+	ck_assert(imap1.h.view_true && imap2.h.view_true);
+	ck_assert_uint_eq(imap2.h.view.entries[0].uid, 6);
+	/* Asked again: answered, not done. */
+	ck_assert(IPC_SEND(imap2.client, MSG_COPY, .id = 6, .origin = slice_of(origin, 16), .sequence = 102, .mailbox = inbox,
+	    .target_mailbox = inbox, .move = 1, .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&imap2, "c");
+	ck_assert_uint_eq(imap2.h.class, ERR_NONE);
+	ck_assert_uint_eq(index_mailbox(ix, inbox)->uidnext, 9);
+	/* The same sequence for something else is malformed. */
+	ck_assert(IPC_SEND(imap2.client, MBOX_CHANGE, .id = 7, .origin = slice_of(origin, 16), .sequence = 102,
+	    .verb = MBOX_CREATE, .name = SLICE("new")));
+	assert_heard(&imap2, "t");
+	ck_assert_uint_eq(imap2.h.code, ERR_CODE_MALFORMED);
+}
+END_TEST
+
+START_TEST(test_fetch)
+{
+	send_append(&deliver, 1, "the object", "the object");
+	assert_heard(&deliver, "a");
+	ck_assert(IPC_SEND(pop3.client, MSG_FETCH, .id = 8, .mailbox = inbox, .want = STORE_WANT_SUMMARY | STORE_WANT_OBJECT,
+	    .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&pop3, "Mg");
+	ck_assert_uint_eq(pop3.h.count, 1);
+	ck_assert_str_eq(pop3.h.summary_text, "the summary");
+	ck_assert_str_eq(pop3.h.object_text, "the object");
+	ck_assert(IPC_SEND(imap1.client, MSG_FETCH, .id = 9, .mailbox = 999, .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&imap1, "Mg");
+	ck_assert_uint_eq(imap1.h.code, ERR_CODE_NOT_FOUND);
+	ck_assert(IPC_SEND(imap1.client, MSG_FETCH, .id = 9, .mailbox = inbox, .uids = SLICE("bad"), .uids_fd = -1));
+	assert_heard(&imap1, "g");
+	ck_assert_uint_eq(imap1.h.code, ERR_CODE_MALFORMED);
+}
+END_TEST
+
+/* POP3 has INBOX and nothing else. */
+START_TEST(test_pop3_is_confined)
+{
+	uint32_t junk = index_target(ix, STORE_TARGET_JUNK);
+
+	ck_assert(IPC_SEND(pop3.client, MBOX_OPEN, .id = 2, .mailbox = junk));
+	assert_heard(&pop3, "o");
+	ck_assert_uint_eq(pop3.h.code, ERR_CODE_DENIED);
+	ck_assert(IPC_SEND(pop3.client, MSG_FETCH, .id = 2, .mailbox = junk, .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&pop3, "g");
+	ck_assert_uint_eq(pop3.h.code, ERR_CODE_DENIED);
+	ck_assert(IPC_SEND(pop3.client, MSG_EXPUNGE, .id = 4, .origin = slice_of(origin, 16), .sequence = 1, .mailbox = junk,
+	    .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_heard(&pop3, "e");
+	ck_assert_uint_eq(pop3.h.code, ERR_CODE_DENIED);
+}
+END_TEST
+
+/* A watched mailbox goes; the others' table is old. */
+START_TEST(test_mailbox_goes)
+{
+	uint32_t junk = index_target(ix, STORE_TARGET_JUNK);
+
+	ck_assert(IPC_SEND(imap2.client, MBOX_OPEN, .id = 2, .mailbox = junk));
+	assert_heard(&imap2, "o");
+	ck_assert(IPC_SEND(imap1.client, MBOX_CHANGE, .id = 7, .origin = slice_of(origin, 16), .sequence = 1, .verb = MBOX_DELETE,
+	    .name = SLICE("Junk")));
+	assert_heard(&imap1, "Mt");
+	assert_heard(&imap2, "M");
+	/* Told once until it asks. */
+	send_append(&deliver, 9, "m", "m");
+	assert_heard(&imap1, "");
+	ck_assert(IPC_SEND(imap1.client, MBOX_LIST, .id = 1));
+	assert_heard(&imap1, "l");
+	send_append(&deliver, 10, "m", "m");
+	assert_heard(&imap1, "M");
+}
+END_TEST
+
+/* ---- a sync that fails ---- */
+
+static bool sync_fails;
+
+static int
+test_sync(int fd)
+{
+	if (!sync_fails)
+		return file_system_ops()->sync(fd);
+	errno = EIO;
+	return -1;
+}
+
+START_TEST(test_failed_sync)
+{
+	struct file_ops ops = *file_system_ops();
+
+	ops.sync = test_sync;
+	file_use(&ops);
+	sync_fails = false;
+	send_append(&deliver, 1, "kept", "kept");
+	assert_heard(&deliver, "a");
+	open_inbox(&imap1);
+	sync_fails = true;
+	ck_assert(IPC_SEND(imap1.client, MSG_FLAGS, .id = 3, .origin = slice_of(origin, 16), .sequence = 100, .mailbox = inbox,
+	    .mode = STORE_FLAGS_ADD, .flags = STORE_FLAG_SEEN, .unchangedsince = UINT64_MAX, .uids = slice_of(all, 8), .uids_fd = -1));
+	settle();
+	ck_assert(broken);
+	/* Neither the event nor the answer left, and nothing is answered any more. */
+	assert_heard(&imap1, "");
+	ck_assert(IPC_SEND(imap1.client, MBOX_LIST, .id = 1));
+	assert_heard(&imap1, "");
+	file_use(NULL);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("store_keeper");
+	TCase *t = tcase_create("all");
+	SRunner *r = srunner_create(s);
+	const TTest *tests[] = {test_delivery, test_append_refused, test_changes, test_fetch, test_pop3_is_confined, test_mailbox_goes,
+	    test_failed_sync};
+
+	log_init("test_store_keeper", LOG_BUG);
+	file_hook_db();
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
+		tcase_add_test(t, tests[i]);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+
+	srunner_free(r);
+	return failed != 0;
+}
