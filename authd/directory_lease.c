@@ -4,7 +4,7 @@
  * same edges, so a lease opened on the old password is always revoked behind it.
  *
  * What must be told survives a crash as an effect in the database. It is told
- * to both peers before it is forgotten; telling twice ends a session too many at worst.
+ * before it is forgotten; telling twice ends a session too many at worst.
  */
 #include "authd/directory_lease.h"
 
@@ -46,15 +46,14 @@ static uint64_t retry_ms = EFFECTS_RETRY_MS;
 static uint64_t deleting; /* the account that the store was asked to delete; 0: none */
 static uint64_t refused;  /* the one that could not be deleted last: others have their turn first */
 
-/* Which front may log in to what, and who holds the lease. */
+/* Which front may log in to what. */
 static const struct {
 	enum role front;
 	const char *service;
-	enum role holder;
 } services[] = {
-    {ROLE_IMAP_FRONT, "imap", ROLE_STORE},
-    {ROLE_POP3_FRONT, "pop3", ROLE_STORE},
-    {ROLE_SUBMISSION, "submission", ROLE_DELIVER},
+    {ROLE_IMAP_FRONT, "imap"},
+    {ROLE_POP3_FRONT, "pop3"},
+    {ROLE_SUBMISSION, "submission"},
 };
 
 static void
@@ -79,18 +78,13 @@ on_lease_gone(void *obj, const struct err *e)
 	free(w);
 }
 
-/* The edge to the holder of such a lease; NULL with *known_r telling whether there could be one. */
-static struct edge *
-holder_of(uint32_t front, struct slice service, bool *known_r)
+static bool
+serves(uint32_t front, struct slice service)
 {
-	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++) {
-		if (front != (uint32_t)services[i].front)
-			continue;
-		*known_r = slice_eq(service, slice_str(services[i].service));
-		return *known_r ? role_edge(services[i].holder, 0) : NULL;
-	}
-	*known_r = false;
-	return NULL;
+	for (size_t i = 0; i < sizeof services / sizeof services[0]; i++)
+		if (front == (uint32_t)services[i].front)
+			return slice_eq(service, slice_str(services[i].service));
+	return false;
 }
 
 /* Active, and the hash that was checked is still the one. */
@@ -108,21 +102,21 @@ account_check(const struct msg_DIR_AUTHENTICATED *m, struct dir_account *a_r, st
 }
 
 static void
-lease_open(struct edge *holder, const struct edge_peer *verifier,
+lease_open(struct edge *store, const struct edge_peer *verifier,
     const struct msg_DIR_AUTHENTICATED *m, const struct dir_account *a)
 {
 	struct waiting *w = MEM_NEW(struct waiting);
 	uint64_t id;
 
 	*w = (struct waiting){verifier->instance, verifier->generation, m->id};
-	id = ipc_expect(holder, LEASE_OPEN_MS, on_lease_gone, w);
+	id = ipc_expect(store, LEASE_OPEN_MS, on_lease_gone, w);
 	if (id != 0 &&
-	    IPC_SEND(holder, LEASE_OPEN, .id = id, .account = a->id, .front_role = m->front_role,
+	    IPC_SEND(store, LEASE_OPEN, .id = id, .account = a->id, .front_role = m->front_role,
 		.front_instance = m->front_instance, .front_generation = m->front_generation,
 		.conn = m->conn, .service = m->service, .login = a->login))
 		return;
 	if (id != 0)
-		ipc_forget(holder, id);
+		ipc_forget(store, id);
 	answer(w->instance, w->generation, w->id, ERR_TEMP, ERR_CODE_UNAVAILABLE);
 	free(w);
 }
@@ -133,15 +127,14 @@ directory_lease_authenticated(struct edge *e, struct msg_DIR_AUTHENTICATED *m)
 	struct edge_peer verifier = *edge_peer(e);
 	struct dir_account account;
 	struct err why;
-	bool known;
-	struct edge *holder = holder_of(m->front_role, m->service, &known);
+	struct edge *store = role_edge(ROLE_STORE, 0);
 
-	if (!known)
+	if (!serves(m->front_role, m->service))
 		(void)err_set(&why, ERR_PERM, ERR_CODE_DENIED, "no such service here", NULL);
-	else if (holder == NULL)
+	else if (store == NULL)
 		(void)err_set(&why, ERR_TEMP, ERR_CODE_UNAVAILABLE, "service away", NULL);
 	else if (account_check(m, &account, &why) == 0) {
-		lease_open(holder, &verifier, m, &account);
+		lease_open(store, &verifier, m, &account);
 		return;
 	}
 	answer(verifier.instance, verifier.generation, m->id, why.class, why.code);
@@ -187,22 +180,13 @@ effect_done(enum dir_effect effect, uint64_t account)
 		log_event(LOG_ERROR, NO_SESSION, "effect-not-noted", LOG_ERR(&e), LOG_END);
 }
 
-static bool
-revoke_at(enum role holder, uint64_t account)
-{
-	struct edge *e = role_edge(holder, 0);
-
-	return e != NULL && IPC_SEND(e, LEASE_REVOKE, .account = account);
-}
-
 /* True when it need not be told again. */
 static bool
 revoke(uint64_t account)
 {
-	bool store = revoke_at(ROLE_STORE, account);
-	bool deliver = revoke_at(ROLE_DELIVER, account);
+	struct edge *e = role_edge(ROLE_STORE, 0);
 
-	return store && deliver;
+	return e != NULL && IPC_SEND(e, LEASE_REVOKE, .account = account);
 }
 
 static void

@@ -172,7 +172,7 @@ on_edge_up(struct edge *e)
 {
 	enum role peer = edge_peer(e)->role;
 
-	if (peer == ROLE_STORE || peer == ROLE_DELIVER)
+	if (peer == ROLE_STORE)
 		directory_lease_effects();
 }
 
@@ -185,11 +185,6 @@ main(int argc, char **argv)
 	static const struct ipc_dispatch from_submission = {
 	    .DIR_RESOLVE = on_resolve,
 	    .DIR_SENDER = on_sender,
-	};
-	static const struct ipc_dispatch from_deliver = {
-	    .DIR_RESOLVE = on_resolve,
-	    .DIR_SENDER = on_sender,
-	    .LEASE_OPENED = directory_lease_opened,
 	};
 	static const struct ipc_dispatch from_store = {
 	    .LEASE_OPENED = directory_lease_opened,
@@ -206,7 +201,7 @@ main(int argc, char **argv)
 		{
 		    [ROLE_SMTP_FRONT] = &from_front,
 		    [ROLE_SUBMISSION] = &from_submission,
-		    [ROLE_DELIVER] = &from_deliver,
+		    [ROLE_DELIVER] = &from_submission,
 		    [ROLE_STORE] = &from_store,
 		    [ROLE_VERIFIER] = &from_verifier,
 		    [ROLE_RECORDER] = &nothing,

@@ -8,7 +8,7 @@
  * A job is freed only when none of its questions is open, so that an answer always finds
  * its job; what comes too late finds no question (common/ipc.h).
  *
- * deliver_lease.c    who may submit: the leases that the directory opened
+ * deliver_lease.c    who submits: the store's word on the lease of that connection
  * deliver_job.c      jobs: beginning, stages, reply, end
  * deliver_resolve.c  the directory's word on recipients and senders
  * deliver_verify.c   the pool of verify processes
@@ -39,7 +39,6 @@
 #define DELIVER_MEMFD_BYTES_MAX (2u << 20)  /* a composed message above this is written to a spool file */
 #define DELIVER_QUEUE_JOBS_MAX 16	    /* items of the queue on their way at once */
 #define DELIVER_KEEPERS_MAX 256		    /* edges to keepers at once; more accounts wait their turn */
-#define DELIVER_LEASES_MAX 40000
 #define DELIVER_VERIFY_TRIES_MAX 2	    /* a message that ends two verify processes is deferred */
 #define DELIVER_APPEND_TRIES_MAX 3	    /* the same question, to a keeper and its successors */
 
@@ -50,21 +49,6 @@
 #define DELIVER_CONNECT_MS 15000
 #define DELIVER_APPEND_MS 30000
 #define DELIVER_KEEPER_IDLE_MS 5000 /* then the edge is closed, so that the keeper may leave */
-
-/* ---- leases ---- */
-
-struct lease {
-	uint64_t account;
-	struct slice login; /* into the lease's own memory */
-};
-
-void deliver_lease_open(struct edge *e, struct msg_LEASE_OPEN *m);
-void deliver_lease_close(struct edge *e, struct msg_LEASE_CLOSE *m);
-void deliver_lease_revoke(struct edge *e, struct msg_LEASE_REVOKE *m);
-/* The front ended, and all of its connections with it. */
-void deliver_lease_front_down(const struct edge_peer *front);
-/* The lease of that connection of that front; false when there is none. */
-bool deliver_lease_find(const struct edge_peer *front, uint64_t conn, struct lease *lease_r);
 
 /* ---- jobs ---- */
 
@@ -155,6 +139,12 @@ void deliver_trace_fields(struct job *j, const char *event, const struct log_fie
 
 /* ---- stages; each calls the next one when it is done ---- */
 
+/* Who submits: asks for the lease of that connection of the submission front; then deliver_begin(), or the reply that there is
+ * none. */
+void deliver_lease(struct job *j, const struct edge_peer *front, uint64_t conn);
+void deliver_on_lease(struct edge *e, struct msg_LEASE_TOLD *m);
+/* It is known who sends: nobody we know on port 25, the lease's account on submission. */
+void deliver_begin(struct job *j);
 /* Who may send: the envelope's sender (submission), then the recipients. */
 void deliver_resolve(struct job *j);
 void deliver_on_sender(struct edge *e, struct msg_DIR_SENDER_REPLY *m);

@@ -208,21 +208,6 @@ take_message(struct job *j, struct msg_DELIVER_MESSAGE *m)
 	return true;
 }
 
-/* Who sends: nobody we know on port 25, the lease's account on submission. False without a lease. */
-static bool
-take_lease(struct job *j, const struct edge_peer *front, uint64_t conn)
-{
-	struct lease lease;
-
-	j->submission = front->role == ROLE_SUBMISSION;
-	if (!j->submission)
-		return true;
-	if (!deliver_lease_find(front, conn, &lease))
-		return false;
-	j->account = lease.account;
-	return arena_copy(j->arena, lease.login, &j->login);
-}
-
 static bool
 take_transaction(struct job *j, struct edge *e, struct msg_DELIVER_MESSAGE *m)
 {
@@ -260,14 +245,22 @@ deliver_on_message(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 		deliver_job_reply(j, 451, "4.3.0", "Not possible for the moment, try again later");
 		return;
 	}
-	if (!take_lease(j, edge_peer(e), m->conn)) {
-		/* Never logged in, or the password changed meanwhile: that connection sends nothing more. */
-		trace_take(j);
-		deliver_job_reply(j, 421, "4.7.0", "The login is no longer valid, connect again");
-		return;
-	}
+	j->submission = edge_peer(e)->role == ROLE_SUBMISSION;
+	if (j->submission)
+		deliver_lease(j, edge_peer(e), m->conn);
+	else
+		deliver_begin(j);
+}
+
+void
+deliver_begin(struct job *j)
+{
 	trace_take(j);
-	deliver_resolve(j);
+	if (j->submission && j->account == 0)
+		/* Never logged in, or the password changed meanwhile: that connection sends nothing more. */
+		deliver_job_reply(j, 421, "4.7.0", "The login is no longer valid, connect again");
+	else
+		deliver_resolve(j);
 }
 
 /* ---- the verdict ---- */

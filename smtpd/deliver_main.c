@@ -2,18 +2,15 @@
 #include "smtpd/deliver.h"
 
 static const struct ipc_dispatch from_front = {.DELIVER_MESSAGE = deliver_on_message};
-static const struct ipc_dispatch from_submission = {
-    .DELIVER_MESSAGE = deliver_on_message,
-    .LEASE_CLOSE = deliver_lease_close,
-};
 static const struct ipc_dispatch from_directory = {
     .DIR_RESOLVE_REPLY = deliver_on_resolve,
     .DIR_SENDER_REPLY = deliver_on_sender,
-    .LEASE_OPEN = deliver_lease_open,
-    .LEASE_REVOKE = deliver_lease_revoke,
 };
 static const struct ipc_dispatch from_verify = {.VERIFY_REPLY = deliver_on_verified};
-static const struct ipc_dispatch from_store = {.STORE_CONNECTED = deliver_on_connected};
+static const struct ipc_dispatch from_store = {
+    .STORE_CONNECTED = deliver_on_connected,
+    .LEASE_TOLD = deliver_on_lease,
+};
 static const struct ipc_dispatch from_keeper = {.MSG_APPEND_REPLY = deliver_on_appended};
 static const struct ipc_dispatch from_queue = {
     .SPOOL_REPLY = deliver_on_spool,
@@ -53,9 +50,6 @@ edge_down(struct edge *e)
 		deliver_keeper_down(e);
 		break;
 	case ROLE_SUBMISSION:
-		deliver_lease_front_down(edge_peer(e));
-		deliver_job_front_down(e);
-		break;
 	case ROLE_SMTP_FRONT:
 		deliver_job_front_down(e);
 		break;
@@ -70,7 +64,7 @@ main(int argc, char **argv)
 	static const struct role_spec spec = {
 	    .role = ROLE_DELIVER,
 	    .dispatch = {[ROLE_SMTP_FRONT] = &from_front,
-		[ROLE_SUBMISSION] = &from_submission,
+		[ROLE_SUBMISSION] = &from_front,
 		[ROLE_DIRECTORY] = &from_directory,
 		[ROLE_VERIFY] = &from_verify,
 		[ROLE_STORE] = &from_store,

@@ -178,9 +178,9 @@ logged_in(struct front *f, const struct msg_AUTH_RESULT *m)
 static void
 close_lease(uint64_t conn)
 {
-	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
+	struct edge *store = role_edge(ROLE_STORE, 0);
 
-	if (conn != 0 && deliver && !IPC_SEND(deliver, LEASE_CLOSE, .conn = conn))
+	if (conn != 0 && store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
 		log_event(LOG_WARN, NO_SESSION, "lease-close-unsent", LOG_NUM("conn", conn), LOG_END);
 }
 

@@ -56,6 +56,17 @@ on_lease_close(struct edge *e, struct msg_LEASE_CLOSE *m)
 	parent_lease_close(edge_peer(e), m->conn);
 }
 
+static void
+on_lease_ask(struct edge *e, struct msg_LEASE_ASK *m)
+{
+	struct edge_peer front = {ROLE_SUBMISSION, m->front_instance, m->front_generation};
+	const struct parent_lease *l = parent_lease_find(&front, m->conn);
+
+	(void)sent(IPC_SEND(e, LEASE_TOLD, .id = m->id, .account = l != NULL ? l->account : 0,
+		       .login = slice_str(l != NULL ? l->login : "")),
+	    "lease-told");
+}
+
 /* ---- attach ---- */
 
 /* Joins the connection to the worker. The front's end in *relay_r. */
@@ -276,6 +287,7 @@ parent_edge_down(struct edge *e)
 		break;
 	case ROLE_IMAP_FRONT:
 	case ROLE_POP3_FRONT:
+	case ROLE_SUBMISSION:
 		parent_lease_front_down(edge_peer(e));
 		break;
 	case ROLE_DIRECTORY:
@@ -333,7 +345,8 @@ const struct ipc_dispatch parent_from_directory = {
 };
 const struct ipc_dispatch parent_from_front = {.LEASE_CLOSE = on_lease_close, .STORE_ATTACH = on_attach};
 const struct ipc_dispatch parent_from_smtp = {.STORE_USAGE = on_ask_usage};
-const struct ipc_dispatch parent_from_deliver = {.STORE_CONNECT = on_connect};
+const struct ipc_dispatch parent_from_submission = {.STORE_USAGE = on_ask_usage, .LEASE_CLOSE = on_lease_close};
+const struct ipc_dispatch parent_from_deliver = {.STORE_CONNECT = on_connect, .LEASE_ASK = on_lease_ask};
 const struct ipc_dispatch parent_from_worker = {
     .STORE_CONNECT = on_connect,
     .WORKER_SESSION_END = on_session_end,

@@ -101,6 +101,7 @@ unsigned parent_lease_count(void);
 extern const struct ipc_dispatch parent_from_directory;
 extern const struct ipc_dispatch parent_from_front;
 extern const struct ipc_dispatch parent_from_smtp;
+extern const struct ipc_dispatch parent_from_submission;
 extern const struct ipc_dispatch parent_from_deliver;
 extern const struct ipc_dispatch parent_from_worker;
 extern const struct ipc_dispatch parent_from_keeper;

@@ -63,7 +63,7 @@ parent_lease_open(const struct edge_peer *front, uint64_t conn, uint64_t account
 	struct edge *edge = role_edge(front->role, front->instance);
 	struct parent_lease *l;
 
-	if (front->role != ROLE_IMAP_FRONT && front->role != ROLE_POP3_FRONT)
+	if (front->role != ROLE_IMAP_FRONT && front->role != ROLE_POP3_FRONT && front->role != ROLE_SUBMISSION)
 		return err_set(e, ERR_PERM, ERR_CODE_DENIED, "not allowed", "a lease for role %d", (int)front->role);
 	if (edge == NULL || edge_peer(edge)->generation != front->generation)
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "a lease for a front that has gone");

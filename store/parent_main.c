@@ -38,7 +38,7 @@ main(int argc, char **argv)
 		[ROLE_IMAP_FRONT] = &parent_from_front,
 		[ROLE_POP3_FRONT] = &parent_from_front,
 		[ROLE_SMTP_FRONT] = &parent_from_smtp,
-		[ROLE_SUBMISSION] = &parent_from_smtp,
+		[ROLE_SUBMISSION] = &parent_from_submission,
 		[ROLE_DELIVER] = &parent_from_deliver,
 		[ROLE_IMAP_WORKER] = &parent_from_worker,
 		[ROLE_POP3_WORKER] = &parent_from_worker,

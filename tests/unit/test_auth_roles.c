@@ -647,7 +647,6 @@ directory(struct process *p)
 	spawn(p, ROLE_DIRECTORY);
 	play(p, ROLE_VERIFIER);
 	play(p, ROLE_STORE);
-	play(p, ROLE_DELIVER);
 	p->peer[ROLE_ADMIN] = admin_connect(p);
 	start(p);
 	return p->peer[ROLE_ADMIN];
@@ -719,7 +718,6 @@ START_TEST(test_directory_credential)
 	memcpy(unknown, n->text, sizeof unknown);
 	tell(admin, "account-suspend", "alice@one.test", "");
 	(void)expect(MSG_LEASE_REVOKE, ROLE_STORE);
-	(void)expect(MSG_LEASE_REVOKE, ROLE_DELIVER);
 	told();
 	ck_assert(IPC_SEND(
 	    p.peer[ROLE_VERIFIER], DIR_CREDENTIAL, .id = 3, .login = SLICE("alice@one.test")));
@@ -744,8 +742,8 @@ START_TEST(test_directory_lease)
 	ck_assert(IPC_SEND(p.peer[ROLE_STORE], LEASE_OPENED, .id = n->id));
 	authenticated_reply(1, ERR_NONE);
 	authenticated(&p, 2, ROLE_SUBMISSION, "submission", nobody);
-	n = expect(MSG_LEASE_OPEN, ROLE_DELIVER);
-	ck_assert(IPC_SEND(p.peer[ROLE_DELIVER], LEASE_OPENED, .id = n->id, .class = ERR_TEMP));
+	n = expect(MSG_LEASE_OPEN, ROLE_STORE);
+	ck_assert(IPC_SEND(p.peer[ROLE_STORE], LEASE_OPENED, .id = n->id, .class = ERR_TEMP));
 	authenticated_reply(2, ERR_TEMP);
 	/* Another front's service, one that has none, a hash that is not the account's. */
 	authenticated(&p, 3, ROLE_IMAP_FRONT, "submission", nobody);
@@ -772,20 +770,17 @@ START_TEST(test_directory_effects)
 	struct note *n;
 
 	accounts_make(admin, nobody);
-	edge_free(&p.peer[ROLE_DELIVER]);
+	edge_free(&p.peer[ROLE_STORE]);
 	tell(admin, "account-passwd", "alice@one.test", nobody);
-	n = expect(MSG_LEASE_REVOKE, ROLE_STORE);
-	ck_assert_uint_eq(n->account, 1);
 	told();
 	stop(&p, SIGKILL);
-	/* Deliver never heard of it: the successor tells both. */
+	/* The store never heard of it: the successor tells. */
 	admin = directory(&p);
-	(void)expect(MSG_LEASE_REVOKE, ROLE_STORE);
-	(void)expect(MSG_LEASE_REVOKE, ROLE_DELIVER);
+	n = expect(MSG_LEASE_REVOKE, ROLE_STORE);
+	ck_assert_uint_eq(n->account, 1);
 	tell(admin, "account-delete", "alice@one.test", "");
 	(void)expect(MSG_LEASE_REVOKE, ROLE_STORE);
 	(void)expect(MSG_STORE_ACCOUNT_DELETE, ROLE_STORE);
-	(void)expect(MSG_LEASE_REVOKE, ROLE_DELIVER);
 	told();
 	stop(&p, SIGKILL);
 	/* The store had not answered. */
