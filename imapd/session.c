@@ -231,17 +231,27 @@ session_work(struct session *s, size_t n)
 	return s->work;
 }
 
+/* INBOX has no case, and what is below it is below the same INBOX (RFC 3501 5.1). */
+static struct slice
+put_inbox(struct slice wire, struct buf *name)
+{
+	const struct slice inbox = SLICE("INBOX");
+	struct slice rest = slice_sub(wire, inbox.n, wire.n);
+
+	if (!slice_eq_nocase(slice_sub(wire, 0, inbox.n), inbox) || (rest.n > 0 && rest.p[0] != '/'))
+		return wire;
+	buf_put_slice(name, inbox);
+	return rest;
+}
+
 bool
 session_mailbox_name(struct session *s, struct slice wire, struct slice *name_r)
 {
 	struct buf name;
 	bool ok;
 
-	if (slice_eq_nocase(wire, SLICE("INBOX"))) {
-		*name_r = SLICE("INBOX");
-		return true;
-	}
 	buf_init(&name, STORE_NAME_BYTES_MAX);
+	wire = put_inbox(wire, &name);
 	ok = mutf7_decode(wire, &name) && arena_copy(s->arena, buf_slice(&name), name_r);
 	buf_fini(&name);
 	if (!ok)

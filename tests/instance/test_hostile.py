@@ -39,6 +39,15 @@ class TestMailboxes(harness.InstanceTest):
         self.assertEqual(len(values), 1, values)
         self.assertIn(b"* 1 EXISTS", self.ok(holder, b"NOOP"))
 
+    def test_below_inbox_in_any_case(self):
+        """INBOX has no case, so neither has the first level of what is below it (RFC 3501 5.1)."""
+        w = self.imap()
+        self.ok(w, b"CREATE inbox/Letters")
+        self.assertIn(b"(\\HasChildren) \"/\" INBOX\r\n", self.ok(w, b"LIST \"\" %"))
+        self.assertIn(b"INBOX/Letters", self.ok(w, b"LIST \"\" INBOX/*"))
+        self.ok(w, b"SELECT InBox/Letters")
+        self.ok(w, b"DELETE iNBOX/Letters")
+
     def test_select_while_the_keeper_starts(self):
         """Who selects a mailbox while it is opened anew for another session gets it too."""
         self.server.allow("keeper|process-ended|connect|peer|edge|role-ended")
