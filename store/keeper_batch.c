@@ -36,6 +36,7 @@ keeper_start(struct loop *l, struct index *ix, const char *root, const struct ke
 	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
 	k->flush_timer = loop_timer_new(l, on_flush, NULL);
 	k->last_request_ms = clock_ms();
+	k->purge_due_ms = k->last_request_ms + KEEPER_PURGE_FIRST_MS;
 }
 
 void
@@ -210,20 +211,35 @@ keeper_stop(void)
 	*k = (struct keeper){.stopped = true};
 }
 
+/* One piece of the purge when its time has come: 1 when there is more, 0, -1. */
+static int
+purge(struct keeper *k, struct err *e)
+{
+	uint64_t now = clock_wall_us() / 1000000;
+	int r;
+
+	if (clock_ms() < k->purge_due_ms)
+		return 0;
+	r = index_purge(k->ix, now > k->settings.retention_s ? now - k->settings.retention_s : 0, e);
+	if (r <= 0)
+		k->purge_due_ms = clock_ms() + KEEPER_PURGE_MS;
+	return r;
+}
+
 bool
 keeper_upkeep(void)
 {
 	struct keeper *k = &the_keeper;
-	uint64_t now = clock_wall_us() / 1000000;
 	struct err e;
 	int r;
 
-	if (!keeper_begin_request(NULL))
+	if (k->stopped || index_broken(k->ix))
 		return false;
 	keeper_flush();
 	if (k->stopped)
 		return false;
-	r = index_purge(k->ix, now > k->settings.retention_s ? now - k->settings.retention_s : 0, &e);
+	index_set_now(k->ix, clock_wall_us() / 1000000);
+	r = purge(k, &e);
 	if (r == 0 && index_wants_upkeep(k->ix))
 		r = index_upkeep(k->ix, &e);
 	if (r >= 0)

@@ -9,6 +9,9 @@
 
 /* Appends that wait for one sync of their directory. */
 #define KEEPER_PENDING_MAX 64u
+/* What is over for good is looked for so often: first soon, because many keepers do not live long. */
+#define KEEPER_PURGE_FIRST_MS 5000u
+#define KEEPER_PURGE_MS 600000u
 /* Answers and events that wait for a sync: past it they are synced and sent at once. */
 #define KEEPER_OUTBOX_MAX 4096u
 
@@ -62,6 +65,7 @@ struct keeper {
 	bool unflushed; /* something was committed since the last flush */
 	bool stopped;	/* broken: nothing leaves any more */
 	uint64_t last_request_ms;
+	uint64_t purge_due_ms;
 	struct index_usage told;
 };
 
