@@ -43,6 +43,7 @@ struct parent_account {
 	uint64_t messages;
 	bool usage_known;
 	unsigned failures;
+	uint64_t failed_id; /* generation of the keeper that was counted last */
 	uint64_t aside_until_ms;
 	/* A deletion that waits for the keeper to be through. */
 	struct edge *deleter;
@@ -74,6 +75,8 @@ struct parent_process *parent_process_of(struct edge *e);
 void parent_process_down(struct edge *e);
 /* It has leave to go: the account gets another one when there is need. */
 void parent_process_leave(struct parent_process *p);
+/* The supervisor tells how a process ended: a keeper that was killed from outside has not failed. Before or after its edge ends. */
+void parent_process_exit(uint64_t generation, uint32_t status);
 /* Number of running keepers, workers, accounts in the books. */
 unsigned parent_count(enum role role);
 unsigned parent_account_count(void);

@@ -24,6 +24,7 @@ on_listener(const char *name, int fd)
 static void
 on_spawn_exit(uint64_t id, uint32_t status)
 {
+	parent_process_exit(id, status);
 	if (status != 0)
 		log_event(LOG_WARN, NO_SESSION, "process-ended", LOG_NUM("generation", id), LOG_NUM("status", status), LOG_END);
 }

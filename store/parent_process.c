@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -148,9 +149,25 @@ note_keeper_end(struct parent_account *a, const struct parent_process *p)
 	if (p->leaving || p->opened)
 		return;
 	a->failures++;
+	a->failed_id = p->generation;
 	a->aside_until_ms = clock_ms() + PARENT_ASIDE_MS;
 	log_event(a->failures >= PARENT_FAILURES_MAX ? LOG_ERROR : LOG_WARN, NO_SESSION, "keeper-failed",
 	    LOG_NUM("account", a->id), LOG_NUM("times", a->failures), LOG_END);
+}
+
+void
+parent_process_exit(uint64_t generation, uint32_t status)
+{
+	if (status != 128 + SIGKILL)
+		return;
+	for (unsigned i = 0; i < HEADS; i++) {
+		for (struct parent_account *a = heads[i]; a != NULL; a = a->next) {
+			if (a->keeper != NULL && a->keeper->generation == generation)
+				a->keeper->opened = true;
+			else if (a->failed_id == generation && a->failures > 0)
+				a->failures--;
+		}
+	}
 }
 
 void

@@ -189,5 +189,32 @@ class TestKill(unittest.TestCase):
         self.assertGreater(acknowledged, 100)
 
 
+class TestKeeperKilledAgainAndAgain(unittest.TestCase):
+    """A keeper that is killed from outside has not failed: the account is not set aside, and its session goes on."""
+
+    def test_session_goes_on(self):
+        server = harness.Server()
+        server.allow(r"level=(warn|error)")
+        self.addCleanup(lambda: self.assertEqual(server.close(), []))
+        c = server.imap("alice")
+        c.select("INBOX")
+        kills, end = 0, time.time() + 2
+        while time.time() < end:
+            for pid in server.processes().get("store-keeper", []):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+                except ProcessLookupError:
+                    pass
+            time.sleep(0.005)
+        began = time.time()
+        self.assertEqual(c.append("INBOX", None, None, b"Subject: after\r\n\r\nx\r\n")[0], "OK")
+        self.assertEqual(c.status("INBOX", "(MESSAGES)")[1], [b"INBOX (MESSAGES 1)"])
+        took = time.time() - began
+        print("kill: a keeper killed %d times, its session goes on after %.2f s" % (kills, took))
+        self.assertLess(took, BACK_SECONDS_MAX)
+        c.logout()
+
+
 if __name__ == "__main__":
     unittest.main()
