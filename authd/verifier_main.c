@@ -416,9 +416,12 @@ step_first(struct edge *front, const struct msg_AUTH_STEP *m)
 {
 	struct exchange *x = exchange_find(front, m->conn);
 
-	if (x != NULL)
+	if (x != NULL && x->state != EXCHANGE_LEASING) {
 		exchange_free(x);
-	x = exchange_new(front, m);
+		x = NULL;
+	}
+	/* One that is about to have its lease is not left: the front has to hear of that lease. */
+	x = x == NULL ? exchange_new(front, m) : NULL;
 	if (x == NULL) {
 		answer(front, m->id, m->conn, AUTH_TEMP, slice_of(NULL, 0));
 		return;
@@ -450,7 +453,8 @@ on_abort(struct edge *front, struct msg_AUTH_ABORT *m)
 {
 	struct exchange *x = exchange_find(front, m->conn);
 
-	if (x != NULL)
+	/* Too late once the lease is asked for: the front learns that it is open, and closes it. */
+	if (x != NULL && x->state != EXCHANGE_LEASING)
 		exchange_free(x);
 }
 

@@ -270,13 +270,26 @@ attach(struct front_conn *c, struct slice login)
 	front_answer(c, TEMPORARY);
 }
 
+/* The login succeeded after its client had left: nobody else will ever close that lease. */
+static void
+close_lease(uint64_t conn)
+{
+	struct edge *store = role_edge(ROLE_STORE, 0);
+
+	if (store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
+		log_event(LOG_WARN, NO_SESSION, "lease-close-lost", LOG_END);
+}
+
 static void
 on_auth_result(struct edge *e, struct msg_AUTH_RESULT *m)
 {
 	struct front_conn *c = ipc_answered(e, m->id);
 
-	if (c == NULL)
+	if (c == NULL) {
+		if (m->status == AUTH_OK)
+			close_lease(m->conn);
 		return;
+	}
 	assert(c->state == FRONT_VERIFYING && c->request_edge == e);
 	c->request = 0;
 	/* Between two steps the exchange rests at that verifier. */

@@ -1,5 +1,7 @@
 """What a hostile or unlucky client does to a running server: each case once led, or could lead, to a lie or a stuck session."""
 
+import base64
+import json
 import os
 import re
 import signal
@@ -61,6 +63,24 @@ class TestMailboxes(harness.InstanceTest):
                 self.assertIn(b"[UIDVALIDITY", self.ok(other, b"SELECT INBOX"))
                 self.ok(other, b"UNSELECT")
         self.ok(holder, b"NOOP")
+
+
+class TestLogins(harness.InstanceTest):
+    def test_gone_before_the_answer(self):
+        """A client that leaves while it is logged in leaves no lease behind: their number is bounded for all."""
+        logins = {"imaps": "a LOGIN %s %s\r\n", "pop3s": "USER %s\r\nPASS %s\r\n",
+                  "submissions": "EHLO x\r\nAUTH PLAIN %s\r\n"}
+        user, password = self.server.address("alice"), self.server.password("alice")
+        plain = base64.b64encode(("\0%s\0%s" % (user, password)).encode()).decode()
+        self.server.imap().logout()  # from now on the password is known, and an answer takes a millisecond
+        for i in range(180):
+            service = sorted(logins)[i % 3]
+            w = self.server.raw(service, tls=True)
+            w.line()
+            w.send(logins[service] % ((plain,) if service == "submissions" else (user, password)))
+            time.sleep(i / 3 * 0.00005)
+            w.close()
+        harness.wait_for(lambda: json.loads(self.server.run("status", "--json").stdout)["store"]["leases"] == 0)
 
 
 if __name__ == "__main__":
