@@ -331,11 +331,8 @@ on_ready(struct stream *s, void *arg)
 static void
 conn_free(struct front_conn *c)
 {
-	struct edge *store = role_edge(ROLE_STORE, 0);
-
 	front_forget(c);
-	if (c->leased && store && !IPC_SEND(store, LEASE_CLOSE, .conn = c->conn))
-		log_event(LOG_WARN, slice_str(c->session), "lease-close-lost", LOG_END);
+	front_lease_close(c);
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;

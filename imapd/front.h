@@ -94,5 +94,7 @@ void front_authenticate(struct front_conn *c, struct imap_scan *s);
 void front_auth_line(struct front_conn *c, struct slice line);
 /* Forgets what was asked of others for this connection. */
 void front_forget(struct front_conn *c);
+/* Gives the connection's lease back, if it has one. */
+void front_lease_close(struct front_conn *c);
 
 #endif

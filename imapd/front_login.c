@@ -44,8 +44,27 @@ front_forget(struct front_conn *c)
 }
 
 static void
+close_lease(uint64_t conn)
+{
+	struct edge *store = role_edge(ROLE_STORE, 0);
+
+	if (store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
+		log_event(LOG_WARN, NO_SESSION, "lease-close-lost", LOG_NUM("conn", conn), LOG_END);
+}
+
+void
+front_lease_close(struct front_conn *c)
+{
+	if (c->leased)
+		close_lease(c->conn);
+	c->leased = false;
+}
+
+/* A login that did not get as far as its mailboxes leaves no lease, which the next one would run into. */
+static void
 unavailable(struct front_conn *c)
 {
+	front_lease_close(c);
 	front_answer(c, "NO", "[UNAVAILABLE] Temporary failure, try again later");
 	front_step(c);
 }
@@ -252,22 +271,13 @@ attach(struct front_conn *c)
 	unavailable(c);
 }
 
-/* The login succeeded after its client had left: nobody else will ever close that lease. */
-static void
-close_lease(uint64_t conn)
-{
-	struct edge *store = role_edge(ROLE_STORE, 0);
-
-	if (store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
-		log_event(LOG_WARN, NO_SESSION, "lease-close-lost", LOG_END);
-}
-
 static void
 on_auth_result(struct edge *e, struct msg_AUTH_RESULT *m)
 {
 	struct front_conn *c = ipc_answered(e, m->id);
 
 	if (c == NULL) {
+		/* The client has left meanwhile: nobody else will ever close that lease. */
 		if (m->status == AUTH_OK)
 			close_lease(m->conn);
 		return;

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import resource
 import signal
 import time
 import unittest
@@ -66,6 +67,24 @@ class TestMailboxes(harness.InstanceTest):
 
 
 class TestLogins(harness.InstanceTest):
+    def test_again_after_a_failure_of_ours(self):
+        """A login that failed for want of a descriptor succeeds when there is one again, on the same connection."""
+        self.server.allow("attach-refused")
+        login = "LOGIN %s %s" % (self.server.address("bob"), self.server.password("bob"))
+        store = self.server.processes()["store-parent"][0]
+        limits = resource.prlimit(store, resource.RLIMIT_NOFILE)
+        w = self.server.raw("imaps", tls=True)
+        self.addCleanup(w.close)
+        w.line()
+        used = {int(x) for x in os.listdir("/proc/%d/fd" % store)}
+        free = next(i for i in range(65536) if i not in used)
+        resource.prlimit(store, resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            self.assertIn(b"NO [UNAVAILABLE]", w.command(b"a", login.encode())[-1])
+        finally:
+            resource.prlimit(store, resource.RLIMIT_NOFILE, limits)
+        self.assertIn(b"OK", w.command(b"b", login.encode())[-1])
+
     def test_gone_before_the_answer(self):
         """A client that leaves while it is logged in leaves no lease behind: their number is bounded for all."""
         logins = {"imaps": "a LOGIN %s %s\r\n", "pop3s": "USER %s\r\nPASS %s\r\n",
