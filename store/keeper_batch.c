@@ -452,6 +452,16 @@ sync_shards(struct keeper *k, struct err *e)
 	return 0;
 }
 
+/* The object of an append that did not come to pass: no entry refers to it, and no quota counts it. */
+static void
+drop_object(const struct keeper *k, const struct keeper_append *p)
+{
+	struct err e;
+
+	if (object_remove(k->root, p->a.object_id, &e) < 0)
+		log_event(LOG_WARN, NO_SESSION, "object-left-behind", LOG_ERR(&e), LOG_END);
+}
+
 static void
 do_append(struct keeper *k, struct keeper_append *p)
 {
@@ -462,16 +472,21 @@ do_append(struct keeper *k, struct keeper_append *p)
 	struct err err = {0};
 	int failed;
 
-	if (p->edge == NULL)
+	if (p->edge == NULL) {
+		drop_object(k, p);
 		return;
+	}
 	p->a.keywords = buf_slice(&p->keywords);
 	p->a.summary = buf_slice(&p->summary);
 	p->a.quota_bytes = k->settings.quota_bytes;
 	if (index_begin(k->ix, &err) < 0) {
+		drop_object(k, p);
 		refuse(p->edge, &reply, &err);
 		return;
 	}
 	failed = index_append(k->ix, &p->a, &r->uid, &err);
+	if (failed)
+		drop_object(k, p);
 	m = index_mailbox(k->ix, p->a.mailbox);
 	r->mailbox = p->a.mailbox;
 	r->uidvalidity = m != NULL ? m->uidvalidity : 0;

@@ -1,6 +1,7 @@
 """What a hostile or unlucky client does to a running server: each case once led, or could lead, to a lie or a stuck session."""
 
 import base64
+import glob
 import json
 import os
 import re
@@ -64,6 +65,22 @@ class TestMailboxes(harness.InstanceTest):
                 self.assertIn(b"[UIDVALIDITY", self.ok(other, b"SELECT INBOX"))
                 self.ok(other, b"UNSELECT")
         self.ok(holder, b"NOOP")
+
+    def test_refused_append_leaves_nothing(self):
+        """A message that the index refuses after it was written takes no room that no quota counts."""
+        w = self.imap("bob")
+        keywords = b" ".join(b"k%d" % i for i in range(100))
+        text = b"Subject: x\r\n\r\n" + b"y" * 20000 + b"\r\n"
+        before = self.objects()
+        for _ in range(5):
+            lines = w.command(b"a", b"APPEND INBOX (%s) {%d+}\r\n%s" % (keywords, len(text), text))
+            self.assertIn(b"a NO [LIMIT]", lines[-1])
+        self.assertEqual(self.objects(), before)
+        self.ok(w, b"APPEND INBOX {%d+}\r\n%s" % (len(text), text))
+        self.assertEqual(len(self.objects()), len(before) + 1)
+
+    def objects(self):
+        return [f for f in glob.glob(self.server.demo + "/**/mail/*/*", recursive=True) if os.path.isfile(f)]
 
 
 class TestLogins(harness.InstanceTest):
