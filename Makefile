@@ -7,7 +7,6 @@ endif
 B ?= build
 PREFIX ?= /usr
 
-
 # A sanitizer cannot share a process with FORTIFY; the roles' sandbox table has a column for it.
 SAN ?=
 COV ?=
@@ -24,7 +23,6 @@ HARDEN += --coverage -DMAILSTEAD_INSTRUMENTED=1
 LINK_COV := --coverage
 endif
 CFLAGS ?= -O2 -g
-LIBEXEC := $(PREFIX)/lib/mailstead
 ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(CFLAGS) $(WARN) $(HARDEN) -I. -include common/banned.h \
 	-DMAILSTEAD_VERSION='"$(VERSION)"'
 ALL_LDFLAGS := $(LDFLAGS) -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,-z,noexecstack \
@@ -50,6 +48,7 @@ all: deps-build
 	@$(MAKE) --no-print-directory programs
 .PHONY: programs
 programs: $(ROLE_BIN) $(ADMIN_BIN)
+	@:
 
 # Installs the Debian packages that are missing; says what to type when it may not.
 deps:

@@ -46,7 +46,7 @@ $(B)/tests/live/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 # Whole servers, real clients.
 .PHONY: instance tidy
 instance: programs
-	@MAILSTEAD_BUILD=$(abspath $(B)) $(if $(SAN),MAILSTEAD_INSTRUMENTED=1) /usr/bin/python3 tests/instance/run.py $(INSTANCE)
+	@MAILSTEAD_BUILD="$$(realpath $(B))" $(if $(SAN),MAILSTEAD_INSTRUMENTED=1) /usr/bin/python3 tests/instance/run.py $(INSTANCE)
 tidy: programs
 	@/usr/bin/python3 tests/tidy/tidy.py
 
@@ -66,7 +66,7 @@ check-san: programs unit fuzz-replay
 .PHONY: bench
 bench: programs
 	@etc/deps.sh etc/packages-bench etc/packages-test
-	@MAILSTEAD_BUILD=$(abspath $(B)) /usr/bin/python3 tests/bench/bench.py
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench.py
 
 # Fronts that were taken over, for tests/instance/test_evil.py: linked with an ipc.c that lets them send anything.
 EVIL_BIN := $(B)/tests/evil/imapd-front $(B)/tests/evil/smtpd-front
