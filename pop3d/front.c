@@ -1,8 +1,6 @@
 /*
- * A connection waits for one thing at a time, `state`; front_set_state() is its only writer. Input
- * that comes while it waits for another process stays in the stream's buffer (RFC 2449 6.6):
- * pipelined commands are taken in order, and after a login they go through the relay to the worker
- * unread.
+ * POP3 before login, its AUTHORIZATION state (RFC 1939 4): commands and their words. What becomes
+ * of a login is common/login.h's.
  *
  * The answer to the last command of a login is the worker's: only it knows whether the maildrop is
  * free (RFC 1939 4).
@@ -10,51 +8,29 @@
 #include "pop3d/front.h"
 
 #include "common/log.h"
-#include "common/mem.h"
+#include "common/login.h"
 #include "common/role.h"
 #include "common/tls.h"
+#include "pop3d/pop3_command.h"
 
-#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#define LISTENERS_MAX 16
-/* A drain that is not done by then is over all the same. */
-#define DRAIN_MS 3000
+/* A line of an AUTH exchange: base64 of LOGIN_RESPONSE_BYTES_MAX octets, CRLF. */
+#define AUTH_LINE_BYTES_MAX 16386
+/* Before login. */
+#define COMMANDS_MAX 100
 
-static struct {
-	struct listener_group *group;
-	struct listener *listeners[LISTENERS_MAX];
-	size_t listeners_n;
-	struct front_conn *conns;
-	struct loop_timer *drain_timer;
-	uint64_t last_conn;
-	bool draining;
-} front;
-
-static void on_ready(struct stream *s, void *arg);
-static void on_end(struct stream *s, void *arg, enum stream_end why);
-static const struct stream_events events = {.on_ready = on_ready, .on_end = on_end};
-
-/* Which states may follow which. */
-static const uint32_t next_states[FRONT_STATE_COUNT] = {
-    [FRONT_HANDSHAKE] = 1u << FRONT_READY | 1u << FRONT_CLOSING,
-    [FRONT_READY] = 1u << FRONT_READY | 1u << FRONT_HANDSHAKE | 1u << FRONT_VERIFYING |
-		    1u << FRONT_CLOSING,
-    [FRONT_AUTH_LINE] = 1u << FRONT_READY | 1u << FRONT_VERIFYING | 1u << FRONT_CLOSING,
-    [FRONT_VERIFYING] = 1u << FRONT_READY | 1u << FRONT_AUTH_LINE | 1u << FRONT_DELAYING |
-			1u << FRONT_ATTACHING | 1u << FRONT_CLOSING,
-    [FRONT_DELAYING] = 1u << FRONT_READY | 1u << FRONT_CLOSING,
-    [FRONT_ATTACHING] = 1u << FRONT_READY | 1u << FRONT_RELAYING | 1u << FRONT_CLOSING,
+struct front_conn {
+	struct login_conn conn;
+	struct pop3_framer framer;
+	char user[POP3_LINE_BYTES_MAX + 1]; /* of the USER command just before; else empty */
+	unsigned commands;
 };
 
-void
-front_set_state(struct front_conn *c, enum front_state state)
+static struct front_conn *
+front_of(struct login_conn *c)
 {
-	assert(next_states[c->state] & 1u << state);
-	c->state = state;
+	return (struct front_conn *)c; /* its first member */
 }
 
 /* ---- saying ---- */
@@ -62,46 +38,16 @@ front_set_state(struct front_conn *c, enum front_state state)
 static void
 say(struct front_conn *c, const char *text)
 {
-	stream_write_str(c->stream, text);
-	stream_write(c->stream, SLICE("\r\n"));
+	stream_write_str(c->conn.stream, text);
+	stream_write(c->conn.stream, SLICE("\r\n"));
 }
 
-void
-front_answer(struct front_conn *c, const char *text)
+/* For a command that was wrong; closes after too many. */
+static void
+bad(struct front_conn *c, const char *text)
 {
 	say(c, text);
-	front_set_state(c, FRONT_READY);
-}
-
-void
-front_bye(struct front_conn *c, const char *text)
-{
-	if (c->state == FRONT_CLOSING || c->state == FRONT_RELAYING)
-		return;
-	front_forget(c);
-	if (c->state != FRONT_HANDSHAKE)
-		say(c, text);
-	front_set_state(c, FRONT_CLOSING);
-	stream_close(c->stream);
-}
-
-void
-front_bad(struct front_conn *c, const char *text)
-{
-	front_answer(c, text);
-	if (++c->bad >= FRONT_BAD_MAX)
-		front_bye(c, "-ERR Too many errors");
-}
-
-void
-front_trace(struct front_conn *c, const char *event, const struct log_field *fields)
-{
-	struct buf b;
-
-	buf_init(&b, 2048);
-	log_put_fields(&b, fields);
-	role_trace(slice_str(c->session), event, buf_slice(&b));
-	buf_fini(&b);
+	login_bad(&c->conn);
 }
 
 /* ---- commands ---- */
@@ -113,7 +59,7 @@ front_trace(struct front_conn *c, const char *event, const struct log_field *fie
 static void
 cmd_capa(struct front_conn *c, const struct pop3_command *cmd)
 {
-	bool tls = stream_is_tls(c->stream);
+	bool tls = stream_is_tls(c->conn.stream);
 
 	(void)cmd;
 	say(c,
@@ -122,7 +68,7 @@ cmd_capa(struct front_conn *c, const struct pop3_command *cmd)
 		say(c, "USER\r\nSASL PLAIN LOGIN");
 	else if (tls_server_ready(tls_server()))
 		say(c, "STLS");
-	front_answer(c, "IMPLEMENTATION Mailstead\r\n.");
+	say(c, "IMPLEMENTATION Mailstead\r\n.");
 }
 
 /* RFC 2595 4. What the client sent after the command is dropped by stream_starttls(). */
@@ -130,14 +76,14 @@ static void
 cmd_stls(struct front_conn *c, const struct pop3_command *cmd)
 {
 	(void)cmd;
-	if (stream_is_tls(c->stream)) {
-		front_bad(c, "-ERR TLS is on already");
+	if (stream_is_tls(c->conn.stream)) {
+		bad(c, "-ERR TLS is on already");
 	} else if (!tls_server_ready(tls_server())) {
-		front_answer(c, "-ERR [SYS/TEMP] TLS is not available");
+		say(c, "-ERR [SYS/TEMP] TLS is not available");
 	} else {
 		say(c, "+OK Begin TLS negotiation");
-		front_set_state(c, FRONT_HANDSHAKE);
-		stream_starttls(c->stream, tls_server());
+		c->framer = (struct pop3_framer){0};
+		login_starttls(&c->conn);
 	}
 }
 
@@ -145,28 +91,64 @@ static void
 cmd_quit(struct front_conn *c, const struct pop3_command *cmd)
 {
 	(void)cmd;
-	front_bye(c, "+OK Bye");
+	login_bye(&c->conn, "+OK Bye");
+}
+
+/*
+ * USER and PASS (RFC 1939 7). No password is taken without TLS: already USER is refused, so that a
+ * client does not go on to PASS. Who exists is not told: any name is welcome.
+ */
+static void
+cmd_user(struct front_conn *c, const struct pop3_command *cmd)
+{
+	if (!login_allowed(&c->conn))
+		return;
+	if (slice_cstr(cmd->arg[0], c->user, sizeof c->user))
+		say(c, "+OK");
+	else
+		bad(c, "-ERR Wrong arguments");
+}
+
+static void
+cmd_pass(struct front_conn *c, const struct pop3_command *cmd)
+{
+	if (!login_allowed(&c->conn))
+		return;
+	if (c->user[0] == '\0')
+		bad(c, "-ERR Send USER first");
+	else
+		login_plain(&c->conn, slice_str(c->user), cmd->arg[0]);
+	c->user[0] = '\0';
+}
+
+/* RFC 5034 */
+static void
+cmd_auth(struct front_conn *c, const struct pop3_command *cmd)
+{
+	struct slice initial = cmd->args > 1 ? cmd->arg[1] : slice_of(NULL, 0);
+
+	login_auth(&c->conn, cmd->arg[0], initial);
 }
 
 static void
 cmd_not_yet(struct front_conn *c, const struct pop3_command *cmd)
 {
 	(void)cmd;
-	front_bad(c, "-ERR Log in first");
+	bad(c, "-ERR Log in first");
 }
 
 static void
 cmd_unknown(struct front_conn *c, const struct pop3_command *cmd)
 {
 	(void)cmd;
-	front_bad(c, "-ERR Unknown command");
+	bad(c, "-ERR Unknown command");
 }
 
 static void (*const commands[POP3_VERB_COUNT])(struct front_conn *, const struct pop3_command *) = {
     [POP3_UNKNOWN] = cmd_unknown,
-    [POP3_USER] = front_user,
-    [POP3_PASS] = front_pass,
-    [POP3_AUTH] = front_auth,
+    [POP3_USER] = cmd_user,
+    [POP3_PASS] = cmd_pass,
+    [POP3_AUTH] = cmd_auth,
     [POP3_STLS] = cmd_stls,
     [POP3_CAPA] = cmd_capa,
     [POP3_QUIT] = cmd_quit,
@@ -187,15 +169,15 @@ run_command(struct front_conn *c, struct slice line)
 	struct pop3_command cmd;
 	bool ok = pop3_command_parse(line, &cmd);
 
-	if (++c->commands > FRONT_COMMANDS_MAX) {
-		front_bye(c, "-ERR Too many commands without a login");
+	if (++c->commands > COMMANDS_MAX) {
+		login_bye(&c->conn, "-ERR Too many commands without a login");
 		return;
 	}
 	/* RFC 1939 7: PASS comes right after a successful USER. */
 	if (cmd.verb != POP3_PASS)
 		c->user[0] = '\0';
 	if (!ok)
-		front_bad(c, "-ERR Wrong arguments");
+		bad(c, "-ERR Wrong arguments");
 	else
 		commands[cmd.verb](c, &cmd);
 }
@@ -209,35 +191,31 @@ on_line(struct front_conn *c, enum pop3_frame frame, struct slice line)
 	case POP3_FRAME_MORE:
 		break;
 	case POP3_FRAME_LINE:
-		if (c->state == FRONT_AUTH_LINE)
-			front_auth_line(c, line);
+		if (c->conn.state == LOGIN_LINE)
+			login_line(&c->conn, line);
 		else
 			run_command(c, line);
 		break;
 	case POP3_FRAME_LONG:
 	case POP3_FRAME_BARE:
-		if (c->state == FRONT_AUTH_LINE)
-			front_auth_line(c, slice_of(NULL, 0));
+		if (c->conn.state == LOGIN_LINE)
+			login_line(&c->conn, slice_of(NULL, 0));
 		else
-			front_bad(c, frame == POP3_FRAME_LONG ? "-ERR Line is too long"
+			bad(c, frame == POP3_FRAME_LONG ? "-ERR Line is too long"
 							      : "-ERR Lines end in CRLF");
 		break;
 	}
 }
 
-static bool
-takes_input(const struct front_conn *c)
+static void
+step(struct login_conn *conn)
 {
-	return (c->state == FRONT_READY || c->state == FRONT_AUTH_LINE) && !stream_full(c->stream);
-}
+	struct front_conn *c = front_of(conn);
 
-void
-front_step(struct front_conn *c)
-{
-	while (takes_input(c)) {
-		struct slice in = stream_input(c->stream), line;
-		size_t used, max = c->state == FRONT_AUTH_LINE ? FRONT_AUTH_LINE_BYTES_MAX
-							       : POP3_LINE_BYTES_MAX;
+	while (login_takes_input(conn)) {
+		struct slice in = stream_input(conn->stream), line;
+		size_t used,
+		    max = conn->state == LOGIN_LINE ? AUTH_LINE_BYTES_MAX : POP3_LINE_BYTES_MAX;
 		enum pop3_frame frame;
 
 		if (in.n == 0)
@@ -245,201 +223,97 @@ front_step(struct front_conn *c)
 		frame = pop3_frame_next(&c->framer, in, max, &used, &line);
 		if (frame == POP3_FRAME_MORE) {
 			/* Half a line, and the client will not send the rest. */
-			stream_consume_secret(c->stream, stream_eof(c->stream) ? in.n : used);
+			stream_consume_secret(conn->stream, stream_eof(conn->stream) ? in.n : used);
 			return;
 		}
 		on_line(c, frame, line);
 		/* STLS and the end have dropped the input themselves. */
-		if (c->state == FRONT_HANDSHAKE || c->state == FRONT_CLOSING)
+		if (conn->state == LOGIN_HANDSHAKE || conn->state == LOGIN_CLOSING)
 			return;
-		stream_consume_secret(c->stream, used);
+		stream_consume_secret(conn->stream, used);
 	}
 }
 
 /* ---- the life of a connection ---- */
 
 static void
-greet(struct front_conn *c)
+opened(struct login_conn *c, bool tls_first)
 {
-	c->greeted = true;
-	say(c, "+OK Mailstead ready");
-}
-
-static void
-on_ready(struct stream *s, void *arg)
-{
-	struct front_conn *c = arg;
-
-	if (c->state == FRONT_HANDSHAKE && stream_is_tls(s)) {
-		front_set_state(c, FRONT_READY);
-		c->framer = (struct pop3_framer){0};
-		if (!c->greeted) /* after STLS there is no second greeting */
-			greet(c);
-	}
-	front_step(c);
-}
-
-static void
-conn_free(struct front_conn *c)
-{
-	front_forget(c);
-	front_lease_close(c);
-	*c->link = c->next;
-	if (c->next)
-		c->next->link = c->link;
-	listener_done(front.group, &c->client);
-	loop_timer_free(&c->login_timer);
-	loop_timer_free(&c->delay_timer);
-	stream_free(&c->stream);
-	free(c);
-	if (front.draining && front.conns == NULL)
-		role_exit(0);
-}
-
-static void
-on_end(struct stream *s, void *arg, enum stream_end why)
-{
-	struct front_conn *c = arg;
-
-	if (why == STREAM_ERROR)
-		log_event(LOG_INFO, slice_str(c->session), "pop3-connection-failed",
-		    LOG_CSTR("client", c->client.text), LOG_CSTR("error", stream_error(s)),
-		    LOG_END);
-	front_trace(c, "pop3-disconnect",
-	    (const struct log_field[]){LOG_CSTR("client", c->client.text), LOG_END});
-	conn_free(c);
-}
-
-static void
-login_timeout(void *arg)
-{
-	front_bye(arg, "-ERR Too long without a login");
-}
-
-static void
-conn_new(int fd, const struct client_address *a, bool tls)
-{
-	struct front_conn *c = MEM_NEW(struct front_conn);
-
-	c->conn = ++front.last_conn;
-	c->client = *a;
+	(void)tls_first;
 	snprintf(c->session, sizeof c->session, "pop3-%llx-%llx",
 	    (unsigned long long)role_self()->generation, (unsigned long long)c->conn);
-	c->next = front.conns;
-	c->link = &front.conns;
-	if (c->next)
-		c->next->link = &c->next;
-	front.conns = c;
-	c->stream = stream_new(role_loop(), fd, FRONT_AUTH_LINE_BYTES_MAX, &events, c);
-	c->login_timer = loop_timer_new(role_loop(), login_timeout, c);
-	loop_timer_set(c->login_timer, config_number(role_config(), OPT_LOGIN_TIMEOUT));
-	front_trace(
-	    c, "pop3-connect", (const struct log_field[]){LOG_CSTR("client", a->text), LOG_END});
-	if (tls) {
-		c->state = FRONT_HANDSHAKE;
-		stream_starttls(c->stream, tls_server());
-	} else {
-		c->state = FRONT_READY;
-		greet(c);
-	}
+	login_trace(c, "pop3-connect",
+	    (const struct log_field[]){LOG_CSTR("client", c->client.text), LOG_END});
 }
 
 static void
-accepted_clear(void *arg, int fd, const struct client_address *a)
+greet(struct login_conn *c)
 {
-	(void)arg;
-	conn_new(fd, a, false);
+	say(front_of(c), "+OK Mailstead ready");
 }
 
+/* What is wrong with the command itself counts as an error. */
 static void
-accepted_tls(void *arg, int fd, const struct client_address *a)
+failed(struct login_conn *c, enum login_failure why)
 {
-	(void)arg;
-	conn_new(fd, a, true);
-}
-
-static void
-refused_clear(void *arg, int fd, const struct client_address *a)
-{
-	static const char text[] = "-ERR [SYS/TEMP] Too many connections from your address\r\n";
-
-	(void)arg;
-	if (send(fd, text, sizeof text - 1, MSG_NOSIGNAL) < 0)
-		log_event(LOG_DEBUG, NO_SESSION, "refusal-not-told", LOG_CSTR("client", a->text),
-		    LOG_END);
-	(void)close(fd);
-}
-
-static void
-refused_tls(void *arg, int fd, const struct client_address *a)
-{
-	(void)arg;
-	(void)a;
-	(void)close(fd);
-}
-
-static struct listener_limits
-limits(void)
-{
-	return (struct listener_limits){
-	    .total_max = (unsigned)config_number(role_config(), OPT_LOGIN_CONNECTIONS),
-	    .per_network_max = (unsigned)config_number(
-		role_config(), OPT_LOGIN_CONNECTIONS_PER_ADDRESS),
+	static const struct {
+		bool bad;
+		const char *text;
+	} answers[LOGIN_FAILURE_COUNT] = {
+	    [LOGIN_TEMPORARY] = {false, "-ERR [SYS/TEMP] Temporary failure, try again later"},
+	    [LOGIN_REFUSED] = {false, "-ERR [AUTH] Login failed"},
+	    [LOGIN_MALFORMED] = {true, "-ERR Malformed exchange"},
+	    [LOGIN_UNSUPPORTED] = {true, "-ERR Unknown mechanism"},
+	    [LOGIN_TOO_LONG] = {true, "-ERR Wrong arguments"},
+	    [LOGIN_NOT_BASE64] = {true, "-ERR Invalid base64"},
+	    [LOGIN_CANCELLED] = {true, "-ERR Authentication cancelled"},
+	    [LOGIN_CLEAR] = {true, "-ERR [AUTH] Passwords are taken over TLS only"},
+	    /* RFC 2449 8.1.2 */
+	    [LOGIN_IN_USE] = {false, "-ERR [IN-USE] Another session has this maildrop"},
 	};
-}
 
-void
-front_listen(const char *name, int fd)
-{
-	bool tls = slice_eq(slice_str(name), SLICE("pop3s"));
-
-	assert(front.listeners_n < LISTENERS_MAX);
-	if (front.group == NULL)
-		front.group = listener_group_new(role_loop(), limits());
-	front.listeners[front.listeners_n++] = listener_new(front.group, fd,
-	    tls ? accepted_tls : accepted_clear, tls ? refused_tls : refused_clear, NULL);
-}
-
-void
-front_reload(void)
-{
-	if (front.group)
-		listener_group_limits(front.group, limits());
-}
-
-void
-front_edge_down(struct edge *e)
-{
-	for (struct front_conn *c = front.conns; c; c = c->next) {
-		if (c->request_edge == e)
-			c->request_edge = NULL;
-	}
+	if (answers[why].bad)
+		bad(front_of(c), answers[why].text);
+	else
+		say(front_of(c), answers[why].text);
 }
 
 static void
-drain_over(void *arg)
+accepted(struct login_conn *c, struct slice login)
 {
-	(void)arg;
-	role_exit(0);
+	login_trace(c, "pop3-login",
+	    (const struct log_field[]){LOG_STR("login", login), LOG_CSTR("client", c->client.text),
+		LOG_CSTR("tls", stream_tls_text(c->stream)), LOG_END});
 }
 
-void
-front_drain(void)
+static void
+closed(struct login_conn *c)
 {
-	struct front_conn *next;
+	login_trace(c, "pop3-disconnect",
+	    (const struct log_field[]){LOG_CSTR("client", c->client.text), LOG_END});
+}
 
-	front.draining = true;
-	for (size_t i = 0; i < front.listeners_n; i++)
-		listener_free(&front.listeners[i]);
-	front.listeners_n = 0;
-	for (struct front_conn *c = front.conns; c; c = next) {
-		next = c->next;
-		front_bye(c, "-ERR [SYS/TEMP] Server shutting down");
-	}
-	if (front.conns == NULL) {
-		role_exit(0);
-		return;
-	}
-	front.drain_timer = loop_timer_new(role_loop(), drain_over, NULL);
-	loop_timer_set(front.drain_timer, DRAIN_MS);
+static const struct login_protocol pop3 = {
+    .service = "pop3",
+    .tls_listener = "pop3s",
+    .failed_event = "pop3-connection-failed",
+    .conn_bytes = sizeof(struct front_conn),
+    .input_bytes_max = AUTH_LINE_BYTES_MAX,
+    .too_many_connections = "-ERR [SYS/TEMP] Too many connections from your address",
+    .too_many_errors = "-ERR Too many errors",
+    .too_many_tries = "-ERR Too many failed logins",
+    .too_late = "-ERR Too long without a login",
+    .draining = "-ERR [SYS/TEMP] Server shutting down",
+    .opened = opened,
+    .greet = greet,
+    .step = step,
+    .failed = failed,
+    .accepted = accepted,
+    .closed = closed,
+};
+
+int
+front_init(struct err *e)
+{
+	return login_init(&pop3, e);
 }
