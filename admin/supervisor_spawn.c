@@ -27,7 +27,11 @@ supervisor_tell_spawn_exit(struct supervisor *s, uint64_t id, int status)
 
 	if (store &&
 	    !IPC_SEND(store->control, CTL_SPAWN_EXIT, .id = id, .status = (uint32_t)status))
-		log_event(LOG_ERROR, NO_SESSION, "spawn-exit-lost", LOG_END);
+		/*
+		 * A store that has just ended itself, as at shutdown. Only the reason is lost: that the
+		 * process is gone, the end of its own edge to the store says too.
+		 */
+		log_event(LOG_INFO, NO_SESSION, "spawn-exit-lost", LOG_END);
 }
 
 static bool
