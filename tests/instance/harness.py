@@ -127,7 +127,7 @@ class Server:
                 pid = int(path.split("/")[2])
                 if os.getsid(pid) != self.process.pid or pid == self.process.pid:
                     continue
-                program = os.path.basename(os.readlink("/proc/%d/exe" % pid).split(" ")[0])
+                program = os.path.basename(os.readlink("/proc/%d/exe" % pid).removesuffix(" (deleted)"))
                 found.setdefault(program, []).append(pid)
             except (OSError, ValueError):
                 continue
