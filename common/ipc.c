@@ -523,6 +523,7 @@ queue_push(struct edge *e, struct slice octets, const struct msg_fds *fds, bool 
 		if (q->fds.fd[i] < 0) {
 			close_fds(&q->fds);
 			free(q);
+			e->was_full = true;
 			return false;
 		}
 		q->fds.n++;
