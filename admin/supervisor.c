@@ -396,19 +396,41 @@ supervisor_reload(struct supervisor *s, char *text_r, size_t size)
 
 /* ---- start ---- */
 
+static bool
+terminal_is_there(void)
+{
+	int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+/* SIGHUP reloads; but when the terminal was closed that a demo was started in, it is the end. */
+static void
+on_hangup(struct supervisor *s)
+{
+	char text[400];
+
+	if (s->had_terminal && !terminal_is_there())
+		supervisor_drain(s, 0);
+	else
+		(void)supervisor_reload(s, text, sizeof text);
+}
+
 static void
 on_signal(void *arg, int events)
 {
 	struct supervisor *s = arg;
 	struct signalfd_siginfo info;
-	char text[400];
 
 	(void)events;
 	while (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
 		if (info.ssi_signo == SIGCHLD)
 			collect(s);
 		else if (info.ssi_signo == SIGHUP)
-			(void)supervisor_reload(s, text, sizeof text);
+			on_hangup(s);
 		else
 			supervisor_drain(s, 0);
 	}
@@ -420,6 +442,7 @@ watch_signals(struct supervisor *s, struct err *e)
 	static const int wanted[] = {SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 	sigset_t set;
 
+	s->had_terminal = terminal_is_there();
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
 		sigaddset(&set, wanted[i]);

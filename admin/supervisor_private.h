@@ -78,6 +78,7 @@ struct supervisor {
 	uint64_t started_ms;
 	char libexec[512];
 	bool own_users;
+	bool had_terminal; /* at the start */
 };
 
 /* ---- supervisor.c ---- */

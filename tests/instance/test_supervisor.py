@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -206,6 +208,33 @@ class TestRefusals(unittest.TestCase):
                               stdin=subprocess.DEVNULL, timeout=30)
         self.assertEqual(done.returncode, 2)
         self.assertIn("mailstead run", done.stderr)
+
+
+class TestTerminal(unittest.TestCase):
+    def test_a_closed_terminal_ends_a_demo(self):
+        """SIGHUP from a terminal that is gone is no reload: nobody could end such a server."""
+        with tempfile.TemporaryDirectory(prefix="ms-tty-") as place:
+            pid, terminal = pty.fork()
+            if pid == 0:
+                os.execv(harness.MAILSTEAD, [harness.MAILSTEAD, "run", "--demo", place + "/d", "--port-offset",
+                                             str(harness.free_offset())])
+            printed = b""
+            while b"Admin:" not in printed:
+                self.assertTrue(select.select([terminal], [], [], harness.START_SECONDS_MAX)[0], printed)
+                printed += os.read(terminal, 65536)
+            os.kill(pid, signal.SIGHUP)
+            while b"event=reloaded" not in printed:
+                self.assertTrue(select.select([terminal], [], [], 10)[0], printed)
+                printed += os.read(terminal, 65536)
+            os.close(terminal)
+            ended = []
+            try:
+                harness.wait_for(lambda: ended.append(os.waitpid(pid, os.WNOHANG)) or ended[-1][0] == pid)
+            finally:
+                if ended[-1][0] != pid:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            self.assertEqual(os.waitstatus_to_exitcode(ended[-1][1]), 0)
 
 
 def alive(pid):
