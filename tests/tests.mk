@@ -52,7 +52,7 @@ tidy: programs
 
 # Everything, as continuous integration runs it: the plain build with all tests, then the same units, corpora and the
 # instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer.
-SAN_INSTANCE ?= test_smtp test_imap test_pop3
+SAN_INSTANCE ?= test_smtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile
 .PHONY: check-plain check-san
 check: deps
 	@$(MAKE) --no-print-directory check-plain
