@@ -76,16 +76,7 @@ struct edge {
 #define MSG(NAME, from, to, fields)                                                                \
 	_Static_assert(2 fields <= MSG_BYTES_MAX, #NAME " does not fit a packet");
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 _Static_assert(MSG_BYTES_MAX <= SOCKET_BYTES - 4096, "the socket cannot take the greatest message");
 
 /* Which messages carry a secret. */
@@ -134,16 +125,7 @@ close_fds(struct msg_fds *fds)
 		fields                                                                             \
 	}
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 /* Calls the handler of m's type and closes what it left; false, with nothing closed, when there is
  * none. */

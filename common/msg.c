@@ -111,16 +111,7 @@ decode_fd(struct decoder *d, int *fd)
 		fields                                                                             \
 	}
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 #define U8(name) m->name = cursor_u8(&d->c);
 #define U16(name) m->name = cursor_u16(&d->c);
@@ -139,16 +130,7 @@ decode_fd(struct decoder *d, int *fd)
 		fields                                                                             \
 	}
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 bool
 msg_encode(const struct msg *m, struct buf *b, struct msg_fds *fds_r)

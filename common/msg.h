@@ -35,16 +35,7 @@ struct msg_fds {
 		fields                                                                             \
 	};
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 enum msg_type {
 	MSG_NONE,

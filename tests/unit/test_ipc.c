@@ -86,16 +86,7 @@ random_fds(unsigned max)
 		fields                                                                             \
 	}
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 static void
 fill(struct msg *m, enum msg_type type)
@@ -163,16 +154,7 @@ same_fds(const struct msg_fds *a, const struct msg_fds *b)
 		fields got++;                                                                      \
 	}
 #include "common/messages.def"
-#undef MSG
-#undef U8
-#undef U16
-#undef U32
-#undef U64
-#undef STR
-#undef BLOB
-#undef SECRET
-#undef FD
-#undef FDS
+#include "common/msg/undef.def"
 
 static const struct ipc_dispatch all = {
 #define MSG(NAME, from, to, fields) .NAME = got_##NAME,
