@@ -16,7 +16,7 @@
  * it is put aside and made again: base copy, then the log from there.
  *
  * Berkeley DB creates log files and renames databases without syncing their
- * directory: the hooks on open and rename do (TRAPS of Berkeley DB 5.3). They are
+ * directory: the hooks on open and rename do (Berkeley DB 5.3). They are
  * process-wide, as the library has it; the directory process has but one environment.
  */
 #include "authd/directory_db.h"

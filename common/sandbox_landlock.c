@@ -1,7 +1,7 @@
 /*
  * Landlock by system call: the C library has no wrappers, and Debian 12's headers end at ABI 2. A
  * newer kernel's rights are asked for when it has them; an older one goes without. Landlock says
- * where files may be opened; that chmod, utimensat and UDP are not its business (TRAPS) is why
+ * where files may be opened; that chmod, utimensat and UDP are not its business is why
  * seccomp stands beside it.
  */
 #include "common/sandbox_private.h"

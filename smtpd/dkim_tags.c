@@ -1,7 +1,7 @@
 /*
  * A signature reaches libopendkim only when this file found nothing wrong with
  * it. Some of the faults below are ones on which the library reads past its buffers (i= that
- * ends in "=": TRAPS 1.2), some it takes for valid (a tag twice), the rest it would report
+ * ends in "="), some it takes for valid (a tag twice), the rest it would report
  * itself; checking them all here keeps odd input out of its parsers.
  */
 #include "smtpd/dkim_tags.h"

@@ -14,6 +14,8 @@
 
 /* Past these a front or deliver gets ERR_LIMIT or ERR_TEMP and asks again. */
 #define PARENT_LEASES_MAX 16384u
+/* An IMAP or POP3 lease that its front has not used by then ends: the login was not finished (its verifier died, say). */
+#define PARENT_LEASE_UNUSED_MS 60000u
 #define PARENT_KEEPERS_MAX 1024u
 #define PARENT_WORKERS_MAX 4096u
 #define PARENT_ACCOUNTS_MAX 200000u
@@ -58,6 +60,7 @@ struct parent_lease {
 	char login[321];
 	struct parent_process *worker; /* of its session; NULL before and after */
 	uint64_t session_no;	       /* 0: not attached yet */
+	uint64_t opened_ms;
 	struct parent_lease *next;
 };
 
@@ -98,6 +101,8 @@ void parent_lease_front_down(const struct edge_peer *front);
 void parent_lease_session_end(struct parent_process *worker, uint64_t session_no);
 void parent_lease_worker_down(struct parent_process *worker);
 unsigned parent_lease_count(void);
+/* Ends those that have been unused for too long at that time (clock_ms()); to be called now and then. */
+void parent_lease_sweep(uint64_t now_ms);
 
 /* ---- parent.c: the handlers ---- */
 

@@ -1,6 +1,7 @@
 #include "store/parent.h"
 
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/mem.h"
 #include "common/role.h"
 
@@ -75,6 +76,7 @@ parent_lease_open(const struct edge_peer *front, uint64_t conn, uint64_t account
 	l->front = *front;
 	l->conn = conn;
 	l->account = account;
+	l->opened_ms = clock_ms();
 	if (!slice_cstr(login, l->login, sizeof l->login))
 		l->login[0] = '\0';
 	l->next = *head_of(conn);
@@ -98,6 +100,23 @@ parent_lease_revoke(uint64_t account)
 	for (unsigned i = 0; i < HEADS; i++) {
 		for (struct parent_lease **link = &heads[i]; *link != NULL;) {
 			if ((*link)->account == account)
+				drop(link);
+			else
+				link = &(*link)->next;
+		}
+	}
+}
+
+void
+parent_lease_sweep(uint64_t now_ms)
+{
+	for (unsigned i = 0; i < HEADS; i++) {
+		for (struct parent_lease **link = &heads[i]; *link != NULL;) {
+			const struct parent_lease *l = *link;
+
+			/* A submission's is used by deliver's questions alone, and lasts as long as its connection. */
+			if (l->session_no == 0 && l->front.role != ROLE_SUBMISSION &&
+			    now_ms - l->opened_ms > PARENT_LEASE_UNUSED_MS)
 				drop(link);
 			else
 				link = &(*link)->next;

@@ -4,6 +4,7 @@
  */
 #include "common/control.h"
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/role.h"
 #include "store/parent.h"
 
@@ -11,6 +12,24 @@
 #include <unistd.h>
 
 static struct control *control;
+static struct loop_timer *sweep_timer;
+
+static void
+on_sweep(void *arg)
+{
+	(void)arg;
+	parent_lease_sweep(clock_ms());
+	loop_timer_set(sweep_timer, PARENT_LEASE_UNUSED_MS);
+}
+
+static int
+start(struct err *e)
+{
+	(void)e;
+	sweep_timer = loop_timer_new(role_loop(), on_sweep, NULL);
+	loop_timer_set(sweep_timer, PARENT_LEASE_UNUSED_MS);
+	return 0;
+}
 
 static void
 on_listener(const char *name, int fd)
@@ -45,6 +64,7 @@ main(int argc, char **argv)
 		[ROLE_POP3_WORKER] = &parent_from_worker,
 		[ROLE_KEEPER] = &parent_from_keeper,
 		[ROLE_RECORDER] = &nothing},
+	    .start = start,
 	    .on_listener = on_listener,
 	    .on_edge_down = parent_edge_down,
 	    .on_spawn_exit = on_spawn_exit,

@@ -1,4 +1,4 @@
-"""IMAP's hard corners (the ids are those of the corner list): what comes in, and what must come back, octet by octet."""
+"""IMAP's hard corners: what comes in, and what must come back, octet by octet."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""SMTP as clients and other servers speak it: reception, submission, limits, the queue (CORNERS 3.2, 3.3)."""
+"""SMTP as clients and other servers speak it: reception, submission, limits, the queue."""
 
 import base64
 import json

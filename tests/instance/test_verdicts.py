@@ -100,7 +100,7 @@ class TestVerdicts(harness.InstanceTest):
         self.expect("twice.test", 250, "INBOX", "fail", "none")
 
     def test_several_or_no_from(self):
-        """CORNERS D-08: not evaluated, refused by local policy."""
+        """Not evaluated, refused by local policy."""
         for header_from in ("a@pass.test, b@fail.test", "a@pass.test\r\nFrom: b@fail.test"):
             code, text, _ = self.send("pass.test", header_from=header_from)
             self.assertEqual(code, 550, text)

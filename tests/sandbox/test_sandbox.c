@@ -2,7 +2,7 @@
  * The sandbox of every role, tried from inside: for each role and each act a fresh process closes
  * the sandbox as the role does and tries the act. What a role must not do has to fail (refused, or
  * the kernel ends the process); what it must do has to work. The acts that a role may do come from
- * its duties as DESIGN section 2 and docs/architecture.md tell them, not from the table that is
+ * its duties as docs/architecture.md tells them, not from the table that is
  * tested.
  */
 #include "common/log.h"

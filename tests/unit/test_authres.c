@@ -1,6 +1,6 @@
 /*
  * Authentication-Results: what we write cannot be bent by what it reports, and forged ones are recognised in every
- * form (RFC 8601 5, CORNERS R-16). Facts and verdicts survive their encoding, and nothing else is one.
+ * form (RFC 8601 5). Facts and verdicts survive their encoding, and nothing else is one.
  */
 #include "smtpd/authres.h"
 #include "smtpd/facts.h"

@@ -245,7 +245,7 @@ START_TEST(test_depth)
 		ck_assert(slice_eq(p->type, depth <= 5 ? SLICE("text") : SLICE("application")));
 		arena_reset(a);
 	}
-	/* CORNERS I-28: far too deep costs no more. */
+	/* Far too deep costs no more. */
 	nest(&b, 10000);
 	struct mime_tree tree;
 	parse(buf_slice(&b), 1000, &limits, a, &tree);

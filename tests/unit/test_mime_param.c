@@ -163,7 +163,7 @@ many(struct buf *out, const char *format, size_t n)
 	}
 }
 
-/* Each cap at n-1, n and n+1 (CORNERS I-28: a flood of parameters costs little). */
+/* Each cap at n-1, n and n+1: a flood of parameters costs little. */
 START_TEST(test_caps)
 {
 	struct arena *a = arena_new(1 << 20);

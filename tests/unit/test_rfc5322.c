@@ -270,7 +270,7 @@ START_TEST(test_split)
 }
 END_TEST
 
-/* CORNERS D-08: none, one, several, a group. */
+/* None, one, several, a group. */
 START_TEST(test_from)
 {
 	static const struct {

@@ -622,7 +622,7 @@ START_TEST(test_explanation)
 }
 END_TEST
 
-/* The memory bomb of TRAPS: names are cut to 253 octets, so the look-ups end it. */
+/* A memory bomb: names are cut to 253 octets, so the look-ups end it. */
 START_TEST(test_growing_include)
 {
 	policy_zone("v=spf1 include:%{d}.%{d}.%{d} -all");

@@ -359,7 +359,7 @@ START_TEST(test_uidvalidity_never_goes_back)
 }
 END_TEST
 
-/* CORNERS I-09. */
+/* RFC 9051 6.3.4 to 6.3.6. */
 START_TEST(test_rename_inbox)
 {
 	uint32_t old;

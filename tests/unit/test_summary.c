@@ -60,7 +60,7 @@ START_TEST(test_envelope)
 		"((NIL NIL \"minutes\" \"CNRI.Reston.VA.US\")"
 		"(\"John Klensin\" NIL \"KLENSIN\" \"MIT.EDU\")) NIL NIL "
 		"\"<B27397-0100000@cac.washington.edu>\")"},
-	    /* CORNERS I-08: nothing there; empty is not missing; groups; defaults from From */
+	    /* nothing there; empty is not missing; groups; defaults from From */
 	    {"\r\n", "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"},
 	    {"Date:\r\nSubject: \r\nFrom:\r\nMessage-ID:\r\nIn-Reply-To:\r\n\r\n",
 		"(\"\" \"\" NIL NIL NIL NIL NIL NIL \"\" \"\")"},
@@ -256,7 +256,7 @@ START_TEST(test_sections)
 }
 END_TEST
 
-/* CORNERS I-05: part 1 of a message that is no multipart is its body, and absent parts. */
+/* Part 1 of a message that is no multipart is its body, and absent parts. */
 START_TEST(test_sections_of_simple)
 {
 	static const char *const messages[] = {

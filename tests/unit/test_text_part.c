@@ -1,4 +1,4 @@
-/* RFC 9051 6.4.4, CORNERS I-12: what a search finds in encoded bodies, whole and octet by octet. */
+/* RFC 9051 6.4.4: what a search finds in encoded bodies, whole and octet by octet. */
 #include "common/charset.h"
 #include "common/text_part.h"
 
