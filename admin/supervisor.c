@@ -28,10 +28,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Processes started in each second of the machine's time before two generations could be equal, as
- * a power of two. */
-#define GENERATION_BITS 12
-
 /* ---- readiness ---- */
 
 static void
@@ -578,9 +574,9 @@ supervisor_run(const struct config *config, const struct supervisor_options *opt
 	s.loop = loop_new();
 	s.children_end = &s.children;
 	s.started_ms = clock_ms();
-	/* Session ids are made of generations, and the recorder remembers them: no two are equal,
-	 * not after a restart either. */
-	s.last_generation = clock_wall_us() / 1000000 << GENERATION_BITS;
+	/* Session ids are made of generations, and the recorder remembers them: no two are equal, not
+	 * after a restart either, however quick. No run starts a process every microsecond. */
+	s.last_generation = clock_wall_us();
 	s.own_users = geteuid() == 0 && !options->demo;
 	s.drain_timer = loop_timer_new(s.loop, on_drain_timer, &s);
 	s.orphan_timer = loop_timer_new(s.loop, on_orphan_timer, &s);
