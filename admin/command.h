@@ -47,6 +47,7 @@ extern const struct command commands_config[];
 extern const struct command commands_domain[];
 extern const struct command commands_account[];
 extern const struct command commands_alias[];
+extern const struct command commands_mailbox[];
 extern const struct command commands_explain[];
 extern const struct command commands_queue[];
 
@@ -80,6 +81,15 @@ enum command_status command_send(struct command_link *l, const struct msg *m);
  * said why.
  */
 enum command_status command_receive(struct command_link *l, enum msg_type type, struct msg *m_r);
+/* The same with the message's descriptors, which are the caller's to close. */
+enum command_status command_receive_fds(struct command_link *l, enum msg_type type, struct msg *m_r);
+/*
+ * The next message of whatever type, for requests that are answered by several: COMMAND_OK, or COMMAND_UNREACHABLE after
+ * it has said why. wait_ms: the longest wait; its descriptors are the caller's.
+ */
+enum command_status command_receive_any(struct command_link *l, int wait_ms, struct msg *m_r);
+/* A link over fd, which it owns, to a process of that role: its errors name it. */
+struct command_link *command_link_over(int fd, enum role role);
 #define COMMAND_SEND(link, NAME, ...)                                                              \
 	command_send((link), &(struct msg){.type = MSG_##NAME,                                     \
 				 .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})

@@ -17,6 +17,7 @@
 struct command_link {
 	int fd;
 	enum role role;
+	struct msg_fds fds; /* of the message received last */
 	uint8_t in[MSG_BYTES_MAX];
 };
 
@@ -70,6 +71,12 @@ command_connect(const struct config *config, enum role role)
 			command_error("the server does not run (%s: %s)", path, strerror(errno));
 		return NULL;
 	}
+	return command_link_over(fd, role);
+}
+
+struct command_link *
+command_link_over(int fd, enum role role)
+{
 	struct command_link *l = MEM_NEW(struct command_link);
 
 	l->fd = fd;
@@ -94,6 +101,31 @@ command_id(void)
 	return ++last;
 }
 
+/* Sends b with the descriptors of fds. */
+static bool
+send_packet(int to, const struct buf *b, const struct msg_fds *fds)
+{
+	union {
+		struct cmsghdr align;
+		uint8_t room[CMSG_SPACE(sizeof fds->fd)];
+	} control;
+	struct iovec iov = {.iov_base = b->p, .iov_len = b->n};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	memset(&control, 0, sizeof control);
+	if (fds->n > 0) {
+		h.msg_control = control.room;
+		h.msg_controllen = CMSG_SPACE(fds->n * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(fds->n * sizeof(int));
+		memcpy(CMSG_DATA(c), fds->fd, fds->n * sizeof(int));
+	}
+	return sendmsg(to, &h, MSG_NOSIGNAL) >= 0;
+}
+
 enum command_status
 command_send(struct command_link *l, const struct msg *m)
 {
@@ -106,7 +138,7 @@ command_send(struct command_link *l, const struct msg *m)
 	if (!msg_encode(m, &b, &fds)) {
 		command_error("an argument is too long");
 		status = COMMAND_REFUSED;
-	} else if (send(l->fd, b.p, b.n, MSG_NOSIGNAL) < 0) {
+	} else if (!send_packet(l->fd, &b, &fds)) {
 		command_error(
 		    "the %s does not listen: %s", role_info(l->role)->name, strerror(errno));
 		status = COMMAND_UNREACHABLE;
@@ -123,29 +155,79 @@ no_answer(const struct command_link *l, const char *why)
 	return COMMAND_UNREACHABLE;
 }
 
+/* One packet and its descriptors: octets, 0 at the end, -1 and errno. */
+static ssize_t
+receive_packet(struct command_link *l)
+{
+	struct msg_fds *fds = &l->fds;
+	union {
+		struct cmsghdr align;
+		uint8_t room[CMSG_SPACE(sizeof fds->fd)];
+	} control;
+	struct iovec iov = {.iov_base = l->in, .iov_len = sizeof l->in};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
+	    .msg_controllen = sizeof control.room};
+	ssize_t n = recvmsg(l->fd, &h, MSG_CMSG_CLOEXEC);
+
+	fds->n = 0;
+	for (struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&h) : NULL; c != NULL; c = CMSG_NXTHDR(&h, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		fds->n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds->fd, CMSG_DATA(c), fds->n * sizeof(int));
+	}
+	return n;
+}
+
+static void
+close_all(const struct msg_fds *fds)
+{
+	for (unsigned i = 0; i < fds->n; i++)
+		close(fds->fd[i]);
+}
+
 enum command_status
-command_receive(struct command_link *l, enum msg_type type, struct msg *m_r)
+command_receive_any(struct command_link *l, int wait_ms, struct msg *m_r)
 {
 	struct pollfd wait = {.fd = l->fd, .events = POLLIN};
-	struct msg_fds none = {.n = 0};
 	int ready;
 
 	do
-		ready = poll(&wait, 1, COMMAND_WAIT_MS);
+		ready = poll(&wait, 1, wait_ms);
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return no_answer(l, "it took too long");
-	/* Without room for control data the kernel drops any descriptors. */
-	ssize_t n = recv(l->fd, l->in, sizeof l->in, 0);
+	ssize_t n = receive_packet(l);
 
 	if (n < 0)
 		return no_answer(l, strerror(errno));
 	if (n == 0)
 		return no_answer(l, "it ended the connection");
-	if (!msg_decode(slice_of(l->in, (size_t)n), &none, m_r) || m_r->type != type)
-		return no_answer(
-		    l, "it speaks another version; is this mailstead the one that runs?");
-	return COMMAND_OK;
+	if (msg_decode(slice_of(l->in, (size_t)n), &l->fds, m_r))
+		return COMMAND_OK;
+	close_all(&l->fds);
+	return no_answer(l, "it speaks another version; is this mailstead the one that runs?");
+}
+
+enum command_status
+command_receive_fds(struct command_link *l, enum msg_type type, struct msg *m_r)
+{
+	enum command_status status = command_receive_any(l, COMMAND_WAIT_MS, m_r);
+
+	if (status != COMMAND_OK || m_r->type == type)
+		return status;
+	close_all(&l->fds);
+	return no_answer(l, "it speaks another version; is this mailstead the one that runs?");
+}
+
+enum command_status
+command_receive(struct command_link *l, enum msg_type type, struct msg *m_r)
+{
+	enum command_status status = command_receive_fds(l, type, m_r);
+
+	if (status == COMMAND_OK)
+		close_all(&l->fds);
+	return status;
 }
 
 enum command_status

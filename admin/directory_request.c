@@ -87,6 +87,22 @@ pages_fetch(struct command_link *l, const char *verb, struct slice name, json_t 
 }
 
 enum command_status
+directory_account(const struct command_call *call, const char *address, json_t **json_r)
+{
+	static struct msg reply;
+	struct command_link *l = command_connect(call->config, ROLE_DIRECTORY);
+	enum command_status status = COMMAND_UNREACHABLE;
+
+	*json_r = NULL;
+	if (l != NULL)
+		status = ask(l, "account-find", slice_str(address), SLICE(""), SLICE(""), &reply);
+	if (status == COMMAND_OK && (*json_r = command_parse_json(reply.u.DIR_ADMIN_REPLY.json)) == NULL)
+		status = COMMAND_TEMPORARY;
+	command_disconnect(&l);
+	return status;
+}
+
+enum command_status
 directory_list(const struct command_call *call, const char *verb, const char *name,
     const struct command_column *columns)
 {

@@ -16,6 +16,9 @@ enum command_status directory_change(const struct command_call *call, const char
 enum command_status directory_list(const struct command_call *call, const char *verb,
     const char *name, const struct command_column *columns);
 
+/* The account of that address; json_r, its row as `account list` has it, is the caller's. */
+enum command_status directory_account(const struct command_call *call, const char *address, json_t **json_r);
+
 /* Reads a new password (command_password()) and hashes it into hash_r, of PASSWORD_HASH_SIZE. */
 enum command_status directory_new_password(char *hash_r);
 

@@ -6,6 +6,7 @@
  *   account-add     ADDRESS, display name, hash
  *   account-passwd  ADDRESS, "", hash
  *   account-suspend, account-resume, account-delete  ADDRESS
+ *   account-find    ADDRESS: its row of the list
  *   account-list    DOMAIN or "", where to go on
  *   alias-add       ADDRESS or @DOMAIN, targets one a line: added to those that the alias has
  *   alias-delete    ADDRESS or @DOMAIN, targets one a line to take away; "": all of it
@@ -252,8 +253,8 @@ account_delete(struct request *q, struct err *e)
 	return directory_account_delete(q->d, &login, e);
 }
 
-static bool
-account_row(struct slice key, const struct dir_account *a, void *arg)
+static json_t *
+account_json(const struct dir_account *a)
 {
 	json_t *row = json_pack("{s:o, s:o, s:I, s:s, s:o}", "address", json_slice(a->login),
 	    "name", json_slice(a->display), "id", (json_int_t)a->id, "state",
@@ -263,7 +264,30 @@ account_row(struct slice key, const struct dir_account *a, void *arg)
 	if (a->quota_bytes != DIR_QUOTA_DEFAULT)
 		(void)json_object_set_new(
 		    row, "quota_bytes", json_integer((json_int_t)a->quota_bytes));
-	return page_take(arg, key, row);
+	return row;
+}
+
+static bool
+account_row(struct slice key, const struct dir_account *a, void *arg)
+{
+	return page_take(arg, key, account_json(a));
+}
+
+static int
+account_find(struct request *q, struct err *e)
+{
+	struct address_name login;
+	struct dir_account record;
+	int r;
+
+	if (login_of(q, &login, e) != 0)
+		return -1;
+	r = directory_account_find(q->d, &login, &record, e);
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no such account", NULL);
+	if (r > 0)
+		(void)page_add(&q->reply->json, account_json(&record));
+	return r < 0 ? -1 : 0;
 }
 
 static int
@@ -454,6 +478,7 @@ static const struct verb verbs[] = {
     {"account-suspend", account_suspend},
     {"account-resume", account_resume},
     {"account-delete", account_delete},
+    {"account-find", account_find},
     {"account-list", account_list},
     {"alias-add", alias_add},
     {"alias-delete", alias_delete},

@@ -13,7 +13,7 @@
 #define R_ALL UINT32_MAX
 #define R_FRONTS (R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_FRONT) | R(POP3_FRONT))
 #define R_AUTH_FRONTS (R(SUBMISSION) | R(IMAP_FRONT) | R(POP3_FRONT))
-#define R_STORE_CLIENTS (R(DELIVER) | R(IMAP_WORKER) | R(POP3_WORKER))
+#define R_STORE_CLIENTS (R(DELIVER) | R(IMAP_WORKER) | R(POP3_WORKER) | R(ADMIN))
 
 const struct msg_info *
 msg_info(enum msg_type type)

@@ -7,7 +7,38 @@
 #include "store/file.h"
 #include "store/object.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* The one before may still be writing its checkpoint. */
+#define LOCK_TRIES 200
+#define LOCK_PAUSE_US 50000
+
+int
+account_lock(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	file_path(path, root, "lock");
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return err_sys(e, errno, "lock");
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			break;
+		(void)usleep(LOCK_PAUSE_US);
+	}
+	int error = errno;
+
+	(void)close(fd);
+	return err_sys(e, error, "the account is locked by another process");
+}
 
 int
 account_remove(const char *root, struct err *e)

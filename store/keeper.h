@@ -18,6 +18,7 @@ struct keeper;
 extern const struct ipc_dispatch keeper_from_deliver;
 extern const struct ipc_dispatch keeper_from_imap;
 extern const struct ipc_dispatch keeper_from_pop3;
+extern const struct ipc_dispatch keeper_from_admin;
 
 /* Settings that may change while it runs. */
 struct keeper_settings {

@@ -1,7 +1,8 @@
 /*
  * Who may ask the keeper for what, again and in code: deliver may append and
  * look at the table; a POP3 worker may list, read and delete (and only in
- * INBOX, which the handlers see to); an IMAP worker may do what IMAP can.
+ * INBOX, which the handlers see to); an IMAP worker may do what IMAP can; the
+ * command may look, import and export, and what only an operator does.
  */
 #include "store/keeper_private.h"
 
@@ -29,5 +30,13 @@ const struct ipc_dispatch keeper_from_pop3 = {
     .MBOX_OPEN = keeper_on_open,
     .MBOX_CLOSE = keeper_on_close,
     .MSG_EXPUNGE = keeper_on_expunge,
+    .MSG_FETCH = keeper_on_fetch,
+};
+
+const struct ipc_dispatch keeper_from_admin = {
+    .MBOX_LIST = keeper_on_list,
+    .MBOX_CHANGE = keeper_on_change,
+    .MBOX_OPEN = keeper_on_open,
+    .MSG_APPEND = keeper_on_append,
     .MSG_FETCH = keeper_on_fetch,
 };

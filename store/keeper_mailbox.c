@@ -155,7 +155,8 @@ keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 	if (!keeper_begin_request(e) || !keeper_settle())
 		return;
 	if (open_view(e, m, r, &err) == 0) {
-		keeper_watch(e, m->mailbox);
+		if (edge_peer(e)->role != ROLE_ADMIN)
+			keeper_watch(e, m->mailbox);
 	} else {
 		r->class = err.class;
 		r->code = err.code;

@@ -15,14 +15,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define ROOT "."
-/* The one before may still be writing its checkpoint. */
-#define LOCK_TRIES 200
-#define LOCK_PAUSE_US 50000
 #define UPKEEP_QUIET_MS 250
 #define UPKEEP_BUSY_MS 5
 #define TICK_MS_MAX 1000
@@ -62,26 +58,6 @@ on_usage(void *arg, struct index_usage usage)
 }
 
 /* ---- start ---- */
-
-static int
-take_lock(struct err *e)
-{
-	int fd = open("lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return err_sys(e, errno, "lock");
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			break;
-		(void)usleep(LOCK_PAUSE_US);
-	}
-	int error = errno;
-
-	(void)close(fd);
-	return err_sys(e, error, "the account is locked by another process");
-}
 
 static int
 enter_directory(struct err *e)
@@ -129,7 +105,7 @@ start(struct err *e)
 	struct keeper_settings now = settings();
 	struct index *ix;
 
-	if (take_lock(e) < 0)
+	if (account_lock(ROOT, e) < 0)
 		return -1;
 	file_hook_db();
 	if (index_open(ROOT, clock_wall_us() / 1000000, &ix, e) < 0)
@@ -148,7 +124,7 @@ static bool
 is_used(void)
 {
 	return role_edge_count(ROLE_IMAP_WORKER) > 0 || role_edge_count(ROLE_POP3_WORKER) > 0 ||
-	    keeper_quiet_ms() < linger_ms();
+	    role_edge_count(ROLE_ADMIN) > 0 || keeper_quiet_ms() < linger_ms();
 }
 
 static void
@@ -202,6 +178,12 @@ on_delete(struct edge *e, struct msg_KEEPER_DELETE *m)
 
 /* ---- edges ---- */
 
+static bool
+is_client(uint32_t role)
+{
+	return role == ROLE_DELIVER || role == ROLE_IMAP_WORKER || role == ROLE_POP3_WORKER || role == ROLE_ADMIN;
+}
+
 static void
 on_peer(struct edge *e, struct msg_KEEPER_PEER *m)
 {
@@ -213,7 +195,7 @@ on_peer(struct edge *e, struct msg_KEEPER_PEER *m)
 	peers_seen++;
 	if (fd < 0)
 		return;
-	if (m->peer_role != ROLE_DELIVER && m->peer_role != ROLE_IMAP_WORKER && m->peer_role != ROLE_POP3_WORKER) {
+	if (!is_client(m->peer_role)) {
 		log_event(LOG_BUG, NO_SESSION, "keeper-peer", LOG_NUM("role", m->peer_role), LOG_END);
 		(void)close(fd);
 		return;
@@ -221,25 +203,17 @@ on_peer(struct edge *e, struct msg_KEEPER_PEER *m)
 	(void)role_edge_add(fd, peer);
 }
 
-static bool
-is_client(const struct edge *e)
-{
-	enum role role = edge_peer(e)->role;
-
-	return role == ROLE_DELIVER || role == ROLE_IMAP_WORKER || role == ROLE_POP3_WORKER;
-}
-
 static void
 on_edge_up(struct edge *e)
 {
-	if (is_client(e))
+	if (is_client(edge_peer(e)->role))
 		keeper_peer_up(e);
 }
 
 static void
 on_edge_down(struct edge *e)
 {
-	if (is_client(e))
+	if (is_client(edge_peer(e)->role))
 		keeper_peer_down(e);
 	else if (edge_peer(e)->role == ROLE_STORE)
 		/* A new parent knows nothing of this keeper and will start another one. */
@@ -249,7 +223,7 @@ on_edge_down(struct edge *e)
 static void
 on_edge_drained(struct edge *e)
 {
-	if (is_client(e))
+	if (is_client(edge_peer(e)->role))
 		keeper_peer_drained(e);
 }
 
@@ -272,6 +246,7 @@ main(int argc, char **argv)
 		[ROLE_DELIVER] = &keeper_from_deliver,
 		[ROLE_IMAP_WORKER] = &keeper_from_imap,
 		[ROLE_POP3_WORKER] = &keeper_from_pop3,
+		[ROLE_ADMIN] = &keeper_from_admin,
 		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .start = start,

@@ -205,7 +205,9 @@ tell_table(struct keeper_peer *p, uint32_t gone)
 {
 	struct msg m = {.type = MSG_EVENT_MAILBOXES, .u.EVENT_MAILBOXES = {.deleted = gone}};
 
-	if (edge_peer(p->edge)->role == ROLE_DELIVER || (gone == 0 && p->table_told))
+	enum role role = edge_peer(p->edge)->role;
+
+	if (role == ROLE_DELIVER || role == ROLE_ADMIN || (gone == 0 && p->table_told))
 		return;
 	p->table_told = true;
 	keeper_send_event(p->edge, &m, 0);

@@ -167,7 +167,8 @@ static void
 on_connect(struct edge *e, struct msg_STORE_CONNECT *m)
 {
 	const struct edge_peer *asker = edge_peer(e);
-	uint64_t account = asker->role == ROLE_DELIVER ? m->account : parent_process_of(e)->account->id;
+	bool names_one = asker->role == ROLE_DELIVER || asker->role == ROLE_ADMIN;
+	uint64_t account = names_one ? m->account : parent_process_of(e)->account->id;
 	struct err err = {0};
 	int fd = -1;
 
@@ -298,6 +299,67 @@ parent_edge_down(struct edge *e)
 	}
 }
 
+/* ---- an account for the command alone ---- */
+
+void
+parent_hold_settle(struct parent_account *a)
+{
+	uint64_t id = a->hold_id;
+
+	if (a->holder == NULL || id == 0 || a->keepers > 0)
+		return;
+	a->hold_id = 0;
+	(void)sent(IPC_SEND(a->holder, STORE_HELD, .id = id, .class = ERR_NONE), "hold");
+}
+
+static int
+hold(struct parent_account *a, struct edge *e, uint64_t id, struct err *err)
+{
+	if (a == NULL)
+		return err_set(err, ERR_LIMIT, ERR_CODE_UNAVAILABLE, "too many accounts in use", NULL);
+	if (a->holder != NULL || a->deleter != NULL)
+		return err_set(err, ERR_TEMP, ERR_CODE_IN_USE, "this account is being worked on already", NULL);
+	a->holder = e;
+	a->hold_id = id;
+	parent_lease_revoke(a->id);
+	if (a->keeper != NULL)
+		parent_process_leave(a->keeper);
+	parent_hold_settle(a);
+	return 0;
+}
+
+static void
+on_hold(struct edge *e, struct msg_STORE_HOLD *m)
+{
+	struct err err;
+
+	if (hold(parent_account(m->account), e, m->id, &err) < 0)
+		(void)sent(IPC_SEND(e, STORE_HELD, .id = m->id, .class = err.class, .code = err.code,
+			       .text = slice_str(err.client)),
+		    "hold");
+	else
+		log_event(LOG_INFO, NO_SESSION, "account-held", LOG_NUM("account", m->account), LOG_END);
+}
+
+static void
+release(const struct parent_account *a, void *arg)
+{
+	struct parent_account *mine = parent_account_find(a->id);
+
+	if (mine->holder != arg)
+		return;
+	mine->holder = NULL;
+	mine->hold_id = 0;
+	log_event(LOG_INFO, NO_SESSION, "account-free", LOG_NUM("account", a->id), LOG_END);
+}
+
+void
+parent_admin_gone(struct edge *e, void *arg)
+{
+	(void)arg;
+	parent_account_each(release, e);
+}
+
 /* ---- status ---- */
 
 static void
@@ -357,4 +419,8 @@ const struct ipc_dispatch parent_from_keeper = {
     .PROCESS_IDLE = on_keeper_idle,
     .KEEPER_DELETED = on_deleted,
 };
-const struct ipc_dispatch parent_from_admin = {.STORE_STATUS = on_status};
+const struct ipc_dispatch parent_from_admin = {
+    .STORE_STATUS = on_status,
+    .STORE_CONNECT = on_connect,
+    .STORE_HOLD = on_hold,
+};

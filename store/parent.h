@@ -50,6 +50,10 @@ struct parent_account {
 	/* A deletion that waits for the keeper to be through. */
 	struct edge *deleter;
 	uint64_t delete_id;
+	/* The command's connection that wants the directory for itself; no process is started while it is there. */
+	struct edge *holder;
+	uint64_t hold_id; /* 0: answered */
+	unsigned keepers; /* that have not ended: one that leaves is still at work */
 	struct parent_account *next;
 };
 
@@ -80,6 +84,8 @@ void parent_process_down(struct edge *e);
 void parent_process_leave(struct parent_process *p);
 /* The supervisor tells how a process ended: a keeper that was killed from outside has not failed. Before or after its edge ends. */
 void parent_process_exit(uint64_t generation, uint32_t status);
+/* Answers the hold of an account once its keepers have gone. */
+void parent_hold_settle(struct parent_account *a);
 /* Number of running keepers, workers, accounts in the books. */
 unsigned parent_count(enum role role);
 unsigned parent_account_count(void);
@@ -115,6 +121,8 @@ extern const struct ipc_dispatch parent_from_worker;
 extern const struct ipc_dispatch parent_from_keeper;
 extern const struct ipc_dispatch parent_from_admin;
 void parent_edge_down(struct edge *e);
+/* A connection of the command has gone: what it held is free. */
+void parent_admin_gone(struct edge *e, void *arg);
 /* The keeper that was told to remove the account did so, or ended before; nothing when none was told. */
 void parent_deletion_end(struct parent_account *a, bool done);
 

@@ -35,7 +35,7 @@ static void
 on_listener(const char *name, int fd)
 {
 	if (strcmp(name, "control") == 0 && control == NULL)
-		control = control_new(role_loop(), fd, ROLE_STORE, &parent_from_admin, NULL, NULL);
+		control = control_new(role_loop(), fd, ROLE_STORE, &parent_from_admin, parent_admin_gone, NULL);
 	else
 		(void)close(fd);
 }

@@ -88,6 +88,8 @@ may_start(const struct parent_account *a, enum role role, struct err *e)
 {
 	unsigned workers = process_count[ROLE_IMAP_WORKER] + process_count[ROLE_POP3_WORKER];
 
+	if (a->holder != NULL)
+		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "this account is being worked on", NULL);
 	if (role == ROLE_KEEPER ? process_count[role] >= PARENT_KEEPERS_MAX : workers >= PARENT_WORKERS_MAX)
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "too many accounts in use", NULL);
 	if (role == ROLE_KEEPER && a->failures >= PARENT_FAILURES_MAX && clock_ms() < a->aside_until_ms)
@@ -121,6 +123,7 @@ spawn(struct parent_account *a, enum role role, struct err *e)
 	assert(p->edge != NULL);
 	edge_set_arg(p->edge, p);
 	process_count[role]++;
+	a->keepers += role == ROLE_KEEPER;
 	return p;
 }
 
@@ -178,6 +181,7 @@ parent_process_down(struct edge *e)
 
 	process_count[p->role]--;
 	if (p->role == ROLE_KEEPER) {
+		p->account->keepers--;
 		note_keeper_end(p->account, p);
 		parent_deletion_end(p->account, false);
 	} else {
@@ -185,6 +189,7 @@ parent_process_down(struct edge *e)
 	}
 	if (*place == p)
 		*place = NULL;
+	parent_hold_settle(p->account);
 	free(p);
 }
 

@@ -72,6 +72,20 @@ class TestCommand(AccountTest):
         self.assertGreater(self.rows("account", "list", "life.test")[0]["id"], rows[0]["id"])
         self.assertEqual(self.inbox_count("carol@life.test"), 0)
 
+    def test_mailboxes_of_an_account(self):
+        self.add("rows@demo.test")
+        client = self.server.imap("rows@demo.test")
+        client.create("Caf&AOk-")
+        client.append("INBOX", None, None, b"Subject: x\r\n\r\nx\r\n")
+        rows = {r["mailbox"]: r for r in self.rows("mailbox", "list", "rows@demo.test")}
+        self.assertEqual(rows["INBOX"]["messages"], 1)
+        self.assertEqual(rows["INBOX"]["bytes"], 17)
+        self.assertEqual(rows["Sent"]["special_use"], ["\\Sent"])
+        self.assertIn("Caf\u00e9", rows)
+        client.logout()
+        self.assertEqual(self.status("mailbox", "list", "nobody@demo.test"), REFUSED)
+        self.assertEqual(self.status("mailbox", "list"), USAGE)
+
     def test_deleted_mail_is_gone(self):
         self.add("gone@demo.test")
         self.assertEqual(self.server.deliver(MESSAGE % ("gone@demo.test", "gone1"), "gone@demo.test")[0], 250)
