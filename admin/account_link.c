@@ -1,6 +1,16 @@
 #include "admin/account_link.h"
 
 #include "admin/directory_request.h"
+#include "store/account.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PATH_BYTES_MAX 512
+
 /* The number of the account of that address. */
 static enum command_status
 account_id(const struct command_call *call, const char *address, uint64_t *id_r)
@@ -51,5 +61,70 @@ account_keeper(const struct command_call *call, const char *address, uint64_t *i
 	command_disconnect(&store);
 	if (id_r != NULL)
 		*id_r = id;
+	return status;
+}
+
+/* ---- by its directory ---- */
+
+/* Root would leave files behind that the keeper cannot open. */
+static bool
+become_owner(const struct stat *st)
+{
+	if (geteuid() != 0 || st->st_uid == 0)
+		return true;
+	return setgroups(0, NULL) == 0 && setresgid(st->st_gid, st->st_gid, st->st_gid) == 0 &&
+	    setresuid(st->st_uid, st->st_uid, st->st_uid) == 0;
+}
+
+static enum command_status
+enter(const struct command_call *call, uint64_t id)
+{
+	char path[PATH_BYTES_MAX];
+	struct stat st;
+	struct err e;
+	int n = snprintf(path, sizeof path, "%s/accounts/%llu", config_string(call->config, OPT_STATE_DIR),
+	    (unsigned long long)id);
+
+	if (n < 0 || (size_t)n >= sizeof path || chdir(path) < 0 || stat(".", &st) < 0 || !become_owner(&st)) {
+		command_error("%s: %s", path, strerror(errno));
+		return COMMAND_REFUSED;
+	}
+	if (account_lock(".", &e) == 0)
+		return COMMAND_OK;
+	command_error("%s: %s", path, e.detail);
+	return COMMAND_TEMPORARY;
+}
+
+static enum command_status
+hold(struct command_link *store, uint64_t id)
+{
+	static struct msg reply;
+	enum command_status status = COMMAND_SEND(store, STORE_HOLD, .id = command_id(), .account = id);
+
+	if (status == COMMAND_OK)
+		status = command_receive_any(store, ACCOUNT_HOLD_WAIT_MS, &reply);
+	if (status == COMMAND_OK && reply.type != MSG_STORE_HELD)
+		return COMMAND_UNREACHABLE;
+	return status == COMMAND_OK ? command_outcome(reply.u.STORE_HELD.class, reply.u.STORE_HELD.text) : status;
+}
+
+enum command_status
+account_hold(const struct command_call *call, const char *address, struct command_link **link_r)
+{
+	uint64_t id;
+	enum command_status status;
+
+	*link_r = NULL;
+	if (slice_u64(slice_str(address), UINT64_MAX, &id))
+		return enter(call, id);
+	status = account_id(call, address, &id);
+	if (status == COMMAND_OK && (*link_r = command_connect(call->config, ROLE_STORE)) == NULL)
+		status = COMMAND_UNREACHABLE;
+	if (status == COMMAND_OK)
+		status = hold(*link_r, id);
+	if (status == COMMAND_OK)
+		status = enter(call, id);
+	if (status != COMMAND_OK)
+		command_disconnect(link_r);
 	return status;
 }

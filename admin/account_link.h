@@ -12,4 +12,14 @@
 enum command_status account_keeper(const struct command_call *call, const char *address, uint64_t *id_r,
     struct command_link **link_r);
 
+/* The time for which a hold waits for the keeper to write what it has. */
+#define ACCOUNT_HOLD_WAIT_MS 60000
+
+/*
+ * Takes the account out of use until this process ends or *link_r is disconnected: its sessions end, mail for it waits.
+ * Then this process works in its directory ("."), holds its lock, and, when it was root, has become the directory's owner
+ * for good: open other files before. A server that does not run holds nothing: then address must be the account's number.
+ */
+enum command_status account_hold(const struct command_call *call, const char *address, struct command_link **link_r);
+
 #endif
