@@ -86,6 +86,21 @@ class TestCommand(AccountTest):
         self.assertEqual(self.status("mailbox", "list", "nobody@demo.test"), REFUSED)
         self.assertEqual(self.status("mailbox", "list"), USAGE)
 
+    def test_rebuild(self):
+        """Made anew while a session is open: the session ends, the mail is there, the next one goes on."""
+        self.add("anew@demo.test")
+        client = self.server.imap("anew@demo.test")
+        client.append("INBOX", "(\\Flagged)", None, b"Subject: x\r\n\r\nx\r\n")
+        client.select("INBOX")
+        self.assertIn("1 messages, 17 octets", self.server.run("store", "rebuild", "anew@demo.test").stdout)
+        with self.assertRaises(imaplib.IMAP4.abort):
+            while True:
+                client.noop()
+        client = self.server.imap("anew@demo.test")
+        client.select("INBOX")
+        self.assertIn(b"\\Flagged", client.fetch("1", "FLAGS")[1][0])
+        client.logout()
+
     def test_deleted_mail_is_gone(self):
         self.add("gone@demo.test")
         self.assertEqual(self.server.deliver(MESSAGE % ("gone@demo.test", "gone1"), "gone@demo.test")[0], 250)

@@ -1,0 +1,64 @@
+/*
+ * mailstead store: work on accounts as they lie on the disk.
+ */
+#include "admin/account_link.h"
+
+#include "common/loop.h"
+#include "store/file.h"
+#include "store/index.h"
+#include "store/rebuild.h"
+
+#include <stdio.h>
+
+#define US_PER_SECOND 1000000u
+
+/* In the account's directory, with nobody else at work: marks the index and opens it, which makes it anew. */
+static enum command_status
+rebuild_here(void)
+{
+	struct index *ix;
+	struct err e;
+
+	file_hook_db();
+	rebuild_mark(".");
+	if (index_open(".", clock_wall_us() / US_PER_SECOND, &ix, &e) < 0) {
+		command_error("the index could not be made anew: %s (%s)", e.client, e.detail);
+		return COMMAND_REFUSED;
+	}
+	int failed = index_check(ix, &e);
+
+	if (failed)
+		command_error("it was made anew and contradicts the messages: %s", e.detail);
+	else
+		printf("made anew: %llu messages, %llu octets\n", (unsigned long long)index_usage(ix).messages,
+		    (unsigned long long)index_usage(ix).bytes);
+	index_close(&ix);
+	return failed ? COMMAND_REFUSED : COMMAND_OK;
+}
+
+static enum command_status
+store_rebuild(const struct command_call *call)
+{
+	struct command_link *hold;
+	enum command_status status = account_hold(call, call->argv[0], &hold);
+
+	if (status == COMMAND_OK)
+		status = rebuild_here();
+	command_disconnect(&hold);
+	return status;
+}
+
+const struct command commands_store[] = {
+    {
+	.name = "store rebuild",
+	.args = "ADDRESS",
+	.help = "make an account's index anew from its base copy and log, and check it",
+	.more = "A keeper does this by itself when it meets a damaged page. The account's sessions end, and mail for it waits\n"
+		"meanwhile. When the server does not run, ADDRESS is the account's number.\n",
+	.args_min = 1,
+	.args_max = 1,
+	.needs_config = true,
+	.run = store_rebuild,
+    },
+    {.name = NULL},
+};
