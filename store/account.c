@@ -53,6 +53,9 @@ account_remove(const char *root, struct err *e)
 	}
 	if (file_sync_dir(root, e) < 0)
 		return -1;
+	file_path(path, root, "reserve");
+	if (file_unlink(path, e) < 0)
+		return -1;
 	for (unsigned shard = 0; shard < OBJECT_SHARDS; shard++) {
 		(void)snprintf(name, sizeof name, "mail/%02x", shard);
 		file_path(path, root, name);

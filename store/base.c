@@ -241,9 +241,11 @@ open_base(const char *dir, struct err *e)
 	char path[FILE_PATH_BYTES_MAX];
 
 	file_path(path, dir, BASE_FILE);
-	if (!file_exists(path))
+	int exists = file_exists(path, e);
+
+	if (exists == 0)
 		return err_set(e, ERR_TEMP, ERR_CODE_NOT_FOUND, "temporary failure", "there is no base copy");
-	return file_open(path, O_RDONLY, e);
+	return exists < 0 ? -1 : file_open(path, O_RDONLY, e);
 }
 
 int

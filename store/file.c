@@ -3,8 +3,16 @@
  * process. Its write() at the file's position becomes a pwrite() here: one kind
  * of write is enough for whoever stands behind the door. Its read() is not
  * hooked: through a hook it takes the short read at the end of a file for an error.
+ *
+ * Why the reserve is one file per directory that a process owns, and not one
+ * for the whole server: the process that meets the full disk gives it up within
+ * the call that failed, without asking anybody; and it counts to the same file
+ * system, project and user whose quota is spent.
  */
 #include "store/file.h"
+
+#include "common/log.h"
+#include "common/mem.h"
 
 #include <assert.h>
 #include <db.h>
@@ -19,6 +27,7 @@
 
 #define FILE_MODE 0600
 #define DIR_MODE 0700
+#define RESERVE_FILE "reserve"
 
 static int
 system_open(const char *path, int flags, mode_t mode)
@@ -46,28 +55,94 @@ system_space(const char *path)
 	return (uint64_t)s.f_bavail * s.f_frsize;
 }
 
+static int
+system_allocate(int fd, off_t length)
+{
+	int error = posix_fallocate(fd, 0, length);
+
+	errno = error;
+	return error == 0 ? 0 : -1;
+}
+
+static int
+system_exists(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0)
+		return 1;
+	return errno == ENOENT || errno == ENOTDIR ? 0 : -1;
+}
+
+static int
+system_list(const char *path, file_name_fn *fn, void *arg)
+{
+	DIR *dir = opendir(path);
+	bool more = true;
+	int error = 0;
+
+	if (dir == NULL)
+		return -1;
+	while (more) {
+		errno = 0;
+		const struct dirent *d = readdir(dir);
+
+		error = errno;
+		if (d == NULL)
+			break;
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			more = fn(arg, d->d_name);
+	}
+	(void)closedir(dir);
+	errno = error;
+	return error == 0 ? 0 : -1;
+}
+
+static void
+system_evict(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return;
+	/* Advice only: an octet that could not be dropped is one that was never written back. */
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	(void)close(fd);
+}
+
+/* The calls of the table, in its order. */
+#define OPS(X)                                                                                     \
+	X(open, system_open) X(close, close) X(pread, pread) X(pwrite, pwrite) X(ftruncate, ftruncate) \
+	X(allocate, system_allocate) X(sync, system_sync) X(rename, rename) X(unlink, unlink) X(mkdir, mkdir) \
+	X(rmdir, rmdir) X(exists, system_exists) X(list, system_list) X(evict, system_evict) X(space, system_space)
+
 static const struct file_ops system_ops = {
-    .open = system_open,
-    .close = close,
-    .pread = pread,
-    .pwrite = pwrite,
-    .ftruncate = ftruncate,
-    .sync = system_sync,
-    .rename = rename,
-    .unlink = unlink,
-    .mkdir = mkdir,
-    .rmdir = rmdir,
-    .space = system_space,
+#define X(name, function) .name = function,
+    OPS(X)
+#undef X
 };
 
+static struct file_ops used;
 static const struct file_ops *ops = &system_ops;
 static bool lost;
 static int last_error;
+static char reserve_dir[FILE_PATH_BYTES_MAX];
+static char reserve_path[FILE_PATH_BYTES_MAX];
+static bool reserve_whole;
 
 void
 file_use(const struct file_ops *new_ops)
 {
-	ops = new_ops != NULL ? new_ops : &system_ops;
+	ops = &system_ops;
+	if (new_ops == NULL)
+		return;
+	used = *new_ops;
+#define X(name, function)                                                                          \
+	if (used.name == NULL)                                                                     \
+		used.name = system_ops.name;
+	OPS(X)
+#undef X
+	ops = &used;
 }
 
 const struct file_ops *
@@ -164,6 +239,62 @@ do_sync_parent(const char *path)
 	return do_sync_dir(n ? dir : "/");
 }
 
+/*
+ * After a call that failed: true when that was for want of room and the reserve
+ * was there to be given up, so that the call is worth trying again.
+ */
+static bool
+reserve_given(void)
+{
+	int error = errno;
+
+	if ((error != ENOSPC && error != EDQUOT) || !reserve_whole)
+		return false;
+	reserve_whole = false;
+	bool given = ops->unlink(reserve_path) == 0;
+
+	log_event(LOG_WARN, NO_SESSION, "reserve-given", LOG_CSTR("path", reserve_path), LOG_END);
+	errno = error;
+	return given;
+}
+
+static int
+do_open(const char *path, int flags, mode_t mode)
+{
+	int fd;
+
+	do
+		fd = ops->open(path, flags, mode);
+	while (fd < 0 && reserve_given());
+	return noted(fd);
+}
+
+static int
+do_rename(const char *from, const char *to)
+{
+	int r;
+
+	if (refused())
+		return -1;
+	do
+		r = ops->rename(from, to);
+	while (r < 0 && reserve_given());
+	return noted(r);
+}
+
+static int
+do_unlink(const char *path)
+{
+	int r;
+
+	if (refused())
+		return -1;
+	do
+		r = ops->unlink(path);
+	while (r < 0 && reserve_given());
+	return noted(r);
+}
+
 static ssize_t
 do_pwrite(int fd, const void *p, size_t n, off_t at)
 {
@@ -189,11 +320,12 @@ hook_open(const char *path, int flags, ...)
 		mode = (mode_t)va_arg(ap, int);
 		va_end(ap);
 	}
-	bool creates = (flags & O_CREAT) != 0 && !file_exists(path);
+	int exists = flags & O_CREAT ? noted(ops->exists(path)) : 1;
+	bool creates = exists == 0;
 
-	if (creates && refused())
+	if (exists < 0 || (creates && refused()))
 		return -1;
-	int fd = noted(ops->open(path, flags, mode));
+	int fd = do_open(path, flags, mode);
 
 	if (fd >= 0 && creates && do_sync_parent(path) < 0) {
 		int error = errno;
@@ -222,10 +354,21 @@ hook_pread(int fd, void *p, size_t n, off_t at)
 }
 
 static ssize_t
+hook_pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	ssize_t r;
+
+	do
+		r = do_pwrite(fd, p, n, at);
+	while (r < 0 && reserve_given());
+	return r;
+}
+
+static ssize_t
 hook_write(int fd, const void *p, size_t n)
 {
 	off_t at = lseek(fd, 0, SEEK_CUR);
-	ssize_t r = at < 0 ? -1 : do_pwrite(fd, p, n, at);
+	ssize_t r = at < 0 ? -1 : hook_pwrite(fd, p, n, at);
 
 	if (r > 0 && lseek(fd, at + r, SEEK_SET) < 0)
 		return -1;
@@ -235,31 +378,72 @@ hook_write(int fd, const void *p, size_t n)
 static int
 hook_ftruncate(int fd, off_t length)
 {
-	return refused() ? -1 : noted(ops->ftruncate(fd, length));
+	int r;
+
+	if (refused())
+		return -1;
+	do
+		r = ops->ftruncate(fd, length);
+	while (r < 0 && reserve_given());
+	return noted(r);
 }
 
 static int
 hook_rename(const char *from, const char *to)
 {
-	if (refused() || noted(ops->rename(from, to)) < 0)
-		return -1;
-	return do_sync_parent(to);
+	return do_rename(from, to) < 0 ? -1 : do_sync_parent(to);
 }
 
-static int
-hook_unlink(const char *path)
+struct name_list {
+	char **names;
+	int n;
+};
+
+static bool
+on_name(void *arg, const char *name)
 {
-	return refused() ? -1 : noted(ops->unlink(path));
+	struct name_list *l = arg;
+
+	l->names = mem_resize(l->names, (size_t)l->n + 1, sizeof *l->names);
+	l->names[l->n++] = mem_copy_str(name, strlen(name));
+	return true;
+}
+
+static void
+hook_dirfree(char **names, int n)
+{
+	for (int i = 0; i < n; i++)
+		free(names[i]);
+	free(names);
+}
+
+/* Its own takes a directory that cannot be read to the end for a shorter one: log files would be missing. */
+static int
+hook_dirlist(const char *dir, char ***names_r, int *count_r)
+{
+	struct name_list l = {.n = 0};
+
+	*names_r = NULL;
+	*count_r = 0;
+	if (noted(ops->list(dir, on_name, &l)) < 0) {
+		int error = errno;
+
+		hook_dirfree(l.names, l.n);
+		return error;
+	}
+	*names_r = l.names;
+	*count_r = l.n;
+	return 0;
 }
 
 void
 file_hook_db(void)
 {
 	int bad = db_env_set_func_open(hook_open) | db_env_set_func_close(hook_close) |
-	    db_env_set_func_pread(hook_pread) | db_env_set_func_pwrite(do_pwrite) |
+	    db_env_set_func_pread(hook_pread) | db_env_set_func_pwrite(hook_pwrite) |
 	    db_env_set_func_write(hook_write) | db_env_set_func_ftruncate(hook_ftruncate) |
-	    db_env_set_func_fsync(do_sync) |
-	    db_env_set_func_rename(hook_rename) | db_env_set_func_unlink(hook_unlink);
+	    db_env_set_func_fsync(do_sync) | db_env_set_func_dirlist(hook_dirlist) | db_env_set_func_dirfree(hook_dirfree) |
+	    db_env_set_func_rename(hook_rename) | db_env_set_func_unlink(do_unlink);
 
 	assert(bad == 0);
 }
@@ -271,7 +455,7 @@ file_open(const char *path, int flags, struct err *e)
 {
 	if ((flags & (O_CREAT | O_TRUNC)) && refused())
 		return err_sys(e, EIO, "open after a failed sync");
-	int fd = noted(ops->open(path, flags, FILE_MODE));
+	int fd = do_open(path, flags, FILE_MODE);
 
 	return fd >= 0 ? fd : err_sys(e, errno, path);
 }
@@ -333,40 +517,36 @@ file_sync_dir(const char *path, struct err *e)
 int
 file_rename(const char *from, const char *to, struct err *e)
 {
-	if (refused() || noted(ops->rename(from, to)) < 0)
-		return err_sys(e, errno, "rename");
-	return 0;
+	return do_rename(from, to) == 0 ? 0 : err_sys(e, errno, "rename");
 }
 
 int
 file_unlink(const char *path, struct err *e)
 {
-	if (refused())
-		return err_sys(e, errno, "unlink");
-	if (noted(ops->unlink(path)) < 0 && errno != ENOENT)
-		return err_sys(e, errno, "unlink");
-	return 0;
+	return do_unlink(path) == 0 || errno == ENOENT ? 0 : err_sys(e, errno, "unlink");
 }
 
 int
 file_mkdir(const char *path, bool *made_r, struct err *e)
 {
+	int r;
+
 	*made_r = false;
 	if (refused())
 		return err_sys(e, errno, "mkdir");
-	if (noted(ops->mkdir(path, DIR_MODE)) == 0)
-		*made_r = true;
-	else if (errno != EEXIST)
-		return err_sys(e, errno, "mkdir");
-	return 0;
+	do
+		r = ops->mkdir(path, DIR_MODE);
+	while (r < 0 && reserve_given());
+	*made_r = noted(r) == 0;
+	return *made_r || errno == EEXIST ? 0 : err_sys(e, errno, "mkdir");
 }
 
-bool
-file_exists(const char *path)
+int
+file_exists(const char *path, struct err *e)
 {
-	struct stat st;
+	int r = noted(ops->exists(path));
 
-	return lstat(path, &st) == 0;
+	return r >= 0 ? r : err_sys(e, errno, path);
 }
 
 uint64_t
@@ -383,46 +563,106 @@ file_path(char *path_r, const char *dir, const char *name)
 	assert(n > 0 && n < FILE_PATH_BYTES_MAX);
 }
 
+/* ---- directories ---- */
+
+struct each {
+	char dir[FILE_PATH_BYTES_MAX];
+	file_each_fn *fn;
+	void *arg;
+	struct err *e;
+	int failed;
+};
+
+static bool
+on_each(void *arg, const char *name)
+{
+	struct each *each = arg;
+	char path[FILE_PATH_BYTES_MAX];
+
+	file_path(path, each->dir, name);
+	each->failed = each->fn(each->arg, path, name, each->e);
+	return each->failed == 0;
+}
+
+int
+file_each(const char *path, file_each_fn *fn, void *arg, struct err *e)
+{
+	struct each each = {.fn = fn, .arg = arg, .e = e};
+
+	assert(strlen(path) < sizeof each.dir);
+	memcpy(each.dir, path, strlen(path));
+	if (noted(ops->list(path, on_each, &each)) < 0 && errno != ENOENT)
+		return err_sys(e, errno, path);
+	return each.failed;
+}
+
+static int
+remove_one(void *arg, const char *path, const char *name, struct err *e)
+{
+	(void)arg;
+	(void)name;
+	return file_unlink(path, e);
+}
+
 int
 file_remove_dir(const char *path, struct err *e)
 {
-	char name[FILE_PATH_BYTES_MAX];
-	DIR *dir = opendir(path);
-	int failed = 0;
+	int exists = file_exists(path, e);
 
-	if (dir == NULL)
-		return errno == ENOENT ? 0 : err_sys(e, errno, "opendir");
-	for (struct dirent *d; failed == 0 && (d = readdir(dir)) != NULL;) {
-		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
-			continue;
-		file_path(name, path, d->d_name);
-		failed = file_unlink(name, e);
-	}
-	(void)closedir(dir);
-	if (failed == 0 && ops->rmdir(path) < 0)
-		failed = err_sys(e, errno, "rmdir");
-	return failed;
+	if (exists <= 0)
+		return exists;
+	if (file_each(path, remove_one, NULL, e) < 0)
+		return -1;
+	if (refused() || noted(ops->rmdir(path)) < 0)
+		return err_sys(e, errno, "rmdir");
+	return 0;
 }
 
-void
-file_evict_dir(const char *path)
+static int
+evict_one(void *arg, const char *path, const char *name, struct err *e)
 {
-	char name[FILE_PATH_BYTES_MAX];
-	DIR *dir = opendir(path);
+	(void)arg;
+	(void)name;
+	(void)e;
+	ops->evict(path);
+	return 0;
+}
 
-	if (dir == NULL)
-		return;
-	for (struct dirent *d; (d = readdir(dir)) != NULL;) {
-		if (d->d_name[0] == '.')
-			continue;
-		file_path(name, path, d->d_name);
-		int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+int
+file_evict_dir(const char *path, struct err *e)
+{
+	return file_each(path, evict_one, NULL, e);
+}
 
-		if (fd < 0)
-			continue;
-		/* Advice only: an octet that could not be dropped is one that was never written back. */
-		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-		(void)close(fd);
-	}
-	(void)closedir(dir);
+/* ---- the reserve ---- */
+
+void
+file_reserve(const char *dir)
+{
+	struct stat st;
+
+	assert(strlen(dir) < sizeof reserve_dir);
+	memcpy(reserve_dir, dir, strlen(dir) + 1);
+	file_path(reserve_path, dir, RESERVE_FILE);
+	reserve_whole = stat(reserve_path, &st) == 0 && (uint64_t)st.st_blocks * 512 >= FILE_RESERVE_BYTES;
+	(void)file_reserve_fill();
+}
+
+/* What cannot be made now is tried again when somebody asks the next time. */
+bool
+file_reserve_fill(void)
+{
+	if (reserve_whole || reserve_dir[0] == '\0')
+		return true;
+	if (lost || ops->space(reserve_dir) < (uint64_t)FILE_RESERVE_BYTES + FILE_SPACE_BYTES_MIN)
+		return false;
+	int fd = ops->open(reserve_path, O_WRONLY | O_CREAT, FILE_MODE);
+
+	if (fd < 0)
+		return false;
+	reserve_whole = ops->allocate(fd, FILE_RESERVE_BYTES) == 0;
+	(void)ops->close(fd);
+	if (!reserve_whole)
+		(void)ops->unlink(reserve_path);
+	return reserve_whole;
 }

@@ -23,6 +23,12 @@
 #include "common/slice.h"
 
 #define FILE_PATH_BYTES_MAX 512
+/* Set aside in each directory that a process owns, for what must go on when the disk is full. */
+#define FILE_RESERVE_BYTES (2u << 20)
+/* What new mail leaves free beside it. */
+#define FILE_SPACE_BYTES_MIN (4u << 20)
+
+typedef bool file_name_fn(void *arg, const char *name);
 
 /* Each as the system call of that name: -1 and errno on failure. */
 struct file_ops {
@@ -31,16 +37,21 @@ struct file_ops {
 	ssize_t (*pread)(int fd, void *p, size_t n, off_t at);
 	ssize_t (*pwrite)(int fd, const void *p, size_t n, off_t at);
 	int (*ftruncate)(int fd, off_t length);
+	int (*allocate)(int fd, off_t length); /* posix_fallocate(3) from 0 on */
 	int (*sync)(int fd); /* fdatasync(2), of directories fsync(2) */
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*mkdir)(const char *path, mode_t mode);
 	int (*rmdir)(const char *path);
+	int (*exists)(const char *path); /* 1, 0, or -1 when that cannot be told */
+	/* Calls fn for each name but "." and ".." until it gives false. */
+	int (*list)(const char *path, file_name_fn *fn, void *arg);
+	void (*evict)(const char *path); /* drops what the page cache holds of a file */
 	/* Octets that a file system has left for us. */
 	uint64_t (*space)(const char *path);
 };
 
-/* Puts a table behind the door; NULL: the system's own. */
+/* Puts a table behind the door (copied; an entry that is NULL is the system's); NULL: the system's own. */
 void file_use(const struct file_ops *ops);
 /* The system's own table, for a table that only adds to it. */
 const struct file_ops *file_system_ops(void);
@@ -68,12 +79,25 @@ int file_rename(const char *from, const char *to, struct err *e) __attribute__((
 int file_unlink(const char *path, struct err *e);
 /* A directory that is there counts as made; made_r tells whether it was made now. */
 int file_mkdir(const char *path, bool *made_r, struct err *e) __attribute__((warn_unused_result));
-bool file_exists(const char *path);
+/* 1, 0, or -1 and e: what cannot be looked for is not taken for missing. */
+int file_exists(const char *path, struct err *e) __attribute__((warn_unused_result));
 uint64_t file_space(const char *path);
+/* fn for each name in a directory (none in one that is not there), until it gives other than 0. path is dir/name. */
+typedef int file_each_fn(void *arg, const char *path, const char *name, struct err *e);
+int file_each(const char *dir, file_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 /* Removes a directory with its files (one level). One that is not there counts as removed. */
 int file_remove_dir(const char *path, struct err *e);
 /* Drops what the page cache holds of the files of a directory, so that they are read from the disk. */
-void file_evict_dir(const char *path);
+int file_evict_dir(const char *path, struct err *e) __attribute__((warn_unused_result));
+
+/*
+ * The reserve of the directory that this process owns: the file dir/reserve of FILE_RESERVE_BYTES. When the disk or a
+ * quota is full, every call through this door but file_write() gives it up and goes on with its room. file_reserve()
+ * names the directory, and makes the reserve when there is room for it; without that call there is none.
+ */
+void file_reserve(const char *dir);
+/* Is it whole? Makes it so again when there is room for it and FILE_SPACE_BYTES_MIN beside it. True without a reserve. */
+bool file_reserve_fill(void);
 
 /* dir/name into path_r (FILE_PATH_BYTES_MAX octets); a name that does not fit is our own fault. */
 void file_path(char *path_r, const char *dir, const char *name);

@@ -20,8 +20,6 @@
 #define CHECKPOINT_LOG_BYTES (4u << 20)
 #define BASE_LOG_BYTES_MIN (16u << 20)
 #define BASE_STEP_BYTES (512u * 1024)
-/* What appends leave alone of a disk that fills up: deleting needs log, and recovery pages. */
-#define SPACE_BYTES_MIN (16u << 20)
 /* Below this much log a keeper that leaves writes no base copy. */
 #define BASE_LOG_BYTES_IDLE (1u << 20)
 
@@ -272,16 +270,17 @@ create(const char *root, uint64_t now, struct err *e)
 }
 
 /* Was it left in order by a process on this boot? Then what the page cache holds is what the disk holds. */
-static void
-take_clean_mark(const struct index *ix)
+static int
+take_clean_mark(const struct index *ix, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
 
 	file_path(path, ix->dir, CLEAN_FILE);
-	if (file_exists(path))
-		(void)file_unlink(path, NULL);
-	else
-		file_evict_dir(ix->dir);
+	int exists = file_exists(path, e);
+
+	if (exists < 0)
+		return -1;
+	return exists ? file_unlink(path, e) : file_evict_dir(ix->dir, e);
 }
 
 static void
@@ -364,8 +363,7 @@ index_open(const char *root, uint64_t now, struct index **index_r, struct err *e
 	if (!exists && create(root, now, e) < 0)
 		return -1;
 	ix = new_index(root, now);
-	take_clean_mark(ix);
-	if (open_or_rebuild(ix, e) < 0 || object_clean(root, ix->account.next_object, e) < 0) {
+	if (take_clean_mark(ix, e) < 0 || open_or_rebuild(ix, e) < 0 || object_clean(root, ix->account.next_object, e) < 0) {
 		free_index(&ix);
 		return -1;
 	}
@@ -525,9 +523,11 @@ index_quota_fits(const struct index *ix, uint64_t quota_bytes, uint64_t more)
 bool
 index_has_space(const struct index *ix, uint64_t more)
 {
+	/* First, because it takes room. */
+	bool whole = file_reserve_fill();
 	uint64_t space = file_space(ix->root);
 
-	return space >= SPACE_BYTES_MIN && more <= space - SPACE_BYTES_MIN;
+	return whole && space >= FILE_SPACE_BYTES_MIN && more <= space - FILE_SPACE_BYTES_MIN;
 }
 
 /* ---- changes ---- */

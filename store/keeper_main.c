@@ -108,6 +108,7 @@ start(struct err *e)
 	if (account_lock(ROOT, e) < 0)
 		return -1;
 	file_hook_db();
+	file_reserve(ROOT);
 	if (index_open(ROOT, clock_wall_us() / 1000000, &ix, e) < 0)
 		return -1;
 	upkeep_timer = loop_timer_new(role_loop(), on_upkeep, NULL);

@@ -10,7 +10,6 @@
 #include "store/file.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -212,24 +211,20 @@ is_leftover(const char *name, uint64_t next)
 }
 
 static int
+clean_one(void *arg, const char *path, const char *name, struct err *e)
+{
+	const uint64_t *next = arg;
+
+	return is_leftover(name, *next) ? file_unlink(path, e) : 0;
+}
+
+static int
 clean_shard(const char *root, unsigned shard, uint64_t next, struct err *e)
 {
-	char dir_path[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
-	int failed = 0;
-	DIR *dir;
+	char dir[FILE_PATH_BYTES_MAX];
 
-	shard_path(dir_path, root, shard);
-	dir = opendir(dir_path);
-	if (dir == NULL)
-		return errno == ENOENT ? 0 : err_sys(e, errno, "opendir");
-	for (struct dirent *d; failed == 0 && (d = readdir(dir)) != NULL;) {
-		if (!is_leftover(d->d_name, next))
-			continue;
-		file_path(path, dir_path, d->d_name);
-		failed = file_unlink(path, e);
-	}
-	(void)closedir(dir);
-	return failed;
+	shard_path(dir, root, shard);
+	return file_each(dir, clean_one, &next, e);
 }
 
 int

@@ -33,12 +33,14 @@ rebuild_settle(const char *root, bool *exists_r, struct err *e)
 	file_path(now, root, INDEX);
 	file_path(fresh, root, INDEX_NEW);
 	file_path(old, root, INDEX_OLD);
-	*exists_r = file_exists(now);
-	if (!*exists_r && file_exists(old)) {
-		if (file_rename(file_exists(fresh) ? fresh : old, now, e) < 0 || file_sync_dir(root, e) < 0)
-			return -1;
-		*exists_r = true;
-	}
+	int now_there = file_exists(now, e), old_there = file_exists(old, e), fresh_there = file_exists(fresh, e);
+
+	/* What is not known to be missing is not made anew: that would be the end of the account. */
+	if (now_there < 0 || old_there < 0 || fresh_there < 0)
+		return -1;
+	*exists_r = now_there || old_there;
+	if (!now_there && old_there && (file_rename(fresh_there ? fresh : old, now, e) < 0 || file_sync_dir(root, e) < 0))
+		return -1;
 	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0)
 		return -1;
 	return 0;
@@ -52,7 +54,9 @@ put_in_place(const char *root, struct err *e)
 	file_path(now, root, INDEX);
 	file_path(fresh, root, INDEX_NEW);
 	file_path(old, root, INDEX_OLD);
-	if (file_exists(now) && (file_rename(now, old, e) < 0 || file_sync_dir(root, e) < 0))
+	int exists = file_exists(now, e);
+
+	if (exists < 0 || (exists && (file_rename(now, old, e) < 0 || file_sync_dir(root, e) < 0)))
 		return -1;
 	return file_rename(fresh, now, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
 }
@@ -281,7 +285,7 @@ rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg)
 
 	file_path(old, root, INDEX_OLD);
 	file_path(path, old, "index.db");
-	if (file_exists(old) && file_unlink(path, NULL) == 0)
+	if (file_exists(old, NULL) == 1 && file_unlink(path, NULL) == 0)
 		env_summary_read(old, fn, arg);
 	(void)file_remove_dir(old, NULL);
 }
@@ -309,5 +313,6 @@ rebuild_marked(const char *root)
 
 	file_path(dir, root, INDEX);
 	file_path(path, dir, DAMAGED_FILE);
-	return file_exists(path);
+	/* What cannot be looked for will be met as damage anyway. */
+	return file_exists(path, NULL) == 1;
 }

@@ -113,7 +113,7 @@ static int
 rec_open(const char *path, int flags, mode_t mode)
 {
 	const char *name = relative(path);
-	bool exists = file_exists(path);
+	bool exists = file_system_ops()->exists(path) == 1;
 	int fd = file_system_ops()->open(path, flags, mode);
 
 	if (fd < 0 || name == NULL || !rec.recording)

@@ -10,17 +10,13 @@
  * 2 on seeded choices with torn writes.
  */
 #include "tests/crash/crash_fs.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/store_digest.h"
 
 #include "common/log.h"
 #include "common/mem.h"
 #include "store/index_private.h"
-#include "store/record.h"
 
 #include <stdio.h>
-
-#define MAILBOXES_MAX 64
-#define DIGEST_BYTES_MAX (1u << 20)
 
 /* After an operation of the file layer: what was durable by promise, and what could be. */
 struct moment {
@@ -43,67 +39,6 @@ dice(uint64_t sides)
 	random_state ^= random_state >> 7;
 	random_state ^= random_state << 17;
 	return random_state % sides;
-}
-
-/* ---- what an account is, as text ---- */
-
-static bool
-put_entries(void *arg, const struct store_entry *entries, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		buf_putf(arg, "%u:%x:%llx:%llu ", entries[i].uid, entries[i].flags, (unsigned long long)entries[i].keywords,
-		    (unsigned long long)entries[i].modseq);
-	return true;
-}
-
-static int
-put_records(struct index *ix, uint32_t mailbox, struct buf *b, struct err *e)
-{
-	struct buf records;
-	static struct uid_range range = {1, UINT32_MAX};
-	const struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
-	struct index_fetch f = {.mailbox = mailbox, .want = STORE_WANT_DETAIL, .uids = &set, .records = &records};
-	struct store_record r;
-
-	buf_init(&records, STORE_RECORDS_BYTES_MAX);
-	if (index_fetch(ix, &f, e) < 0)
-		return -1;
-	struct cursor c = cursor_of(buf_slice(&records));
-
-	while (store_record_next(&c, &r))
-		buf_putf(b, "%u=%llu/%02x%02x ", r.uid, (unsigned long long)r.size, r.object_id[7], r.object_id[8]);
-	buf_fini(&records);
-	return 0;
-}
-
-/* NULL and e when it cannot be read. */
-static char *
-digest(struct index *ix, struct err *e)
-{
-	struct buf b;
-	int failed;
-
-	buf_init(&b, DIGEST_BYTES_MAX);
-	buf_putf(&b, "modseq %llu bytes %llu messages %llu\n", (unsigned long long)index_modseq(ix),
-	    (unsigned long long)index_usage(ix).bytes, (unsigned long long)index_usage(ix).messages);
-	for (uint32_t number = 1; number < MAILBOXES_MAX; number++) {
-		const struct format_mailbox *m = index_mailbox(ix, number);
-
-		if (m == NULL)
-			continue;
-		buf_putf(&b, "%u %.*s v%u n%u u%u d%u h%llu %.*s\n", number, SLICE_ARG(m->name), m->uidvalidity, m->uidnext,
-		    m->unseen, m->deleted, (unsigned long long)m->highestmodseq, SLICE_ARG(index_keywords(ix, number)));
-		failed = index_view(ix, number, put_entries, &b, e) < 0 || put_records(ix, number, &b, e) < 0;
-		if (failed) {
-			buf_fini(&b);
-			return NULL;
-		}
-		buf_put_u8(&b, '\n');
-	}
-	char *text = mem_copy_str(b.p, b.n);
-
-	buf_fini(&b);
-	return text;
 }
 
 /* ---- the workload ---- */
@@ -138,7 +73,7 @@ note_commit(struct index *ix)
 		digest_cap = cap;
 	}
 	free(digests[serial]);
-	digests[serial] = digest(ix, &e);
+	digests[serial] = store_digest(ix, &e);
 	assert(digests[serial] != NULL);
 	/* Only housekeeping makes several transactions in one call, and none of them changes what is seen. */
 	for (uint64_t gap = serial - 1; gap > 0 && digests[gap] == NULL; gap--)
@@ -293,7 +228,7 @@ judge(const char *root, size_t cut, struct err *e)
 	if (index_open(root, FIXTURE_NOW, &ix, e) < 0)
 		return "it does not open";
 	serial = index_serial(ix);
-	found = digest(ix, e);
+	found = store_digest(ix, e);
 	if (found == NULL)
 		why = "it cannot be read";
 	else if (serial < moments[cut].acked)

@@ -97,8 +97,8 @@ f_space(const char *path)
 	return UINT64_MAX;
 }
 
-static const struct file_ops failing = {f_open, NULL, f_pread, f_pwrite, f_ftruncate, f_sync, f_rename, f_unlink, f_mkdir,
-    f_rmdir, f_space};
+static const struct file_ops failing = {.open = f_open, .pread = f_pread, .pwrite = f_pwrite, .ftruncate = f_ftruncate,
+    .sync = f_sync, .rename = f_rename, .unlink = f_unlink, .mkdir = f_mkdir, .rmdir = f_rmdir, .space = f_space};
 
 /* ---- one short workload ---- */
 
