@@ -484,10 +484,10 @@ index_put(struct index *ix, const struct format_key *key, struct buf *value, str
 	return 0;
 }
 
-struct index_usage
+struct quota
 index_usage(const struct index *ix)
 {
-	return (struct index_usage){ix->account.bytes, ix->account.messages};
+	return (struct quota){ix->account.bytes, ix->account.messages};
 }
 
 uint64_t
@@ -515,9 +515,9 @@ index_object_reserve(struct index *ix)
 }
 
 bool
-index_quota_fits(const struct index *ix, uint64_t quota_bytes, uint64_t more)
+index_quota_fits(const struct index *ix, struct quota limit, struct quota more)
 {
-	return quota_bytes == 0 || (ix->account.bytes <= quota_bytes && more <= quota_bytes - ix->account.bytes);
+	return quota_fits(limit, index_usage(ix), more);
 }
 
 bool

@@ -17,6 +17,7 @@
 
 #include "common/err.h"
 #include "store/format.h"
+#include "store/quota.h"
 #include "store/uidset.h"
 
 struct index;
@@ -38,11 +39,8 @@ int index_commit(struct index *ix, struct err *e) __attribute__((warn_unused_res
 void index_abort(struct index *ix);
 int index_flush(struct index *ix, struct err *e) __attribute__((warn_unused_result));
 
-struct index_usage {
-	uint64_t bytes;
-	uint64_t messages;
-};
-struct index_usage index_usage(const struct index *ix);
+/* What is in mailboxes. */
+struct quota index_usage(const struct index *ix);
 /* The account's highest modseq and last serial: they never go back. */
 uint64_t index_modseq(const struct index *ix);
 uint64_t index_serial(const struct index *ix);
@@ -109,15 +107,15 @@ struct index_append {
 	uint64_t size;
 	uint8_t object_id[STORE_OBJECT_ID_BYTES]; /* its object is on disk, directory included */
 	struct slice summary;
-	uint64_t quota_bytes; /* 0: none */
+	struct quota limit; /* of the account; ERR_CODE_OVER_QUOTA beyond it */
 };
 /* The number for the next object to be written; each call another one. Not before the object is on disk does an append
  * use it up for good. */
 uint64_t index_object_reserve(struct index *ix);
 int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, struct err *e)
     __attribute__((warn_unused_result));
-/* True when that many more octets fit. */
-bool index_quota_fits(const struct index *ix, uint64_t quota_bytes, uint64_t more);
+/* True when that much more fits. */
+bool index_quota_fits(const struct index *ix, struct quota limit, struct quota more);
 
 /* Is there room on the disk for that many octets more, with what recovery and deletion need left over? */
 bool index_has_space(const struct index *ix, uint64_t more);
@@ -134,9 +132,9 @@ struct index_flags {
 int index_flags(struct index *ix, const struct index_flags *f, uint64_t *modseq_r, struct uidset *modified_r,
     struct err *e) __attribute__((warn_unused_result));
 
-/* All or nothing. The two sets (reset first) correspond member by member. */
+/* All or nothing. The two sets (reset first) correspond member by member. limit: as of an append; a move adds nothing. */
 int index_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, const struct uidset *uids,
-    uint64_t quota_bytes, struct uidset *source_r, struct uidset *target_r, struct err *e)
+    struct quota limit, struct uidset *source_r, struct uidset *target_r, struct err *e)
     __attribute__((warn_unused_result));
 int index_expunge(struct index *ix, uint32_t mailbox, bool only_deleted, const struct uidset *uids,
     uint64_t *modseq_r, struct err *e) __attribute__((warn_unused_result));

@@ -389,7 +389,7 @@ index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, st
 
 	if (mb == NULL || index_keyword_bits(mb, a->keywords, true, &keywords, e) < 0)
 		return -1;
-	if (!index_quota_fits(ix, a->quota_bytes, a->size))
+	if (!index_quota_fits(ix, a->limit, (struct quota){a->size, 1}))
 		return err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
 	assert(object < ix->reserve_object && object >= ix->account.next_object);
 	ix->account.next_object = object + 1;
@@ -433,13 +433,13 @@ map_keywords(struct index_mailbox *source, struct index_mailbox *target, struct 
 }
 
 static int
-fits_quota(struct index *ix, const struct message_list *l, uint64_t quota_bytes, struct err *e)
+fits_quota(struct index *ix, const struct message_list *l, struct quota limit, struct err *e)
 {
-	uint64_t bytes = 0;
+	struct quota more = {0, l->n};
 
 	for (size_t i = 0; i < l->n; i++)
-		bytes += l->m[i].detail.size;
-	return index_quota_fits(ix, quota_bytes, bytes) ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
+		more.bytes = quota_add_one(more.bytes, l->m[i].detail.size);
+	return index_quota_fits(ix, limit, more) ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
 }
 
 static int
@@ -453,7 +453,7 @@ note_uids(const struct message_list *l, struct uidset *set, struct err *e)
 
 int
 index_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, const struct uidset *uids,
-    uint64_t quota_bytes, struct uidset *source_r, struct uidset *target_r, struct err *e)
+    struct quota limit, struct uidset *source_r, struct uidset *target_r, struct err *e)
 {
 	struct index_mailbox *from = index_mailbox_open(ix, mailbox, e);
 	struct index_mailbox *to = from != NULL ? index_mailbox_open(ix, target, e) : NULL;
@@ -467,7 +467,7 @@ index_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, const
 	if (move)
 		failed = messages_remove(ix, from, uids, 0, &l, e);
 	else if ((failed = messages_collect(ix, mailbox, uids, &l, e)) == 0)
-		failed = fits_quota(ix, &l, quota_bytes, e) < 0 || messages_refer(ix, l.m, l.n, 1, e) < 0;
+		failed = fits_quota(ix, &l, limit, e) < 0 || messages_refer(ix, l.m, l.n, 1, e) < 0;
 	if (failed == 0)
 		failed = note_uids(&l, source_r, e) < 0 || map_keywords(from, to, &l, e) < 0 ||
 		    messages_add(ix, to, &l, e) < 0 || note_uids(&l, target_r, e) < 0;

@@ -22,7 +22,7 @@ extern const struct ipc_dispatch keeper_from_admin;
 
 /* Settings that may change while it runs. */
 struct keeper_settings {
-	uint64_t quota_bytes;
+	struct quota limit;
 	uint64_t retention_s;
 };
 
@@ -31,7 +31,7 @@ struct keeper_events {
 	/* Nothing that was not flushed may be answered: end the process at once. */
 	void (*broken)(void *arg);
 	/* After a flush that changed them. May be NULL. */
-	void (*usage)(void *arg, struct index_usage usage);
+	void (*usage)(void *arg, struct quota usage);
 };
 
 /* A keeper over an open index, which it owns from now on. One per process. root is the directory of the index. */

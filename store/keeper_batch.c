@@ -153,7 +153,7 @@ keeper_send_event(struct edge *e, const struct msg *m, uint32_t mailbox)
 static void
 tell_usage(struct keeper *k)
 {
-	struct index_usage now = index_usage(k->ix);
+	struct quota now = index_usage(k->ix);
 
 	if (k->events->usage == NULL || (now.bytes == k->told.bytes && now.messages == k->told.messages))
 		return;
@@ -478,7 +478,7 @@ do_append(struct keeper *k, struct keeper_append *p)
 	}
 	p->a.keywords = buf_slice(&p->keywords);
 	p->a.summary = buf_slice(&p->summary);
-	p->a.quota_bytes = k->settings.quota_bytes;
+	p->a.limit = k->settings.limit;
 	if (index_begin(k->ix, &err) < 0) {
 		drop_object(k, p);
 		refuse(p->edge, &reply, &err);

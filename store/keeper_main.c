@@ -29,11 +29,20 @@ static struct loop_timer *upkeep_timer;
 static struct loop_timer *idle_timer;
 static uint32_t peers_seen; /* KEEPER_PEER so far */
 
+/* 0 in the settings: no limit. */
+static uint64_t
+limit_of(enum option o)
+{
+	uint64_t n = config_number(role_config(), o);
+
+	return n > 0 ? n : QUOTA_NONE;
+}
+
 static struct keeper_settings
 settings(void)
 {
 	return (struct keeper_settings){
-	    .quota_bytes = config_number(role_config(), OPT_QUOTA_BYTES),
+	    .limit = {limit_of(OPT_QUOTA_BYTES), limit_of(OPT_QUOTA_MESSAGES)},
 	    .retention_s = config_number(role_config(), OPT_RETENTION) / 1000,
 	};
 }
@@ -46,7 +55,7 @@ on_broken(void *arg)
 }
 
 static void
-on_usage(void *arg, struct index_usage usage)
+on_usage(void *arg, struct quota usage)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 

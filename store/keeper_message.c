@@ -63,7 +63,7 @@ keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m)
 	failed = uidset_receive(m->uids, m->uids_fd, &uids, &err);
 	if (failed == 0)
 		failed = index_copy(the_keeper.ix, m->mailbox, m->target_mailbox, m->move, &uids,
-		    the_keeper.settings.quota_bytes, &source, &target, &err);
+		    the_keeper.settings.limit, &source, &target, &err);
 	if (failed == 0) {
 		uidset_put(&t, &target);
 		r->target_uids = buf_slice(&t);
@@ -135,7 +135,7 @@ check_append(const struct msg_MSG_APPEND *m, uint32_t mailbox, struct err *e)
 		return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "too big", NULL);
 	if (m->message < 0 || m->sha256.n != STORE_SHA256_BYTES)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "an append without its message");
-	if (!index_quota_fits(the_keeper.ix, the_keeper.settings.quota_bytes, m->bytes))
+	if (!index_quota_fits(the_keeper.ix, the_keeper.settings.limit, (struct quota){m->bytes, 1}))
 		return err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
 	if (!index_has_space(the_keeper.ix, m->bytes))
 		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");

@@ -66,7 +66,7 @@ struct keeper {
 	bool stopped;	/* broken: nothing leaves any more */
 	uint64_t last_request_ms;
 	uint64_t purge_due_ms;
-	struct index_usage told;
+	struct quota told;
 };
 
 extern struct keeper the_keeper;

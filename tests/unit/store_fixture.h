@@ -78,7 +78,7 @@ fixture_append_request(struct index *ix, const char *root, uint32_t mailbox, con
 	uint8_t sha256[32];
 	uint64_t number = index_object_reserve(ix);
 	struct index_append a = {.mailbox = mailbox, .size = strlen(text), .internal_date = 1234567890,
-	    .zone_minutes = 60, .summary = fixture_summary};
+	    .zone_minutes = 60, .summary = fixture_summary, .limit = {QUOTA_NONE, QUOTA_NONE}};
 	int fd = memfd_of(slice_str(text), e);
 	int failed;
 
@@ -152,7 +152,7 @@ fixture_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, uin
 
 	if (index_begin(ix, e) < 0)
 		return -1;
-	failed = index_copy(ix, mailbox, target, move, &set, 0, &source, &made, e);
+	failed = index_copy(ix, mailbox, target, move, &set, (struct quota){QUOTA_NONE, QUOTA_NONE}, &source, &made, e);
 	uidset_fini(&source);
 	uidset_fini(&made);
 	if (failed) {

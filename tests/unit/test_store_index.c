@@ -426,23 +426,56 @@ START_TEST(test_requests_are_remembered)
 }
 END_TEST
 
+/* One append of that size with these limits: its answer's code. */
+static unsigned
+append_within(uint64_t size, struct quota limit)
+{
+	struct index_append a = {.mailbox = inbox, .size = size, .limit = limit};
+	uint8_t sha256[32] = {0};
+	uint32_t uid;
+	int failed;
+
+	OK(index_begin(ix, &e));
+	object_id(index_object_reserve(ix), sha256, a.object_id);
+	failed = index_append(ix, &a, &uid, &e);
+	index_abort(ix);
+	return failed ? e.code : ERR_CODE_NONE;
+}
+
+static unsigned
+copy_within(struct quota limit, bool move)
+{
+	struct uidset set = {0}, source = {0}, target = {0};
+	int failed;
+
+	ck_assert(uidset_add(&set, 1, UINT32_MAX));
+	OK(index_begin(ix, &e));
+	failed = index_copy(ix, inbox, index_target(ix, STORE_TARGET_JUNK), move, &set, limit, &source, &target, &e);
+	index_abort(ix);
+	uidset_fini(&set);
+	uidset_fini(&source);
+	uidset_fini(&target);
+	return failed ? e.code : ERR_CODE_NONE;
+}
+
+/* Octets and messages at n - 1, n and n + 1; what adds nothing is never over. */
 START_TEST(test_quota)
 {
-	struct index_append a = {.mailbox = inbox, .size = 100, .quota_bytes = 150};
-	uint32_t uid;
-
 	append(inbox, "0123456789012345678901234567890123456789012345678901");
-	ck_assert(index_quota_fits(ix, 0, UINT64_MAX));
-	ck_assert(index_quota_fits(ix, 152, 100));
-	ck_assert(!index_quota_fits(ix, 151, 100));
-	OK(index_begin(ix, &e));
-	uint8_t sha256[32] = {0};
-
-	object_id(index_object_reserve(ix), sha256, a.object_id);
-	ck_assert_int_eq(index_append(ix, &a, &uid, &e), -1);
-	ck_assert_int_eq(e.code, ERR_CODE_OVER_QUOTA);
-	index_abort(ix);
-	assert_view(inbox, "1:0:0 ");
+	append(inbox, "01234567");
+	ck_assert_uint_eq(index_usage(ix).bytes, 60);
+	for (uint64_t size = 39; size <= 41; size++)
+		ck_assert_uint_eq(append_within(size, (struct quota){100, QUOTA_NONE}), size <= 40 ? ERR_CODE_NONE : ERR_CODE_OVER_QUOTA);
+	for (uint64_t messages = 2; messages <= 4; messages++)
+		ck_assert_uint_eq(append_within(1, (struct quota){QUOTA_NONE, messages}), messages >= 3 ? ERR_CODE_NONE : ERR_CODE_OVER_QUOTA);
+	ck_assert_uint_eq(copy_within((struct quota){119, QUOTA_NONE}, false), ERR_CODE_OVER_QUOTA);
+	ck_assert_uint_eq(copy_within((struct quota){120, 4}, false), ERR_CODE_NONE);
+	ck_assert_uint_eq(copy_within((struct quota){QUOTA_NONE, 3}, false), ERR_CODE_OVER_QUOTA);
+	ck_assert_uint_eq(copy_within((struct quota){1, 1}, true), ERR_CODE_NONE);
+	ck_assert(index_quota_fits(ix, (struct quota){QUOTA_NONE, QUOTA_NONE}, (struct quota){UINT64_MAX / 2, 1}));
+	ck_assert(!index_quota_fits(ix, (struct quota){UINT64_MAX - 1, QUOTA_NONE}, (struct quota){UINT64_MAX, 1}));
+	ck_assert(index_quota_fits(ix, (struct quota){1, 1}, (struct quota){0, 0}));
+	assert_view(inbox, "1:0:0 2:0:0 ");
 }
 END_TEST
 
@@ -480,7 +513,7 @@ START_TEST(test_abort)
 	struct uid_range range = {1, 1};
 	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
 
-	OK(index_copy(ix, inbox, index_target(ix, STORE_TARGET_JUNK), true, &set, 0, &source, &target, &e));
+	OK(index_copy(ix, inbox, index_target(ix, STORE_TARGET_JUNK), true, &set, (struct quota){QUOTA_NONE, QUOTA_NONE}, &source, &target, &e));
 	index_abort(ix);
 	assert_view(inbox, "1:0:0 ");
 	uid = append(inbox, "next");

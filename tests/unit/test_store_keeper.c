@@ -213,7 +213,7 @@ static void
 setup(void)
 {
 	static const struct keeper_events events = {.broken = on_broken};
-	static const struct keeper_settings settings = {.quota_bytes = 10000, .retention_s = 1000};
+	static const struct keeper_settings settings = {.limit = {10000, QUOTA_NONE}, .retention_s = 1000};
 
 	fixture_dir(root);
 	loop = loop_new();
