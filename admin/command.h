@@ -48,6 +48,7 @@ extern const struct command commands_domain[];
 extern const struct command commands_account[];
 extern const struct command commands_alias[];
 extern const struct command commands_mailbox[];
+extern const struct command commands_import[];
 extern const struct command commands_store[];
 extern const struct command commands_explain[];
 extern const struct command commands_queue[];

@@ -16,6 +16,7 @@ static const struct command *const tables[] = {
     commands_account,
     commands_alias,
     commands_mailbox,
+    commands_import,
     commands_store,
     commands_explain,
     commands_queue,

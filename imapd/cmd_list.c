@@ -7,7 +7,7 @@
 #include "imapd/cmd.h"
 #include "imapd/imap_print.h"
 #include "imapd/list_match.h"
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 #include <assert.h>
 

@@ -2,7 +2,7 @@
 
 #include "common/date.h"
 #include "imapd/imap_scan.h"
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 /* Text that a quoted string can carry: QUOTED-CHAR with quoted pairs, 7 bits, no CR, LF, NUL. */
 static bool

@@ -2,7 +2,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 #include <assert.h>
 

@@ -107,7 +107,8 @@ out_send(struct keeper_out *out)
 	if (out->is_event)
 		keeper_owe_resync(out->edge, out->event_mailbox);
 	else
-		log_event(LOG_WARN, NO_SESSION, "keeper-answer-lost",
+		/* The command may be ended by whoever typed it, with requests on their way. */
+		log_event(edge_peer(out->edge)->role == ROLE_ADMIN ? LOG_DEBUG : LOG_WARN, NO_SESSION, "keeper-answer-lost",
 		    LOG_CSTR("peer", role_info(edge_peer(out->edge)->role)->name), LOG_END);
 }
 

@@ -1,7 +1,7 @@
 /* Mailbox names: what is taken comes back octet for octet; what is UTF-8 survives the wire; patterns end in time. */
 #include "common/charset.h"
 #include "imapd/list_match.h"
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 #include <assert.h>
 

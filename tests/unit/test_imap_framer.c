@@ -2,7 +2,7 @@
 #include "imapd/imap_framer.h"
 #include "common/loop.h"
 #include "imapd/list_match.h"
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 #include <check.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
  * A shifted run is "&" modified-base64 "-", which is UTF-16BE in base64 with "," for "/" and without
  * padding. "One form per name" is why superfluous shifts are refused: two runs that touch ("-&") could be one.
  */
-#include "imapd/mutf7.h"
+#include "common/mutf7.h"
 
 #include "common/charset.h"
 

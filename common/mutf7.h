@@ -2,8 +2,8 @@
  * mutf7: mailbox names between modified UTF-7, as the wire has them, and UTF-8, as the store has them
  * (RFC 3501 5.1.3). Strict, so that a name has exactly one form and what was stored comes back octet for octet.
  */
-#ifndef IMAPD_MUTF7_H
-#define IMAPD_MUTF7_H
+#ifndef COMMON_MUTF7_H
+#define COMMON_MUTF7_H
 
 #include "common/buf.h"
 

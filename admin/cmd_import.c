@@ -1,0 +1,104 @@
+/*
+ * mailstead import: mail from elsewhere into an account, while the server runs.
+ */
+#include "admin/directory_request.h"
+#include "admin/maildir_import.h"
+
+#include <stdio.h>
+
+typedef enum command_status import_fn(struct import *im, const char *path, const char *mailbox, struct progress *p);
+
+static const struct {
+	const char *name;
+	import_fn *run;
+} formats[] = {{"maildir", maildir_import}};
+
+static enum command_status
+print_counts(const struct command_call *call, const struct import_counts *c)
+{
+	if (call->json) {
+		json_t *row = json_pack("{sI sI sI sI sI sI}", "mailboxes", (json_int_t)c->mailboxes, "messages",
+		    (json_int_t)c->messages, "bytes", (json_int_t)c->bytes, "present", (json_int_t)c->present, "failed",
+		    (json_int_t)c->failed, "keywords_lost", (json_int_t)c->keywords_lost);
+		enum command_status status = command_print_json(row);
+
+		json_decref(row);
+		return status;
+	}
+	printf("%llu messages (%llu octets) put into %llu mailboxes; %llu were there already, %llu failed\n",
+	    (unsigned long long)c->messages, (unsigned long long)c->bytes, (unsigned long long)c->mailboxes,
+	    (unsigned long long)c->present, (unsigned long long)c->failed);
+	if (c->keywords_lost > 0)
+		printf("%llu keywords of messages could not be kept\n", (unsigned long long)c->keywords_lost);
+	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+}
+
+static enum command_status
+run_import(const struct command_call *call, struct command_link *keeper, import_fn *run, const char *mailbox)
+{
+	struct import im;
+	struct progress p;
+	enum command_status status = import_open(&im, keeper);
+
+	progress_begin(&p, call);
+	if (status == COMMAND_OK)
+		status = run(&im, call->argv[2], mailbox, &p);
+	if (status != COMMAND_UNREACHABLE) {
+		enum command_status last = import_flush(&im);
+
+		status = status == COMMAND_OK ? last : status;
+	}
+	progress_end(&p);
+	if (status == COMMAND_OK && im.counts.failed > 0)
+		status = COMMAND_REFUSED;
+	if (status != COMMAND_OK)
+		command_error("not all was imported; what was is safe, and running the command again does not double it");
+	enum command_status printed = print_counts(call, &im.counts);
+
+	import_close(&im);
+	return status == COMMAND_OK ? printed : status;
+}
+
+static enum command_status
+import(const struct command_call *call)
+{
+	struct command_link *keeper;
+	const char *mailbox;
+	int argc = call->argc;
+	import_fn *run = NULL;
+
+	if (!option_value(&argc, call->argv, "--mailbox", &mailbox))
+		return command_usage(call, "--mailbox takes the name of a mailbox");
+	enum command_status status = option_end(call, argc, call->argv, 3, 3);
+
+	for (size_t i = 0; status == COMMAND_OK && i < sizeof formats / sizeof formats[0]; i++)
+		if (strcmp(formats[i].name, call->argv[1]) == 0)
+			run = formats[i].run;
+	if (status == COMMAND_OK && run == NULL)
+		status = command_usage(call, "%s: not a format that is known", call->argv[1]);
+	if (status == COMMAND_OK)
+		status = account_keeper(call, call->argv[0], NULL, &keeper);
+	if (status != COMMAND_OK)
+		return status;
+	status = run_import(call, keeper, run, mailbox);
+	command_disconnect(&keeper);
+	return status;
+}
+
+const struct command commands_import[] = {
+    {
+	.name = "import",
+	.args = "ADDRESS maildir PATH [--mailbox NAME]",
+	.help = "put the messages of a Maildir into an account",
+	.more =
+	    "maildir: PATH with all its folders (Maildir++ or nested directories), flags, keywords, dates and subscriptions;\n"
+	    "with --mailbox only PATH itself, into that mailbox. Dovecot's dovecot-uidlist and dovecot-keywords are understood.\n"
+	    "The server must be running. Messages that a mailbox has already are not put into it again, so that an import that was\n"
+	    "interrupted can be run again.\n",
+	.args_min = 3,
+	.args_max = 5,
+	.needs_config = true,
+	.run = import,
+    },
+    {.name = NULL},
+};

@@ -1,0 +1,208 @@
+/*
+ * Two layouts, told apart by what is there: Maildir++ has all folders in the Maildir itself under names that begin with "." and
+ * divide levels by "."; the other one nests directories. Directories without cur/ and new/ are only levels of names.
+ */
+#include "admin/maildir.h"
+
+#include "common/mem.h"
+#include "store/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define FLAGS_DIRECTORY (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
+#define PATH_BYTES_MAX 4096u
+
+static bool
+is_maildir(int at)
+{
+	int fd = openat(at, "cur", FLAGS_DIRECTORY);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+/* Takes a folder whose name on the disk is `name`; one that can be no mailbox is counted. */
+static int
+add_folder(struct maildir_folders *f, struct slice path, struct slice name, uint8_t separator, struct err *e)
+{
+	struct buf mailbox;
+
+	buf_init(&mailbox, STORE_NAME_BYTES_MAX * 2);
+	if (!maildir_folder_decode(name, separator, &mailbox)) {
+		f->left_aside++;
+		buf_fini(&mailbox);
+		return 0;
+	}
+	if (f->count == MAILDIR_FOLDERS_MAX) {
+		buf_fini(&mailbox);
+		return err_set(e, ERR_LIMIT, ERR_CODE_NONE, "too many folders", "more than %u folders", MAILDIR_FOLDERS_MAX);
+	}
+	if (f->count == f->cap) {
+		f->cap = f->cap ? f->cap * 2 : 16;
+		f->folders = mem_resize(f->folders, f->cap, sizeof *f->folders);
+	}
+	f->folders[f->count++] = (struct maildir_folder){
+	    .path = mem_copy_str(path.p, path.n), .mailbox = mem_copy_str(mailbox.p, mailbox.n)};
+	buf_fini(&mailbox);
+	return 0;
+}
+
+static bool
+is_part_of_maildir(const char *name)
+{
+	static const char *const names[] = {".", "..", "cur", "new", "tmp"};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Looks through one directory; path (of PATH_BYTES_MAX) is where it lies below the Maildir, "" at first. */
+static int
+look_through(struct maildir_folders *f, int at, char *path, unsigned depth, struct err *e);
+
+static int
+look_at(struct maildir_folders *f, int at, const char *name, char *path, unsigned depth, struct err *e)
+{
+	int fd = openat(at, name, FLAGS_DIRECTORY);
+	size_t before = strlen(path);
+	bool dotted = name[0] == '.';
+	int n, failed = 0;
+
+	f->dotted = f->dotted || (dotted && fd >= 0);
+	/* What is no directory, or a link, is none of ours. */
+	if (fd < 0)
+		return errno == ENOTDIR || errno == ELOOP || errno == ENOENT ? 0 : err_sys(e, errno, name);
+	n = snprintf(path + before, PATH_BYTES_MAX - before, "%s%s", before > 0 ? "/" : "", name);
+	if (n < 0 || (size_t)n >= PATH_BYTES_MAX - before || depth > STORE_NAME_LEVELS_MAX)
+		f->left_aside++;
+	else if (is_maildir(fd) && dotted)
+		failed = add_folder(f, slice_str(path), slice_str(name + 1), '.', e);
+	else if (is_maildir(fd))
+		failed = add_folder(f, slice_str(path), slice_str(path), '/', e);
+	if (failed == 0 && !dotted && depth <= STORE_NAME_LEVELS_MAX && n > 0 && (size_t)n < PATH_BYTES_MAX - before)
+		failed = look_through(f, fd, path, depth + 1, e);
+	path[before] = '\0';
+	close(fd);
+	return failed;
+}
+
+static int
+look_through(struct maildir_folders *f, int at, char *path, unsigned depth, struct err *e)
+{
+	int copy = openat(at, ".", FLAGS_DIRECTORY);
+	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+	int failed = 0;
+
+	if (dir == NULL)
+		return err_sys(e, errno, path);
+	for (const struct dirent *entry; failed == 0 && (entry = readdir(dir)) != NULL;)
+		/* Names with "." are folders only in the Maildir itself. */
+		if (!is_part_of_maildir(entry->d_name) && (depth == 1 || entry->d_name[0] != '.'))
+			failed = look_at(f, at, entry->d_name, path, depth, e);
+	(void)closedir(dir);
+	return failed;
+}
+
+/* ---- subscriptions ---- */
+
+/*
+ * Version 1 has a name in each line, with the separator of the directories; version 2 begins with a line "V<TAB>2" and has
+ * the levels of a name in each line, divided by TAB.
+ */
+static void
+read_subscriptions(struct maildir_folders *f, struct slice octets)
+{
+	bool version_2 = slice_starts(octets, SLICE("V\t2\n"));
+	uint8_t separator = version_2 ? '\t' : f->dotted ? '.' : '/';
+	struct slice line;
+
+	if (version_2)
+		octets = slice_sub(octets, 4, octets.n);
+	while (octets.n > 0 && slice_cut(&octets, '\n', &line))
+		if (maildir_folder_decode(line, separator, &f->subscriptions))
+			buf_put_u8(&f->subscriptions, '\n');
+}
+
+static void
+find_subscriptions(struct maildir_folders *f, int at)
+{
+	int fd = openat(at, "subscriptions", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	FILE *in = fd >= 0 ? fdopen(fd, "r") : NULL;
+	struct buf b;
+
+	if (in == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	buf_init(&b, MAILDIR_FILE_BYTES_MAX);
+	uint8_t *to = buf_room(&b, MAILDIR_FILE_BYTES_MAX);
+
+	buf_added(&b, fread(to, 1, MAILDIR_FILE_BYTES_MAX, in));
+	read_subscriptions(f, buf_slice(&b));
+	(void)fclose(in);
+	buf_fini(&b);
+}
+
+/* ---- all of it ---- */
+
+static int
+by_mailbox(const void *a, const void *b)
+{
+	const struct maildir_folder *x = a, *y = b;
+	int c = strcmp(x->mailbox, y->mailbox);
+
+	return c != 0 ? c : strcmp(x->path, y->path);
+}
+
+int
+maildir_folders_open(struct maildir_folders *f, const char *path, struct err *e)
+{
+	char below[PATH_BYTES_MAX] = "";
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int failed;
+
+	*f = (struct maildir_folders){0};
+	buf_init(&f->subscriptions, MAILDIR_FILE_BYTES_MAX * 2);
+	if (fd < 0)
+		return err_sys(e, errno, path);
+	failed = look_through(f, fd, below, 1, e);
+	if (failed == 0 && f->count > 1)
+		qsort(f->folders, f->count, sizeof *f->folders, by_mailbox);
+	if (failed == 0 && is_maildir(fd)) {
+		failed = add_folder(f, SLICE("."), SLICE("INBOX"), '/', e);
+		if (failed == 0) {
+			struct maildir_folder inbox = f->folders[f->count - 1];
+
+			memmove(f->folders + 1, f->folders, (f->count - 1) * sizeof *f->folders);
+			f->folders[0] = inbox;
+		}
+	}
+	if (failed == 0 && f->count == 0)
+		failed = err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no Maildir", "%s is no Maildir", path);
+	if (failed == 0)
+		find_subscriptions(f, fd);
+	close(fd);
+	if (failed)
+		maildir_folders_close(f);
+	return failed;
+}
+
+void
+maildir_folders_close(struct maildir_folders *f)
+{
+	for (size_t i = 0; i < f->count; i++) {
+		free(f->folders[i].path);
+		free(f->folders[i].mailbox);
+	}
+	MEM_FREE(&f->folders);
+	f->count = f->cap = 0;
+	buf_fini(&f->subscriptions);
+}

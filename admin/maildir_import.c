@@ -1,0 +1,163 @@
+#include "admin/maildir_import.h"
+
+#include "admin/maildir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define READ_BYTES (64u * 1024)
+#define KEYWORDS_BYTES_MAX 8192u
+
+/* What a mailbox of that name is for, when it has to be made (RFC 6154 section 2). */
+static uint32_t
+use_of(struct slice name)
+{
+	static const struct {
+		const char *name;
+		uint32_t use;
+	} rows[] = {{"Archive", STORE_USE_ARCHIVE}, {"Drafts", STORE_USE_DRAFTS}, {"Junk", STORE_USE_JUNK},
+	    {"Sent", STORE_USE_SENT}, {"Trash", STORE_USE_TRASH}};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (slice_eq(slice_str(rows[i].name), name))
+			return rows[i].use;
+	return 0;
+}
+
+/* The whole file into the spool; 0, or errno. */
+static int
+spool_file(struct import *im, int fd)
+{
+	static uint8_t piece[READ_BYTES];
+	ssize_t n;
+
+	import_spool_begin(&im->spool);
+	while ((n = read(fd, piece, sizeof piece)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno;
+		import_spool_feed(&im->spool, slice_of(piece, (size_t)n));
+	}
+	return 0;
+}
+
+static void
+put_keywords(const struct maildir *d, const struct maildir_name *n, struct import *im, struct buf *out)
+{
+	if (n->passed)
+		buf_put_str(out, "$Forwarded\n");
+	for (unsigned i = 0; i < MAILDIR_KEYWORDS_MAX; i++) {
+		if (!(n->letters >> i & 1))
+			continue;
+		if (d->keyword[i].n == 0) {
+			im->counts.keywords_lost++;
+			continue;
+		}
+		buf_put_slice(out, d->keyword[i]);
+		buf_put_u8(out, '\n');
+	}
+}
+
+static enum command_status
+import_file(struct import *im, const struct maildir *d, const struct maildir_message *file)
+{
+	struct maildir_name name = maildir_name_parse(slice_str(file->name));
+	struct import_message m = {.label = file->name, .flags = name.flags, .date = file->date};
+	struct buf keywords;
+	struct err e;
+	int fd = maildir_message_open(d, file, &e);
+	int errnum = fd >= 0 ? spool_file(im, fd) : 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (fd < 0 || errnum != 0) {
+		import_failed(im, file->name, fd < 0 ? e.detail : strerror(errnum));
+		return COMMAND_OK;
+	}
+	buf_init(&keywords, KEYWORDS_BYTES_MAX);
+	put_keywords(d, &name, im, &keywords);
+	m.keywords = buf_slice(&keywords);
+	enum command_status status = import_message(im, &m);
+
+	buf_fini(&keywords);
+	return status;
+}
+
+static enum command_status
+import_folder(struct import *im, const struct maildir *d, const char *mailbox, struct progress *p)
+{
+	enum command_status status = import_mailbox(im, slice_str(mailbox), use_of(slice_str(mailbox)));
+
+	if (im->mailbox == 0)
+		return status;
+	for (size_t i = 0; status == COMMAND_OK && i < d->count; i++) {
+		status = import_file(im, d, &d->messages[i]);
+		progress_step(p, mailbox, i + 1, d->count);
+	}
+	return status;
+}
+
+static enum command_status
+import_folders(struct import *im, const struct maildir_folders *f, int at, struct progress *p)
+{
+	enum command_status status = COMMAND_OK;
+	struct slice rest, name;
+	struct maildir d;
+	struct err e;
+
+	for (size_t i = 0; status == COMMAND_OK && i < f->count; i++) {
+		if (maildir_open(&d, at, f->folders[i].path, &e) < 0) {
+			import_failed(im, f->folders[i].path, e.detail);
+			continue;
+		}
+		status = import_folder(im, &d, f->folders[i].mailbox, p);
+		maildir_close(&d);
+	}
+	if (status == COMMAND_OK)
+		status = import_flush(im);
+	rest = buf_slice(&f->subscriptions);
+	while (status == COMMAND_OK && rest.n > 0 && slice_cut(&rest, '\n', &name))
+		status = import_subscribe(im, name);
+	for (unsigned i = 0; i < f->left_aside; i++)
+		import_failed(im, "a directory", "its name can be no mailbox's");
+	return status;
+}
+
+static enum command_status
+cannot_read(const struct err *e)
+{
+	command_error("%s", e->detail);
+	return e->class == ERR_TEMP ? COMMAND_TEMPORARY : COMMAND_REFUSED;
+}
+
+enum command_status
+maildir_import(struct import *im, const char *path, const char *mailbox, struct progress *p)
+{
+	struct maildir_folders folders;
+	struct maildir d;
+	struct err e;
+	enum command_status status;
+
+	if (mailbox != NULL) {
+		if (maildir_open(&d, AT_FDCWD, path, &e) < 0)
+			return cannot_read(&e);
+		status = import_folder(im, &d, mailbox, p);
+		maildir_close(&d);
+		return status;
+	}
+	if (maildir_folders_open(&folders, path, &e) < 0)
+		return cannot_read(&e);
+	int at = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (at < 0) {
+		command_error("%s: %s", path, strerror(errno));
+		status = COMMAND_REFUSED;
+	} else {
+		status = import_folders(im, &folders, at, p);
+		close(at);
+	}
+	maildir_folders_close(&folders);
+	return status;
+}

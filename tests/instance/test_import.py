@@ -1,0 +1,221 @@
+"""Moving in and out: Maildir and mbox into accounts and out of them, while the server runs."""
+
+import calendar
+import glob
+import imaplib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+import harness
+
+REFUSED, USAGE, UNREACHABLE, TEMPORARY = 1, 2, 3, 4
+
+
+def crlf(octets):
+    return re.sub(rb"(?<!\r)\n", b"\r\n", octets)
+
+
+def message(number, text=b""):
+    return b"From: a@client.example\nMessage-ID: <%d@client.example>\nSubject: number %d\n\ntext %s\n" % (number, number, text)
+
+
+class TransferTest(harness.InstanceTest):
+    # What a new account has, and is subscribed to.
+    DEFAULT = {"INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"}
+
+    def setUp(self):
+        super().setUp()
+        self.place = tempfile.mkdtemp(prefix="mailstead-move-")
+        self.addCleanup(shutil.rmtree, self.place, True)
+
+    def account(self, name):
+        self.server.run("account", "add", name + "@demo.test", "--password-stdin", stdin="the password\n")
+        self.server.passwords[name + "@demo.test"] = "the password"
+        return name + "@demo.test"
+
+    def maildir(self, name):
+        path = os.path.join(self.place, name)
+        for part in "cur", "new", "tmp":
+            os.makedirs(os.path.join(path, part))
+        return path
+
+    def put(self, maildir, name, octets, date=1000000000, where="cur"):
+        path = os.path.join(maildir, where, name)
+        with open(path, "wb") as f:
+            f.write(octets)
+        os.utime(path, (date, date))
+
+    def do_import(self, address, *words, status=0):
+        done = self.server.run("import", address, *words, "--json", check=False)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return json.loads(done.stdout), done.stderr
+
+    def mailboxes(self, address):
+        return {r["mailbox"]: r for r in json.loads(self.server.run("mailbox", "list", address, "--json").stdout)}
+
+    def read(self, address, mailbox="INBOX"):
+        """[(uid, set of flags, date, octets)]"""
+        client = self.server.imap(address)
+        try:
+            self.assertEqual(client.select('"%s"' % mailbox, readonly=True)[0], "OK", mailbox)
+            found = []
+            _, data = client.uid("FETCH", "1:*", "(UID FLAGS INTERNALDATE BODY.PEEK[])")
+            for item in data:
+                if not isinstance(item, tuple):
+                    continue
+                head = item[0].decode()
+                date = re.search(r'INTERNALDATE "([^"]*)"', head).group(1)
+                flags = set(re.search(r"FLAGS \(([^)]*)\)", head).group(1).split()) - {"\\Recent"}
+                found.append((int(re.search(r"UID (\d+)", head).group(1)), flags, self.seconds(date), item[1]))
+            return found
+        finally:
+            client.logout()
+
+    @staticmethod
+    def seconds(date):
+        m = re.match(r" ?(\d+)-(\w+)-(\d+) (\d+):(\d+):(\d+) ([+-])(\d\d)(\d\d)", date)
+        month = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split().index(m.group(2)) + 1
+        at = calendar.timegm((int(m.group(3)), month, int(m.group(1)), int(m.group(4)), int(m.group(5)), int(m.group(6))))
+        zone = (int(m.group(8)) * 60 + int(m.group(9))) * 60
+        return at - zone if m.group(7) == "+" else at + zone
+
+
+class TestMaildir(TransferTest):
+    def test_plain(self):
+        """Flags, keywords, dates, order, line ends; the same message twice stays twice."""
+        address = self.account("plain")
+        path = self.maildir("Maildir")
+        self.put(path, "1000000300.M3P1.host:2,FRS", message(3), 1000000300)
+        self.put(path, "1000000100.M1P1.host:2,", crlf(message(1)), 1000000100)
+        self.put(path, "1000000200.M2P1.host:2,DTab", message(2), 1000000200)
+        self.put(path, "1000000400.M4P1.host", message(4), 1000000400, "new")
+        self.put(path, "1000000500.copied:2,PS", message(4), 1700000000)
+        self.put(path, "1700000000.appended:2,z", message(5), 1000000600)
+        self.put(path, "1.half", message(9), where="tmp")
+        os.symlink("/etc/passwd", path + "/cur/1000000001.link:2,")
+        os.mkfifo(path + "/cur/1000000002.fifo:2,")
+        with open(path + "/dovecot-keywords", "w", encoding="utf-8") as f:
+            f.write("0 $Label1\n1 urgent\n2 not(a)keyword\n")
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual(counts, {"mailboxes": 1, "messages": 6, "present": 0, "failed": 0, "keywords_lost": 1,
+                                  "bytes": sum(len(crlf(message(i))) for i in (1, 2, 3, 4, 4, 5))})
+        wanted = [
+            (1, set(), 1000000100, crlf(message(1))),
+            (2, {"\\Draft", "\\Deleted", "$Label1", "urgent"}, 1000000200, crlf(message(2))),
+            (3, {"\\Flagged", "\\Answered", "\\Seen"}, 1000000300, crlf(message(3))),
+            (4, set(), 1000000400, crlf(message(4))),
+            (5, {"\\Seen", "$Forwarded"}, 1000000500, crlf(message(4))),
+            (6, set(), 1000000600, crlf(message(5))),
+        ]
+        self.assertEqual(self.read(address), wanted)
+        # Again: nothing is doubled. What came since is put in.
+        self.put(path, "1000000700.M7P1.host:2,S", message(4), 1000000700)
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual((counts["messages"], counts["present"]), (1, 6))
+        self.assertEqual([m[3] for m in self.read(address)], [w[3] for w in wanted] + [crlf(message(4))])
+
+    def test_maildir_plus_plus(self):
+        """Folders, names in modified UTF-7 and UTF-8, subscriptions, special uses, the order of the uidlist."""
+        address = self.account("plus")
+        path = self.maildir("Maildir")
+        for folder in (".Sent", ".Caf&AOk-.Inner", ".Caf\u00e9s", ".A &- B", ".Trash", ".Bad..Name"):
+            self.maildir("Maildir/" + folder)
+            self.put(path + "/" + folder, "1000000000.x:2,S", message(1))
+            with open(path + "/" + folder + "/maildirfolder", "w", encoding="utf-8"):
+                pass
+        os.makedirs(path + "/.NoMaildir")
+        os.makedirs(path + "/sieve")
+        os.symlink(path + "/.Sent", path + "/.Link")
+        with open(path + "/subscriptions", "w", encoding="utf-8") as f:
+            f.write("Caf&AOk-.Inner\nNot.There\n")
+        for number, base in ((7, "1000000001.a"), (3, "1000000002.b,S=1"), (5, "1000000003.c")):
+            self.put(path, base + ":2,", message(number), 1000000000 + number)
+        self.put(path, "1000000000.unlisted", message(9), 999999999, "new")
+        with open(path + "/dovecot-uidlist", "w", encoding="utf-8") as f:
+            f.write("3 V1234567890 N9 G0123456789abcdef\n3 W10 S9 :1000000002.b,S=1\n5 :1000000003.c\nnonsense\n"
+                    "6 :1000000099.gone\n8 G1 :1000000001.a\n")
+        counts, errors = self.do_import(address, "maildir", path, status=REFUSED)
+        self.assertEqual((counts["messages"], counts["failed"]), (9, 1))
+        self.assertIn("Bad//Name", errors)
+        rows = self.mailboxes(address)
+        filled = {name: r["messages"] for name, r in rows.items() if r["messages"]}
+        self.assertEqual(filled, {"INBOX": 4, "Sent": 1, "Caf\u00e9/Inner": 1, "Caf\u00e9s": 1, "A & B": 1, "Trash": 1})
+        self.assertEqual({n for n, r in rows.items() if r["subscribed"]} - self.DEFAULT, {"Caf\u00e9/Inner"})
+        self.assertEqual(rows["Sent"]["special_use"], ["\\Sent"])
+        self.assertEqual([m[3] for m in self.read(address)], [crlf(message(n)) for n in (3, 5, 7, 9)])
+
+    def test_nested(self):
+        """The other layout; subscriptions of version 2; one directory into a mailbox that is named."""
+        address = self.account("nested")
+        path = self.maildir("mail/INBOX")
+        self.put(path, "1000000000.x:2,", message(1))
+        self.put(self.maildir("mail/Lists/dev.v2"), "1000000000.y:2,", message(2))
+        self.put(self.maildir("mail/Lists/dev.v2/old"), "1000000000.z:2,", message(3))
+        with open(self.place + "/mail/subscriptions", "w", encoding="utf-8") as f:
+            f.write("V\t2\n\nLists\tdev.v2\n")
+        self.do_import(address, "maildir", self.place + "/mail")
+        rows = self.mailboxes(address)
+        self.assertEqual({n: r["messages"] for n, r in rows.items() if r["messages"]},
+                         {"INBOX": 1, "Lists/dev.v2": 1, "Lists/dev.v2/old": 1})
+        self.assertEqual({n for n, r in rows.items() if r["subscribed"]} - self.DEFAULT, {"Lists/dev.v2"})
+        counts, _ = self.do_import(address, "maildir", self.place + "/mail/Lists/dev.v2", "--mailbox", "Elsewhere/x")
+        self.assertEqual((counts["messages"], counts["mailboxes"]), (1, 1))
+        self.assertEqual([m[3] for m in self.read(address, "Elsewhere/x")], [crlf(message(2))])
+
+    def test_interrupted(self):
+        """Killed at any moment and run again: every message once."""
+        address = self.account("again")
+        path = self.maildir("Maildir")
+        texts = [message(i % 550, b"x" * (i % 550)) for i in range(600)]
+        for i, text in enumerate(texts):
+            self.put(path, "%d.n%d:2," % (1000000000 + i, i), text, 1000000000 + i)
+        before = 0
+        for _ in range(3):
+            p = subprocess.Popen([harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", "import", address,
+                                  "maildir", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            harness.wait_for(lambda: p.poll() is not None or self.mailboxes(address)["INBOX"]["messages"] > before)
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            before = self.mailboxes(address)["INBOX"]["messages"]
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual(counts["messages"] + counts["present"], 600)
+        self.assertEqual([m[3] for m in self.read(address)], [crlf(text) for text in texts])
+
+    def test_limits(self):
+        """Long messages; those that cannot be read; a mailbox with no room for more keywords."""
+        address = self.account("limits")
+        path = self.maildir("Maildir")
+        long = message(1) + b"0123456789abcdef" * 4 * (40 << 10)
+        self.put(path, "1.long:2,a", long)
+        self.put(path, "2.empty:2,", b"")
+        with open(path + "/dovecot-keywords", "w", encoding="utf-8") as f:
+            f.write("0 last\n")
+        client = self.server.imap(address)
+        client.append("INBOX", "(%s)" % " ".join("k%d" % i for i in range(64)), None, crlf(message(2)))
+        client.logout()
+        counts, errors = self.do_import(address, "maildir", path, status=REFUSED)
+        self.assertEqual((counts["messages"], counts["failed"], counts["keywords_lost"]), (1, 1, 1))
+        self.assertIn("2.empty", errors)
+        self.assertEqual(self.read(address)[1][3], crlf(long))
+
+    def test_words(self):
+        address = self.account("words")
+        for words, status in ((("import", address, "zip", self.place), USAGE), (("import", address, "maildir"), USAGE),
+                              (("import", address, "maildir", self.place, "--mailbox"), USAGE),
+                              (("import", address, "maildir", self.place), REFUSED),
+                              (("import", address, "maildir", self.place + "/none"), TEMPORARY),
+                              (("import", "nobody@demo.test", "maildir", self.place), REFUSED)):
+            done = self.server.run(*words, check=False)
+            self.assertEqual(done.returncode, status, (words, done.stderr))
+            self.assertTrue(done.stderr.startswith("mailstead: "), done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
