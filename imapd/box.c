@@ -11,6 +11,8 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/memfd.h"
+#include "imapd/fetch_batch.h"
 #include "imapd/session.h"
 #include "imapd/worker.h"
 
@@ -232,6 +234,20 @@ box_claim_recent(struct box *b, struct session *s)
 	mailbox_table_stale(b->worker->table); /* STATUS (RECENT) */
 	if (e && !IPC_SEND(e, MBOX_RECENT, .mailbox = b->mailbox, .uid = next))
 		log_event(LOG_DEBUG, NO_SESSION, "recent-not-sent", LOG_END);
+}
+
+void
+box_give_summary(struct box *b, uint32_t uid, const uint8_t sha256[STORE_SHA256_BYTES], struct slice encoded)
+{
+	struct edge *e = keeper_link_edge(b->worker->keeper);
+	struct err err;
+	int fd = e != NULL ? memfd_of(encoded, &err) : -1;
+
+	/* Not given is not lost: the next one who wants it makes it again. */
+	if (fd < 0 || !IPC_SEND(e, MSG_SUMMARY, .mailbox = b->mailbox, .uid = uid,
+			  .sha256 = slice_of(sha256, STORE_SHA256_BYTES), .summary = fd))
+		log_event(LOG_DEBUG, NO_SESSION, "summary-not-given", LOG_END);
+	fetch_fd_close(&fd);
 }
 
 /* ---- events ---- */

@@ -6,6 +6,7 @@
 #define IMAPD_BOX_H
 
 #include "imapd/keeper_link.h"
+#include "store/store.h"
 #include "store/view.h"
 
 struct session;
@@ -39,6 +40,9 @@ void box_attach(struct worker *w, struct session *s, uint32_t mailbox, uint32_t 
 void box_detach(struct session *s);
 /* s takes what is new in its box as \Recent: [first, uidnext) if it may claim it (read-write), else it just shows it. */
 void box_claim_recent(struct box *b, struct session *s);
+/* Gives the keeper the summary of a message that was lost and made anew from its octets, so that nobody has to make it again.
+ * uid, sha256 and encoded are as in MSG_SUMMARY; it is not waited for. */
+void box_give_summary(struct box *b, uint32_t uid, const uint8_t sha256[STORE_SHA256_BYTES], struct slice encoded);
 
 void box_event_new(struct worker *w, const struct msg_EVENT_NEW *m);
 void box_event_flags(struct worker *w, const struct msg_EVENT_FLAGS *m);

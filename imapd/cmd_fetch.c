@@ -299,6 +299,8 @@ next_message(struct session *s, struct fetch_work *w, struct fetch_batch *b)
 		restart_with_objects(s, w, w->message.record.uid);
 		return;
 	case FETCH_BATCH_MESSAGE:
+		if (w->message.made.n > 0)
+			box_give_summary(s->box, w->message.record.uid, w->message.summary.sha256, w->message.made);
 		i = session_seek(s, w->message.record.uid);
 		if (i < s->exists && s->uids[i] == w->message.record.uid)
 			open_response(s, w);

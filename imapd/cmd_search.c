@@ -205,6 +205,8 @@ run_objects(struct session *s, struct search_work *w)
 	struct search_message m;
 
 	if (fetch_batch_next(&w->batch, &f) == FETCH_BATCH_MESSAGE) {
+		if (f.made.n > 0)
+			box_give_summary(s->box, f.record.uid, f.summary.sha256, f.made);
 		if (message_of(s, &f, true, &m) && search_eval(&w->search, &m) == SEARCH_YES)
 			found(w, f.record.uid);
 		return;

@@ -100,6 +100,8 @@ make_summary(struct fetch_batch *b, struct fetch_message *m)
 	m->has_summary = n == 0 && summary_builder_finish(builder, &b->made) &&
 	    summary_decode(buf_slice(&b->made), &m->summary);
 	summary_builder_free(&builder);
+	if (m->has_summary)
+		m->made = buf_slice(&b->made);
 	return m->has_summary;
 }
 

@@ -37,6 +37,7 @@ struct fetch_message {
 	struct store_record record;
 	bool has_summary;
 	struct summary summary; /* valid until the next message of the batch */
+	struct slice made;	/* the encoded summary when it was made anew, to be given back; valid as long */
 	int fd;			/* the batch's; -1 when objects were not asked for */
 };
 
