@@ -6,10 +6,12 @@
 
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "common/summary.h"
 #include "store/record.h"
 
 #include <check.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -242,6 +244,23 @@ on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	    .uid = 9));
 }
 
+/* The summary that the worker had to make comes back. */
+static void
+on_summary(struct edge *e, struct msg_MSG_SUMMARY *m)
+{
+	uint8_t sha256[STORE_SHA256_BYTES];
+	struct memfd_map map;
+	struct summary s;
+	struct err why;
+
+	(void)e;
+	must(EVP_Digest(MESSAGE, sizeof MESSAGE - 1, sha256, NULL, EVP_sha256(), NULL) == 1);
+	must(m->uid != 0 && slice_eq(m->sha256, slice_of(sha256, sizeof sha256)));
+	must(memfd_map(m->summary, MEMFD_ANY_SIZE, STORE_SUMMARY_BYTES_MAX, &map, &why) == 0);
+	must(summary_decode(map.octets, &s) && s.octets == sizeof MESSAGE - 1);
+	memfd_unmap(&map);
+}
+
 static void
 on_close_box(struct edge *e, struct msg_MBOX_CLOSE *m)
 {
@@ -265,6 +284,7 @@ static const struct ipc_dispatch from_worker = {
     .MSG_EXPUNGE = on_expunge,
     .MSG_FETCH = on_fetch,
     .MSG_APPEND = on_append,
+    .MSG_SUMMARY = on_summary,
 };
 static const struct edge_events edge_events = {.on_down = keeper_down};
 
