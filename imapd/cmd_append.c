@@ -34,14 +34,10 @@ cmd_append_start(struct session *s, struct imap_scan *args)
 
 	if (w == NULL)
 		return;
-	if (!imap_append_args(args, &w->append) || s->append == NULL) {
-		append_free(s);
+	if (!imap_append_args(args, &w->append) || s->append == NULL)
 		session_scan_failed(s, args);
-	} else if (session_mailbox_name(s, w->append.name, &w->name)) {
+	else if (session_mailbox_name(s, w->append.name, &w->name))
 		session_run(s);
-	} else {
-		append_free(s);
-	}
 }
 
 static void
@@ -89,5 +85,4 @@ cmd_append_run(struct session *s)
 		session_answer(s, "NO", "[TRYCREATE] ", "No such mailbox");
 	else
 		ask(s, w, m->number);
-	append_free(s);
 }

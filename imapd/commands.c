@@ -7,7 +7,7 @@
 #define SELECTED SESSION_SELECTED
 
 static const struct command_row rows[] = {
-    {"APPEND", ANY, 0, cmd_append_start, cmd_append_run, NULL},
+    {"APPEND", ANY, 0, cmd_append_start, cmd_append_run, append_free},
     {"CAPABILITY", ANY, 0, cmd_capability_start, NULL, NULL},
     {"CHECK", SELECTED, 0, cmd_check_start, NULL, NULL},
     {"CLOSE", SELECTED, 0, cmd_close_start, NULL, NULL},
