@@ -35,6 +35,7 @@ enum err_code {
 	ERR_CODE_HAS_CHILDREN = 13,  /* HASCHILDREN */
 	ERR_CODE_AUTH_FAILED = 14,   /* AUTHENTICATIONFAILED, 5.7.8 */
 	ERR_CODE_EXPIRED = 15,	     /* a lease or credential is no longer good */
+	ERR_CODE_UNCERTAIN = 16,     /* asked and never answered: it was done, or it was not; never crosses an edge */
 };
 
 struct err {

@@ -162,6 +162,19 @@ request_done(struct keeper_request *r, void *reply, const struct err *e)
 		done(owner, reply, e);
 }
 
+/* Given up. Whoever was asked for a change and died may have made it. */
+static void
+request_failed(struct keeper_request *r, const struct err *e)
+{
+	struct err uncertain;
+
+	if (parts_of(&r->msg).origin && r->tries > 0) {
+		err_set(&uncertain, ERR_TEMP, ERR_CODE_UNCERTAIN, "Temporary failure", "%s", e->detail);
+		e = &uncertain;
+	}
+	request_done(r, NULL, e);
+}
+
 /* ---- sending ---- */
 
 static void request_gone(void *obj, const struct err *e);
@@ -209,7 +222,7 @@ look_again(void *arg)
 	for (struct keeper_request *r = k->first; r; r = next) {
 		next = r->next;
 		if (r->id == 0 && clock_ms() - r->since_ms >= KEEPER_REQUEST_MS) {
-			request_done(r, NULL, &late);
+			request_failed(r, &late);
 			next = k->first; /* the owner may have forgotten others */
 		}
 	}
@@ -234,7 +247,7 @@ request_gone(void *obj, const struct err *e)
 	if (r->tries < KEEPER_TRIES_MAX && e->code != ERR_CODE_TIMEOUT)
 		loop_timer_set(r->link->timer, AGAIN_MS);
 	else
-		request_done(r, NULL, e);
+		request_failed(r, e);
 }
 
 struct keeper_request *

@@ -2,7 +2,7 @@
  * keeper_link: a worker's edge to its account's keeper, which may die and come back while sessions go on. A
  * request outlives the edge: it is sent again to the next keeper, with the same {origin, sequence}, so a
  * mutation is done once and answered at least once. After KEEPER_TRIES_MAX keepers or KEEPER_REQUEST_MS
- * without an answer it fails as ERR_TEMP.
+ * without an answer it fails as ERR_TEMP; a mutation that was sent and never answered as ERR_CODE_UNCERTAIN.
  */
 #ifndef IMAPD_KEEPER_LINK_H
 #define IMAPD_KEEPER_LINK_H

@@ -173,7 +173,11 @@ got_reply(void *owner, void *reply, const struct err *e)
 	struct session *s = r->session;
 
 	r->request = NULL;
-	r->got(s, reply, e);
+	/* OK and NO would both be a guess; a client that connects again sees what is true. */
+	if (e && e->code == ERR_CODE_UNCERTAIN)
+		session_bye(s, "[UNAVAILABLE] It is not known whether the last command was done");
+	else
+		r->got(s, reply, e);
 	session_step(s);
 }
 

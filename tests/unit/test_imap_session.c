@@ -29,6 +29,8 @@ static struct {
 	uint64_t modseq;
 	uint32_t uidvalidity;
 	unsigned dies_at; /* that request from now kills it; 0: never */
+	bool deadly;	  /* every STORE kills it */
+	bool deadly_list; /* every question for the table kills it */
 	unsigned connects;
 	enum err_code refuse; /* mutations are answered with it */
 } keeper;
@@ -75,6 +77,8 @@ on_list(struct edge *e, struct msg_MBOX_LIST *m)
 	struct err why;
 	int fd;
 
+	if (keeper.deadly_list)
+		keeper.dies_at = 1;
 	if (keeper_dies())
 		return;
 	buf_init(&b, 1000);
@@ -138,6 +142,8 @@ on_flags(struct edge *e, struct msg_MSG_FLAGS *m)
 	uint32_t uid = 0;
 	size_t at = 0;
 
+	if (keeper.deadly)
+		keeper.dies_at = 1;
 	if (keeper_dies())
 		return;
 	if (keeper.refuse) {
@@ -544,6 +550,34 @@ START_TEST(test_keeper_dies)
 }
 END_TEST
 
+/* It may have been done before it killed each of them: neither OK nor NO would be true. */
+START_TEST(test_never_answered)
+{
+	int fd = connect_client();
+
+	check(fd, "a SELECT INBOX\r\n", "a ", SELECTED "a OK [READ-WRITE] SELECT completed\r\n");
+	keeper.deadly = true;
+	check(fd, "b STORE 1 +FLAGS (\\Seen)\r\n", "* BYE",
+	    "* BYE [UNAVAILABLE] It is not known whether the last command was done\r\n");
+	ck_assert_uint_eq(keeper.connects, KEEPER_TRIES_MAX);
+	close(fd);
+}
+END_TEST
+
+/* A message that found no table of mailboxes is given back: the next one has its place. */
+START_TEST(test_append_without_table)
+{
+	int fd = connect_client();
+
+	keeper.deadly_list = true;
+	check(fd, "a APPEND INBOX {40+}\r\n" MESSAGE "\r\n", "a ", "a NO [UNAVAILABLE] Temporary failure\r\n");
+	keeper.deadly_list = false;
+	check(fd, "b APPEND INBOX {40+}\r\n" MESSAGE "\r\n", "b ", "b OK [APPENDUID 7 9] APPEND completed\r\n");
+	ck_assert_uint_eq(worker.spool_bytes, 0);
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_changes_by_others)
 {
 	int fd = connect_client();
@@ -635,6 +669,8 @@ main(void)
 	tcase_add_test(tc, test_octet_by_octet);
 	tcase_add_test(tc, test_pipelined);
 	tcase_add_test(tc, test_keeper_dies);
+	tcase_add_test(tc, test_append_without_table);
+	tcase_add_test(tc, test_never_answered);
 	tcase_add_test(tc, test_changes_by_others);
 	tcase_add_test(tc, test_changes_while_the_keeper_was_away);
 	tcase_add_test(tc, test_refused);
