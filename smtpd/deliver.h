@@ -48,6 +48,7 @@
 #define DELIVER_VERIFY_SLACK_MS 5000 /* over verify.timeout */
 #define DELIVER_CONNECT_MS 15000
 #define DELIVER_APPEND_MS 30000
+#define DELIVER_ADD_AGAIN_MS 200 /* between two tries to hand a message to the queue */
 #define DELIVER_KEEPER_IDLE_MS 5000 /* then the edge is closed, so that the keeper may leave */
 
 /* ---- jobs ---- */
@@ -58,6 +59,7 @@ struct target {
 	uint32_t sequence; /* with the queue id: this delivery, for ever */
 	uint8_t mailbox;   /* enum store_target */
 	enum queue_state state;
+	bool uncertain; /* a keeper was asked and died: it may have stored the message */
 	unsigned tries;
 	struct slice address; /* the envelope's */
 	char text[QUEUE_TEXT_BYTES_MAX + 1];
@@ -98,6 +100,7 @@ struct job {
 	size_t summary_bytes;
 	int summary_fd;
 	struct job *verify_next; /* in the line for a verify process */
+	struct job *add_next;	 /* waits to be taken to the queue again */
 	/* what is stored */
 	struct source final;
 	uint64_t spool_ids[2]; /* files of the queue's spool that were written here */
@@ -167,7 +170,8 @@ void deliver_append(struct job *j);
 void deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m);
 /* All accounts have answered. */
 void deliver_decide(struct job *j);
-/* Hands what is left to the queue, then answers. */
+/* Hands what is left to the queue, then answers. While the queue is away or cannot, it is asked again: from the first account that
+ * has the message on, or may have it, the client must not come again with it. */
 void deliver_queue_add(struct job *j);
 void deliver_on_queue_added(struct edge *e, struct msg_QUEUE_ADDED *m);
 
@@ -178,8 +182,9 @@ void deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m);
 void deliver_on_queue_result(struct edge *e, struct msg_QUEUE_RESULT_REPLY *m);
 /* All accounts of an item have answered: its result goes back. */
 void deliver_queue_report(struct job *j);
-/* The queue came up: ask whether something is due. */
+/* The queue came up: ask whether something is due, and bring what waits for it. */
 void deliver_queue_up(void);
+void deliver_queue_init(struct loop *l);
 
 /* ---- keepers ---- */
 

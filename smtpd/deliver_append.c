@@ -17,6 +17,7 @@ struct append {
 	struct job *job;
 	struct target *target;
 	struct append *next; /* to be tried again */
+	bool asked;	     /* a keeper, which has not answered */
 };
 
 static struct append *again;
@@ -74,6 +75,7 @@ static void
 try_again(struct append *a)
 {
 	if (a->target->tries >= DELIVER_APPEND_TRIES_MAX) {
+		a->target->uncertain = a->asked;
 		set_failure(a->target, ERR_TEMP, ERR_CODE_UNAVAILABLE);
 		finished(a);
 		return;
@@ -128,7 +130,7 @@ keeper_ready(void *arg, struct edge *keeper, const struct err *e)
 	uint64_t id;
 
 	if (keeper == NULL) {
-		if (e->class == ERR_PERM) {
+		if (e->class == ERR_PERM) { /* nobody has it any more, whatever was done */
 			set_failure(a->target, e->class, e->code);
 			finished(a);
 		} else {
@@ -137,8 +139,10 @@ keeper_ready(void *arg, struct edge *keeper, const struct err *e)
 		return;
 	}
 	id = ipc_expect(keeper, DELIVER_APPEND_MS, append_gone, a);
-	if (id != 0 && ask_keeper(a->job, a->target, keeper, id))
+	if (id != 0 && ask_keeper(a->job, a->target, keeper, id)) {
+		a->asked = true;
 		return;
+	}
 	if (id != 0)
 		ipc_forget(keeper, id);
 	deliver_keeper_release(a->target->account);
@@ -233,17 +237,20 @@ void
 deliver_decide(struct job *j)
 {
 	unsigned in_state[QUEUE_STATE_LAST + 1] = {0};
+	bool uncertain = false;
 
 	if (j->from_queue) {
 		deliver_queue_report(j);
 		return;
 	}
-	for (uint32_t i = 0; i < j->target_count; i++)
+	for (uint32_t i = 0; i < j->target_count; i++) {
 		in_state[j->targets[i].state]++;
+		uncertain = uncertain || j->targets[i].uncertain;
+	}
 	if (in_state[QUEUE_DONE] == j->target_count)
 		deliver_job_delivered(j);
-	else if (in_state[QUEUE_DONE] > 0)
-		deliver_queue_add(j); /* some have it: from now on it is ours */
+	else if (in_state[QUEUE_DONE] > 0 || uncertain)
+		deliver_queue_add(j); /* some have it, or may have: from now on it is ours */
 	else
 		reply_of(j, in_state[QUEUE_PENDING] > 0 ? QUEUE_PENDING : QUEUE_FAILED);
 }

@@ -27,6 +27,7 @@ init(struct err *e)
 	(void)e;
 	deliver_keeper_init(role_loop());
 	deliver_append_init(role_loop());
+	deliver_queue_init(role_loop());
 	return 0;
 }
 

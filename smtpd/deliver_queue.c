@@ -12,6 +12,8 @@
 
 static unsigned running; /* items on their way, and questions for one */
 static bool more_due;    /* the queue said so, and has not said otherwise since */
+static struct job *add_again;
+static struct loop_timer *add_timer;
 
 /* ---- to the queue ---- */
 
@@ -42,12 +44,42 @@ encode_item(struct job *j, struct buf *b)
 	return queue_item_encode(&item, b);
 }
 
+/* Not taken (yet): once more, with the same id, until nobody waits for the answer any more. */
 static void
 add_failed(struct job *j, const char *why)
 {
 	deliver_trace(j, "queue-refused", LOG_CSTR("why", why), LOG_END);
-	/* Some accounts have it already and will have it twice when the client tries again; lost it is for nobody. */
-	deliver_job_reply(j, 451, "4.3.0", "Not everything could be delivered, try again later");
+	if (clock_ms() - j->began_ms > DELIVER_STALE_MS) {
+		/* Both have been away for so long. Who has it will have it twice when the client comes again; lost it is for
+		 * nobody. */
+		deliver_job_reply(j, 451, "4.3.0", "Not everything could be delivered, try again later");
+		return;
+	}
+	j->open++;
+	j->add_next = add_again;
+	add_again = j;
+	loop_timer_set(add_timer, DELIVER_ADD_AGAIN_MS);
+}
+
+static void
+on_add_again(void *arg)
+{
+	struct job *list = add_again;
+
+	(void)arg;
+	add_again = NULL;
+	while (list) {
+		struct job *j = list;
+		list = j->add_next;
+		j->open--;
+		deliver_queue_add(j);
+	}
+}
+
+void
+deliver_queue_init(struct loop *l)
+{
+	add_timer = loop_timer_new(l, on_add_again, NULL);
 }
 
 static void
@@ -140,6 +172,8 @@ deliver_queue_up(void)
 {
 	more_due = true;
 	pump();
+	if (add_again)
+		loop_timer_set(add_timer, 0);
 }
 
 /* An item's account becomes a target; those that are done or failed already stay out. */

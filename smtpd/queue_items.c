@@ -299,6 +299,15 @@ new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *i
 	return fresh;
 }
 
+/* The same as one that is here: deliver did not hear the answer, and asks again. */
+static bool
+is_known(const struct msg_QUEUE_ADD *m)
+{
+	const struct queue_message *known = find(m->queue_id);
+
+	return known != NULL && known->bytes == m->bytes && slice_eq(m->sha256, slice_of(known->sha256, sizeof known->sha256));
+}
+
 static enum err_class
 add(const struct msg_QUEUE_ADD *m, struct err *e)
 {
@@ -330,7 +339,7 @@ void
 queue_on_add(struct edge *edge, struct msg_QUEUE_ADD *m)
 {
 	struct err e = {0};
-	enum err_class class = add(m, &e);
+	enum err_class class = is_known(m) ? ERR_NONE : add(m, &e);
 
 	if (class != ERR_NONE)
 		log_event(LOG_ERROR, NO_SESSION, "queue-add", LOG_STR("id", m->queue_id), LOG_ERR(&e), LOG_END);

@@ -5,6 +5,7 @@ import json
 import os
 import poplib
 import re
+import signal
 import smtplib
 import time
 import unittest
@@ -394,7 +395,7 @@ class TestQueue(SmtpTest):
     def listed(self):
         return json.loads(self.server.run("queue", "list", "--json").stdout)
 
-    def send(self):
+    def post(self):
         with self.server.smtp() as s:
             # An alias: one mailbox's fill is not looked at before the message is there.
             self.assertEqual(s.sendmail("a@client.example", ["both@demo.test"], MESSAGE + (b"z" * 76 + b"\r\n") * 200), {})
@@ -403,6 +404,9 @@ class TestQueue(SmtpTest):
         self.assertEqual(sorted((r["state"], r["text"]) for r in rows[0]["recipients"]), [("done", ""), ("pending", "Mailbox full")])
         self.assertEqual(rows[0]["sender"], "a@client.example")
         self.assertIn("both@demo.test", self.server.run("queue", "list").stdout)
+
+    def send(self):
+        self.post()
         self.assertEqual(len(self.messages()), 1)
 
     def arrives(self):
@@ -426,6 +430,23 @@ class TestQueue(SmtpTest):
                 os.kill(pid, 9)
             harness.wait_for(lambda: self.server.run("queue", "list", check=False).returncode == 0)
         self.assertEqual(len(self.listed()), 1)
+        self.arrives()
+
+    def test_queue_dies_between(self):
+        """One account has the message when the queue dies, twice: its successor takes the rest, and there is one answer."""
+        self.server.allow(r"(role-ended|restart-later).*queue|ipc|edge")
+        time.sleep(2.1)  # so that its death is no quick one, which is paused for
+        queue = self.server.processes()["smtpd-queue"][0]
+        os.kill(queue, signal.SIGSTOP)
+
+        def kill():
+            before = queue
+            self.assertEqual(len(harness.wait_for(self.messages)), 1)  # alice's
+            for _ in range(2):
+                os.kill(before, signal.SIGKILL)
+                before = harness.wait_for(lambda b=before: [p for p in self.server.processes().get("smtpd-queue", []) if p != b])[0]
+
+        harness.in_threads([self.post, kill])
         self.arrives()
 
     def test_restart(self):
