@@ -109,3 +109,15 @@ crash: $(CRASH_BIN) $(QUEUE_CRASH_BIN)
 	@$(CRASH_BIN) --states 100000
 	@$(QUEUE_CRASH_BIN) --states 20000
 check-plain check-san: crash-slice
+
+# Process death under load: a slice among the instance tests, all of it by `make crash`.
+DEATH_ROUNDS ?= 2000
+ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
+$(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
+instance: $(ACCOUNT_CHECK_BIN)
+.PHONY: death
+death: programs $(ACCOUNT_CHECK_BIN)
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
+crash: death

@@ -9,6 +9,7 @@ Environment: MAILSTEAD_BUILD (build directory, default build), MAILSTEAD_CORPUS 
 directories.
 """
 
+import functools
 import glob
 import imaplib
 import os
@@ -61,8 +62,10 @@ def free_offset():
     raise RuntimeError("no free ports")
 
 
+@functools.lru_cache
 def client_tls():
-    context = ssl.create_default_context()
+    """One for all: it reads no certificates, since nothing is checked against them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -109,7 +112,7 @@ class Server:
         """The server prints how to connect once it is ready; the line has the IMAPS port."""
         with open(self.log_path, "rb") as f:
             f.seek(log_start)
-            return b"ready" in f.read().lower() and os.path.exists(self.demo + "/passwords")
+            return b"is ready" in f.read() and os.path.exists(self.demo + "/passwords")
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as f:
