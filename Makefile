@@ -67,6 +67,7 @@ help:
 	@echo 'make check        build and run all tests, plain and with sanitizers'
 	@echo 'make fuzz         libFuzzer over every target, FUZZ_SECONDS each (default 60)'
 	@echo 'make crash        explore crash states of the store at length'
+	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
 	@echo 'make install      install below $$(DESTDIR)$(PREFIX) and /etc; make uninstall removes it'
 	@echo 'make deps         install the Debian packages for build and tests'
