@@ -76,16 +76,24 @@ become_owner(const struct stat *st)
 	    setresuid(st->st_uid, st->st_uid, st->st_uid) == 0;
 }
 
+/* False when it is too long; then the cut name is only good for saying so. */
+static bool
+account_path(const struct command_call *call, uint64_t id, char path_r[PATH_BYTES_MAX])
+{
+	int n = snprintf(path_r, PATH_BYTES_MAX, "%s/accounts/%llu", config_string(call->config, OPT_STATE_DIR),
+	    (unsigned long long)id);
+
+	return n > 0 && n < PATH_BYTES_MAX;
+}
+
 static enum command_status
 enter(const struct command_call *call, uint64_t id)
 {
 	char path[PATH_BYTES_MAX];
 	struct stat st;
 	struct err e;
-	int n = snprintf(path, sizeof path, "%s/accounts/%llu", config_string(call->config, OPT_STATE_DIR),
-	    (unsigned long long)id);
 
-	if (n < 0 || (size_t)n >= sizeof path || chdir(path) < 0 || stat(".", &st) < 0 || !become_owner(&st)) {
+	if (!account_path(call, id, path) || chdir(path) < 0 || stat(".", &st) < 0 || !become_owner(&st)) {
 		command_error("%s: %s", path, strerror(errno));
 		return COMMAND_REFUSED;
 	}
@@ -108,6 +116,21 @@ hold(struct command_link *store, uint64_t id)
 	return status == COMMAND_OK ? command_outcome(reply.u.STORE_HELD.class, reply.u.STORE_HELD.text) : status;
 }
 
+/* An account that was never used has no directory; its keeper makes one with the right owner. */
+static enum command_status
+make_directory(const struct command_call *call, struct command_link *store, uint64_t id)
+{
+	struct command_link *keeper = NULL;
+	enum command_status status = COMMAND_OK;
+	char path[PATH_BYTES_MAX];
+	struct stat st;
+
+	if (account_path(call, id, path) && stat(path, &st) < 0 && errno == ENOENT)
+		status = connect_keeper(store, id, &keeper);
+	command_disconnect(&keeper);
+	return status;
+}
+
 enum command_status
 account_hold(const struct command_call *call, const char *address, struct command_link **link_r)
 {
@@ -120,6 +143,8 @@ account_hold(const struct command_call *call, const char *address, struct comman
 	status = account_id(call, address, &id);
 	if (status == COMMAND_OK && (*link_r = command_connect(call->config, ROLE_STORE)) == NULL)
 		status = COMMAND_UNREACHABLE;
+	if (status == COMMAND_OK)
+		status = make_directory(call, *link_r, id);
 	if (status == COMMAND_OK)
 		status = hold(*link_r, id);
 	if (status == COMMAND_OK)

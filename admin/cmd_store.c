@@ -1,7 +1,7 @@
 /*
  * mailstead store: work on accounts as they lie on the disk.
  */
-#include "admin/account_link.h"
+#include "admin/cmd_store.h"
 
 #include "common/loop.h"
 #include "store/file.h"
@@ -59,6 +59,30 @@ const struct command commands_store[] = {
 	.args_max = 1,
 	.needs_config = true,
 	.run = store_rebuild,
+    },
+    {
+	.name = "store dump",
+	.args = "ADDRESS [FILE] [--with-messages DIR]",
+	.help = "write an account's index as plain text",
+	.more = "The account stays in use; the text is of one moment. Without FILE it goes to standard output. --with-messages\n"
+		"also copies the messages to DIR/mail, one file each. When the server does not run, ADDRESS is the account's number.\n",
+	.args_min = 1,
+	.args_max = 4,
+	.needs_config = true,
+	.run = store_dump,
+    },
+    {
+	.name = "store load",
+	.args = "ADDRESS FILE [--messages DIR] [--replace]",
+	.help = "make an account from a dump",
+	.more = "Into an account that never had a message; --replace puts it in the place of what is there. --messages takes\n"
+		"messages that the account lacks from DIR/mail, as store dump --with-messages or a backup left them there. The\n"
+		"account's sessions end, and mail for it waits meanwhile. When the server does not run, ADDRESS is the account's\n"
+		"number.\n",
+	.args_min = 2,
+	.args_max = 5,
+	.needs_config = true,
+	.run = store_load,
     },
     {.name = NULL},
 };

@@ -41,6 +41,8 @@ struct env {
 	struct buf redo;
 	unsigned redo_part;
 	struct env_log_place log_end;
+	env_change_fn *on_change;
+	void *on_change_arg;
 	bool unflushed;
 	bool damaged;
 };
@@ -389,12 +391,27 @@ env_get(struct env *env, struct slice key, struct buf *value, struct err *e)
 	return get(env, env->index, key, FORMAT_VALUE_BYTES_MAX, value, e);
 }
 
+void
+env_on_change(struct env *env, env_change_fn *fn, void *arg)
+{
+	env->on_change = fn;
+	env->on_change_arg = arg;
+}
+
+static void
+tell_change(struct env *env, struct slice key)
+{
+	if (env->on_change != NULL)
+		env->on_change(env->on_change_arg, key);
+}
+
 int
 env_put(struct env *env, struct slice key, struct slice value, struct slice old, struct err *e)
 {
 	DBT k = dbt_of(key), v = dbt_of(value);
 
 	assert(env->txn != NULL && value.n <= FORMAT_VALUE_BYTES_MAX);
+	tell_change(env, key);
 	int r = env->index->put(env->index, env->txn, &k, &v, 0);
 
 	if (r != 0)
@@ -412,6 +429,7 @@ env_delete(struct env *env, struct slice key, struct err *e)
 	DBT k = dbt_of(key);
 
 	assert(env->txn != NULL);
+	tell_change(env, key);
 	int r = env->index->del(env->index, env->txn, &k, 0);
 
 	if (r == DB_NOTFOUND)
@@ -564,6 +582,7 @@ env_cursor_put(struct env_cursor *c, struct slice value, struct err *e)
 	DBT k = dbt_of(c->key), v = dbt_of(value);
 
 	assert(env->txn != NULL && c->key.n > 0);
+	tell_change(env, c->key);
 	int r = dbc->put(dbc, &k, &v, DB_CURRENT);
 
 	if (r != 0)
@@ -580,6 +599,7 @@ env_cursor_delete(struct env_cursor *c, struct err *e)
 	DBC *dbc = c->dbc;
 
 	assert(env->txn != NULL && c->key.n > 0);
+	tell_change(env, c->key);
 	int r = dbc->del(dbc, 0);
 
 	if (r != 0)

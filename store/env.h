@@ -56,6 +56,10 @@ int env_put(struct env *env, struct slice key, struct slice value, struct slice 
 /* A key that is not there counts as deleted. */
 int env_delete(struct env *env, struct slice key, struct err *e) __attribute__((warn_unused_result));
 
+/* fn is called with each key of the index that is about to be changed or deleted, inside the transaction; NULL ends it. */
+typedef void env_change_fn(void *arg, struct slice key);
+void env_on_change(struct env *env, env_change_fn *fn, void *arg);
+
 /* The summaries, by number of the object; inside a transaction, without redo. */
 int env_summary_get(struct env *env, uint64_t object, struct buf *value, struct err *e)
     __attribute__((warn_unused_result));

@@ -490,6 +490,13 @@ index_usage(const struct index *ix)
 	return (struct quota){ix->account.bytes, ix->account.messages};
 }
 
+bool
+index_is_empty(const struct index *ix)
+{
+	/* Every message that was ever there had an object. */
+	return ix->account.next_object == 0;
+}
+
 uint64_t
 index_modseq(const struct index *ix)
 {

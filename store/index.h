@@ -41,6 +41,8 @@ int index_flush(struct index *ix, struct err *e) __attribute__((warn_unused_resu
 
 /* What is in mailboxes. */
 struct quota index_usage(const struct index *ix);
+/* Was there never a message in it? */
+bool index_is_empty(const struct index *ix);
 /* The account's highest modseq and last serial: they never go back. */
 uint64_t index_modseq(const struct index *ix);
 uint64_t index_serial(const struct index *ix);

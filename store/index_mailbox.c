@@ -532,18 +532,6 @@ index_mailboxes_default(struct index *ix, struct err *e)
 
 /* ---- keywords ---- */
 
-/* flag-keyword is an atom (RFC 9051 9): no CTL, no 8-bit, none of the specials. */
-static bool
-keyword_ok(struct slice name)
-{
-	if (name.n == 0 || name.n > STORE_KEYWORD_BYTES_MAX)
-		return false;
-	for (size_t i = 0; i < name.n; i++)
-		if (name.p[i] <= 0x20 || name.p[i] >= 0x7f || strchr("(){%*\"\\]", name.p[i]) != NULL)
-			return false;
-	return true;
-}
-
 int
 index_keyword_bits(struct index_mailbox *mb, struct slice lines, bool make_new, uint64_t *bits_r, struct err *e)
 {
@@ -556,7 +544,7 @@ index_keyword_bits(struct index_mailbox *mb, struct slice lines, bool make_new, 
 
 		if (slice_empty(name) || (bit < 0 && !make_new))
 			continue;
-		if (!keyword_ok(name))
+		if (!name_is_keyword(name))
 			return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "not a valid keyword", NULL);
 		if (bit < 0) {
 			for (known = buf_slice(&mb->keywords); slice_cut(&known, '\n', &line);)

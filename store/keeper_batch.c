@@ -35,6 +35,7 @@ keeper_start(struct loop *l, struct index *ix, const char *root, const struct ke
 	*k = (struct keeper){.loop = l, .ix = ix, .root = root, .settings = *settings, .events = events, .arg = arg};
 	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
 	k->flush_timer = loop_timer_new(l, on_flush, NULL);
+	k->job_timer = loop_timer_new(l, keeper_job_step, NULL);
 	k->last_request_ms = clock_ms();
 	k->purge_due_ms = k->last_request_ms + KEEPER_PURGE_FIRST_MS;
 }
@@ -195,6 +196,7 @@ keeper_stop(void)
 
 	if (k->loop == NULL)
 		return;
+	keeper_job_stop(NULL);
 	if (!k->stopped)
 		keeper_flush();
 	for (size_t i = 0; i < k->outbox_count; i++)
@@ -206,6 +208,7 @@ keeper_stop(void)
 	free(k->outbox);
 	free(k->pending);
 	loop_timer_free(&k->flush_timer);
+	loop_timer_free(&k->job_timer);
 	while (k->peers != NULL)
 		keeper_peer_down(k->peers->edge);
 	index_close(&k->ix);

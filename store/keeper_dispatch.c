@@ -39,4 +39,6 @@ const struct ipc_dispatch keeper_from_admin = {
     .MBOX_OPEN = keeper_on_open,
     .MSG_APPEND = keeper_on_append,
     .MSG_FETCH = keeper_on_fetch,
+    .STORE_DUMP = keeper_on_dump,
+    .STORE_OBJECTS = keeper_on_objects,
 };

@@ -62,6 +62,7 @@ struct keeper {
 	size_t outbox_count;
 	size_t outbox_cap;
 	struct loop_timer *flush_timer;
+	struct loop_timer *job_timer; /* the next step of keeper_admin.c */
 	bool unflushed; /* something was committed since the last flush */
 	bool stopped;	/* broken: nothing leaves any more */
 	uint64_t last_request_ms;
@@ -129,5 +130,14 @@ void keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m);
 void keeper_on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m);
 void keeper_on_fetch(struct edge *e, struct msg_MSG_FETCH *m);
 void keeper_on_summary(struct edge *e, struct msg_MSG_SUMMARY *m);
+void keeper_on_dump(struct edge *e, struct msg_STORE_DUMP *m);
+void keeper_on_objects(struct edge *e, struct msg_STORE_OBJECTS *m);
+
+/* ---- keeper_admin.c ---- */
+
+/* The timer's function of the command's long work. */
+void keeper_job_step(void *arg);
+/* Gives up the work that this peer asked for; NULL: whoever did. */
+void keeper_job_stop(struct edge *e);
 
 #endif

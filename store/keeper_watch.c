@@ -42,6 +42,7 @@ keeper_peer_down(struct edge *e)
 		link = &(*link)->next;
 	if (*link == NULL)
 		return;
+	keeper_job_stop(e);
 	struct keeper_peer *p = *link;
 
 	*link = p->next;

@@ -78,3 +78,15 @@ name_is_below(struct slice name, struct slice parent)
 {
 	return name.n > parent.n && name.p[parent.n] == '/' && slice_starts(name, parent);
 }
+
+/* flag-keyword is an atom (RFC 9051 9): no CTL, no 8-bit, none of the specials. */
+bool
+name_is_keyword(struct slice name)
+{
+	if (name.n == 0 || name.n > STORE_KEYWORD_BYTES_MAX)
+		return false;
+	for (size_t i = 0; i < name.n; i++)
+		if (name.p[i] <= 0x20 || name.p[i] >= 0x7f || strchr("(){%*\"\\]", name.p[i]) != NULL)
+			return false;
+	return true;
+}

@@ -14,5 +14,7 @@ bool name_is_inbox(struct slice name);
 int name_check(struct slice name, struct slice *name_r, struct err *e) __attribute__((warn_unused_result));
 /* True when name is below parent in the hierarchy. */
 bool name_is_below(struct slice name, struct slice parent);
+/* True when a keyword of a message may be called so. */
+bool name_is_keyword(struct slice name);
 
 #endif

@@ -165,20 +165,62 @@ object_sync_shard(const char *root, unsigned shard, struct err *e)
 }
 
 int
+object_open_any(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	id_path(path, root, id);
+	return file_open(path, O_RDONLY | O_NOFOLLOW, e);
+}
+
+int
 object_open(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], uint64_t size, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	int fd;
+	int fd = object_open_any(root, id, e);
 
-	id_path(path, root, id);
-	fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
 	if (fd < 0 && errno != ENOENT)
 		return -1;
 	if (fd >= 0 && memfd_size(fd, NULL) == (int64_t)size)
 		return fd;
 	if (fd >= 0)
 		(void)file_close(fd, NULL);
+	id_path(path, root, id);
 	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "the message is damaged", "object %s is missing or cut", path);
+}
+
+int
+object_hash(int fd, uint8_t sha256_r[STORE_SHA256_BYTES], uint64_t *bytes_r, struct err *e)
+{
+	EVP_MD_CTX *hash = EVP_MD_CTX_new();
+	uint8_t *room = mem_resize(NULL, COPY_BYTES, 1);
+	uint8_t found[EVP_MAX_MD_SIZE];
+	int64_t got = -1;
+	bool ok = hash != NULL && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1;
+
+	*bytes_r = 0;
+	while (ok && (got = file_read(fd, *bytes_r, room, COPY_BYTES, e)) > 0) {
+		*bytes_r += (uint64_t)got;
+		ok = EVP_DigestUpdate(hash, room, (size_t)got) == 1;
+	}
+	if (ok && got == 0)
+		ok = EVP_DigestFinal_ex(hash, found, NULL) == 1;
+	free(room);
+	EVP_MD_CTX_free(hash);
+	if (ok && got == 0)
+		memcpy(sha256_r, found, STORE_SHA256_BYTES);
+	else if (!ok)
+		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "no SHA-256");
+	return got == 0 ? 0 : -1;
+}
+
+bool
+object_id_fits(const uint8_t id[STORE_OBJECT_ID_BYTES], const uint8_t sha256[STORE_SHA256_BYTES])
+{
+	uint8_t right[STORE_OBJECT_ID_BYTES];
+
+	object_id(object_number(id), sha256, right);
+	return memcmp(id, right, sizeof right) == 0;
 }
 
 int
@@ -190,24 +232,31 @@ object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct 
 	return file_unlink(path, e);
 }
 
+/* The id whose file has that name; false for any other name. */
+static bool
+id_of_name(const char *name, uint8_t id_r[STORE_OBJECT_ID_BYTES])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	if (strlen(name) != 2 * (size_t)STORE_OBJECT_ID_BYTES)
+		return false;
+	for (unsigned i = 0; i < STORE_OBJECT_ID_BYTES; i++) {
+		const char *high = strchr(digits, name[2 * i]), *low = strchr(digits, name[2 * i + 1]);
+
+		if (high == NULL || low == NULL)
+			return false;
+		id_r[i] = (uint8_t)((high - digits) << 4 | (low - digits));
+	}
+	return true;
+}
+
 /* True for the name of an object with a number >= next, and for an unfinished one. */
 static bool
 is_leftover(const char *name, uint64_t next)
 {
-	uint64_t number = 0;
+	uint8_t id[STORE_OBJECT_ID_BYTES];
 
-	if (strcmp(name, NEW_NAME) == 0)
-		return true;
-	if (strlen(name) != 2 * (size_t)STORE_OBJECT_ID_BYTES)
-		return false;
-	for (unsigned i = 0; i < 16; i++) {
-		const char *digits = "0123456789abcdef", *at = strchr(digits, name[i]);
-
-		if (at == NULL)
-			return false;
-		number = number << 4 | (uint64_t)(at - digits);
-	}
-	return number >= next;
+	return strcmp(name, NEW_NAME) == 0 || (id_of_name(name, id) && object_number(id) >= next);
 }
 
 static int
@@ -233,4 +282,33 @@ object_clean(const char *root, uint64_t next, struct err *e)
 	if (clean_shard(root, object_shard(next), next, e) < 0)
 		return -1;
 	return clean_shard(root, object_shard(next + OBJECT_SHARD_OBJECTS), next, e);
+}
+
+struct each {
+	object_each_fn *fn;
+	void *arg;
+};
+
+static int
+each_name(void *arg, const char *path, const char *name, struct err *e)
+{
+	const struct each *each = arg;
+	uint8_t id[STORE_OBJECT_ID_BYTES];
+
+	(void)path;
+	return id_of_name(name, id) ? each->fn(each->arg, id, e) : 0;
+}
+
+int
+object_each(const char *root, object_each_fn *fn, void *arg, struct err *e)
+{
+	struct each each = {fn, arg};
+	char dir[FILE_PATH_BYTES_MAX];
+	int r = 0;
+
+	for (unsigned shard = 0; r == 0 && shard < OBJECT_SHARDS; shard++) {
+		shard_path(dir, root, shard);
+		r = file_each(dir, each_name, &each, e);
+	}
+	return r;
 }

@@ -37,7 +37,18 @@ int object_sync_shard(const char *root, unsigned shard, struct err *e) __attribu
 /* A descriptor for reading only, whose size was compared with size. ERR_CODE_CORRUPT when it is not there or differs. */
 int object_open(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], uint64_t size, struct err *e)
     __attribute__((warn_unused_result));
+/* The same whatever its size. */
+int object_open_any(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e)
+    __attribute__((warn_unused_result));
+/* Hash and length of a file, read with pread(2) from its beginning. */
+int object_hash(int fd, uint8_t sha256_r[STORE_SHA256_BYTES], uint64_t *bytes_r, struct err *e)
+    __attribute__((warn_unused_result));
+/* Is that the hash of the object of that id, as far as its name tells? */
+bool object_id_fits(const uint8_t id[STORE_OBJECT_ID_BYTES], const uint8_t sha256[STORE_SHA256_BYTES]);
 int object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
+/* fn for the id of each object's file, in no order, until it gives other than 0. */
+typedef int object_each_fn(void *arg, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
+int object_each(const char *root, object_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 /* Removes what a crash left: unfinished files, and objects that no transaction knew (number >= next). */
 int object_clean(const char *root, uint64_t next, struct err *e) __attribute__((warn_unused_result));
 

@@ -1,0 +1,17 @@
+/*
+ * cmd_store: what the files of `mailstead store` share: the rows' functions, and small helpers. Each says on stderr what
+ * went wrong and gives the exit status.
+ */
+#ifndef ADMIN_CMD_STORE_H
+#define ADMIN_CMD_STORE_H
+
+#include "admin/account_link.h"
+#include "store/file.h"
+
+enum command_status store_dump(const struct command_call *call);
+enum command_status store_load(const struct command_call *call);
+
+/* The path from the root on, because the command will change its directory. */
+enum command_status store_absolute(const char *path, char path_r[FILE_PATH_BYTES_MAX]);
+
+#endif

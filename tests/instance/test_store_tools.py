@@ -1,0 +1,112 @@
+"""The operator's tools on accounts, with a server that runs and without: dump and load, seen from IMAP."""
+
+import json
+import os
+import subprocess
+import time
+
+import harness
+from harness import wait_for
+
+REFUSED, TEMPORARY = 1, 4
+
+
+class ToolTest(harness.InstanceTest):
+    def add(self, address, password="first password"):
+        self.server.run("account", "add", address, "--password-stdin", stdin=password + "\n")
+        self.server.passwords[address] = password
+
+    def path(self, name):
+        return os.path.join(self.server.directory, name)
+
+    def account_id(self, address):
+        rows = json.loads(self.server.run("account", "list", address.split("@")[1], "--json").stdout)
+        return next(r["id"] for r in rows if r["address"] == address)
+
+    def account_dir(self, address):
+        return os.path.join(self.server.demo, "accounts", str(self.account_id(address)))
+
+    def fill(self, address, messages=12):
+        """Mail, flags, keywords, expunged UIDs, more mailboxes, a subscription without a mailbox."""
+        client = self.server.imap(address)
+        for i in range(messages):
+            client.append("INBOX", None, '"%02d-Nov-2023 22:13:20 +0530"' % (i % 28 + 1),
+                          b"Subject: number %d\r\n\r\ntext %d\r\n" % (i, i))
+        client.create('"Work/Plans &AOQ-"')
+        client.create("Gone")
+        client.subscribe('"only a name"')
+        client.select("INBOX")
+        client.uid("STORE", "2:4", "+FLAGS", "(\\Seen $Forwarded)")
+        client.uid("STORE", "5,7", "+FLAGS", "(\\Flagged label,1)")
+        client.uid("COPY", "2:3", '"Work/Plans &AOQ-"')
+        client.uid("COPY", "4", "Gone")
+        client.uid("MOVE", "8", '"Work/Plans &AOQ-"')
+        client.uid("STORE", "6,9", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+        client.delete("Gone")
+        client.logout()
+
+    def seen(self, address):
+        """All that a client sees, by mailbox, and the figures that a client with QRESYNC goes by."""
+        with self.server.raw("imaps", tls=True) as w:
+            def ok(text):
+                lines = w.command(b"t", text)
+                self.assertTrue(lines[-1].startswith(b"t OK"), lines)
+                return lines
+
+            w.line()
+            ok(b'LOGIN "%s" "%s"' % (address.encode(), self.server.passwords[address].encode()))
+            found = {"list": ok(b'LIST "" "*"'), "lsub": ok(b'LSUB "" "*"')}
+            for name in (b"INBOX", b'"Work/Plans &AOQ-"', b"Sent"):
+                found[name] = (ok(b"EXAMINE " + name), ok(b"UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"))
+            ok(b"LOGOUT")
+        found["figures"] = json.loads(self.server.run("mailbox", "list", address, "--json").stdout)
+        return found
+
+
+class TestDumpLoad(ToolTest):
+    settings = {"store.keeper_linger": "1s", "worker.linger": "1s"}
+
+    def test_identical_and_no_new_download(self):
+        self.add("from@demo.test")
+        self.add("to@demo.test")
+        self.fill("from@demo.test")
+        before = self.seen("from@demo.test")
+        out = self.server.run("store", "dump", "from@demo.test", self.path("dump"), "--with-messages", self.path("copy"))
+        self.assertEqual("12 messages\n", out.stdout)
+        with open(self.path("dump"), encoding="utf-8") as f:
+            text = f.read()
+        self.assertTrue(text.startswith("mailstead-dump 1\n") and "\nend " in text)
+        self.assertEqual(text, self.server.run("store", "dump", "from@demo.test").stdout)
+        out = self.server.run("store", "load", "to@demo.test", self.path("dump"), "--messages", self.path("copy"))
+        self.assertIn("12 messages", out.stdout)
+        self.assertEqual(before, self.seen("to@demo.test"))
+        self.assertEqual(text, self.server.run("store", "dump", "to@demo.test").stdout)
+        # And mail goes on arriving.
+        self.assertEqual(250, self.server.deliver("From: a@b.example\r\n\r\nnew\r\n", rcpt="to@demo.test")[0])
+        self.assertIn(b"* 10 EXISTS\r\n", self.seen("to@demo.test")[b"INBOX"][0])
+
+    def test_refusals(self):
+        self.add("full@demo.test")
+        self.fill("full@demo.test", 9)
+        self.server.run("store", "dump", "full@demo.test", self.path("full"))
+        done = self.server.run("store", "load", "full@demo.test", self.path("full"), check=False)
+        self.assertEqual(REFUSED, done.returncode)
+        self.assertIn("not empty", done.stderr)
+        self.add("empty@demo.test")
+        done = self.server.run("store", "load", "empty@demo.test", self.path("full"), check=False)
+        self.assertEqual(REFUSED, done.returncode)
+        self.assertIn("missing", done.stderr)
+        with open(self.path("full"), "rb") as f:
+            octets = f.read()
+        with open(self.path("cut"), "wb") as f:
+            f.write(octets[:len(octets) // 2])
+        done = self.server.run("store", "load", "empty@demo.test", self.path("cut"), check=False)
+        self.assertEqual(REFUSED, done.returncode)
+        rows = json.loads(self.server.run("mailbox", "list", "empty@demo.test", "--json").stdout)
+        self.assertEqual([0] * 6, [r["messages"] for r in rows])
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()
