@@ -69,6 +69,7 @@ help:
 	@echo 'make crash        explore crash states of the store at length'
 	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
+	@echo 'make bench-store  each figure of the store beside the machine and Dovecot'
 	@echo 'make install      install below $$(DESTDIR)$(PREFIX) and /etc; make uninstall removes it'
 	@echo 'make deps         install the Debian packages for build and tests'
 	@echo 'make clean        remove $(B)/'

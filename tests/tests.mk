@@ -68,6 +68,16 @@ bench: programs
 	@etc/deps.sh etc/packages-bench etc/packages-test
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench.py
 
+# The store by itself: each figure beside the limit of the machine, or Dovecot's, of the same run.
+STORE_BENCH_BIN := $(B)/tests/bench/store_bench
+$(STORE_BENCH_BIN): $(patsubst %,$(B)/obj/tests/bench/%.o,store_bench bench_keeper bench_limits) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+.PHONY: bench-store
+bench-store: programs $(STORE_BENCH_BIN)
+	@etc/deps.sh etc/packages-bench etc/packages-test
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench_store.py
+
 # Fronts that were taken over, for tests/instance/test_evil.py: linked with an ipc.c that lets them send anything.
 EVIL_BIN := $(B)/tests/evil/imapd-front $(B)/tests/evil/smtpd-front
 $(B)/obj/tests/evil/ipc.o: common/ipc.c Makefile

@@ -29,19 +29,21 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 
 
 class Rival:
-    """Postfix and Dovecot in a directory of their own."""
+    """Postfix and Dovecot in a directory of their own, or Dovecot alone."""
 
     name = "Postfix + Dovecot"
 
-    def __init__(self):
+    def __init__(self, postfix=True):
         self.directory = tempfile.mkdtemp(prefix="bench-rival-", dir="/var/tmp")
         os.chmod(self.directory, 0o755)
         self.smtp_port = dnsserver.free_port((socket.SOCK_STREAM,))
         self.imaps_port = dnsserver.free_port((socket.SOCK_STREAM,))
         self.rcpt, self.login, self.password = "alice@demo.test", "alice@demo.test", "secret"
+        self.with_postfix = postfix
         self.dovecot()
-        self.postfix()
-        harness.wait_for(lambda: self.answers(self.smtp_port) and self.answers(self.imaps_port), 30)
+        if postfix:
+            self.postfix()
+        harness.wait_for(lambda: (not postfix or self.answers(self.smtp_port)) and self.answers(self.imaps_port), 30)
 
     @staticmethod
     def answers(port):
@@ -152,7 +154,8 @@ lmtp_destination_concurrency_limit = 20
         return found
 
     def close(self):
-        subprocess.run(["postfix", "-c", self.directory + "/conf", "stop"], capture_output=True)
+        if self.with_postfix:
+            subprocess.run(["postfix", "-c", self.directory + "/conf", "stop"], capture_output=True)
         subprocess.run(["doveadm", "-c", self.directory + "/dovecot.conf", "stop"], capture_output=True)
         time.sleep(1)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -161,8 +164,9 @@ lmtp_destination_concurrency_limit = 20
 class Ours:
     name = "Mailstead"
 
-    def __init__(self):
-        self.server = harness.Server(settings={"smtp.connections_per_address": "500", "login.connections_per_address": "500"},
+    def __init__(self, settings=None):
+        self.server = harness.Server(settings={"smtp.connections_per_address": "500", "login.connections_per_address": "500",
+                                               **(settings or {})},
                                      directory=tempfile.mkdtemp(prefix="bench-ours-", dir="/var/tmp"))
         self.smtp_port = self.server.ports["smtp"]
         self.imaps_port = self.server.ports["imaps"]
