@@ -39,6 +39,7 @@
 #define COPY_STEP 50000u
 #define SUMMARY_BYTES 600u
 #define INBOX 1u
+#define NO_LIMIT ((struct quota){QUOTA_NONE, QUOTA_NONE})
 
 static const char *state;
 static struct bench_keeper keepers[KEEPERS_MAX];
@@ -92,7 +93,8 @@ static void
 append_first(struct index *ix, const char *root, struct err *e)
 {
 	struct slice octets = content(1024), summary = content(SUMMARY_BYTES);
-	struct index_append a = {.mailbox = INBOX, .size = octets.n, .internal_date = 1700000000, .summary = summary};
+	struct index_append a = {.mailbox = INBOX, .size = octets.n, .internal_date = 1700000000, .summary = summary,
+	    .limit = NO_LIMIT};
 	uint64_t number = index_object_reserve(ix);
 	int fd = file_of(octets);
 	uint8_t sha256[32];
@@ -113,7 +115,7 @@ copy_more(struct index *ix, uint32_t target, uint32_t count, struct err *e)
 	struct uidset set = {.ranges = &range, .n = 1, .cap = 1}, source = {0}, made = {0};
 
 	must(index_begin(ix, e) < 0, e);
-	must(index_copy(ix, INBOX, target, false, &set, 0, &source, &made, e) < 0 || index_commit(ix, e) < 0, e);
+	must(index_copy(ix, INBOX, target, false, &set, NO_LIMIT, &source, &made, e) < 0 || index_commit(ix, e) < 0, e);
 	index_changes_reset(ix);
 	uidset_fini(&source);
 	uidset_fini(&made);
