@@ -372,21 +372,19 @@ restore(const char *id, void *arg)
 	buf_fini(&b);
 }
 
-/* Makes the directory path in parent durably, when it is not there. */
+/* Makes the directory path in parent, when it is not there; durable also when a process made it that was killed then. */
 static int
 make_dir(const char *path, const char *parent, struct err *e)
 {
 	bool made;
 
-	if (file_mkdir(path, &made, e) < 0)
-		return -1;
-	return made ? file_sync_dir(parent, e) : 0;
+	return file_mkdir(path, &made, e) < 0 ? -1 : file_sync_dir(parent, e);
 }
 
 static int
 open_index(struct err *e)
 {
-	if (make_dir(index_dir, queue_dir, e) < 0 || env_open(index_dir, true, &env, e) < 0)
+	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_open(index_dir, true, &env, e) < 0)
 		return -1;
 	checkpointed = env_log_end(env);
 	return 0;

@@ -619,19 +619,26 @@ file_remove_dir(const char *path, struct err *e)
 }
 
 static int
-evict_one(void *arg, const char *path, const char *name, struct err *e)
+settle_one(void *arg, const char *path, const char *name, struct err *e)
 {
+	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
+
 	(void)arg;
 	(void)name;
-	(void)e;
+	if (fd < 0)
+		return -1;
+	int failed = file_sync(fd, e);
+
+	if (file_close(fd, failed ? NULL : e) < 0)
+		failed = -1;
 	ops->evict(path);
-	return 0;
+	return failed;
 }
 
 int
-file_evict_dir(const char *path, struct err *e)
+file_settle_dir(const char *path, struct err *e)
 {
-	return file_each(path, evict_one, NULL, e);
+	return file_each(path, settle_one, NULL, e) < 0 ? -1 : file_sync_dir(path, e);
 }
 
 /* ---- the reserve ---- */

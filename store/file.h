@@ -8,7 +8,7 @@
  *
  * A sync that failed means that what it covered is lost, whatever a later sync
  * says: from then on file_lost() is true and every write and sync through this
- * door fails with EIO. The process must end; its successor evicts what the page cache claims.
+ * door fails with EIO. The process must end; its successor begins with file_settle_dir().
  *
  * All of it blocks on the disk.
  */
@@ -87,8 +87,12 @@ typedef int file_each_fn(void *arg, const char *path, const char *name, struct e
 int file_each(const char *dir, file_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 /* Removes a directory with its files (one level). One that is not there counts as removed. */
 int file_remove_dir(const char *path, struct err *e);
-/* Drops what the page cache holds of the files of a directory, so that they are read from the disk. */
-int file_evict_dir(const char *path, struct err *e) __attribute__((warn_unused_result));
+/*
+ * Takes a directory over from a process that may have been killed, or whose sync failed: its entries and its files are
+ * synced, because what such a process did is visible and not durable; then the page cache is dropped, because after a
+ * failed sync it shows what the disk does not have.
+ */
+int file_settle_dir(const char *path, struct err *e) __attribute__((warn_unused_result));
 
 /*
  * The reserve of the directory that this process owns: the file dir/reserve of FILE_RESERVE_BYTES. When the disk or a

@@ -271,16 +271,32 @@ create(const char *root, uint64_t now, struct err *e)
 
 /* Was it left in order by a process on this boot? Then what the page cache holds is what the disk holds. */
 static int
-take_clean_mark(const struct index *ix, struct err *e)
+take_clean_mark(const char *root, bool *clean_r, struct err *e)
 {
-	char path[FILE_PATH_BYTES_MAX];
+	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
 
-	file_path(path, ix->dir, CLEAN_FILE);
+	file_path(dir, root, "index");
+	file_path(path, dir, CLEAN_FILE);
 	int exists = file_exists(path, e);
 
-	if (exists < 0)
+	*clean_r = exists == 1;
+	return exists == 1 ? file_unlink(path, e) : exists;
+}
+
+/* Makes sure that the account is on the disk as it is seen, before anything is built on that. */
+static int
+settle(const char *root, bool clean, bool *exists_r, struct err *e)
+{
+	char dir[FILE_PATH_BYTES_MAX];
+
+	if (!clean && file_sync_dir(root, e) < 0)
 		return -1;
-	return exists ? file_unlink(path, e) : file_evict_dir(ix->dir, e);
+	if (object_init(root, e) < 0 || rebuild_settle(root, exists_r, e) < 0)
+		return -1;
+	if (clean || !*exists_r)
+		return 0;
+	file_path(dir, root, "index");
+	return file_settle_dir(dir, e) < 0 ? -1 : object_settle(root, e);
 }
 
 static void
@@ -354,16 +370,16 @@ index_open(const char *root, uint64_t now, struct index **index_r, struct err *e
 {
 	struct err ignored;
 	struct index *ix;
-	bool exists;
+	bool clean, exists;
 
 	e = e != NULL ? e : &ignored;
 	*index_r = NULL;
-	if (object_init(root, e) < 0 || rebuild_settle(root, &exists, e) < 0)
+	if (take_clean_mark(root, &clean, e) < 0 || settle(root, clean, &exists, e) < 0)
 		return -1;
 	if (!exists && create(root, now, e) < 0)
 		return -1;
 	ix = new_index(root, now);
-	if (take_clean_mark(ix, e) < 0 || open_or_rebuild(ix, e) < 0 || object_clean(root, ix->account.next_object, e) < 0) {
+	if (open_or_rebuild(ix, e) < 0 || object_clean(root, ix->account.next_object, e) < 0) {
 		free_index(&ix);
 		return -1;
 	}

@@ -1,7 +1,7 @@
 /*
  * What is over for good. Three steps, each durable before the next: the record
  * of the expunged messages goes and their objects lose a reference; those that
- * lost the last one are listed as garbage in the same transaction; their files are removed,
+ * lost the last one are listed as garbage in the same transaction; their files are removed, durably,
  * and then the list. After a crash the list is worked off again.
  */
 #include "store/index_private.h"
@@ -127,13 +127,35 @@ remove_files(struct index *ix, struct key_list *keys, struct err *e)
 	return r < 0 ? index_failed(ix) : 0;
 }
 
+static uint64_t
+garbage_object(const struct format_key *key)
+{
+	struct cursor c = cursor_of(slice_sub(format_key_slice(key), 1, key->n));
+
+	return cursor_u64(&c);
+}
+
+/* The removals are durable before the list forgets them: else a file could come back that nothing knows. */
+static int
+sync_removals(struct index *ix, const struct key_list *keys, struct err *e)
+{
+	unsigned last = OBJECT_SHARDS;
+
+	for (size_t i = 0; i < keys->n; i++) {
+		unsigned shard = object_shard(garbage_object(&keys->keys[i]));
+
+		if (shard != last && object_sync_removals(ix->root, shard, e) < 0)
+			return index_failed(ix);
+		last = shard;
+	}
+	return 0;
+}
+
 static int
 delete_summaries(struct index *ix, const struct key_list *keys, struct err *e)
 {
 	for (size_t i = 0; i < keys->n; i++) {
-		struct cursor c = cursor_of(slice_sub(format_key_slice(&keys->keys[i]), 1, 9));
-
-		if (env_summary_delete(ix->env, cursor_u64(&c), e) < 0)
+		if (env_summary_delete(ix->env, garbage_object(&keys->keys[i]), e) < 0)
 			return index_failed(ix);
 	}
 	return 0;
@@ -143,7 +165,7 @@ static int
 purge_garbage(struct index *ix, struct err *e)
 {
 	struct key_list keys = {.n = 0};
-	int failed = remove_files(ix, &keys, e);
+	int failed = remove_files(ix, &keys, e) < 0 ? -1 : sync_removals(ix, &keys, e);
 
 	if (failed == 0 && keys.n > 0) {
 		failed = index_begin(ix, e);

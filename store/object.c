@@ -83,6 +83,15 @@ object_init(const char *root, struct err *e)
 	return make_synced_dir(root, mail, e);
 }
 
+int
+object_settle(const char *root, struct err *e)
+{
+	char mail[FILE_PATH_BYTES_MAX];
+
+	file_path(mail, root, MAIL_DIR);
+	return file_sync_dir(mail, e);
+}
+
 /* Copies and hashes; the file is synced when this returns 0. */
 static int
 copy(int fd, int source, uint64_t bytes, const uint8_t *sha256, EVP_MD_CTX *hash, struct err *e)
@@ -230,6 +239,17 @@ object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct 
 
 	id_path(path, root, id);
 	return file_unlink(path, e);
+}
+
+int
+object_sync_removals(const char *root, unsigned shard, struct err *e)
+{
+	char dir[FILE_PATH_BYTES_MAX];
+
+	shard_path(dir, root, shard);
+	int exists = file_exists(dir, e);
+
+	return exists <= 0 ? exists : file_sync_dir(dir, e);
 }
 
 /* The id whose file has that name; false for any other name. */

@@ -26,6 +26,8 @@ unsigned object_shard(uint64_t number);
 
 /* Makes root/mail. */
 int object_init(const char *root, struct err *e) __attribute__((warn_unused_result));
+/* Makes durable which directories for objects a killed process made. */
+int object_settle(const char *root, struct err *e) __attribute__((warn_unused_result));
 /*
  * Copies bytes octets of source (any file, read once with pread(2)) and compares length and hash; then they are on disk
  * under the name that belongs to number, but for the sync of the directory: object_sync_shard() before anything refers
@@ -46,6 +48,8 @@ int object_hash(int fd, uint8_t sha256_r[STORE_SHA256_BYTES], uint64_t *bytes_r,
 /* Is that the hash of the object of that id, as far as its name tells? */
 bool object_id_fits(const uint8_t id[STORE_OBJECT_ID_BYTES], const uint8_t sha256[STORE_SHA256_BYTES]);
 int object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
+/* Makes removals durable; a directory that is not there has none. */
+int object_sync_removals(const char *root, unsigned shard, struct err *e) __attribute__((warn_unused_result));
 /* fn for the id of each object's file, in no order, until it gives other than 0. */
 typedef int object_each_fn(void *arg, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
 int object_each(const char *root, object_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));

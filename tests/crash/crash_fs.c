@@ -1,22 +1,27 @@
 /*
- * Each operation of the program is done for real and noted. To make a state,
- * the notes are played into a tree of nodes with two faces, the visible one and
- * the durable one, and the durable one is written out.
+ * Each operation of the program is done for real and noted. Played in order,
+ * the notes make a model: a tree of nodes with two faces, the visible one and
+ * the durable one. One model goes along with the recording: it knows which file
+ * a path names, and what an evicted file shows. Another one goes along with
+ * the cuts: a state is its durable face and a choice of what it has pending.
  */
 #include "tests/crash/crash_fs.h"
+#include "tests/crash/crash_run.h"
 
 #include "common/mem.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TEAR_OCTETS 512u
+#define SECTOR 512u
 #define FDS_MAX 1024
 #define HOLE_OCTETS 4096u
+#define PATH_BYTES (2 * FILE_PATH_BYTES_MAX)
 
 enum kind {
 	OP_CREATE,
@@ -24,7 +29,9 @@ enum kind {
 	OP_WRITE,
 	OP_TRUNCATE,
 	OP_SYNC,
+	OP_SYNC_FAILED,
 	OP_SYNC_DIR,
+	OP_SYNC_DIR_FAILED,
 	OP_RENAME,
 	OP_UNLINK,
 	OP_RMDIR,
@@ -32,165 +39,714 @@ enum kind {
 
 struct op {
 	enum kind kind;
-	char *path; /* relative to root; of a file: its path when it was opened */
+	char *path; /* relative to root */
 	char *to;
 	unsigned file; /* number of the file, from 1 */
 	uint64_t at;
-	uint8_t *octets;
+	uint8_t *octets; /* NULL: zeros */
 	size_t n;
+	uint64_t seed;
 };
 
-static struct {
+/* ---- the model ---- */
+
+struct entry {
+	char *name;
+	struct node *node; /* NULL: no such entry any more */
+};
+
+struct entries {
+	struct entry *e;
+	size_t n, cap;
+};
+
+struct node {
+	bool is_dir;
+	size_t number; /* in its model */
+	unsigned file;
+	uint8_t *octets; /* a file's, when durable */
+	size_t n, cap;
+	const struct op **pending; /* writes and truncations since its last sync */
+	size_t pending_n, pending_cap;
+	bool lost;	      /* the page cache shows more than will ever be durable */
+	uint64_t version;     /* of octets */
+	uint64_t made;	      /* version when a state was last made, */
+	uint64_t linked;      /* and that of its file in the pool */
+	struct entries seen;
+	struct entries durable;
+	struct entries out; /* while a state is made */
+};
+
+/* One or two entries that change together. */
+struct change {
+	unsigned parts;
+	struct {
+		struct node *dir;
+		char *name;
+		struct node *node;
+	} part[2];
+	bool chosen;
+};
+
+struct model {
+	struct node **nodes; /* the first one is the root */
+	size_t node_count, node_cap;
+	struct node **files; /* by number */
+	size_t file_cap;
+	struct change *changes; /* since the syncs of their directories */
+	size_t change_count, change_cap;
+	size_t at; /* operations played */
+};
+
+struct crash_record {
 	char root[FILE_PATH_BYTES_MAX];
 	struct op *ops;
 	size_t n, cap;
+	size_t first; /* the operations before it describe what was there */
 	unsigned files;
-	unsigned file_of_fd[FDS_MAX];
-	char *dir_of_fd[FDS_MAX];
-	struct {
-		char *path;
-		unsigned file;
-	} names[65536];
-	size_t name_count;
-	bool recording;
-	unsigned syncs, fail_sync;
-} rec;
+	struct model live, cuts;
+	char pool[CRASH_DIR_BYTES];
+	unsigned fail_sync;
+	uint64_t fail_seed;
+	enum crash_kill kill;
+	size_t kill_after; /* operations of that kind; 0: not */
+	bool dead;
+	void (*watch)(void *);
+	void *watch_arg;
+};
+
+static struct crash_record *rec; /* the one that is being made */
+static struct {
+	unsigned file;
+	char *dir;
+} fds[FDS_MAX];
+
+static uint64_t
+next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static uint64_t
+random_of(uint64_t seed)
+{
+	uint64_t state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+
+	(void)next_random(&state);
+	return state ? state : 1;
+}
+
+static struct node *
+node_new(struct model *m, bool is_dir)
+{
+	struct node *n = MEM_NEW(struct node);
+
+	n->is_dir = is_dir;
+	n->number = m->node_count;
+	n->version = 1;
+	if (m->node_count == m->node_cap) {
+		m->node_cap = m->node_cap ? m->node_cap * 2 : 64;
+		m->nodes = mem_resize(m->nodes, m->node_cap, sizeof(struct node *));
+	}
+	m->nodes[m->node_count++] = n;
+	return n;
+}
+
+static struct entry *
+entry_find(const struct entries *list, const char *name, size_t n)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (memcmp(list->e[i].name, name, n) == 0 && list->e[i].name[n] == '\0')
+			return &list->e[i];
+	return NULL;
+}
+
+static void
+entry_set(struct entries *list, const char *name, struct node *node)
+{
+	struct entry *e = entry_find(list, name, strlen(name));
+
+	if (e == NULL) {
+		if (list->n == list->cap) {
+			list->cap = list->cap ? list->cap * 2 : 16;
+			list->e = mem_resize(list->e, list->cap, sizeof *list->e);
+		}
+		e = &list->e[list->n++];
+		e->name = mem_copy_str(name, strlen(name));
+	}
+	e->node = node;
+}
+
+static void
+entries_free(struct entries *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		free(list->e[i].name);
+	free(list->e);
+	*list = (struct entries){0};
+}
+
+static struct node *
+seen(const struct node *dir, const char *name, size_t n)
+{
+	struct entry *e = entry_find(&dir->seen, name, n);
+
+	return e != NULL ? e->node : NULL;
+}
+
+static struct node *
+root_of(struct model *m)
+{
+	return m->node_count > 0 ? m->nodes[0] : node_new(m, true);
+}
+
+/* The directory of a path and its last component. */
+static struct node *
+walk(struct model *m, const char *path, const char **last_r)
+{
+	struct node *dir = root_of(m);
+
+	for (const char *slash; (slash = strchr(path, '/')) != NULL; path = slash + 1) {
+		dir = seen(dir, path, (size_t)(slash - path));
+		assert(dir != NULL && dir->is_dir);
+	}
+	*last_r = path;
+	return dir;
+}
+
+static struct node *
+node_at(struct model *m, const char *path)
+{
+	const char *last;
+	struct node *dir = walk(m, path, &last);
+
+	return *path == '\0' ? dir : seen(dir, last, strlen(last));
+}
+
+static struct change *
+change_add(struct model *m)
+{
+	if (m->change_count == m->change_cap) {
+		m->change_cap = m->change_cap ? m->change_cap * 2 : 16;
+		m->changes = mem_resize(m->changes, m->change_cap, sizeof *m->changes);
+	}
+	m->changes[m->change_count] = (struct change){.parts = 0};
+	return &m->changes[m->change_count++];
+}
+
+static void
+change_part(struct change *c, struct node *dir, const char *name, struct node *node)
+{
+	entry_set(&dir->seen, name, node);
+	c->part[c->parts].dir = dir;
+	c->part[c->parts].name = mem_copy_str(name, strlen(name));
+	c->part[c->parts++].node = node;
+}
+
+static bool
+share_name(const struct change *a, const struct change *b)
+{
+	for (unsigned i = 0; i < a->parts; i++)
+		for (unsigned k = 0; k < b->parts; k++)
+			if (a->part[i].dir == b->part[k].dir && strcmp(a->part[i].name, b->part[k].name) == 0)
+				return true;
+	return false;
+}
+
+/* All of a directory's changes become durable, with what they stand on in others. */
+static void
+sync_dir(struct model *m, const struct node *dir)
+{
+	size_t kept = 0;
+
+	for (size_t i = m->change_count; i-- > 0;) {
+		struct change *c = &m->changes[i];
+
+		c->chosen = c->part[0].dir == dir || (c->parts > 1 && c->part[1].dir == dir);
+		for (size_t k = i + 1; k < m->change_count && !c->chosen; k++)
+			c->chosen = m->changes[k].chosen && share_name(c, &m->changes[k]);
+	}
+	for (size_t i = 0; i < m->change_count; i++) {
+		struct change *c = &m->changes[i];
+
+		if (!c->chosen) {
+			m->changes[kept++] = *c;
+			continue;
+		}
+		for (unsigned k = 0; k < c->parts; k++) {
+			entry_set(&c->part[k].dir->durable, c->part[k].name, c->part[k].node);
+			free(c->part[k].name);
+		}
+	}
+	m->change_count = kept;
+}
+
+static void
+write_octets(struct node *f, uint64_t at, const uint8_t *p, size_t n)
+{
+	if (n == 0)
+		return;
+	if (at + n > f->cap) {
+		f->cap = 2 * ((size_t)at + n);
+		f->octets = mem_resize(f->octets, f->cap, 1);
+	}
+	if (at > f->n)
+		memset(f->octets + f->n, 0, (size_t)at - f->n);
+	if (at + n > f->n)
+		f->n = (size_t)at + n;
+	if (p != NULL)
+		memcpy(f->octets + at, p, n);
+	else
+		memset(f->octets + at, 0, n);
+}
+
+static void
+set_length(struct node *f, uint64_t length)
+{
+	if (length < f->n)
+		f->n = (size_t)length;
+	else if (length > f->n)
+		write_octets(f, f->n, NULL, (size_t)length - f->n);
+}
+
+/* ---- what of the pending is there ---- */
+
+enum fate { FATE_GONE, FATE_TORN, FATE_THERE };
+
+/* Strategies of a seeded choice. */
+enum { EACH_BY_ITSELF, WHOLE_FILES, ALL_BUT_ONE, THE_LATER_HALF, STRATEGIES };
+
+struct choice {
+	enum crash_mode mode;
+	unsigned strategy;
+	uint64_t random;
+	uint64_t salt;
+	size_t count; /* of everything that is pending */
+	size_t spared;
+	size_t asked;
+};
+
+static struct choice
+choice_of(enum crash_mode mode, uint64_t seed, size_t count)
+{
+	struct choice c = {.mode = mode, .random = random_of(seed), .count = count};
+
+	c.strategy = (unsigned)(next_random(&c.random) % STRATEGIES);
+	c.salt = next_random(&c.random);
+	c.spared = count ? (size_t)(next_random(&c.random) % count) : 0;
+	return c;
+}
+
+/* group: a number of the file or directory that it belongs to. */
+static enum fate
+choose(struct choice *c, uint64_t group)
+{
+	uint64_t mixed = random_of(c->salt ^ group);
+	size_t number = c->asked++;
+
+	if (c->mode != CRASH_RANDOM)
+		return c->mode == CRASH_ALL ? FATE_THERE : FATE_GONE;
+	switch (c->strategy) {
+	case WHOLE_FILES:
+		return mixed % 2 ? FATE_THERE : FATE_GONE;
+	case ALL_BUT_ONE:
+		return number != c->spared ? FATE_THERE : next_random(&c->random) % 2 ? FATE_GONE : FATE_TORN;
+	case THE_LATER_HALF:
+		return number > c->spared ? FATE_THERE : number == c->spared ? FATE_TORN : FATE_GONE;
+	default:
+		mixed = next_random(&c->random) % 4;
+		return mixed == 0 ? FATE_GONE : mixed == 1 ? FATE_TORN : FATE_THERE;
+	}
+}
+
+/* A write, sector by sector. frozen: sectors that stayed as they were before an earlier write stay so. */
+static void
+settle_write(struct choice *c, const struct op *op, enum fate fate, struct node *to, uint8_t *frozen)
+{
+	uint64_t how = next_random(&c->random), end = op->at + op->n;
+	uint64_t first = op->at / SECTOR, sectors = (end - 1) / SECTOR - first + 1;
+	uint64_t edge = next_random(&c->random) % sectors;
+
+	for (uint64_t i = 0; i < sectors; i++) {
+		uint64_t from = i == 0 ? op->at : (first + i) * SECTOR;
+		uint64_t until = (first + i + 1) * SECTOR < end ? (first + i + 1) * SECTOR : end;
+		bool there = fate == FATE_THERE;
+
+		if (fate == FATE_TORN)
+			there = how % 3 == 0 ? i < edge : how % 3 == 1 ? i > edge : next_random(&c->random) % 2;
+		if (!there || frozen[first + i])
+			frozen[first + i] = 1;
+		else
+			write_octets(to, from, op->octets ? op->octets + (from - op->at) : NULL, (size_t)(until - from));
+	}
+	/* Grown, with zeros for what is not there. */
+	if (c->mode == CRASH_RANDOM && how / 3 % 2 && end > to->n)
+		set_length(to, end);
+}
+
+/* What the file may be, into to, which is as it was durable. */
+static void
+settle_file(struct choice *c, const struct node *f, struct node *to)
+{
+	uint64_t end = 0;
+	uint8_t *frozen;
+
+	for (size_t i = 0; i < f->pending_n; i++)
+		if (f->pending[i]->at + f->pending[i]->n > end)
+			end = f->pending[i]->at + f->pending[i]->n;
+	frozen = mem_new_array((size_t)(end / SECTOR) + 2, 1);
+	for (size_t i = 0; i < f->pending_n; i++) {
+		const struct op *op = f->pending[i];
+		enum fate fate = choose(c, f->number);
+
+		if (op->kind == OP_WRITE)
+			settle_write(c, op, fate, to, frozen);
+		else if (fate == FATE_THERE)
+			set_length(to, op->at);
+	}
+	free(frozen);
+}
+
+static void
+sync_file(struct node *f)
+{
+	for (size_t i = 0; i < f->pending_n; i++) {
+		const struct op *op = f->pending[i];
+
+		if (op->kind == OP_WRITE)
+			write_octets(f, op->at, op->octets, op->n);
+		else
+			set_length(f, op->at);
+	}
+	f->version += f->pending_n > 0;
+	f->pending_n = 0;
+}
+
+static void
+sync_file_failed(struct node *f, uint64_t seed)
+{
+	struct choice c = choice_of(CRASH_RANDOM, seed, f->pending_n);
+
+	settle_file(&c, f, f);
+	f->lost = f->lost || f->pending_n > 0;
+	f->version++;
+	f->pending_n = 0;
+}
+
+/* ---- playing the notes ---- */
+
+static void
+file_pending(struct node *f, const struct op *op)
+{
+	if (f->pending_n == f->pending_cap) {
+		f->pending_cap = f->pending_cap ? f->pending_cap * 2 : 16;
+		f->pending = mem_resize(f->pending, f->pending_cap, sizeof(struct op *));
+	}
+	f->pending[f->pending_n++] = op;
+}
+
+static struct node *
+file_new(struct model *m, unsigned number)
+{
+	if (number >= m->file_cap) {
+		size_t cap = 2 * (size_t)number + 64;
+
+		m->files = mem_resize(m->files, cap, sizeof(struct node *));
+		m->file_cap = cap;
+	}
+	m->files[number] = node_new(m, false);
+	m->files[number]->file = number;
+	return m->files[number];
+}
+
+static void
+play_name(struct model *m, const struct op *op)
+{
+	const char *last, *last_to;
+	struct node *dir = walk(m, op->path, &last), *to_dir, *node;
+	struct change *c = change_add(m);
+
+	switch (op->kind) {
+	case OP_CREATE:
+		change_part(c, dir, last, file_new(m, op->file));
+		break;
+	case OP_MKDIR:
+		change_part(c, dir, last, node_new(m, true));
+		break;
+	case OP_RENAME:
+		to_dir = walk(m, op->to, &last_to);
+		node = seen(dir, last, strlen(last));
+		change_part(c, dir, last, NULL);
+		change_part(c, to_dir, last_to, node);
+		break;
+	default:
+		change_part(c, dir, last, NULL);
+	}
+}
+
+static void
+play(struct model *m, const struct op *op)
+{
+	switch (op->kind) {
+	case OP_WRITE:
+	case OP_TRUNCATE:
+		file_pending(m->files[op->file], op);
+		break;
+	case OP_SYNC:
+		sync_file(m->files[op->file]);
+		break;
+	case OP_SYNC_FAILED:
+		sync_file_failed(m->files[op->file], op->seed);
+		break;
+	case OP_SYNC_DIR:
+		sync_dir(m, node_at(m, op->path));
+		break;
+	case OP_SYNC_DIR_FAILED:
+		break;
+	default:
+		play_name(m, op);
+	}
+	m->at++;
+}
+
+static void
+model_free(struct model *m)
+{
+	for (size_t i = 0; i < m->node_count; i++) {
+		struct node *n = m->nodes[i];
+
+		entries_free(&n->seen);
+		entries_free(&n->durable);
+		free(n->octets);
+		free(n->pending);
+		free(n);
+	}
+	for (size_t i = 0; i < m->change_count; i++)
+		for (unsigned k = 0; k < m->changes[i].parts; k++)
+			free(m->changes[i].part[k].name);
+	free(m->nodes);
+	free(m->files);
+	free(m->changes);
+	*m = (struct model){.at = 0};
+}
+
+/* ---- recording ---- */
 
 static const char *
 relative(const char *path)
 {
-	size_t n = strlen(rec.root);
+	size_t n = rec != NULL ? strlen(rec->root) : 0;
 
-	if (strncmp(path, rec.root, n) != 0)
+	if (rec == NULL || strncmp(path, rec->root, n) != 0)
 		return NULL;
 	return path[n] == '/' ? path + n + 1 : path[n] == '\0' ? "" : NULL;
 }
 
-static struct op *
-note(enum kind kind, const char *path)
+static char *
+copy(const char *text)
 {
-	if (rec.n == rec.cap) {
-		rec.cap = rec.cap ? rec.cap * 2 : 1024;
-		rec.ops = mem_resize(rec.ops, rec.cap, sizeof *rec.ops);
+	return text != NULL ? mem_copy_str(text, strlen(text)) : NULL;
+}
+
+static bool
+counts_for(enum crash_kill kill, const struct op *op)
+{
+	const char *slash = op->path ? strchr(op->path, '/') : NULL;
+	bool name = op->kind == OP_CREATE || op->kind == OP_MKDIR || op->kind == OP_RENAME || op->kind == OP_UNLINK || op->kind == OP_RMDIR;
+
+	switch (kill) {
+	case CRASH_KILL_NAME:
+		return name;
+	case CRASH_KILL_RARE_NAME:
+		return name && (op->kind == OP_MKDIR || slash == NULL || strchr(slash + 1, '/') == NULL);
+	case CRASH_KILL_SYNC:
+		return op->kind == OP_SYNC || op->kind == OP_SYNC_DIR;
+	default:
+		return true;
 	}
-	rec.ops[rec.n] = (struct op){.kind = kind, .path = path ? mem_copy_str(path, strlen(path)) : NULL};
-	return &rec.ops[rec.n++];
 }
 
-/* The file that a path names now; 0: none. */
-static unsigned *
-name_slot(const char *path)
-{
-	for (size_t i = 0; i < rec.name_count; i++)
-		if (strcmp(rec.names[i].path, path) == 0)
-			return &rec.names[i].file;
-	assert(rec.name_count < sizeof rec.names / sizeof rec.names[0]);
-	rec.names[rec.name_count].path = mem_copy_str(path, strlen(path));
-	rec.names[rec.name_count].file = 0;
-	return &rec.names[rec.name_count++].file;
-}
-
-/* A renamed directory takes the names below it along. */
+/* The models keep pointers to notes; nothing is noted any more when the cuts' one is made. */
 static void
-rename_names(const char *from, const char *to)
+note(struct op op)
 {
-	size_t n = strlen(from), count = rec.name_count;
+	struct crash_record *r = rec;
 
-	for (size_t i = 0; i < count; i++) {
-		char path[2 * FILE_PATH_BYTES_MAX];
-		unsigned file = rec.names[i].file;
+	if (r->n == r->cap) {
+		struct op *old = r->ops;
+		size_t cap = r->cap ? r->cap * 2 : 4096;
 
-		if (file == 0 || strncmp(rec.names[i].path, from, n) != 0 ||
-		    (rec.names[i].path[n] != '/' && rec.names[i].path[n] != '\0'))
-			continue;
-		(void)snprintf(path, sizeof path, "%s%s", to, rec.names[i].path + n);
-		rec.names[i].file = 0;
-		*name_slot(path) = file;
+		r->ops = mem_new_array(cap, sizeof *r->ops);
+		if (old != NULL)
+			memcpy(r->ops, old, r->n * sizeof *old);
+		for (size_t i = 0; i < r->live.node_count; i++)
+			for (size_t k = 0; k < r->live.nodes[i]->pending_n; k++)
+				r->live.nodes[i]->pending[k] = r->ops + (r->live.nodes[i]->pending[k] - old);
+		free(old);
+		r->cap = cap;
 	}
+	if (r->kill_after > 0 && counts_for(r->kill, &op) && --r->kill_after == 0)
+		r->dead = true;
+	op.path = copy(op.path);
+	op.to = copy(op.to);
+	r->ops[r->n] = op;
+	play(&r->live, &r->ops[r->n++]);
+	if (r->watch != NULL)
+		r->watch(r->watch_arg);
+}
+
+static bool
+is_zero(const uint8_t *p, size_t n)
+{
+	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+static void
+note_write(unsigned file, uint64_t at, const void *p, size_t n)
+{
+	struct op op = {.kind = OP_WRITE, .file = file, .at = at, .n = n};
+
+	if (!is_zero(p, n)) {
+		op.octets = mem_resize(NULL, n, 1);
+		memcpy(op.octets, p, n);
+	}
+	note(op);
+}
+
+/* False when the process is dead: then nothing is done. */
+static bool
+alive(void)
+{
+	if (rec == NULL)
+		return true;
+	if (rec->dead)
+		errno = EIO;
+	return !rec->dead;
+}
+
+/* A link that a state was made with becomes a file of its own. */
+static void
+unshare(const char *path)
+{
+	static uint8_t room[1 << 16];
+	struct stat st;
+	ssize_t n;
+
+	if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+		return;
+	int from = open(path, O_RDONLY | O_CLOEXEC);
+	int gone = unlink(path);
+	int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	assert(from >= 0 && gone == 0 && to >= 0);
+	while ((n = read(from, room, sizeof room)) > 0)
+		assert(write(to, room, (size_t)n) == n);
+	close(from);
+	close(to);
 }
 
 static int
 rec_open(const char *path, int flags, mode_t mode)
 {
 	const char *name = relative(path);
-	bool exists = file_system_ops()->exists(path) == 1;
-	int fd = file_system_ops()->open(path, flags, mode);
+	bool exists = access(path, F_OK) == 0, writes = (flags & O_ACCMODE) != O_RDONLY;
+	int fd;
 
-	if (fd < 0 || name == NULL || !rec.recording)
+	if (((flags & O_CREAT && !exists) || flags & O_TRUNC) && !alive())
+		return -1;
+	if (writes && exists)
+		unshare(path);
+	fd = file_system_ops()->open(path, flags, mode);
+	if (fd < 0 || name == NULL)
 		return fd;
 	assert(fd < FDS_MAX);
-	rec.file_of_fd[fd] = 0;
-	MEM_FREE(&rec.dir_of_fd[fd]);
+	fds[fd].file = 0;
+	MEM_FREE(&fds[fd].dir);
 	if (flags & O_DIRECTORY) {
-		rec.dir_of_fd[fd] = mem_copy_str(name, strlen(name));
+		fds[fd].dir = copy(name);
 		return fd;
 	}
-	unsigned *slot = name_slot(name);
+	if (!exists)
+		note((struct op){.kind = OP_CREATE, .path = (char *)(uintptr_t)name, .file = ++rec->files});
+	struct node *node = node_at(&rec->live, name);
 
-	if (!exists) {
-		*slot = ++rec.files;
-		note(OP_CREATE, name)->file = *slot;
-	} else if (flags & O_TRUNC) {
-		note(OP_TRUNCATE, NULL)->file = *slot;
-	}
-	rec.file_of_fd[fd] = *slot;
+	assert(node != NULL && !node->is_dir);
+	if (exists && flags & O_TRUNC)
+		note((struct op){.kind = OP_TRUNCATE, .file = node->file});
+	fds[fd].file = node->file;
 	return fd;
+}
+
+static unsigned
+file_of(int fd)
+{
+	return rec != NULL && fd >= 0 && fd < FDS_MAX ? fds[fd].file : 0;
 }
 
 static ssize_t
 rec_pwrite(int fd, const void *p, size_t n, off_t at)
 {
+	if (!alive())
+		return -1;
 	ssize_t r = file_system_ops()->pwrite(fd, p, n, at);
 
-	if (r > 0 && rec.recording && rec.file_of_fd[fd] != 0) {
-		struct op *op = note(OP_WRITE, NULL);
-
-		op->file = rec.file_of_fd[fd];
-		op->at = (uint64_t)at;
-		op->n = (size_t)r;
-		op->octets = mem_new_array((size_t)r, 1);
-		memcpy(op->octets, p, (size_t)r);
-	}
+	if (r > 0 && file_of(fd) != 0)
+		note_write(file_of(fd), (uint64_t)at, p, (size_t)r);
 	return r;
 }
 
 static int
 rec_ftruncate(int fd, off_t length)
 {
+	if (!alive())
+		return -1;
 	int r = file_system_ops()->ftruncate(fd, length);
 
-	if (r == 0 && rec.recording && rec.file_of_fd[fd] != 0) {
-		struct op *op = note(OP_TRUNCATE, NULL);
-
-		op->file = rec.file_of_fd[fd];
-		op->at = (uint64_t)length;
-	}
+	if (r == 0 && file_of(fd) != 0)
+		note((struct op){.kind = OP_TRUNCATE, .file = file_of(fd), .at = (uint64_t)length});
 	return r;
+}
+
+static int
+rec_allocate(int fd, off_t length)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return -1;
+	return st.st_size >= length ? 0 : rec_ftruncate(fd, length);
 }
 
 /* The record alone says what is durable; the real sync would only cost time. */
 static int
 rec_sync(int fd)
 {
-	if (!rec.recording)
-		return 0;
-	if (++rec.syncs == rec.fail_sync) {
-		errno = EIO;
+	char *dir = fd >= 0 && fd < FDS_MAX ? fds[fd].dir : NULL;
+
+	if (!alive())
 		return -1;
-	}
-	if (rec.dir_of_fd[fd] != NULL)
-		(void)note(OP_SYNC_DIR, rec.dir_of_fd[fd]);
-	else if (rec.file_of_fd[fd] != 0)
-		note(OP_SYNC, NULL)->file = rec.file_of_fd[fd];
-	return 0;
+	if (rec == NULL || (dir == NULL && file_of(fd) == 0))
+		return 0;
+	bool fails = rec->fail_sync > 0 && --rec->fail_sync == 0;
+
+	if (dir != NULL)
+		note((struct op){.kind = fails ? OP_SYNC_DIR_FAILED : OP_SYNC_DIR, .path = dir});
+	else
+		note((struct op){.kind = fails ? OP_SYNC_FAILED : OP_SYNC, .file = file_of(fd), .seed = rec->fail_seed});
+	if (fails)
+		errno = EIO;
+	return fails ? -1 : 0;
 }
 
 static int
 rec_close(int fd)
 {
 	if (fd >= 0 && fd < FDS_MAX) {
-		rec.file_of_fd[fd] = 0;
-		MEM_FREE(&rec.dir_of_fd[fd]);
+		fds[fd].file = 0;
+		MEM_FREE(&fds[fd].dir);
 	}
 	return file_system_ops()->close(fd);
 }
@@ -198,46 +754,49 @@ rec_close(int fd)
 static int
 rec_rename(const char *from, const char *to)
 {
+	if (!alive())
+		return -1;
 	int r = file_system_ops()->rename(from, to);
 
-	if (r == 0 && rec.recording && relative(from) != NULL) {
-		struct op *op = note(OP_RENAME, relative(from));
+	if (r == 0 && relative(from) != NULL)
+		note((struct op){.kind = OP_RENAME, .path = (char *)(uintptr_t)relative(from),
+		    .to = (char *)(uintptr_t)relative(to)});
+	return r;
+}
 
-		op->to = mem_copy_str(relative(to), strlen(relative(to)));
-		rename_names(relative(from), relative(to));
-	}
+static int
+rec_name(int (*fn)(const char *), enum kind kind, const char *path)
+{
+	if (!alive())
+		return -1;
+	int r = fn(path);
+
+	if (r == 0 && relative(path) != NULL)
+		note((struct op){.kind = kind, .path = (char *)(uintptr_t)relative(path)});
 	return r;
 }
 
 static int
 rec_unlink(const char *path)
 {
-	int r = file_system_ops()->unlink(path);
-
-	if (r == 0 && rec.recording && relative(path) != NULL) {
-		(void)note(OP_UNLINK, relative(path));
-		*name_slot(relative(path)) = 0;
-	}
-	return r;
-}
-
-static int
-rec_mkdir(const char *path, mode_t mode)
-{
-	int r = file_system_ops()->mkdir(path, mode);
-
-	if (r == 0 && rec.recording && relative(path) != NULL)
-		(void)note(OP_MKDIR, relative(path));
-	return r;
+	return rec_name(file_system_ops()->unlink, OP_UNLINK, path);
 }
 
 static int
 rec_rmdir(const char *path)
 {
-	int r = file_system_ops()->rmdir(path);
+	return rec_name(file_system_ops()->rmdir, OP_RMDIR, path);
+}
 
-	if (r == 0 && rec.recording && relative(path) != NULL)
-		(void)note(OP_RMDIR, relative(path));
+static int
+rec_mkdir(const char *path, mode_t mode)
+{
+	if (!alive())
+		return -1;
+	int r = file_system_ops()->mkdir(path, mode);
+
+	if (r == 0 && relative(path) != NULL)
+		note((struct op){.kind = OP_MKDIR, .path = (char *)(uintptr_t)relative(path)});
 	return r;
 }
 
@@ -254,269 +813,152 @@ rec_space(const char *path)
 	return UINT64_MAX;
 }
 
-void
-crash_fs_start(const char *root)
+/* What is dirty stays in the cache; what a failed sync left as clean is read from the disk again. */
+static void
+rec_evict(const char *path)
 {
-	static const struct file_ops ops = {.open = rec_open, .close = rec_close, .pread = rec_pread,
-	    .pwrite = rec_pwrite, .ftruncate = rec_ftruncate, .sync = rec_sync, .rename = rec_rename,
-	    .unlink = rec_unlink, .mkdir = rec_mkdir, .rmdir = rec_rmdir, .space = rec_space};
+	struct node *f = relative(path) != NULL ? node_at(&rec->live, relative(path)) : NULL;
+	struct node now = {.is_dir = false};
 
-	assert(strlen(root) < sizeof rec.root);
-	(void)snprintf(rec.root, sizeof rec.root, "%s", root);
-	for (size_t i = 0; i < rec.n; i++) {
-		free(rec.ops[i].path);
-		free(rec.ops[i].to);
-		free(rec.ops[i].octets);
+	if (f == NULL || f->is_dir || !f->lost)
+		return;
+	write_octets(&now, 0, f->octets, f->n);
+	now.pending = f->pending;
+	now.pending_n = f->pending_n;
+	sync_file(&now);
+	int to = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	assert(to >= 0 && pwrite(to, now.octets, now.n, 0) == (ssize_t)now.n);
+	close(to);
+	free(now.octets);
+	f->lost = false;
+}
+
+static const struct file_ops ops = {.open = rec_open, .close = rec_close, .pread = rec_pread, .pwrite = rec_pwrite,
+    .ftruncate = rec_ftruncate, .allocate = rec_allocate, .sync = rec_sync, .rename = rec_rename, .unlink = rec_unlink,
+    .mkdir = rec_mkdir, .rmdir = rec_rmdir, .space = rec_space, .evict = rec_evict};
+
+/* Notes what is there already, as durable. */
+static void
+note_tree(const char *path)
+{
+	const char *name = relative(path);
+	struct dirent **list;
+	int n = scandir(path, &list, NULL, alphasort);
+
+	assert(n >= 0);
+	for (int i = 0; i < n; i++) {
+		char below[PATH_BYTES];
+		struct stat st;
+		bool dots = strcmp(list[i]->d_name, ".") == 0 || strcmp(list[i]->d_name, "..") == 0;
+
+		(void)snprintf(below, sizeof below, "%s/%s", path, list[i]->d_name);
+		free(list[i]);
+		if (dots)
+			continue;
+		int failed = lstat(below, &st);
+
+		assert(failed == 0);
+		if (S_ISDIR(st.st_mode)) {
+			note((struct op){.kind = OP_MKDIR, .path = (char *)(uintptr_t)relative(below)});
+			note_tree(below);
+			continue;
+		}
+		uint8_t *octets = mem_resize(NULL, (size_t)st.st_size + 1, 1);
+		int fd = open(below, O_RDONLY | O_CLOEXEC);
+		ssize_t got = pread(fd, octets, (size_t)st.st_size, 0);
+
+		assert(got == st.st_size);
+		close(fd);
+		note((struct op){.kind = OP_CREATE, .path = (char *)(uintptr_t)relative(below), .file = ++rec->files});
+		note_write(rec->files, 0, octets, (size_t)got);
+		note((struct op){.kind = OP_SYNC, .file = rec->files});
+		free(octets);
 	}
-	for (size_t i = 0; i < rec.name_count; i++)
-		free(rec.names[i].path);
-	rec.n = rec.name_count = 0;
-	rec.files = rec.syncs = 0;
-	rec.recording = true;
+	free(list);
+	note((struct op){.kind = OP_SYNC_DIR, .path = (char *)(uintptr_t)name});
+}
+
+struct crash_record *
+crash_record_start(const char *root)
+{
+	struct crash_record *r = MEM_NEW(struct crash_record);
+
+	assert(rec == NULL && strlen(root) < sizeof r->root);
+	(void)snprintf(r->root, sizeof r->root, "%s", root);
+	rec = r;
+	note_tree(root);
+	r->first = r->n;
+	file_use(&ops);
+	return r;
+}
+
+void
+crash_record_stop(void)
+{
+	rec = NULL;
+}
+
+void
+crash_fs_plain(void)
+{
+	assert(rec == NULL);
 	file_use(&ops);
 }
 
-void
-crash_fs_stop(void)
-{
-	rec.recording = false;
-}
-
 size_t
-crash_fs_count(void)
+crash_record_count(const struct crash_record *r)
 {
-	return rec.n;
+	return r->n - r->first;
 }
 
 void
-crash_fs_fail_sync(unsigned n)
+crash_record_watch(struct crash_record *r, void (*fn)(void *arg), void *arg)
 {
-	rec.fail_sync = n;
+	r->watch = fn;
+	r->watch_arg = arg;
+}
+
+void
+crash_record_fail_sync(struct crash_record *r, unsigned n, uint64_t seed)
+{
+	r->fail_sync = n;
+	r->fail_seed = seed;
+}
+
+void
+crash_record_kill(struct crash_record *r, enum crash_kill kind, size_t n)
+{
+	r->kill = kind;
+	r->kill_after = n;
+}
+
+bool
+crash_record_died(const struct crash_record *r)
+{
+	return r->dead;
+}
+
+void
+crash_record_revive(struct crash_record *r)
+{
+	r->dead = false;
+	r->kill_after = 0;
 }
 
 /* ---- the state after a cut ---- */
 
-struct change {
-	char *name;
-	struct node *node; /* NULL: the entry goes */
-};
-
-struct node {
-	bool is_dir;
-	uint8_t *octets; /* a file's, when durable */
-	size_t n;
-	const struct op **pending; /* writes and truncations since its last sync */
-	size_t pending_n, pending_cap;
-	struct change *seen; /* a directory's entries as the program sees them */
-	size_t seen_n, seen_cap;
-	struct change *durable;
-	size_t durable_n, durable_cap;
-	struct change *changes; /* since its last sync */
-	size_t changes_n, changes_cap;
-};
-
-static struct node **nodes;
-static size_t node_count;
-
-static struct node *
-node_new(bool is_dir)
-{
-	struct node *n = MEM_NEW(struct node);
-
-	n->is_dir = is_dir;
-	nodes = mem_resize(nodes, node_count + 1, sizeof(struct node *));
-	nodes[node_count++] = n;
-	return n;
-}
-
-static void
-list_set(struct change **list, size_t *n, size_t *cap, const char *name, struct node *node, bool append)
-{
-	size_t i = append ? *n : 0;
-
-	while (i < *n && strcmp((*list)[i].name, name) != 0)
-		i++;
-	if (i == *n) {
-		if (*n == *cap) {
-			*cap = *cap ? *cap * 2 : 16;
-			*list = mem_resize(*list, *cap, sizeof **list);
-		}
-		(*list)[(*n)++].name = mem_copy_str(name, strlen(name));
-	}
-	(*list)[i].node = node;
-}
-
-static void
-entry_set(struct node *dir, const char *name, struct node *node)
-{
-	list_set(&dir->seen, &dir->seen_n, &dir->seen_cap, name, node, false);
-	list_set(&dir->changes, &dir->changes_n, &dir->changes_cap, name, node, true);
-}
-
-static struct node *
-entry_get(const struct node *dir, const char *name, size_t n)
-{
-	for (size_t i = 0; i < dir->seen_n; i++)
-		if (strlen(dir->seen[i].name) == n && memcmp(dir->seen[i].name, name, n) == 0)
-			return dir->seen[i].node;
-	return NULL;
-}
-
-/* The directory of a path and its last component. */
-static struct node *
-walk(struct node *root, const char *path, const char **last_r)
-{
-	struct node *dir = root;
-
-	for (const char *slash; (slash = strchr(path, '/')) != NULL; path = slash + 1) {
-		dir = entry_get(dir, path, (size_t)(slash - path));
-		assert(dir != NULL && dir->is_dir);
-	}
-	*last_r = path;
-	return dir;
-}
-
-static uint64_t
-next_random(uint64_t *state)
-{
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
-}
-
-static void
-write_octets(struct node *f, uint64_t at, const uint8_t *p, size_t n)
-{
-	if (n == 0)
-		return;
-	if (at + n > f->n) {
-		f->octets = mem_resize(f->octets, (size_t)at + n, 1);
-		if (at > f->n)
-			memset(f->octets + f->n, 0, (size_t)at - f->n);
-		f->n = (size_t)at + n;
-	}
-	memcpy(f->octets + at, p, n);
-}
-
-static void
-apply_data(struct node *f, const struct op *op, size_t octets)
-{
-	if (op->kind == OP_WRITE) {
-		write_octets(f, op->at, op->octets, octets);
-	} else if (op->at < f->n) {
-		f->n = (size_t)op->at;
-	} else if (op->at > f->n) {
-		uint8_t zero = 0;
-
-		write_octets(f, op->at - 1, &zero, 1);
-	}
-}
-
-static void
-sync_file(struct node *f)
-{
-	for (size_t i = 0; i < f->pending_n; i++)
-		apply_data(f, f->pending[i], f->pending[i]->n);
-	f->pending_n = 0;
-}
-
-static void
-sync_dir(struct node *d, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		list_set(&d->durable, &d->durable_n, &d->durable_cap, d->changes[i].name, d->changes[i].node, false);
-	for (size_t i = 0; i < d->changes_n; i++)
-		free(d->changes[i].name);
-	d->changes_n = 0;
-}
-
-static void
-play(struct node *root, struct node **files, const struct op *op)
-{
-	const char *last, *last_to;
-	struct node *dir = op->path ? walk(root, op->path, &last) : NULL;
-
-	switch (op->kind) {
-	case OP_CREATE:
-		entry_set(dir, last, files[op->file] = node_new(false));
-		break;
-	case OP_MKDIR:
-		entry_set(dir, last, node_new(true));
-		break;
-	case OP_WRITE:
-	case OP_TRUNCATE: {
-		struct node *f = files[op->file];
-
-		if (f->pending_n == f->pending_cap) {
-			f->pending_cap = f->pending_cap ? f->pending_cap * 2 : 16;
-			f->pending = mem_resize(f->pending, f->pending_cap, sizeof(struct op *));
-		}
-		f->pending[f->pending_n++] = op;
-		break;
-	}
-	case OP_SYNC:
-		sync_file(files[op->file]);
-		break;
-	case OP_SYNC_DIR:
-		if (*op->path != '\0')
-			dir = entry_get(dir, last, strlen(last));
-		sync_dir(dir, dir->changes_n);
-		break;
-	case OP_RENAME: {
-		struct node *to_dir = walk(root, op->to, &last_to);
-
-		entry_set(to_dir, last_to, entry_get(dir, last, strlen(last)));
-		entry_set(dir, last, NULL);
-		break;
-	}
-	case OP_UNLINK:
-	case OP_RMDIR:
-		entry_set(dir, last, NULL);
-		break;
-	}
-}
-
-/* What of the unsynced is there after all. */
-static void
-settle_file(struct node *f, enum crash_mode mode, uint64_t *random)
-{
-	for (size_t i = 0; i < f->pending_n && mode != CRASH_NONE; i++) {
-		const struct op *op = f->pending[i];
-		uint64_t dice = next_random(random) % 4;
-		uint64_t cut = (op->at / TEAR_OCTETS + 1 + next_random(random) % 16) * TEAR_OCTETS;
-
-		if (mode == CRASH_ALL || dice >= 2)
-			apply_data(f, op, op->n);
-		else if (dice == 1 && op->kind == OP_WRITE)
-			apply_data(f, op, cut - op->at < op->n ? (size_t)(cut - op->at) : op->n);
-	}
-	f->pending_n = 0;
-}
-
-/* A rename is one change in two entries: never half. */
-static size_t
-settle_count(const struct node *d, enum crash_mode mode, uint64_t *random)
-{
-	size_t count = mode == CRASH_ALL ? d->changes_n : mode == CRASH_NONE ? 0 : next_random(random) % (d->changes_n + 1);
-
-	if (count > 0 && count < d->changes_n && d->changes[count].node == NULL &&
-	    d->changes[count - 1].node != NULL && strcmp(d->changes[count].name, d->changes[count - 1].name) != 0)
-		count++;
-	return count;
-}
-
 /* Long runs of zeros, which logs are full of, stay holes. */
 static void
-write_file(int fd, const struct node *n)
+write_file(const char *path, const struct node *n)
 {
-	static const uint8_t zeros[HOLE_OCTETS];
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	assert(fd >= 0);
 	for (size_t at = 0; at < n->n; at += HOLE_OCTETS) {
 		size_t step = n->n - at < HOLE_OCTETS ? n->n - at : HOLE_OCTETS;
 
-		if (memcmp(n->octets + at, zeros, step) != 0)
+		if (!is_zero(n->octets + at, step))
 			assert(pwrite(fd, n->octets + at, step, (off_t)at) == (ssize_t)step);
 	}
 	assert(ftruncate(fd, (off_t)n->n) == 0);
@@ -524,92 +966,154 @@ write_file(int fd, const struct node *n)
 }
 
 static void
-write_out(const struct node *n, const char *path)
+pool_path(const struct crash_record *r, unsigned file, char *path, size_t size)
 {
-	char below[2 * FILE_PATH_BYTES_MAX];
+	(void)snprintf(path, size, "%s/%u", r->pool, file);
+}
 
-	if (!n->is_dir) {
-		int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+/* A file that stays as it is from state to state is written once and linked. */
+static void
+put_durable(struct crash_record *r, struct node *n, const char *path)
+{
+	char pooled[PATH_BYTES];
 
-		write_file(fd, n);
+	if (n->made != n->version) {
+		n->made = n->version;
+		write_file(path, n);
 		return;
 	}
-	(void)mkdir(path, 0700);
-	for (size_t i = 0; i < n->durable_n; i++) {
-		if (n->durable[i].node == NULL)
-			continue;
-		(void)snprintf(below, sizeof below, "%s/%s", path, n->durable[i].name);
-		write_out(n->durable[i].node, below);
+	if (r->pool[0] == '\0')
+		crash_dir_make(r->pool);
+	pool_path(r, n->file, pooled, sizeof pooled);
+	if (n->linked != n->version) {
+		(void)unlink(pooled);
+		write_file(pooled, n);
+		n->linked = n->version;
 	}
+	int failed = link(pooled, path);
+
+	assert(failed == 0);
 }
 
 static void
-nodes_free(void)
+put_settled(struct choice *c, const struct node *n, const char *path)
 {
-	for (size_t i = 0; i < node_count; i++) {
-		struct node *n = nodes[i];
+	struct node to = {.is_dir = false};
 
-		for (size_t k = 0; k < n->seen_n; k++)
-			free(n->seen[k].name);
-		for (size_t k = 0; k < n->durable_n; k++)
-			free(n->durable[k].name);
-		for (size_t k = 0; k < n->changes_n; k++)
-			free(n->changes[k].name);
-		free(n->seen);
-		free(n->durable);
-		free(n->changes);
-		free(n->octets);
-		free(n->pending);
-		free(n);
+	write_octets(&to, 0, n->octets, n->n);
+	settle_file(c, n, &to);
+	write_file(path, &to);
+	free(to.octets);
+}
+
+static void
+put_node(struct crash_record *r, struct choice *c, struct node *n, const char *path)
+{
+	char below[PATH_BYTES];
+
+	if (!n->is_dir) {
+		if (n->pending_n > 0)
+			put_settled(c, n, path);
+		else
+			put_durable(r, n, path);
+		return;
 	}
-	node_count = 0;
+	(void)mkdir(path, 0700);
+	for (size_t i = 0; i < n->out.n; i++) {
+		if (n->out.e[i].node == NULL)
+			continue;
+		(void)snprintf(below, sizeof below, "%s/%s", path, n->out.e[i].name);
+		put_node(r, c, n->out.e[i].node, below);
+	}
+}
+
+/* The entries that are there: the durable ones, and of the changes those that were chosen with all that they stand on. */
+static void
+settle_dirs(struct model *m, struct choice *c)
+{
+	for (size_t i = 0; i < m->node_count; i++) {
+		struct node *n = m->nodes[i];
+
+		for (size_t k = 0; k < n->durable.n; k++)
+			entry_set(&n->out, n->durable.e[k].name, n->durable.e[k].node);
+	}
+	for (size_t i = 0; i < m->change_count; i++) {
+		struct change *change = &m->changes[i];
+
+		change->chosen = choose(c, change->part[0].dir->number) == FATE_THERE;
+		for (size_t k = 0; k < i && change->chosen; k++)
+			change->chosen = m->changes[k].chosen || !share_name(change, &m->changes[k]);
+		for (unsigned k = 0; k < change->parts && change->chosen; k++)
+			entry_set(&change->part[k].dir->out, change->part[k].name, change->part[k].node);
+	}
 }
 
 void
-crash_fs_make(size_t count, enum crash_mode mode, uint64_t seed, const char *target)
+crash_record_make(struct crash_record *r, size_t count, enum crash_mode mode, uint64_t seed, const char *target)
 {
-	struct node **files = mem_new_array(rec.files + 1, sizeof(struct node *));
-	struct node *root = node_new(true);
-	uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	struct model *m = &r->cuts;
+	size_t pending = 0;
 
-	assert(count <= rec.n);
-	for (size_t i = 0; i < count; i++)
-		play(root, files, &rec.ops[i]);
-	for (size_t i = 0; i < node_count; i++) {
-		if (nodes[i]->is_dir)
-			sync_dir(nodes[i], settle_count(nodes[i], mode, &random));
-		else
-			settle_file(nodes[i], mode, &random);
+	assert(rec == NULL && count + r->first <= r->n);
+	if (m->at > count + r->first)
+		model_free(m);
+	while (m->at < count + r->first)
+		play(m, &r->ops[m->at]);
+	for (size_t i = 0; i < m->node_count; i++)
+		pending += m->nodes[i]->pending_n;
+	struct choice c = choice_of(mode, seed, pending + m->change_count);
+
+	settle_dirs(m, &c);
+	put_node(r, &c, root_of(m), target);
+	for (size_t i = 0; i < m->node_count; i++)
+		entries_free(&m->nodes[i]->out);
+}
+
+void
+crash_record_free(struct crash_record **record)
+{
+	struct crash_record *r = *record;
+	char path[PATH_BYTES];
+
+	if (r == NULL)
+		return;
+	assert(rec != r);
+	for (unsigned i = 1; i <= r->files && r->pool[0] != '\0'; i++) {
+		pool_path(r, i, path, sizeof path);
+		(void)unlink(path);
 	}
-	write_out(root, target);
-	nodes_free();
-	MEM_FREE(&nodes);
-	free(files);
+	if (r->pool[0] != '\0')
+		(void)rmdir(r->pool);
+	model_free(&r->live);
+	model_free(&r->cuts);
+	for (size_t i = 0; i < r->n; i++) {
+		free(r->ops[i].path);
+		free(r->ops[i].to);
+		free(r->ops[i].octets);
+	}
+	free(r->ops);
+	MEM_FREE(record);
 }
 
 bool
-crash_fs_is_filler(size_t count)
+crash_record_is_filler(const struct crash_record *r, size_t count)
 {
-	const struct op *op = count > 0 ? &rec.ops[count - 1] : NULL;
+	const struct op *op = count > 0 ? &r->ops[r->first + count - 1] : NULL;
 
-	if (op == NULL || op->kind != OP_WRITE)
-		return false;
-	for (size_t i = 0; i < op->n; i++)
-		if (op->octets[i] != 0)
-			return false;
-	return true;
+	return op != NULL && op->kind == OP_WRITE && op->octets == NULL;
 }
 
 void
-crash_fs_describe(size_t count, char *text_r, size_t size)
+crash_record_describe(const struct crash_record *r, size_t count, char *text_r, size_t size)
 {
-	static const char *const names[] = {"create", "mkdir", "write", "truncate", "sync", "sync-dir", "rename", "unlink",
-	    "rmdir"};
-	const struct op *op = count > 0 ? &rec.ops[count - 1] : NULL;
+	static const char *const names[] = {"create", "mkdir", "write", "truncate", "sync", "failed sync", "sync of directory",
+	    "failed sync of directory", "rename", "unlink", "rmdir"};
+	const struct op *op = count > 0 ? &r->ops[r->first + count - 1] : NULL;
 
 	if (op == NULL)
 		(void)snprintf(text_r, size, "nothing");
 	else
-		(void)snprintf(text_r, size, "%s %s file %u at %llu, %zu octets", names[op->kind], op->path ? op->path : "",
-		    op->file, (unsigned long long)op->at, op->n);
+		(void)snprintf(text_r, size, "%s %s%s%s file %u at %llu, %zu octets", names[op->kind],
+		    op->path ? op->path : "", op->to ? " to " : "", op->to ? op->to : "", op->file,
+		    (unsigned long long)op->at, op->n);
 }

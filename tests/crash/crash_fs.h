@@ -1,26 +1,50 @@
 /*
- * crash_fs: a file layer that records what a program does to its directory, and
+ * crash_fs: a file layer that records what processes do to a directory, and
  * can make the directory that a power cut would have left at any moment.
  *
- * The model: a file's octets are durable up to its last sync; of the writes
- * since, any may be there, be missing, or be torn at a multiple of 512
- * octets. The entries of a directory are durable up to its last sync; of the
- * changes since, any number from the first on may be there. Everything that
+ * The model. A file's octets are durable up to its last sync. Of the writes
+ * since, each multiple of 512 octets may be there as it was after any of them:
+ * so writes are lost, torn and reordered; a file may have grown without its
+ * octets (then they are zeros). The entries of a directory are durable up to
+ * its last sync; of the changes since, any may be there, but a change of a name never
+ * without the earlier ones of that name, and a rename never in half. Everything that
  * was not synced may also simply be there.
+ *
+ * A sync that failed has written any part of what it covered. The page cache
+ * shows all of it nevertheless, as clean, and no later sync writes it; only
+ * evicting the file shows what the disk has. For a directory: nothing became durable, and a later sync may do it.
+ *
+ * A process that is killed leaves everything that it did to the next one, and nothing of it is more durable for that.
  */
 #ifndef TESTS_CRASH_CRASH_FS_H
 #define TESTS_CRASH_CRASH_FS_H
 
 #include "store/file.h"
 
-/* Starts recording below root, an existing empty directory; file_use() is called. */
-void crash_fs_start(const char *root);
-/* Ends it; the record stays. */
-void crash_fs_stop(void);
+struct crash_record;
+
+/* Starts recording below root, an existing directory; what is in it already is durable. file_use() is called. One
+ * record at a time is being made. */
+struct crash_record *crash_record_start(const char *root);
+/* Ends it; the record stays. What is done from now on is neither recorded nor synced. */
+void crash_record_stop(void);
+/* Calls are done and neither recorded nor synced: for looking at a state. */
+void crash_fs_plain(void);
+void crash_record_free(struct crash_record **r);
 /* Number of operations recorded so far. */
-size_t crash_fs_count(void);
-/* A sync from the n-th on (counted from 1, over the whole record) fails with EIO; 0: none. */
-void crash_fs_fail_sync(unsigned n);
+size_t crash_record_count(const struct crash_record *r);
+/* Called after each operation that was recorded, before its caller goes on. */
+void crash_record_watch(struct crash_record *r, void (*fn)(void *arg), void *arg);
+
+/* The n-th sync from now on fails (1: the next); seed: what of it is done all the same. 0: none. */
+void crash_record_fail_sync(struct crash_record *r, unsigned n, uint64_t seed);
+/* After n more operations, of all or of those of a kind, the process is dead: every further call fails and does nothing,
+ * until the next process begins. Rare names are those of directories and of files that are not two levels down. */
+enum crash_kill { CRASH_KILL_ANY, CRASH_KILL_NAME, CRASH_KILL_RARE_NAME, CRASH_KILL_SYNC };
+void crash_record_kill(struct crash_record *r, enum crash_kill kind, size_t n);
+bool crash_record_died(const struct crash_record *r);
+/* The next process, on the same running machine. */
+void crash_record_revive(struct crash_record *r);
 
 enum crash_mode {
 	CRASH_ALL,    /* all that was done is there */
@@ -28,11 +52,14 @@ enum crash_mode {
 	CRASH_RANDOM, /* a seeded choice */
 };
 
-/* Makes in target (an existing empty directory) what a cut after the first `count` operations leaves. */
-void crash_fs_make(size_t count, enum crash_mode mode, uint64_t seed, const char *target);
+/*
+ * Makes in target (an existing empty directory) what a cut after the first `count` operations leaves. Cheap when count
+ * is not less than in the call before. Files that are as they were may be links: they are copied when they are opened for writing.
+ */
+void crash_record_make(struct crash_record *r, size_t count, enum crash_mode mode, uint64_t seed, const char *target);
 /* Was the last of so many operations a write of zeros only? Logs are full of them, and one cut among them is like another. */
-bool crash_fs_is_filler(size_t count);
+bool crash_record_is_filler(const struct crash_record *r, size_t count);
 /* Says in one line what the operation before that moment was. */
-void crash_fs_describe(size_t count, char *text_r, size_t size);
+void crash_record_describe(const struct crash_record *r, size_t count, char *text_r, size_t size);
 
 #endif

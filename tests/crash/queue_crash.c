@@ -8,9 +8,9 @@
 #include "common/memfd.h"
 #include "smtpd/queue.h"
 #include "tests/crash/crash_fs.h"
+#include "tests/crash/crash_run.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #define IDS 6
 #define OPERATIONS 60
 #define TEXT_BYTES 3000
+#define STATES_PER_SEED 100
 
 /* attempts per id after each change; 0: not there */
 static uint32_t versions[OPERATIONS + 1][IDS];
@@ -31,6 +32,7 @@ static struct moment {
 static size_t moments_n;
 
 static uint64_t random_state;
+static struct crash_record *record;
 
 static unsigned
 dice(unsigned sides)
@@ -44,29 +46,6 @@ die(const char *what, const struct err *e)
 {
 	fprintf(stderr, "queue_crash: %s: %s\n", what, e ? e->detail : "");
 	exit(2);
-}
-
-static void
-make_dir(char path[64])
-{
-	(void)snprintf(path, 64, "%s", "/tmp/mailstead-queue-crash-XXXXXX");
-	if (mkdtemp(path) == NULL)
-		die("mkdtemp", NULL);
-}
-
-static int
-remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
-{
-	(void)st;
-	(void)flag;
-	(void)at;
-	return remove(path);
-}
-
-static void
-remove_dir(const char *path)
-{
-	(void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* ---- messages ---- */
@@ -111,7 +90,7 @@ message(unsigned id, uint32_t attempts)
 static void
 note(unsigned acked)
 {
-	size_t now = crash_fs_count();
+	size_t now = crash_record_count(record);
 
 	if (now >= moments_n) {
 		moments = mem_resize(moments, now + 1, sizeof(*moments));
@@ -157,7 +136,7 @@ change(void)
 		die("change", &e);
 	/* What was done during it was done with the one before acknowledged. */
 	note(version_count - 1);
-	moments[crash_fs_count()].acked = version_count;
+	moments[crash_record_count(record)].acked = version_count;
 	queue_table_free(&m);
 }
 
@@ -201,15 +180,15 @@ run_workload(const char *root, uint64_t seed)
 	random_state = seed;
 	version_count = 0;
 	moments_n = 0;
-	crash_fs_start(root);
+	record = crash_record_start(root);
 	note(0);
 	if (queue_table_open(root, forget, &e) < 0)
 		die("open", &e);
 	note(0);
 	for (unsigned i = 0; i < OPERATIONS; i++)
 		change();
-	crash_fs_stop();
-	file_use(NULL);
+	crash_record_stop();
+	crash_fs_plain();
 }
 
 /* ---- one state ---- */
@@ -242,60 +221,74 @@ static bool
 try_state(uint64_t seed, size_t cut, unsigned variant)
 {
 	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
-	char target[64], what[256];
+	char target[CRASH_DIR_BYTES], what[256], text[400];
 	int status = 1;
 	pid_t pid;
 
-	make_dir(target);
-	crash_fs_make(cut, mode, seed * 1000003 + cut * 131 + variant, target);
+	(void)snprintf(text, sizeof(text), "%llu:%zu.%u", (unsigned long long)seed, cut, variant);
+	crash_run_at(text);
+	crash_dir_make(target);
+	crash_record_make(record, cut, mode, seed * 1000003 + cut * 131 + variant, target);
 	pid = fork();
 	if (pid == 0)
 		_exit(judge(target, &moments[cut]));
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		die("fork", NULL);
-	remove_dir(target);
-	if (status == 0)
+	crash_dir_remove(target);
+	if (status == 0) {
+		crash_run_good();
 		return true;
-	crash_fs_describe(cut, what, sizeof(what));
-	fprintf(stderr, "  seed %llu cut %zu variant %u, after: %s\n", (unsigned long long)seed, cut, variant, what);
+	}
+	crash_record_describe(record, cut, what, sizeof(what));
+	(void)snprintf(text, sizeof(text), "the queue is not what it may be, after: %s", what);
+	crash_run_wrong(text);
 	return false;
 }
 
-/* The workload runs in a process of its own too: the table is opened once in a process. */
-static int
-explore(uint64_t seed, unsigned states)
-{
-	char root[64];
-	unsigned failures = 0;
+static size_t wanted_cut;
+static unsigned wanted_variant;
+static bool is_replay;
 
-	make_dir(root);
+/* The table is opened once in a process; so each state has one of its own, and the workload too. */
+static int
+explore(uint64_t seed)
+{
+	char root[CRASH_DIR_BYTES];
+	bool good = true;
+
+	crash_dir_make(root);
 	run_workload(root, seed);
-	for (unsigned i = 0; i < states && failures < 5; i++) {
-		size_t cut = dice((unsigned)crash_fs_count() + 1);
-		if (crash_fs_is_filler(cut) && dice(16) != 0)
-			continue;
-		failures += !try_state(seed, cut, i % 8);
+	if (is_replay)
+		good = try_state(seed, wanted_cut, wanted_variant);
+	for (unsigned i = 0; i < STATES_PER_SEED && good && !is_replay; i++) {
+		size_t n = crash_record_count(record), cut = n * i / STATES_PER_SEED + dice(2 + (unsigned)(n / STATES_PER_SEED));
+
+		while (cut < n && crash_record_is_filler(record, cut) && dice(16) != 0)
+			cut++;
+		good = try_state(seed, cut < n ? cut : n, i % 8);
 	}
-	remove_dir(root);
-	return failures != 0;
+	crash_record_free(&record);
+	crash_dir_remove(root);
+	return good ? 0 : 1;
 }
 
 int
 main(int argc, char **argv)
 {
-	unsigned long states = argc > 2 && strcmp(argv[1], "--states") == 0 ? strtoul(argv[2], NULL, 10) : 200;
-	unsigned failures = 0;
-	unsigned long done = 0;
+	struct crash_options o = {.name = "queue_crash", .states = 200, .seed = 1, .jobs = 2};
+	unsigned long long seed;
 
 	log_init("queue_crash", LOG_WARN);
-	for (uint64_t seed = 1; done < states && failures == 0; seed++, done += 100) {
-		int status = 1;
-		pid_t pid = fork();
-		if (pid == 0)
-			_exit(explore(seed, 100));
-		if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-			failures++;
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "--replay") == 0 &&
+		    sscanf(argv[i + 1], "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) == 3) {
+			is_replay = true;
+			return explore(seed);
+		}
+		if (strcmp(argv[i], "--states") == 0)
+			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--seed") == 0)
+			o.seed = strtoul(argv[i + 1], NULL, 10);
 	}
-	printf("queue_crash: %lu states explored, %u workloads wrong\n", done, failures);
-	return failures != 0;
+	return crash_run_main(&o, argv[0], explore);
 }

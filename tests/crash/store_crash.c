@@ -1,338 +1,456 @@
 /*
- * Cuts the power of an account at every moment of a seeded workload, opens what
- * is left, and compares it with what the account was after one of the
- * transactions: not before the last one that was acknowledged, not after the last one begun.
+ * Cuts the power of an account at every moment of a seeded history, opens what
+ * is left, and compares it: it must be what it was after one of the
+ * transactions, not before the last one that anybody was told of, not after the
+ * last one begun. Then requests are asked again, and the history goes on.
  *
- *   store_crash [--states N] [--seed S] [--operations N]     explores
- *   store_crash --replay SEED:OPERATIONS:CUT:VARIANT          one state again
+ * Some of the states go on for longer, recorded again from the opening on: there
+ * processes are killed and syncs fail, the next keeper finds the page cache as it is; and
+ * the power is cut again, in a recovery too, up to CUTS_MAX times in a row.
  *
- * Variants of a cut: 0 all that was done is there, 1 only what was synced, from
- * 2 on seeded choices with torn writes.
+ *   store_crash [--states N] [--seed S] [--jobs J] [--steps N]   explores
+ *   store_crash --replay SEED:STEPS:CUT.VARIANT/CUT.VARIANT…     one state again
  */
 #include "tests/crash/crash_fs.h"
-#include "tests/unit/store_digest.h"
+#include "tests/crash/crash_keeper.h"
+#include "tests/crash/crash_run.h"
+#include "tests/crash/crash_steps.h"
 
 #include "common/log.h"
 #include "common/mem.h"
-#include "store/index_private.h"
 
+#include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-/* After an operation of the file layer: what was durable by promise, and what could be. */
-struct moment {
-	uint64_t acked;
+#define CUTS_MAX 3
+#define STATES_PER_SEED 300
+/* Of a record that goes on after a cut. */
+#define STATES_PER_RECORD 14
+#define STEPS_PER_RECORD 14
+/* Of a history; every fourth seed has a short one, so that the account's first steps are seen often. */
+#define STEPS 110
+#define STEPS_SHORT 20
+#define RESTARTS_MAX 3
+
+/* An environment of Berkeley DB that panicked keeps its memory when it is closed; what is ours is still looked for. */
+const char *__lsan_default_suppressions(void);
+const char *
+__lsan_default_suppressions(void)
+{
+	return "leak:libdb-5.3";
+}
+
+/* What a state may be, by serial. */
+struct bounds {
+	uint64_t told;
 	uint64_t begun;
 };
 
-static struct moment *moments;
-static size_t moment_cap;
-static char **digests; /* by serial */
-static size_t digest_cap;
-static uint64_t acked, begun;
-static uint64_t random_state;
-static bool verbose;
+/* What was recorded from one opening on. */
+struct session {
+	struct crash_record *record;
+	char root[CRASH_DIR_BYTES];
+	struct bounds now;
+	struct bounds *moments; /* by number of operations */
+	size_t moment_count, moment_cap;
+};
+
+static struct session *running; /* NULL: nothing is recorded */
+static unsigned steps_max = STEPS;
+static unsigned deep_every; /* how many states to one that goes on */
+static uint64_t seed_now;
+static char replay_text[256];
+/* When one state is seen again: its cuts. */
+static struct {
+	size_t cut;
+	unsigned variant;
+} wanted[CUTS_MAX];
+static unsigned wanted_count;
 
 static uint64_t
-dice(uint64_t sides)
+mix(uint64_t a, uint64_t b)
 {
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state % sides;
+	uint64_t x = a * UINT64_C(0x9e3779b97f4a7c15) ^ (b + UINT64_C(0x7f4a7c15)) * UINT64_C(0xff51afd7ed558ccd);
+
+	x ^= x >> 29;
+	x *= UINT64_C(0xc4ceb9fe1a85ec53);
+	return x ^ x >> 32;
 }
 
-/* ---- the workload ---- */
+/* ---- what is durable by promise ---- */
 
 static void
-note_moments(void)
+on_operation(void *arg)
 {
-	size_t n = crash_fs_count();
-	static size_t noted;
+	struct session *s = arg;
+	size_t n = crash_record_count(s->record);
 
-	if (n + 1 < noted)
-		noted = 0;
-	if (n + 1 > moment_cap) {
-		moment_cap = n + 4096;
-		moments = mem_resize(moments, moment_cap, sizeof *moments);
+	if (n >= s->moment_cap) {
+		s->moment_cap = 2 * n + 4096;
+		s->moments = mem_resize(s->moments, s->moment_cap, sizeof *s->moments);
 	}
-	for (; noted <= n; noted++)
-		moments[noted] = (struct moment){acked, begun};
-}
-
-static void
-note_commit(struct index *ix)
-{
-	uint64_t serial = index_serial(ix);
-	struct err e;
-
-	if (serial >= digest_cap) {
-		size_t cap = (size_t)serial + 256;
-
-		digests = mem_resize(digests, cap, sizeof *digests);
-		memset(digests + digest_cap, 0, (cap - digest_cap) * sizeof *digests);
-		digest_cap = cap;
-	}
-	free(digests[serial]);
-	digests[serial] = store_digest(ix, &e);
-	assert(digests[serial] != NULL);
-	/* Only housekeeping makes several transactions in one call, and none of them changes what is seen. */
-	for (uint64_t gap = serial - 1; gap > 0 && digests[gap] == NULL; gap--)
-		digests[gap] = mem_copy_str(digests[serial], strlen(digests[serial]));
-}
-
-static uint32_t
-any_mailbox(struct index *ix)
-{
-	for (;;) {
-		uint32_t number = (uint32_t)dice(16) + 1;
-
-		if (index_mailbox(ix, number) != NULL)
-			return number;
-	}
-}
-
-static int
-do_append(struct index *ix, const char *root, struct err *e)
-{
-	static const uint8_t summary[120000];
-	char text[512];
-	size_t n = 20 + dice(400);
-	uint32_t uid;
-
-	/* Long summaries, so that the log goes through several files. */
-	fixture_summary = slice_of(summary, dice(8) ? 100 : sizeof summary);
-	memset(text, 'a' + (int)dice(26), n);
-	text[n] = '\0';
-	return fixture_append(ix, root, any_mailbox(ix), text, &uid, e);
-}
-
-static int
-do_mailbox(struct index *ix, struct err *e)
-{
-	static const char *const names[] = {"a", "a/b", "c", "c/d/e", "Old"};
-	static const unsigned verbs[] = {MBOX_CREATE, MBOX_CREATE, MBOX_DELETE, MBOX_RENAME, MBOX_SUBSCRIBE};
-	const char *name = names[dice(5)], *other = dice(6) ? names[dice(5)] : "INBOX";
-
-	(void)fixture_mailbox(ix, verbs[dice(5)], dice(8) ? name : "INBOX", other, e);
-	return e->class == ERR_TEMP || e->class == ERR_BUG ? -1 : 0;
-}
-
-static int
-do_one(struct index *ix, const char *root, struct err *e)
-{
-	uint32_t mailbox = any_mailbox(ix), first = (uint32_t)dice(40) + 1, last = first + (uint32_t)dice(30);
-
-	switch (dice(10)) {
-	case 0:
-		return fixture_flags(ix, mailbox, 1 + (unsigned)dice(3), (uint32_t)dice(32), dice(2) ? "x\ny\n" : "", first, last, e);
-	case 1:
-		return fixture_copy(ix, mailbox, any_mailbox(ix), dice(2), first, last, e);
-	case 2:
-		return fixture_expunge(ix, mailbox, first, first + (uint32_t)dice(5), e);
-	case 3:
-		return do_mailbox(ix, e);
-	default:
-		return do_append(ix, root, e);
-	}
-}
-
-/* Housekeeping that makes Berkeley DB write pages, and base copies. */
-static int
-do_upkeep(struct index **ix, const char *root, struct err *e)
-{
-	int r;
-
-	switch (dice(5)) {
-	case 0:
-		while ((r = index_purge(*ix, FIXTURE_NOW + 1000, e)) == 1)
-			note_commit(*ix);
-		note_commit(*ix);
-		return r;
-	case 1:
-		index_close(ix);
-		return index_open(root, FIXTURE_NOW, ix, e);
-	case 2:
-		return index_upkeep_now(*ix, e);
-	default:
-		/* A base copy that goes on while requests are done. */
-		if ((*ix)->base_writer == NULL)
-			return base_begin((*ix)->env, (*ix)->dir, index_serial(*ix), FIXTURE_NOW, &(*ix)->base_writer, e);
-		return base_step(&(*ix)->base_writer, 1, &(*ix)->base, e) < 0 ? -1 : 0;
-	}
+	for (; s->moment_count <= n; s->moment_count++)
+		s->moments[s->moment_count] = s->now;
 }
 
 static void
-die(const char *what, const struct err *e)
+on_told(void)
 {
-	fprintf(stderr, "store_crash: the workload itself failed: %s: %s / %s\n", what, e->client, e->detail);
-	exit(2);
+	struct session *s = running;
+
+	if (s == NULL || crash_record_died(s->record))
+		return;
+	/* One more than what is committed may be on its way. */
+	s->now.told = s->now.begun - 1;
+	on_operation(s);
+	s->moments[s->moment_count - 1] = s->now;
 }
 
 static void
-run_workload(const char *root, uint64_t seed, unsigned operations)
+on_committed(struct index *ix)
 {
-	struct index *ix;
-	struct err e = {0};
-
-	random_state = seed * 2654435761u + 88172645463325252u;
-	acked = begun = 0;
-	for (size_t i = 0; i < digest_cap; i++)
-		MEM_FREE(&digests[i]);
-	crash_fs_start(root);
-	/* Until the account is there, it is new or not there. */
-	begun = 1;
-	if (index_open(root, FIXTURE_NOW, &ix, &e) < 0)
-		die("open", &e);
-	acked = begun = index_serial(ix);
-	note_commit(ix);
-	note_moments();
-	for (unsigned i = 0; i < operations; i++) {
-		/* Whatever a file operation of it did, the transaction may be there after a cut. */
-		begun = index_serial(ix) + 1;
-		if (dice(8) == 0) {
-			begun += 20;
-			if (do_upkeep(&ix, root, &e) < 0)
-				die("upkeep", &e);
-		} else if (do_one(ix, root, &e) < 0 && e.class != ERR_PERM && e.class != ERR_LIMIT) {
-			die("operation", &e);
-		}
-		begun = index_serial(ix);
-		note_commit(ix);
-		index_changes_reset(ix);
-		note_moments();
-		if (dice(3) != 0) {
-			if (index_flush(ix, &e) < 0)
-				die("flush", &e);
-			note_moments();
-			acked = index_serial(ix);
-			moments[crash_fs_count()].acked = acked;
-		}
+	if (running != NULL) {
+		running->now.begun = index_serial(ix) + 1;
+		on_operation(running);
+		running->moments[running->moment_count - 1] = running->now;
 	}
-	index_close(&ix);
-	note_moments();
-	crash_fs_stop();
-	file_use(NULL);
+	crash_steps_committed(ix);
 }
 
-/* ---- one state ---- */
+static const struct crash_keeper_events keeper_events = {.committed = on_committed, .told = on_told};
 
-/* NULL when the state is good, else why not. */
+/* ---- looking at an account ---- */
+
+/* Opens it and leaves it open. NULL when it is what it may be. */
 static const char *
-judge(const char *root, size_t cut, struct err *e)
+open_account(const char *root, struct bounds may, struct err *e)
 {
 	struct index *ix;
-	const char *why = NULL;
-	char *found;
-	uint64_t serial;
 
-	if (index_open(root, FIXTURE_NOW, &ix, e) < 0)
+	if (crash_keeper_open(root, CRASH_NOW, &keeper_events, e) < 0)
 		return "it does not open";
-	serial = index_serial(ix);
-	found = store_digest(ix, e);
-	if (found == NULL)
-		why = "it cannot be read";
-	else if (serial < moments[cut].acked)
-		why = "an acknowledged transaction is lost";
-	else if (serial > moments[cut].begun)
-		why = "a transaction that was never begun";
-	else if (serial >= digest_cap || digests[serial] == NULL || strcmp(found, digests[serial]) != 0)
-		why = "it is not what it was after that transaction";
-	else if (index_check(ix, e) < 0)
-		why = "it contradicts itself";
-	if (why != NULL && verbose && found != NULL)
-		fprintf(stderr, "found (serial %llu):\n%s\nwanted:\n%s\n", (unsigned long long)serial, found,
-		    serial < digest_cap && digests[serial] ? digests[serial] : "-");
-	free(found);
-	index_close(&ix);
+	ix = crash_keeper_index();
+	if (index_serial(ix) < may.told)
+		return "a transaction that somebody was told of is lost";
+	if (index_serial(ix) > may.begun)
+		return "a transaction that was never begun";
+	return crash_steps_compare(ix, e);
+}
+
+/* The same, then some requests again, and the next step. */
+static const char *
+look(const char *root, struct bounds may, uint64_t seed, struct err *e)
+{
+	const char *why = open_account(root, may, e);
+
+	if (why == NULL)
+		why = crash_steps_ask_again(2, seed);
+	if (why == NULL && crash_steps_count() > 0 && !crash_steps_do(crash_steps_after(index_serial(crash_keeper_index())), root, e))
+		why = "it does not open again";
+	if (why == NULL)
+		why = crash_steps_wrong();
+	if (why == NULL && crash_keeper_broken())
+		why = "the keeper gave up on it";
+	crash_keeper_close(false);
 	return why;
 }
 
-static bool
-try_state(uint64_t seed, unsigned operations, size_t cut, unsigned variant)
-{
-	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
-	char target[64], what[256];
-	struct err e = {0};
-	const char *why;
+/* ---- a session ---- */
 
-	fixture_dir(target);
-	crash_fs_make(cut, mode, seed * 1000003 + cut * 131 + variant, target);
-	why = judge(target, cut, &e);
-	fixture_remove(target);
-	if (why == NULL)
-		return true;
-	crash_fs_describe(cut, what, sizeof what);
-	fprintf(stderr, "store_crash: %s (%s %s), after: %s; acknowledged %llu, begun %llu\n  again: --replay %llu:%u:%zu:%u\n", why,
-	    e.client, e.detail, what, (unsigned long long)moments[cut].acked, (unsigned long long)moments[cut].begun,
-	    (unsigned long long)seed, operations, cut, variant);
+static struct session *
+session_start(const char *root, struct bounds may)
+{
+	struct session *s = MEM_NEW(struct session);
+
+	(void)snprintf(s->root, sizeof s->root, "%s", root);
+	s->now = may;
+	s->record = crash_record_start(root);
+	crash_record_watch(s->record, on_operation, s);
+	on_operation(s);
+	running = s;
+	return s;
+}
+
+static void
+session_stop(struct session *s)
+{
+	crash_record_stop();
+	on_operation(s);
+	running = NULL;
+}
+
+static void
+session_free(struct session **session)
+{
+	struct session *s = *session;
+
+	crash_record_free(&s->record);
+	free(s->moments);
+	MEM_FREE(session);
+}
+
+/* The first one of a seed: makes the history. */
+static const char *
+make_history(struct session *s, struct err *e)
+{
+	crash_steps_begin(seed_now);
+	if (crash_keeper_open(s->root, CRASH_NOW, &keeper_events, e) < 0)
+		return "the new account does not open";
+	s->now = (struct bounds){.told = index_serial(crash_keeper_index()), .begun = index_serial(crash_keeper_index()) + 1};
+	crash_steps_committed(crash_keeper_index());
+	on_told();
+	for (unsigned i = 0; i < (seed_now % 4 == 1 ? STEPS_SHORT : steps_max); i++) {
+		const char *why;
+
+		crash_steps_make();
+		if (!crash_steps_do(i, s->root, e))
+			return "it does not open again";
+		if ((why = crash_steps_wrong()) != NULL)
+			return why;
+		if (crash_keeper_broken())
+			return "the keeper gave up";
+	}
+	crash_keeper_close(true);
+	return NULL;
+}
+
+/* Arms a fault of the process, or none. */
+static void
+arm(struct session *s, uint64_t dice)
+{
+	crash_record_revive(s->record);
+	crash_record_fail_sync(s->record, 0, 0);
+	uint64_t n = dice >> 16;
+
+	switch (dice % 6) {
+	case 0:
+		/* An opening has some hundreds of operations, a request some tens. */
+		crash_record_kill(s->record, CRASH_KILL_ANY, 1 + n % (dice >> 8 & 1 ? 1200 : 100));
+		break;
+	case 1:
+	case 2:
+		crash_record_kill(s->record, dice >> 8 & 1 ? CRASH_KILL_NAME : CRASH_KILL_RARE_NAME, 1 + n % 24);
+		break;
+	case 3:
+		crash_record_kill(s->record, CRASH_KILL_SYNC, 1 + n % 40);
+		break;
+	case 4:
+		crash_record_fail_sync(s->record, 1 + (unsigned)n % 30, n);
+		break;
+	default:
+		break;
+	}
+}
+
+/* One process of a session: opens the account and goes on with the history. why_r: NULL while all is right. True when the
+ * process was ended by a fault. */
+static bool
+run_process(struct session *s, unsigned steps, uint64_t dice, const char **why_r, struct err *e)
+{
+	bool ended;
+
+	*why_r = open_account(s->root, s->now, e);
+	/* What it shows it may tell. */
+	if (*why_r == NULL) {
+		s->now.begun = index_serial(crash_keeper_index()) + 1;
+		*why_r = crash_steps_ask_again(1, dice);
+	}
+	if (*why_r == NULL) {
+		size_t step = crash_steps_after(index_serial(crash_keeper_index()));
+
+		for (unsigned i = 0; i < steps && step < crash_steps_count() && *why_r == NULL; i++, step++) {
+			if (!crash_steps_do(step, s->root, e))
+				*why_r = "it does not open again";
+			else if (crash_keeper_broken())
+				break;
+			else
+				*why_r = crash_steps_wrong();
+		}
+	}
+	ended = crash_record_died(s->record) || file_lost();
+	if (*why_r == NULL && !ended && crash_keeper_index() != NULL && crash_keeper_broken())
+		*why_r = "the keeper gave up on it";
+	if (ended) {
+		*why_r = NULL;
+		(void)crash_steps_wrong();
+	}
+	crash_keeper_close(dice >> 40 & 1 && !crash_record_died(s->record));
+	crash_record_revive(s->record);
+	file_lost_reset();
+	file_error_reset();
+	return ended;
+}
+
+/* Goes on with an account, with processes that are killed and syncs that fail. */
+static const char *
+go_on(struct session *s, uint64_t seed, struct err *e)
+{
+	const char *why = NULL;
+
+	for (unsigned i = 0; i < RESTARTS_MAX && why == NULL; i++) {
+		arm(s, mix(seed, i));
+		if (!run_process(s, STEPS_PER_RECORD, mix(seed, 100 + i), &why, e))
+			break;
+	}
+	return why;
+}
+
+/* ---- states ---- */
+
+static bool explore_record(struct session *s, unsigned depth, size_t states);
+
+static bool
+report(const struct session *s, size_t cut, const char *why, const struct err *e)
+{
+	char what[300], text[1024];
+
+	crash_record_describe(s->record, cut, what, sizeof what);
+	(void)snprintf(text, sizeof text, "%s (%s %s), after: %s; told %llu, begun %llu", why, e->client, e->detail, what,
+	    (unsigned long long)s->moments[cut].told, (unsigned long long)s->moments[cut].begun);
+	crash_run_wrong(text);
 	return false;
 }
 
-static unsigned
-explore(uint64_t seed, unsigned operations, unsigned states, unsigned *explored)
+/* Makes the state and looks at it; some go on. True when all is right. */
+static bool
+try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 {
-	char root[64];
-	unsigned failures = 0;
-	uint64_t choice = seed + 77;
+	uint64_t seed = mix(mix(seed_now, depth), mix(cut, variant));
+	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
+	size_t length = strlen(replay_text);
+	char target[CRASH_DIR_BYTES];
+	struct err e = {0};
+	const char *why;
+	bool good = true;
 
-	fixture_dir(root);
-	run_workload(root, seed, operations);
-	for (unsigned i = 0; i < states && failures < 5; i++) {
-		size_t cut;
+	(void)snprintf(replay_text + length, sizeof replay_text - length, "%s%zu.%u", depth ? "/" : "", cut, variant);
+	crash_run_at(replay_text);
+	crash_dir_make(target);
+	crash_record_make(s->record, cut, mode, seed, target);
+	if (depth + 1 < CUTS_MAX && seed % deep_every == 0) {
+		struct session *next = session_start(target, s->moments[cut]);
 
-		do {
-			choice = choice * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-			cut = (size_t)((choice >> 33) % (crash_fs_count() + 1));
-		} while (crash_fs_is_filler(cut) && choice >> 60 != 0);
-		failures += !try_state(seed, operations, cut, (unsigned)(i % 8));
-		++*explored;
+		why = go_on(next, seed, &e);
+		session_stop(next);
+		crash_fs_plain();
+		if (why != NULL)
+			good = report(s, cut, why, &e);
+		else
+			good = explore_record(next, depth + 1, STATES_PER_RECORD);
+		session_free(&next);
+	} else if ((why = look(target, s->moments[cut], seed, &e)) != NULL) {
+		good = report(s, cut, why, &e);
 	}
-	fixture_remove(root);
-	return failures;
+	if (good)
+		crash_run_good();
+	crash_dir_remove(target);
+	replay_text[length] = '\0';
+	return good;
+}
+
+/* Cuts at moments spread over the record, in order. */
+static bool
+explore_record(struct session *s, unsigned depth, size_t states)
+{
+	size_t n = crash_record_count(s->record);
+
+	if (wanted_count > 0)
+		return depth >= wanted_count || try_state(s, wanted[depth].cut, wanted[depth].variant, depth);
+	for (size_t i = 0; i < states; i++) {
+		uint64_t dice = mix(mix(seed_now, n), mix(i, depth));
+		size_t from = n * i / states, width = n * (i + 1) / states - from + 1;
+		size_t cut = from + dice % width;
+
+		/* Few of the moments among zeros. */
+		while (cut < n && crash_record_is_filler(s->record, cut) && (dice >> 40) % 16 != 0)
+			cut++;
+		if (!try_state(s, cut, (unsigned)((dice >> 32) % 8), depth))
+			return false;
+	}
+	return true;
+}
+
+/* All of one seed. */
+static int
+explore(uint64_t seed)
+{
+	char root[CRASH_DIR_BYTES];
+	struct session *s;
+	struct err e = {0};
+	const char *why;
+	bool good;
+
+	seed_now = seed;
+	deep_every = seed % 4 == 1 ? 4 : 16;
+	(void)snprintf(replay_text, sizeof replay_text, "%llu:%u:", (unsigned long long)seed, steps_max);
+	crash_run_at(replay_text);
+	crash_dir_make(root);
+	s = session_start(root, (struct bounds){0, 1});
+	why = make_history(s, &e);
+	session_stop(s);
+	crash_fs_plain();
+	if (why != NULL)
+		good = report(s, 0, why, &e);
+	else
+		good = explore_record(s, 0, STATES_PER_SEED);
+	session_free(&s);
+	crash_dir_remove(root);
+	crash_steps_begin(0);
+	return good ? 0 : 1;
 }
 
 static int
 replay(const char *text)
 {
-	unsigned long long seed;
-	unsigned operations, variant;
-	size_t cut;
-	char root[64];
+	char *at;
 
-	if (sscanf(text, "%llu:%u:%zu:%u", &seed, &operations, &cut, &variant) != 4)
+	crash_verbose = true;
+	seed_now = strtoull(text, &at, 10);
+	if (*at != ':')
 		return 2;
-	verbose = true;
-	fixture_dir(root);
-	run_workload(root, seed, operations);
-	bool good = try_state(seed, operations, cut, variant);
+	steps_max = (unsigned)strtoul(at + 1, &at, 10);
+	for (; *at != '\0' && wanted_count < CUTS_MAX; wanted_count++) {
+		wanted[wanted_count].cut = strtoul(at + 1, &at, 10);
+		if (*at != '.')
+			return 2;
+		wanted[wanted_count].variant = (unsigned)strtoul(at + 1, &at, 10);
+	}
+	int status = explore(seed_now);
 
-	fixture_remove(root);
-	return good ? 0 : 1;
+	printf("store_crash: %s is %s\n", text, status == 0 ? "right" : "wrong");
+	return status;
 }
 
 int
 main(int argc, char **argv)
 {
-	unsigned long states = 400, seed = 1, operations = 120;
-	unsigned explored = 0, failures = 0;
+	struct crash_options o = {.name = "store_crash", .states = 600, .seed = 1};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	const char *again = NULL;
 
+	o.jobs = processors > 1 ? 2 : 1;
 	log_init("store_crash", LOG_BUG);
 	file_hook_db();
+	crash_steps_events = &keeper_events;
 	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0)
-			return replay(argv[i + 1]);
 		unsigned long value = strtoul(argv[i + 1], NULL, 10);
 
-		if (strcmp(argv[i], "--states") == 0)
-			states = value;
+		if (strcmp(argv[i], "--replay") == 0)
+			again = argv[i + 1];
+		else if (strcmp(argv[i], "--states") == 0)
+			o.states = (unsigned)value;
 		else if (strcmp(argv[i], "--seed") == 0)
-			seed = value;
-		else if (strcmp(argv[i], "--operations") == 0)
-			operations = value;
+			o.seed = value;
+		else if (strcmp(argv[i], "--steps") == 0)
+			steps_max = (unsigned)value;
+		else if (strcmp(argv[i], "--jobs") == 0)
+			o.jobs = (unsigned)value;
 	}
-	for (unsigned long s = seed; explored < states && failures == 0; s++)
-		failures += explore(s, (unsigned)operations, (unsigned)(states - explored < 200 ? states - explored : 200),
-		    &explored);
-	printf("store_crash: %u states explored, %u wrong\n", explored, failures);
-	return failures != 0;
+	if (again != NULL)
+		return replay(again);
+	return crash_run_main(&o, argv[0], explore);
 }

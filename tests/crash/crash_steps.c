@@ -1,0 +1,604 @@
+#include "tests/crash/crash_steps.h"
+#include "tests/crash/crash_keeper.h"
+
+#include "common/memfd.h"
+#include "common/mem.h"
+#include "store/object.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#define MAILBOX_NUMBERS 24
+#define BATCH_MAX 6u
+#define SEQUENCES_PER_STEP 8u
+#define LONG_SUMMARY_BYTES 120000u
+#define TEXT_BYTES_MAX 600u
+#define OBJECTS_MAX 4096u
+
+enum verb { APPENDS, FLAGS, COPY, MOVE, EXPUNGE, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, CHECKPOINT, BASE, BASE_STEP, REOPEN };
+
+struct step {
+	enum verb verb;
+	enum role role;
+	uint32_t mailbox, other;
+	uint32_t first, last;
+	uint32_t flags;
+	unsigned mode; /* of flags, or the verb of a mailbox */
+	unsigned count;
+	const char *name, *new_name;
+	uint64_t seed;
+	bool flush;
+	uint64_t before; /* serial when it began */
+};
+
+struct state {
+	uint64_t hash; /* 0: not known */
+	char *text;
+};
+
+static struct step *steps;
+static size_t step_count, step_cap;
+static struct state *states; /* by serial */
+static size_t state_cap;
+static uint64_t random_state;
+static const char *wrong;
+static unsigned long_every; /* how many summaries to a long one */
+bool crash_verbose;
+const struct crash_keeper_events *crash_steps_events;
+
+static uint32_t
+dice(uint32_t sides)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return (uint32_t)((random_state >> 20) % sides);
+}
+
+/* ---- what an account is ---- */
+
+static void
+describe(struct buf *b, struct slice key, struct slice value)
+{
+	buf_putf(b, "%c", key.p[0]);
+	for (size_t i = 1; i < key.n; i++)
+		buf_putf(b, "%02x", key.p[i]);
+	buf_putf(b, " =");
+	for (size_t i = 0; i < value.n; i++)
+		buf_putf(b, "%s%02x", i % 8 ? "" : " ", value.p[i]);
+	buf_putf(b, "\n");
+}
+
+/* All records of the index; false and e when they cannot be read. */
+static bool
+take_state(struct index *ix, struct state *state_r, struct err *e)
+{
+	uint64_t sum = 0xcbf29ce484222325;
+	struct env_cursor c;
+	struct buf text;
+	int r = env_cursor_open(ix->env, &c, e) < 0 ? -1 : env_cursor_seek(&c, slice_of(NULL, 0), e);
+
+	buf_init(&text, 64u << 20);
+	for (; r == 1; r = env_cursor_next(&c, e)) {
+		sum = (sum ^ crc32(crc32(0, c.key.p, (uInt)c.key.n), c.value.p, (uInt)c.value.n)) * 0x100000001b3;
+		sum ^= sum >> 29;
+		if (crash_verbose)
+			describe(&text, c.key, c.value);
+	}
+	env_cursor_close(&c);
+	*state_r = (struct state){.hash = sum ? sum : 1, .text = crash_verbose ? mem_copy_str(text.p, text.n) : NULL};
+	buf_fini(&text);
+	return r == 0;
+}
+
+static struct state *
+state_of(uint64_t serial)
+{
+	if (serial >= state_cap) {
+		size_t cap = (size_t)serial + 256;
+
+		states = mem_resize(states, cap, sizeof *states);
+		memset(states + state_cap, 0, (cap - state_cap) * sizeof *states);
+		state_cap = cap;
+	}
+	return &states[serial];
+}
+
+/* The lines that only one of them has. */
+static void
+print_difference(const char *found, const char *wanted)
+{
+	for (unsigned way = 0; way < 2; way++) {
+		const char *a = way ? wanted : found, *b = way ? found : wanted;
+
+		for (const char *end; a != NULL && (end = strchr(a, '\n')) != NULL; a = end + 1) {
+			char *line = mem_copy_str(a, (size_t)(end - a) + 1);
+
+			if (b == NULL || strstr(b, line) == NULL)
+				fprintf(stderr, "%s %s", way ? "wanted" : "found ", line);
+			free(line);
+		}
+	}
+}
+
+void
+crash_steps_committed(struct index *ix)
+{
+	struct state *known = state_of(index_serial(ix)), now;
+	struct err e;
+
+	/* The summary alone has no record in the index; then the serial moves and nothing else. */
+	if (!take_state(ix, &now, &e)) {
+		wrong = "it cannot be read after a transaction";
+		free(now.text);
+	} else if (known->hash == 0) {
+		*known = now;
+	} else {
+		if (known->hash != now.hash) {
+			wrong = "the same step did not have the same result";
+			if (crash_verbose)
+				print_difference(now.text, known->text);
+		}
+		free(now.text);
+	}
+}
+
+const char *
+crash_steps_wrong(void)
+{
+	const char *why = wrong;
+
+	wrong = NULL;
+	return why;
+}
+
+/* ---- objects ---- */
+
+struct objects {
+	struct index *ix;
+	bool known[OBJECTS_MAX];
+	struct err *e;
+};
+
+static const char *
+check_object(struct objects *o, const uint8_t *id, uint64_t size)
+{
+	uint64_t number = object_number(id);
+	uint8_t octets[TEXT_BYTES_MAX + 1], sum[EVP_MAX_MD_SIZE];
+	int fd;
+
+	if (number >= OBJECTS_MAX || size > TEXT_BYTES_MAX)
+		return "an object that was never stored";
+	if (o->known[number])
+		return NULL;
+	o->known[number] = true;
+	fd = object_open(o->ix->root, id, size, o->e);
+	if (fd < 0)
+		return "an object is lost";
+	ssize_t n = pread(fd, octets, sizeof octets, 0);
+
+	close(fd);
+	EVP_Digest(octets, n > 0 ? (size_t)n : 0, sum, NULL, EVP_sha256(), NULL);
+	return n == (ssize_t)size && memcmp(sum, id + 8, 8) == 0 ? NULL : "an object is not what was stored";
+}
+
+static const char *
+check_record(struct objects *o, struct slice key, struct slice value)
+{
+	struct format_details d;
+	struct format_expunged x;
+	const char *why = NULL;
+	struct cursor c;
+	unsigned count;
+
+	switch (key.p[0]) {
+	case FORMAT_DETAILS:
+		if (!format_details_get(key, value, &d))
+			return "details that cannot be read";
+		for (unsigned i = 0; i < d.n && why == NULL; i++)
+			why = check_object(o, d.d[i].object_id, d.d[i].size);
+		break;
+	case FORMAT_EXPUNGED:
+		if (!format_expunged_get(key, value, &x))
+			return "expunged messages that cannot be read";
+		for (unsigned i = 0; i < x.n && why == NULL; i++)
+			why = check_object(o, x.m[i].detail.object_id, x.m[i].detail.size);
+		break;
+	case FORMAT_GARBAGE:
+		if (!format_check(key, value, &count, &c))
+			return "garbage that cannot be read";
+		/* Its file may be there or not. */
+		struct slice id = cursor_take(&c, STORE_OBJECT_ID_BYTES);
+
+		if (!c.bad && object_number(id.p) < OBJECTS_MAX)
+			o->known[object_number(id.p)] = true;
+		break;
+	default:
+		break;
+	}
+	return why;
+}
+
+/* Is there a file that nothing knows? */
+static const char *
+check_leftovers(const struct objects *o)
+{
+	const char *why = NULL;
+
+	for (unsigned shard = 0; shard < OBJECTS_MAX / OBJECT_SHARD_OBJECTS; shard++) {
+		char path[2 * FILE_PATH_BYTES_MAX];
+		DIR *dir;
+
+		(void)snprintf(path, sizeof path, "%s/mail/%02x", o->ix->root, shard);
+		dir = opendir(path);
+		for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;) {
+			char number[17] = "";
+
+			if (d->d_name[0] == '.' && strcmp(d->d_name, ".new") != 0)
+				continue;
+			memcpy(number, d->d_name, strnlen(d->d_name, 16));
+			unsigned long long n = strtoull(number, NULL, 16);
+
+			if (strlen(d->d_name) != 32 || n >= OBJECTS_MAX || !o->known[n])
+				why = "a file is left that nothing knows";
+		}
+		if (dir != NULL)
+			closedir(dir);
+	}
+	return why;
+}
+
+static const char *
+check_objects(struct index *ix, struct err *e)
+{
+	struct objects o = {.ix = ix, .e = e};
+	const char *why = NULL;
+	struct env_cursor c;
+	int r = env_cursor_open(ix->env, &c, e) < 0 ? -1 : env_cursor_seek(&c, slice_of(NULL, 0), e);
+
+	for (; r == 1 && why == NULL; r = env_cursor_next(&c, e))
+		why = check_record(&o, c.key, c.value);
+	env_cursor_close(&c);
+	if (why == NULL && r < 0)
+		why = "it cannot be read";
+	return why != NULL ? why : check_leftovers(&o);
+}
+
+const char *
+crash_steps_compare(struct index *ix, struct err *e)
+{
+	const struct state *known = state_of(index_serial(ix));
+	const char *why = NULL;
+	struct state now;
+
+	err_clear(e);
+	if (!take_state(ix, &now, e))
+		why = "it cannot be read";
+	else if (known->hash != now.hash)
+		why = "it is not what it was after that transaction";
+	else if (index_check(ix, e) < 0)
+		why = "it contradicts itself";
+	else
+		why = check_objects(ix, e);
+	if (crash_verbose && known->hash != now.hash) {
+		fprintf(stderr, "serial %llu:\n", (unsigned long long)index_serial(ix));
+		print_difference(now.text, known->text);
+	}
+	free(now.text);
+	return why;
+}
+
+/* ---- making steps ---- */
+
+void
+crash_steps_begin(uint64_t seed)
+{
+	for (size_t i = 0; i < state_cap; i++)
+		free(states[i].text);
+	MEM_FREE(&states);
+	state_cap = step_count = 0;
+	wrong = NULL;
+	crash_requests_forget();
+	random_state = seed * 2654435761u + 88172645463325252u;
+	long_every = seed % 3 == 0 ? 3 : 16;
+}
+
+static uint32_t
+any_mailbox(struct index *ix)
+{
+	/* INBOX is always there. */
+	for (unsigned i = 0; i < 100; i++) {
+		uint32_t number = dice(MAILBOX_NUMBERS) + 1;
+
+		if (index_mailbox(ix, number) != NULL)
+			return number;
+	}
+	return index_target(ix, STORE_TARGET_INBOX);
+}
+
+static enum verb
+any_verb(void)
+{
+	static const enum verb verbs[] = {APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, FLAGS, FLAGS, COPY, COPY, MOVE,
+	    EXPUNGE, EXPUNGE, MAILBOX, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, PURGE, CHECKPOINT, BASE, BASE_STEP, BASE_STEP, REOPEN};
+
+	return verbs[dice(sizeof verbs / sizeof verbs[0])];
+}
+
+void
+crash_steps_make(void)
+{
+	static const char *const names[] = {"a", "a/b", "c", "c/d/e", "Old", "INBOX"};
+	static const unsigned mailbox_verbs[] = {
+	    MBOX_CREATE, MBOX_CREATE, MBOX_DELETE, MBOX_RENAME, MBOX_SUBSCRIBE, MBOX_UNSUBSCRIBE};
+	struct index *ix = crash_keeper_index();
+	struct step s = {.verb = any_verb(), .role = ROLE_IMAP_WORKER};
+
+	s.mailbox = any_mailbox(ix);
+	s.other = any_mailbox(ix);
+	s.first = dice(40) + 1;
+	s.last = s.first + dice(s.verb == EXPUNGE ? 6 : 30);
+	s.flags = dice(32);
+	s.count = 1 + dice(BATCH_MAX);
+	s.seed = random_state;
+	s.flush = dice(3) != 0;
+	s.mode = s.verb == MAILBOX ? mailbox_verbs[dice(6)] : 1 + dice(3);
+	s.name = names[dice(dice(8) ? 5 : 6)];
+	s.new_name = names[dice(6)];
+	if (s.verb == APPENDS && dice(2))
+		s.role = ROLE_DELIVER;
+	if (s.verb == EXPUNGE && dice(4) == 0) {
+		s.role = ROLE_POP3_WORKER;
+		s.mailbox = index_target(ix, STORE_TARGET_INBOX);
+	}
+	s.before = index_serial(ix);
+	if (step_count == step_cap) {
+		step_cap = step_cap ? step_cap * 2 : 256;
+		steps = mem_resize(steps, step_cap, sizeof *steps);
+	}
+	steps[step_count++] = s;
+}
+
+size_t
+crash_steps_count(void)
+{
+	return step_count;
+}
+
+size_t
+crash_steps_after(uint64_t serial)
+{
+	size_t i = 0;
+
+	while (i + 1 < step_count && steps[i + 1].before <= serial)
+		i++;
+	return i;
+}
+
+/* ---- doing them ---- */
+
+static const uint8_t origins[3][STORE_ORIGIN_BYTES] = {"deliver's origin", "a worker's origi", "POP3's origin..."};
+
+static struct slice
+origin_of(enum role role)
+{
+	return slice_of(origins[role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : 2], STORE_ORIGIN_BYTES);
+}
+
+static uint64_t
+sequence_of(size_t step, unsigned i)
+{
+	return step * SEQUENCES_PER_STEP + i + 1;
+}
+
+static void
+do_append(const struct step *s, uint64_t sequence, unsigned i)
+{
+	uint8_t text[TEXT_BYTES_MAX], sha256[EVP_MAX_MD_SIZE];
+	static uint8_t summary[LONG_SUMMARY_BYTES];
+	size_t n = 20 + (s->seed >> i) % 400;
+	struct err e;
+
+	memset(text, 'a' + (int)(sequence % 26), n);
+	(void)snprintf((char *)text, n, "%llu", (unsigned long long)sequence);
+	memset(summary, 's', sizeof summary);
+	/* Long ones, so that the log goes through several files. */
+	struct slice about = slice_of(summary, (s->seed >> 40) % long_every == i ? sizeof summary : 100);
+	struct msg m = {.type = MSG_MSG_APPEND, .u.MSG_APPEND = {.id = sequence, .sequence = sequence, .mailbox = s->mailbox,
+	    .flags = s->flags & ~STORE_FLAG_DELETED, .keywords = s->flags & 1 ? SLICE("x\n") : SLICE(""), .internal_date = 1234567890,
+	    .zone_minutes = 60, .bytes = n}};
+
+	EVP_Digest(text, n, sha256, NULL, EVP_sha256(), NULL);
+	m.u.MSG_APPEND.origin = origin_of(s->role);
+	m.u.MSG_APPEND.sha256 = slice_of(sha256, STORE_SHA256_BYTES);
+	int message = memfd_of(slice_of(text, n), &e), summary_fd = memfd_of(about, &e);
+
+	assert(message >= 0 && summary_fd >= 0);
+	m.u.MSG_APPEND.message = message;
+	m.u.MSG_APPEND.summary = summary_fd;
+	crash_keeper_ask(s->role, &m);
+	close(message);
+	close(summary_fd);
+}
+
+/* A request that is no append, with its sequence. */
+static void
+do_request(const struct step *s, uint64_t sequence)
+{
+	struct uid_range range = {s->first, s->last};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+	struct slice origin = origin_of(s->role);
+	struct buf uids;
+	struct msg m = {.type = MSG_NONE};
+
+	buf_init(&uids, 64);
+	uidset_put(&uids, &set);
+	switch (s->verb) {
+	case FLAGS:
+		m = (struct msg){.type = MSG_MSG_FLAGS, .u.MSG_FLAGS = {.id = sequence, .origin = origin, .sequence = sequence,
+		    .mailbox = s->mailbox, .mode = (uint8_t)s->mode, .flags = s->flags, .unchangedsince = UINT64_MAX,
+		    .keywords = s->seed & 1 ? SLICE("x\ny\n") : SLICE(""), .uids = buf_slice(&uids), .uids_fd = -1}};
+		break;
+	case COPY:
+	case MOVE:
+		m = (struct msg){.type = MSG_MSG_COPY, .u.MSG_COPY = {.id = sequence, .origin = origin, .sequence = sequence,
+		    .mailbox = s->mailbox, .target_mailbox = s->other, .move = s->verb == MOVE, .uids = buf_slice(&uids),
+		    .uids_fd = -1}};
+		break;
+	case EXPUNGE:
+		m = (struct msg){.type = MSG_MSG_EXPUNGE, .u.MSG_EXPUNGE = {.id = sequence, .origin = origin,
+		    .sequence = sequence, .mailbox = s->mailbox, .only_deleted = s->seed % 4 == 0, .uids = buf_slice(&uids),
+		    .uids_fd = -1}};
+		break;
+	default:
+		m = (struct msg){.type = MSG_MBOX_CHANGE, .u.MBOX_CHANGE = {.id = sequence, .origin = origin,
+		    .sequence = sequence, .verb = (uint8_t)s->mode, .name = slice_str(s->name),
+		    .new_name = slice_str(s->mode == MBOX_RENAME ? s->new_name : "")}};
+	}
+	crash_keeper_ask(s->role, &m);
+	buf_fini(&uids);
+}
+
+/* Requests without an answer to remember. */
+static void
+do_small(const struct step *s)
+{
+	struct msg m = {.type = MSG_MBOX_OPEN, .u.MBOX_OPEN = {.id = 0, .mailbox = s->mailbox, .claim_recent = s->seed & 1}};
+
+	if (s->verb == RECENT)
+		m = (struct msg){.type = MSG_MBOX_RECENT, .u.MBOX_RECENT = {.mailbox = s->mailbox, .uid = s->first}};
+	crash_keeper_ask(s->role, &m);
+}
+
+/* A summary comes back for the first message of the range. */
+static void
+do_summary(const struct step *s)
+{
+	struct uid_range range = {s->first, s->last};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+	struct message_list l = {0};
+	uint8_t summary[100], sha256[STORE_SHA256_BYTES] = {0};
+	struct err e;
+
+	if (messages_collect(crash_keeper_index(), s->mailbox, &set, &l, &e) == 0 && l.n > 0) {
+		memset(summary, 's', sizeof summary);
+		memcpy(sha256, l.m[0].detail.object_id + 8, 8);
+		int fd = memfd_of(slice_of(summary, sizeof summary), &e);
+		struct msg m = {.type = MSG_MSG_SUMMARY, .u.MSG_SUMMARY = {.mailbox = s->mailbox, .uid = l.m[0].entry.uid,
+		    .sha256 = slice_of(sha256, sizeof sha256), .summary = fd}};
+
+		assert(fd >= 0);
+		crash_keeper_ask(s->role, &m);
+		close(fd);
+	}
+	message_list_fini(&l);
+}
+
+/* Housekeeping that makes Berkeley DB write pages, and base copies. What of it fails is seen in the keeper. */
+static void
+do_upkeep(const struct step *s)
+{
+	struct index *ix = crash_keeper_index();
+	struct err e;
+
+	crash_keeper_flush();
+	if (crash_keeper_broken())
+		return;
+	if (s->verb == CHECKPOINT) {
+		if (env_checkpoint(ix->env, &e) < 0)
+			ix->broken = true;
+	} else if (s->verb == BASE) {
+		if (index_upkeep_now(ix, &e) < 0)
+			ix->broken = true;
+	} else if (ix->base_writer == NULL) {
+		/* A base copy that goes on while requests are done. */
+		if (base_begin(ix->env, ix->dir, index_serial(ix), CRASH_NOW, &ix->base_writer, &e) < 0)
+			ix->broken = true;
+	} else {
+		int r = base_step(&ix->base_writer, 1, &ix->base, &e);
+
+		if (r < 0 || (r == 0 && env_log_trim(ix->env, ix->base.log.file, &e) < 0))
+			ix->broken = true;
+	}
+}
+
+bool
+crash_steps_do(size_t step, const char *root, struct err *e)
+{
+	const struct step *s = &steps[step];
+
+	if (crash_verbose)
+		fprintf(stderr, "step %zu verb %d flush %d serial %llu\n", step, s->verb, s->flush,
+		    (unsigned long long)index_serial(crash_keeper_index()));
+	crash_keeper_time(CRASH_NOW + step);
+	switch (s->verb) {
+	case APPENDS:
+		for (unsigned i = 0; i < s->count; i++)
+			do_append(s, sequence_of(step, i), i);
+		crash_keeper_settle();
+		break;
+	case OPEN:
+	case RECENT:
+		do_small(s);
+		break;
+	case SUMMARY:
+		do_summary(s);
+		break;
+	case PURGE:
+		crash_keeper_purge();
+		break;
+	case CHECKPOINT:
+	case BASE:
+	case BASE_STEP:
+		do_upkeep(s);
+		break;
+	case REOPEN:
+		crash_keeper_close(true);
+		return crash_keeper_open(root, CRASH_NOW + step, crash_steps_events, e) == 0;
+	default:
+		do_request(s, sequence_of(step, 0));
+	}
+	if (s->flush)
+		crash_keeper_flush();
+	return true;
+}
+
+const char *
+crash_steps_ask_again(unsigned count, uint64_t seed)
+{
+	uint64_t serial = index_serial(crash_keeper_index());
+	size_t at = crash_steps_after(serial);
+
+	for (unsigned i = 0; i < count; i++) {
+		size_t back = (size_t)(seed >> (8 * i) & 0xff) % (i % 2 ? 60 : 4);
+		size_t step = at > back ? at - back : 0;
+		const struct step *s = &steps[step];
+
+		if (step_count == 0 || s->verb > MAILBOX)
+			continue;
+		unsigned part = s->verb == APPENDS ? (unsigned)(seed >> 50) % s->count : 0;
+		struct crash_request *r = crash_request(sequence_of(step, part));
+		unsigned before = r->answers;
+
+		if (r->serial == 0 || r->serial > serial)
+			continue;
+		if (s->verb == APPENDS)
+			do_append(s, sequence_of(step, part), part);
+		else
+			do_request(s, sequence_of(step, part));
+		crash_keeper_flush();
+		if (crash_keeper_broken())
+			return NULL;
+		if (index_serial(crash_keeper_index()) != serial)
+			return "a request that was asked again was done again";
+		if (r->answers != before + 1)
+			return "a request that was asked again was not answered";
+		if (r->contradicts)
+			return "a request that was asked again was answered otherwise";
+	}
+	return NULL;
+}
