@@ -3,6 +3,7 @@
  */
 #include "admin/directory_request.h"
 #include "admin/maildir_import.h"
+#include "admin/mbox_import.h"
 
 #include <stdio.h>
 
@@ -11,7 +12,7 @@ typedef enum command_status import_fn(struct import *im, const char *path, const
 static const struct {
 	const char *name;
 	import_fn *run;
-} formats[] = {{"maildir", maildir_import}};
+} formats[] = {{"maildir", maildir_import}, {"mbox", mbox_import}};
 
 static enum command_status
 print_counts(const struct command_call *call, const struct import_counts *c)
@@ -88,11 +89,13 @@ import(const struct command_call *call)
 const struct command commands_import[] = {
     {
 	.name = "import",
-	.args = "ADDRESS maildir PATH [--mailbox NAME]",
-	.help = "put the messages of a Maildir into an account",
+	.args = "ADDRESS maildir|mbox PATH [--mailbox NAME]",
+	.help = "put the messages of a Maildir or an mbox into an account",
 	.more =
 	    "maildir: PATH with all its folders (Maildir++ or nested directories), flags, keywords, dates and subscriptions;\n"
 	    "with --mailbox only PATH itself, into that mailbox. Dovecot's dovecot-uidlist and dovecot-keywords are understood.\n"
+	    "mbox: a file, into INBOX or the mailbox that is named; or a directory of them, each into the mailbox of its name (without\n"
+	    "\".mbox\"). Status, X-Status, X-Keywords and X-UID are understood and left out.\n"
 	    "The server must be running. Messages that a mailbox has already are not put into it again, so that an import that was\n"
 	    "interrupted can be run again.\n",
 	.args_min = 3,

@@ -49,6 +49,7 @@ extern const struct command commands_account[];
 extern const struct command commands_alias[];
 extern const struct command commands_mailbox[];
 extern const struct command commands_import[];
+extern const struct command commands_export[];
 extern const struct command commands_store[];
 extern const struct command commands_explain[];
 extern const struct command commands_queue[];

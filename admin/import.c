@@ -235,12 +235,29 @@ change(struct import *im, enum mbox_verb verb, struct slice name, uint32_t speci
 	return status == COMMAND_OK ? refused(im, name, r->class, r->text) : status;
 }
 
-/* A special use that no mailbox has yet. */
+/* What a mailbox of that name is for, when it has to be made (RFC 6154 section 2). */
 static uint32_t
-free_use(const struct import *im, uint32_t use)
+use_of(struct slice name)
+{
+	static const struct {
+		const char *name;
+		uint32_t use;
+	} rows[] = {{"Archive", STORE_USE_ARCHIVE}, {"Drafts", STORE_USE_DRAFTS}, {"Junk", STORE_USE_JUNK},
+	    {"Sent", STORE_USE_SENT}, {"Trash", STORE_USE_TRASH}};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (slice_eq(slice_str(rows[i].name), name))
+			return rows[i].use;
+	return 0;
+}
+
+/* The use that its name says, when no mailbox has it yet. */
+static uint32_t
+free_use(const struct import *im, struct slice name)
 {
 	struct cursor c = cursor_of(buf_slice(&im->table));
 	struct store_mailbox m;
+	uint32_t use = use_of(name);
 
 	while (store_mailbox_next(&c, &m))
 		use &= ~m.special_use;
@@ -265,16 +282,18 @@ read_keywords(struct import *im)
 }
 
 enum command_status
-import_mailbox(struct import *im, struct slice name, uint32_t special_use)
+import_mailbox(struct import *im, struct slice name)
 {
 	struct store_mailbox m;
 	enum command_status status = import_flush(im);
 
+	if (slice_eq_nocase(name, SLICE("INBOX")))
+		name = SLICE("INBOX");
 	im->mailbox = 0;
 	if (status == COMMAND_OK)
 		status = account_mailboxes(im->keeper, &im->table);
 	if (status == COMMAND_OK && !account_mailbox_find(buf_slice(&im->table), name, &m)) {
-		status = change(im, MBOX_CREATE, name, free_use(im, special_use));
+		status = change(im, MBOX_CREATE, name, free_use(im, name));
 		if (status == COMMAND_REFUSED)
 			return COMMAND_OK;
 		if (status == COMMAND_OK)

@@ -72,10 +72,10 @@ struct import_message {
 enum command_status import_open(struct import *im, struct command_link *keeper);
 void import_close(struct import *im);
 /*
- * From now on messages go to that mailbox, which is made when there is none; special_use: what it is then for. When it
+ * From now on messages go to that mailbox, which is made when there is none, for the use that its name says. When it
  * cannot be had (it is no name), that is said and counted, and im->mailbox is 0: no message may follow.
  */
-enum command_status import_mailbox(struct import *im, struct slice name, uint32_t special_use);
+enum command_status import_mailbox(struct import *im, struct slice name);
 /* Takes the message that im->spool has. A message that cannot be had, or is refused, is counted and said. */
 enum command_status import_message(struct import *im, const struct import_message *m);
 /* A message, or a folder, that could not be read: says so and counts it. */

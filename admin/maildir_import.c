@@ -9,22 +9,6 @@
 #define READ_BYTES (64u * 1024)
 #define KEYWORDS_BYTES_MAX 8192u
 
-/* What a mailbox of that name is for, when it has to be made (RFC 6154 section 2). */
-static uint32_t
-use_of(struct slice name)
-{
-	static const struct {
-		const char *name;
-		uint32_t use;
-	} rows[] = {{"Archive", STORE_USE_ARCHIVE}, {"Drafts", STORE_USE_DRAFTS}, {"Junk", STORE_USE_JUNK},
-	    {"Sent", STORE_USE_SENT}, {"Trash", STORE_USE_TRASH}};
-
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (slice_eq(slice_str(rows[i].name), name))
-			return rows[i].use;
-	return 0;
-}
-
 /* The whole file into the spool; 0, or errno. */
 static int
 spool_file(struct import *im, int fd)
@@ -88,7 +72,7 @@ import_file(struct import *im, const struct maildir *d, const struct maildir_mes
 static enum command_status
 import_folder(struct import *im, const struct maildir *d, const char *mailbox, struct progress *p)
 {
-	enum command_status status = import_mailbox(im, slice_str(mailbox), use_of(slice_str(mailbox)));
+	enum command_status status = import_mailbox(im, slice_str(mailbox));
 
 	if (im->mailbox == 0)
 		return status;

@@ -167,7 +167,7 @@ maildir_folder_decode(struct slice name, uint8_t separator, struct buf *out)
 	uint8_t wire[STORE_NAME_BYTES_MAX];
 	size_t before = out->n;
 
-	if (name.n == 0 || name.n > sizeof wire)
+	if (name.n == 0 || name.n > sizeof wire || slice_index(name, '\0') < name.n)
 		return false;
 	for (size_t i = 0; i < name.n; i++) {
 		/* No separator of ours can be part of a level, nor of a run of modified base64. */

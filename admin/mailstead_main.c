@@ -17,6 +17,7 @@ static const struct command *const tables[] = {
     commands_alias,
     commands_mailbox,
     commands_import,
+    commands_export,
     commands_store,
     commands_explain,
     commands_queue,

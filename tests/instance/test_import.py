@@ -217,5 +217,137 @@ class TestMaildir(TransferTest):
             self.assertTrue(done.stderr.startswith("mailstead: "), done.stderr)
 
 
+FROM = b"From a@client.example Thu Feb 13 23:32:54 2003\n"
+
+
+class TestMbox(TransferTest):
+    def test_plain(self):
+        address = self.account("mbox")
+        path = self.place + "/mbox"
+        with open(path, "wb") as f:
+            f.write(FROM + b"Subject: FOLDER INTERNAL DATA\nX-IMAP: 1234567890 7 one\n\ndata\n\n" +
+                    FROM + b"Status: RO\n" + message(1) + b">From here\n\n" +
+                    FROM.replace(b"2003", b"2003 +0100") + b"X-Keywords: one two\nX-Status: AF\nX-UID: 7\n" + message(2) + b"\n")
+        counts, _ = self.do_import(address, "mbox", path)
+        self.assertEqual((counts["messages"], counts["failed"]), (2, 0))
+        wanted = [(1, {"\\Seen"}, 1045179174, crlf(message(1) + b"From here\n")),
+                  (2, {"\\Answered", "\\Flagged", "one", "two"}, 1045175574, crlf(message(2)))]
+        self.assertEqual(self.read(address), wanted)
+        counts, _ = self.do_import(address, "mbox", path)
+        self.assertEqual((counts["messages"], counts["present"]), (0, 2))
+        counts, _ = self.do_import(address, "mbox", path, "--mailbox", "Old/2003")
+        self.assertEqual(self.read(address, "Old/2003"), wanted)
+
+    def test_directory(self):
+        address = self.account("mboxes")
+        os.makedirs(self.place + "/mail/Lists")
+        os.makedirs(self.place + "/mail/.imap")
+        for name in "inbox", "Sent.mbox", "Lists/dev", "Lists/Caf&AOk-.mbox", ".imap/hidden":
+            with open(self.place + "/mail/" + name, "wb") as f:
+                f.write(FROM + message(1) + b"\n")
+        with open(self.place + "/mail/Empty.mbox", "wb"):
+            pass
+        with open(self.place + "/mail/index.msf", "wb") as f:
+            f.write(b"something else")
+        os.symlink("/etc/passwd", self.place + "/mail/link")
+        counts, _ = self.do_import(address, "mbox", self.place + "/mail")
+        self.assertEqual((counts["messages"], counts["failed"]), (4, 0))
+        rows = self.mailboxes(address)
+        self.assertEqual({n: r["messages"] for n, r in rows.items() if r["messages"]},
+                         {"INBOX": 1, "Sent": 1, "Lists/dev": 1, "Lists/Caf\u00e9": 1})
+        self.assertIn("Empty", rows)
+        with open(self.place + "/none", "wb") as f:
+            f.write(FROM + message(1) + b"\nFrom now on it is no mbox any more\n")
+        counts, _ = self.do_import(address, "mbox", self.place + "/none", "--mailbox", "None")
+        self.assertEqual((counts["messages"], counts["failed"]), (1, 0))
+        with open(self.place + "/none", "wb") as f:
+            f.write(b"no mbox\n")
+        counts, errors = self.do_import(address, "mbox", self.place + "/none", status=REFUSED)
+        self.assertIn("no From_ line at octet 0", errors)
+
+
+class TestRoundTrip(TransferTest):
+    """The corpus in by IMAP, out, into another account: the same."""
+
+    FLAGS = ["\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft"]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.messages = []
+        paths = [p for kind in ("ham", "list", "mime") for p in harness.corpus(kind) if p.endswith(".eml")]
+        # A share of it, which takes a few seconds.
+        for path in paths[3::10]:
+            with open(path, "rb") as f:
+                # What the wire has: no bare LF or CR.
+                cls.messages.append(re.sub(rb"\r\n|\n|\r", b"\r\n", f.read()))
+
+    def fill(self, address):
+        boxes = ["INBOX", "Archive", "Lists/dev", "Caf\u00e9 & Co", "Trash"]
+        client = self.server.imap(address)
+        for box in boxes[2:4]:
+            self.assertEqual(client.create('"%s"' % box.replace("\u00e9", "&AOk-").replace(" & ", " &- "))[0], "OK")
+        for i, octets in enumerate(self.messages):
+            box = boxes[i % len(boxes)].replace("\u00e9", "&AOk-").replace(" & ", " &- ")
+            flags = [f for k, f in enumerate(self.FLAGS) if i >> k & 1 and i % 3]
+            flags += ["k%d" % (i % 20)] if i % 2 else []
+            flags += ["$Forwarded"] if i % 5 == 0 else []
+            date = time.strftime('"%d-%b-%Y %H:%M:%S +0000"', time.gmtime(1000000000 + i * 12345))
+            self.assertEqual(client.append('"%s"' % box, "(%s)" % " ".join(flags), date, octets)[0], "OK")
+        # Gaps in the UIDs.
+        client.select("INBOX")
+        client.store("2,5", "+FLAGS", "\\Deleted")
+        client.uid("STORE", "1", "-FLAGS", "\\Deleted")
+        client.expunge()
+        client.subscribe("Lists/dev")
+        client.logout()
+        return boxes
+
+    def snapshot(self, address, boxes):
+        return {box: [m[1:] for m in self.read(address, box.replace("\u00e9", "&AOk-").replace(" & ", " &- "))] for box in boxes}
+
+    def test_maildir(self):
+        one, two = self.account("one"), self.account("two")
+        boxes = self.fill(one)
+        before = self.snapshot(one, boxes)
+        done = self.server.run("export", one, "maildir", self.place + "/out", "--json")
+        self.assertEqual(json.loads(done.stdout)["messages"], sum(len(b) for b in before.values()))
+        self.do_import(two, "maildir", self.place + "/out")
+        self.assertEqual(self.snapshot(two, boxes), before)
+        self.assertIn("Lists/dev", [n for n, r in self.mailboxes(two).items() if r["subscribed"]])
+        self.assertEqual(glob.glob(self.place + "/out/tmp/*"), [])
+        # Nothing is overwritten.
+        done = self.server.run("export", one, "maildir", self.place + "/out", check=False)
+        self.assertEqual(done.returncode, REFUSED)
+
+    def test_mbox(self):
+        one, two = self.account("three"), self.account("four")
+        boxes = self.fill(one)
+        before = self.snapshot(one, boxes)
+        self.server.run("export", one, "mbox", self.place + "/out")
+        counts, _ = self.do_import(two, "mbox", self.place + "/out")
+        self.assertEqual(counts["messages"], sum(len(b) for b in before.values()))
+        after = self.snapshot(two, boxes)
+        for box in boxes:
+            for was, now in zip(before[box], after[box]):
+                self.assertEqual(was[:2], now[:2])
+                self.assertEqual(self.without_marks(was[2]), self.without_marks(now[2]))
+        # One mailbox as one file.
+        self.server.run("export", one, "mbox", self.place + "/file", "--mailbox", "Archive")
+        self.do_import(two, "mbox", self.place + "/file", "--mailbox", "Copy")
+        self.assertEqual(self.snapshot(two, ["Copy"])["Copy"], after["Archive"])
+        done = self.server.run("export", one, "mbox", self.place + "/file", "--mailbox", "Archive", check=False)
+        self.assertEqual(done.returncode, REFUSED)
+        self.assertIn("File exists", done.stderr)
+
+    @staticmethod
+    def without_marks(octets):
+        """As an mbox can hold it: without fields that would be marks, with a last line that ends."""
+        head, empty, body = octets.partition(b"\r\n\r\n")
+        lines = re.sub(rb"\r\n(?=[ \t])", b"\0", head).split(b"\r\n")
+        lines = [n for n in lines if not re.match(rb"(?i)(Status|X-Status|X-Keywords|X-UID|X-IMAP|X-IMAPbase|Content-Length):", n)]
+        return b"\r\n".join(lines).replace(b"\0", b"\r\n") + empty + body.rstrip(b"\r\n")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -173,6 +173,7 @@ START_TEST(folder_names)
 		else
 			ck_assert(out.n == 0);
 	}
+	ck_assert(!maildir_folder_decode(slice_of("a\0b", 3), '.', &out) && out.n == 0);
 	buf_reset(&out);
 	ck_assert(maildir_folder_encode(SLICE("Caf\xc3\xa9/In & out"), &out));
 	ck_assert(slice_eq(buf_slice(&out), SLICE(".Caf&AOk-.In &- out")));
