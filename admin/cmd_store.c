@@ -61,6 +61,17 @@ const struct command commands_store[] = {
 	.run = store_rebuild,
     },
     {
+	.name = "store check",
+	.args = "ADDRESS|--all [--deep]",
+	.help = "compare all that an account has with itself, and say every contradiction",
+	.more = "The account stays in use. --deep also reads every message and compares its hash, and looks for files that nothing\n"
+		"refers to. Exit status 1: there are contradictions. When the server does not run, ADDRESS is the account's number.\n",
+	.args_min = 1,
+	.args_max = 2,
+	.needs_config = true,
+	.run = store_check,
+    },
+    {
 	.name = "store dump",
 	.args = "ADDRESS [FILE] [--with-messages DIR]",
 	.help = "write an account's index as plain text",

@@ -8,6 +8,7 @@
 #include "admin/account_link.h"
 #include "store/file.h"
 
+enum command_status store_check(const struct command_call *call);
 enum command_status store_dump(const struct command_call *call);
 enum command_status store_load(const struct command_call *call);
 

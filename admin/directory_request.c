@@ -103,16 +103,24 @@ directory_account(const struct command_call *call, const char *address, json_t *
 }
 
 enum command_status
-directory_list(const struct command_call *call, const char *verb, const char *name,
-    const struct command_column *columns)
+directory_rows(const struct command_call *call, const char *verb, const char *name, json_t *rows)
 {
 	struct command_link *l = command_connect(call->config, ROLE_DIRECTORY);
-	json_t *rows = json_array();
 	enum command_status status = COMMAND_UNREACHABLE;
 
 	if (l != NULL)
 		status = pages_fetch(l, verb, slice_str(name), rows);
 	command_disconnect(&l);
+	return status;
+}
+
+enum command_status
+directory_list(const struct command_call *call, const char *verb, const char *name,
+    const struct command_column *columns)
+{
+	json_t *rows = json_array();
+	enum command_status status = directory_rows(call, verb, name, rows);
+
 	if (status == COMMAND_OK)
 		status = command_print_list(call, rows, columns);
 	json_decref(rows);

@@ -12,7 +12,10 @@
 enum command_status directory_change(const struct command_call *call, const char *verb,
     const char *name, struct slice value, const char *hash);
 
-/* Fetches all pages of a list and prints them. name: a domain, or "" for all. */
+/* Fetches all pages of a list into rows, a JSON array. */
+enum command_status directory_rows(const struct command_call *call, const char *verb, const char *name, json_t *rows);
+
+/* The same, and prints them. name: a domain, or "" for all. */
 enum command_status directory_list(const struct command_call *call, const char *verb,
     const char *name, const struct command_column *columns);
 

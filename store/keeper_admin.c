@@ -5,6 +5,8 @@
 #include "store/keeper_private.h"
 
 #include "common/log.h"
+#include "common/memfd.h"
+#include "store/check.h"
 #include "store/dump.h"
 #include "store/object.h"
 
@@ -17,11 +19,15 @@
 #define DUMP_STEP_BYTES (64u * 1024)
 #define PROGRESS_MS 200u
 
+#define CHECK_STEP_MS 2u
+
 static struct {
 	struct edge *edge; /* NULL: no work */
 	uint64_t id;
 	struct dump *dump;
 	int fd;
+	struct check *check;
+	struct buf findings;
 	uint64_t told_ms;
 } job = {.fd = -1};
 
@@ -29,6 +35,8 @@ static void
 job_end(void)
 {
 	dump_free(&job.dump);
+	check_free(&job.check);
+	buf_fini(&job.findings);
 	if (job.fd >= 0)
 		(void)close(job.fd);
 	job.fd = -1;
@@ -135,13 +143,91 @@ keeper_on_dump(struct edge *e, struct msg_STORE_DUMP *m)
 	loop_timer_set(the_keeper.job_timer, 0);
 }
 
+/* ---- check ---- */
+
+static void
+on_finding(void *arg, const struct check_finding *f)
+{
+	size_t before = job.findings.n;
+
+	(void)arg;
+	if (check_finding_put(&job.findings, f))
+		return;
+	/* Full: what follows is only counted. */
+	job.findings.n = before;
+	job.findings.failed = false;
+}
+
+static void
+answer_check(struct edge *e, uint64_t id, const struct err *error)
+{
+	struct msg reply = {.type = MSG_STORE_CHECK_REPLY, .u.STORE_CHECK_REPLY = {.id = id, .findings = -1}};
+	struct msg_STORE_CHECK_REPLY *r = &reply.u.STORE_CHECK_REPLY;
+	struct err err = error != NULL ? *error : (struct err){.class = ERR_NONE};
+
+	if (error == NULL)
+		r->findings = memfd_of(buf_slice(&job.findings), &err);
+	if (r->findings < 0) {
+		r->class = err.class;
+		r->code = err.code;
+		r->text = slice_str(err.client);
+		log_event(LOG_WARN, NO_SESSION, "check-failed", LOG_ERR(&err), LOG_END);
+	} else {
+		r->messages = check_done(job.check, &r->found);
+		r->found = check_found(job.check);
+		r->bytes = job.findings.n;
+		if (r->found > 0)
+			log_event(LOG_WARN, NO_SESSION, "check", LOG_NUM("contradictions", r->found), LOG_END);
+	}
+	keeper_send(e, &reply);
+}
+
+static void
+check_more(void)
+{
+	struct err err;
+	uint64_t total, done;
+	int r = check_step(job.check, CHECK_STEP_MS, &err);
+
+	if (r > 0) {
+		done = check_done(job.check, &total);
+		tell_progress(done, total);
+		loop_timer_set(the_keeper.job_timer, 0);
+		return;
+	}
+	answer_check(job.edge, job.id, r < 0 ? &err : NULL);
+	job_end();
+}
+
+void
+keeper_on_check(struct edge *e, struct msg_STORE_CHECK *m)
+{
+	struct err err;
+
+	if (!keeper_begin_request(e))
+		return;
+	if (job_ready(&err) < 0) {
+		answer_check(e, m->id, &err);
+		return;
+	}
+	job.edge = e;
+	job.id = m->id;
+	job.told_ms = clock_ms();
+	buf_init(&job.findings, CHECK_FINDINGS_BYTES_MAX);
+	job.check = check_begin(the_keeper.ix, m->deep != 0, on_finding, NULL);
+	loop_timer_set(the_keeper.job_timer, 0);
+}
+
 void
 keeper_job_step(void *arg)
 {
 	(void)arg;
 	if (the_keeper.stopped || job.edge == NULL)
 		return;
-	dump_more();
+	if (job.dump != NULL)
+		dump_more();
+	else
+		check_more();
 }
 
 /* ---- objects ---- */

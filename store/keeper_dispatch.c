@@ -40,5 +40,6 @@ const struct ipc_dispatch keeper_from_admin = {
     .MSG_APPEND = keeper_on_append,
     .MSG_FETCH = keeper_on_fetch,
     .STORE_DUMP = keeper_on_dump,
+    .STORE_CHECK = keeper_on_check,
     .STORE_OBJECTS = keeper_on_objects,
 };

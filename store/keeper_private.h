@@ -130,6 +130,7 @@ void keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m);
 void keeper_on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m);
 void keeper_on_fetch(struct edge *e, struct msg_MSG_FETCH *m);
 void keeper_on_summary(struct edge *e, struct msg_MSG_SUMMARY *m);
+void keeper_on_check(struct edge *e, struct msg_STORE_CHECK *m);
 void keeper_on_dump(struct edge *e, struct msg_STORE_DUMP *m);
 void keeper_on_objects(struct edge *e, struct msg_STORE_OBJECTS *m);
 

@@ -320,15 +320,21 @@ each_name(void *arg, const char *path, const char *name, struct err *e)
 }
 
 int
-object_each(const char *root, object_each_fn *fn, void *arg, struct err *e)
+object_each_of(const char *root, unsigned shard, object_each_fn *fn, void *arg, struct err *e)
 {
 	struct each each = {fn, arg};
 	char dir[FILE_PATH_BYTES_MAX];
+
+	shard_path(dir, root, shard);
+	return file_each(dir, each_name, &each, e);
+}
+
+int
+object_each(const char *root, object_each_fn *fn, void *arg, struct err *e)
+{
 	int r = 0;
 
-	for (unsigned shard = 0; r == 0 && shard < OBJECT_SHARDS; shard++) {
-		shard_path(dir, root, shard);
-		r = file_each(dir, each_name, &each, e);
-	}
+	for (unsigned shard = 0; r == 0 && shard < OBJECT_SHARDS; shard++)
+		r = object_each_of(root, shard, fn, arg, e);
 	return r;
 }

@@ -52,6 +52,8 @@ int object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], str
 int object_sync_removals(const char *root, unsigned shard, struct err *e) __attribute__((warn_unused_result));
 /* fn for the id of each object's file, in no order, until it gives other than 0. */
 typedef int object_each_fn(void *arg, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e);
+int object_each_of(const char *root, unsigned shard, object_each_fn *fn, void *arg, struct err *e)
+    __attribute__((warn_unused_result));
 int object_each(const char *root, object_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 /* Removes what a crash left: unfinished files, and objects that no transaction knew (number >= next). */
 int object_clean(const char *root, uint64_t next, struct err *e) __attribute__((warn_unused_result));

@@ -24,7 +24,7 @@ class ToolTest(harness.InstanceTest):
         return next(r["id"] for r in rows if r["address"] == address)
 
     def account_dir(self, address):
-        return os.path.join(self.server.demo, "accounts", str(self.account_id(address)))
+        return os.path.join(self.server.demo, "state", "accounts", str(self.account_id(address)))
 
     def fill(self, address, messages=12):
         """Mail, flags, keywords, expunged UIDs, more mailboxes, a subscription without a mailbox."""
@@ -105,6 +105,100 @@ class TestDumpLoad(ToolTest):
         self.assertEqual(REFUSED, done.returncode)
         rows = json.loads(self.server.run("mailbox", "list", "empty@demo.test", "--json").stdout)
         self.assertEqual([0] * 6, [r["messages"] for r in rows])
+
+
+class TestCheck(ToolTest):
+    settings = {"store.keeper_linger": "1s", "worker.linger": "1s"}
+
+    def check(self, *words):
+        done = self.server.run("store", "check", *words, "--json", check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    def objects(self, address):
+        found = []
+        for top, _, files in os.walk(os.path.join(self.account_dir(address), "mail")):
+            found += [os.path.join(top, f) for f in files]
+        return sorted(found)
+
+    def test_sound_and_damaged(self):
+        self.add("check@demo.test")
+        self.fill("check@demo.test")
+        for words in ((), ("--deep",)):
+            status, rows = self.check("check@demo.test", *words)
+            self.assertEqual((0, 12, []), (status, rows[0]["messages"], rows[0]["findings"]))
+        objects = self.objects("check@demo.test")
+        # One is gone, one has another octet, one nobody knows.
+        os.unlink(objects[0])
+        with open(objects[1], "r+b") as f:
+            octet = f.read(1)
+            f.seek(0)
+            f.write(bytes([octet[0] ^ 1]))
+        with open(os.path.join(os.path.dirname(objects[0]), "0" * 16 + "1" * 16), "wb") as f:
+            f.write(b"stray")
+        self.server.allow("event=check contradictions=")
+        status, rows = self.check("check@demo.test")
+        self.assertEqual((REFUSED, ["object-missing"]), (status, [f["code"] for f in rows[0]["findings"]]))
+        self.assertEqual(("INBOX", 1), (rows[0]["findings"][0]["mailbox"], rows[0]["findings"][0]["uid"]))
+        status, rows = self.check("check@demo.test", "--deep")
+        self.assertEqual(["file-unknown", "object-damaged", "object-missing"], sorted(f["code"] for f in rows[0]["findings"]))
+        text = self.server.run("store", "check", "check@demo.test", "--deep", check=False).stdout
+        self.assertIn("check@demo.test: INBOX: UID 1: ", text)
+        self.assertIn("check@demo.test: 12 messages, 3 contradictions", text)
+        os.rename(objects[1], objects[0])
+        with open(objects[0], "r+b") as f:
+            f.write(octet)
+        status, rows = self.check("check@demo.test", "--deep")
+        # Now what was the second is the first one's file: of the same length, with other octets.
+        self.assertIn("object-damaged", [f["code"] for f in rows[0]["findings"]])
+
+    def test_all_while_clients_change_everything(self):
+        """No false alarm, and no client waits."""
+        for i in range(3):
+            self.add("busy%d@demo.test" % i)
+            self.fill("busy%d@demo.test" % i, 9)
+        stop, longest = [], [0.0]
+
+        def client(address):
+            c = self.server.imap(address)
+            c.select("INBOX")
+            n = 0
+            while not stop:
+                n += 1
+                began = time.time()
+                c.append("INBOX", None, None, b"Subject: %d\r\n\r\n%s\r\n" % (n, b"x" * (n * 37 % 5000)))
+                c.uid("STORE", "1:*", "+FLAGS" if n % 2 else "-FLAGS", "(\\Seen $Label%d)" % (n % 5))
+                c.uid("COPY", "*", "Sent")
+                if n % 3 == 0:
+                    c.uid("STORE", "%d" % n, "+FLAGS", "(\\Deleted)")
+                    c.expunge()
+                longest[0] = max(longest[0], time.time() - began)
+            c.logout()
+
+        def checker():
+            try:
+                for _ in range(12):
+                    for words in (("--all",), ("--all", "--deep")):
+                        status, rows = self.check(*words)
+                        self.assertEqual(0, status, rows)
+                        self.assertLessEqual(3, len(rows))
+            finally:
+                stop.append(True)
+
+        harness.in_threads([checker] + [lambda a="busy%d@demo.test" % i: client(a) for i in range(3)])
+        self.assertLess(longest[0], 10)
+
+    def test_offline(self):
+        self.add("off@demo.test")
+        self.fill("off@demo.test", 9)
+        number = str(self.account_id("off@demo.test"))
+        online = self.server.run("store", "dump", "off@demo.test").stdout
+        self.assertEqual([], self.server.stop())
+        try:
+            status, rows = self.check(number, "--deep")
+            self.assertEqual((0, []), (status, rows[0]["findings"]))
+            self.assertEqual(online, self.server.run("store", "dump", number).stdout)
+        finally:
+            self.server.start()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ STORE_CLIENT_SIDE = {"store/store.h", "store/entry.h", "store/uidset.h", "store/
 # What stands below the store's index, its own part of the house, is shared with those who keep databases and files of their own.
 STORE_GROUND = {"store/env.h", "store/file.h", "store/object.h"}
 # The command works on an account's directory itself when nobody else does.
-STORE_TOOLS = {"store/account.h", "store/dump.h", "store/file.h", "store/image.h", "store/index.h", "store/load.h", "store/object.h",
+STORE_TOOLS = {"store/account.h", "store/check.h", "store/dump.h", "store/file.h", "store/image.h", "store/index.h", "store/load.h", "store/object.h",
                "store/rebuild.h"}
 STORE_GROUND_USERS = ("smtpd/queue_", "authd/directory")
 FUNCTION_LINES_MAX = 70
