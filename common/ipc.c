@@ -7,6 +7,8 @@
  *   reads what the peer had still said and then reports the end.
  * - Handlers may free their own edge: the memory stays until the last frame of this file that uses
  *   it has returned (`busy`).
+ * - What a handler puts back is copied out of that buffer and is the next thing to be handled; until then the
+ *   socket is not read, so that the kernel holds the peer's further messages back, and in order.
  * - Packets are received into and encoded in one static buffer each: the process has one thread and
  *   handlers do not nest.
  */
@@ -53,6 +55,8 @@ struct edge {
 	struct queued **tail;
 	size_t queue_bytes;
 	unsigned queue_fds;
+	struct queued *kept; /* a message that was put back */
+	bool put_back;	     /* set by the handler that is at work */
 	struct pending *pending;
 	unsigned busy; /* frames of this file that still use the edge */
 	bool was_full; /* a message was refused since the queue was last empty */
@@ -78,6 +82,9 @@ struct edge {
 #include "common/messages.def"
 #include "common/msg/undef.def"
 _Static_assert(MSG_BYTES_MAX <= SOCKET_BYTES - 4096, "the socket cannot take the greatest message");
+
+/* Frames of handlers: ipc_retry() must not be among them, since they share one buffer. */
+static unsigned handling;
 
 /* Which messages carry a secret. */
 #define U8(name)
@@ -140,7 +147,8 @@ call_handler(struct edge *e, struct msg *m)
 		if (d->NAME == NULL)                                                               \
 			return false;                                                              \
 		d->NAME(e, &m->u.NAME);                                                            \
-		close_rest_##NAME(&m->u.NAME);                                                     \
+		if (!e->put_back)                                                                  \
+			close_rest_##NAME(&m->u.NAME);                                             \
 		return true;
 #include "common/messages.def"
 #undef MSG
@@ -182,6 +190,26 @@ edge_new(struct loop *l, int fd, enum role self, struct edge_peer peer,
 }
 
 static void
+queued_free(struct queued *q)
+{
+	close_fds(&q->fds);
+	if (q->secret)
+		mem_wipe(q->octets, q->n);
+	free(q);
+}
+
+static struct queued *
+queued_new(struct slice octets, bool secret)
+{
+	struct queued *q = mem_new_array(1, size_add(sizeof *q, octets.n));
+
+	q->n = octets.n;
+	q->secret = secret;
+	memcpy(q->octets, octets.p, octets.n);
+	return q;
+}
+
+static void
 queue_pop(struct edge *e)
 {
 	struct queued *q = e->head;
@@ -191,10 +219,7 @@ queue_pop(struct edge *e)
 		e->tail = &e->head;
 	e->queue_bytes -= q->n + QUEUED_OVERHEAD_BYTES;
 	e->queue_fds -= q->fds.n;
-	close_fds(&q->fds);
-	if (q->secret)
-		mem_wipe(q->octets, q->n);
-	free(q);
+	queued_free(q);
 }
 
 static void
@@ -220,6 +245,9 @@ shut(struct edge *e)
 	e->fd = -1;
 	while (e->head)
 		queue_pop(e);
+	if (e->kept != NULL)
+		queued_free(e->kept);
+	e->kept = NULL;
 }
 
 static void
@@ -337,6 +365,35 @@ out_of_descriptors(const struct edge *e)
 	return false;
 }
 
+static void
+watch(struct edge *e, bool room_wanted)
+{
+	if (e->io != NULL)
+		loop_io_set(e->io, (e->kept == NULL ? LOOP_READ : 0) | (room_wanted ? LOOP_WRITE : 0));
+}
+
+/* As call_handler(), and keeps what is put back, with its descriptors. */
+static bool
+hand_over(struct edge *e, struct msg *m, struct slice in, const struct msg_fds *fds)
+{
+	e->put_back = false;
+	handling++;
+	bool handled = call_handler(e, m);
+
+	handling--;
+	if (!e->put_back)
+		return handled;
+	e->put_back = false;
+	e->kept = queued_new(in, has_secret[m->type]);
+	e->kept->fds = *fds;
+	if (e->freed || e->down) {
+		queued_free(e->kept);
+		e->kept = NULL;
+	}
+	watch(e, e->head != NULL);
+	return true;
+}
+
 /* Judges one packet and handles it. False when the edge has ended. */
 static bool
 take_packet(struct edge *e, struct slice in, struct msg_fds *fds, int flags)
@@ -356,7 +413,7 @@ take_packet(struct edge *e, struct slice in, struct msg_fds *fds, int flags)
 		why = "a message that does not decode";
 	else if (!msg_allowed(m.type, e->peer.role, e->self))
 		why = "a message that this role may not send here";
-	else if (!call_handler(e, &m))
+	else if (!hand_over(e, &m, in, fds))
 		why = "a message without a handler here";
 	if (why) {
 		close_fds(fds);
@@ -399,8 +456,40 @@ static void
 read_some(struct edge *e)
 {
 	for (unsigned i = 0; i < IPC_MESSAGES_PER_WAKE; i++)
-		if (e->freed || e->down || !read_packet(e))
+		if (e->freed || e->down || e->kept != NULL || !read_packet(e))
 			return;
+}
+
+void
+ipc_put_back(struct edge *e)
+{
+	assert(handling > 0 && e->kept == NULL);
+	e->put_back = true;
+}
+
+bool
+ipc_is_put_back(const struct edge *e)
+{
+	return e->kept != NULL;
+}
+
+void
+ipc_retry(struct edge *e)
+{
+	struct queued *q = e->kept;
+
+	assert(handling == 0);
+	if (q == NULL)
+		return;
+	e->busy++;
+	e->kept = NULL;
+	struct msg_fds fds = q->fds;
+
+	q->fds.n = 0;
+	(void)take_packet(e, slice_of(q->octets, q->n), &fds, 0);
+	queued_free(q);
+	watch(e, e->head != NULL);
+	leave(e);
 }
 
 /* ---- writing ---- */
@@ -468,7 +557,7 @@ after_write(struct edge *e, enum wrote w)
 	e->stalled = w == WROTE_SHORTAGE;
 	if (e->broken != broken || e->stalled != stalled)
 		set_timer(e);
-	loop_io_set(e->io, LOOP_READ | (w == WROTE_LATER ? LOOP_WRITE : 0));
+	watch(e, w == WROTE_LATER);
 	return w == WROTE;
 }
 
@@ -482,7 +571,7 @@ write_queue(struct edge *e)
 			return;
 		queue_pop(e);
 	}
-	loop_io_set(e->io, LOOP_READ);
+	watch(e, false);
 	if (e->was_full) {
 		e->was_full = false;
 		if (e->events.on_drained)
@@ -498,21 +587,17 @@ queue_push(struct edge *e, struct slice octets, const struct msg_fds *fds, bool 
 		e->was_full = true;
 		return false;
 	}
-	struct queued *q = mem_new_array(1, size_add(sizeof *q, octets.n));
+	struct queued *q = queued_new(octets, secret);
 
 	for (unsigned i = 0; i < fds->n; i++) {
 		q->fds.fd[i] = fcntl(fds->fd[i], F_DUPFD_CLOEXEC, 0);
 		if (q->fds.fd[i] < 0) {
-			close_fds(&q->fds);
-			free(q);
+			queued_free(q);
 			e->was_full = true;
 			return false;
 		}
 		q->fds.n++;
 	}
-	q->n = octets.n;
-	q->secret = secret;
-	memcpy(q->octets, octets.p, octets.n);
 	*e->tail = q;
 	e->tail = &q->next;
 	e->queue_bytes += q->n + QUEUED_OVERHEAD_BYTES;

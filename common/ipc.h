@@ -75,6 +75,16 @@ bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_re
 			     .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
 
 /*
+ * From within the handler of a message of e: it cannot be handled yet. The message is kept whole (the handler took none of its
+ * descriptors), nothing more of e is read, and ipc_retry() hands the message to its handler again: so the order
+ * of a peer's messages stays. That a peer has gone is seen only after that: the wait must have an end.
+ */
+void ipc_put_back(struct edge *e);
+/* Hands over what was put back, if anything was, and reads on unless it is put back again. Not from within a handler of any edge. */
+void ipc_retry(struct edge *e);
+bool ipc_is_put_back(const struct edge *e);
+
+/*
  * Requests: a table of pending ids per edge, each with a deadline and an owner.
  *   uint64_t id = ipc_expect(edge, 5000, on_gone, obj);
  *   if (!IPC_SEND(edge, DNS_QUERY, .id = id, ...)) ...   (ipc_forget, then treat as ERR_TEMP)

@@ -448,6 +448,97 @@ START_TEST(queued_descriptors_are_bounded_and_closed)
 }
 END_TEST
 
+/* ---- what is put back ---- */
+
+static void
+got_mailboxes(struct edge *e, struct msg_EVENT_MAILBOXES *m)
+{
+	(void)e;
+	(void)m;
+}
+
+static const struct ipc_dispatch deaf = {.EVENT_MAILBOXES = got_mailboxes};
+static unsigned refusals;
+static char heard[16];
+
+static void
+put_back_second(struct edge *e, struct msg_MSG_SUMMARY *m)
+{
+	ck_assert_int_ge(m->summary, 0);
+	if (m->uid == 2 && refusals > 0) {
+		refusals--;
+		ipc_put_back(e);
+		return;
+	}
+	heard[got++] = (char)('0' + m->uid);
+	if (m->uid == 4)
+		edge_free(&end_b);
+}
+
+/* Kept whole and in order however often it is put back; its descriptors are closed once, also when the edge goes meanwhile. */
+START_TEST(what_is_put_back_comes_again)
+{
+	static const struct ipc_dispatch d = {.MSG_SUMMARY = put_back_second};
+
+	set_up();
+	unsigned before = open_descriptors();
+	int fd = open_ends(ROLE_IMAP_WORKER, ROLE_KEEPER, &d);
+
+	end_a = edge_new(loop, fd, ROLE_IMAP_WORKER, (struct edge_peer){.role = ROLE_KEEPER}, &deaf, &events, &end_a);
+	memset(heard, 0, sizeof heard);
+	refusals = 3;
+	for (uint32_t uid = 1; uid <= 3; uid++)
+		ck_assert(IPC_SEND(end_a, MSG_SUMMARY, .uid = uid, .summary = some_fd));
+	run_for(5);
+	ck_assert_str_eq(heard, "1");
+	ck_assert(ipc_is_put_back(end_b));
+	/* Writing does not begin the reading again. */
+	ck_assert(IPC_SEND(end_b, EVENT_MAILBOXES, .deleted = 1));
+	ck_assert_uint_eq(refusals, 2);
+	run_for(5);
+	ck_assert_str_eq(heard, "1");
+	ipc_retry(end_b);
+	ipc_retry(end_b);
+	ck_assert(ipc_is_put_back(end_b));
+	ipc_retry(end_b);
+	ck_assert(!ipc_is_put_back(end_b));
+	run_for(5);
+	ck_assert_str_eq(heard, "123");
+	ipc_retry(end_b);
+	refusals = 1;
+	ck_assert(IPC_SEND(end_a, MSG_SUMMARY, .uid = 2, .summary = some_fd));
+	ck_assert(IPC_SEND(end_a, MSG_SUMMARY, .uid = 4, .summary = some_fd));
+	run_for(5);
+	ipc_retry(end_b);
+	run_for(5);
+	ck_assert_str_eq(heard, "12324");
+	ck_assert_ptr_null(end_b);
+	edge_free(&end_a);
+	ck_assert_uint_le(open_descriptors(), before);
+	tear_down();
+}
+END_TEST
+
+START_TEST(what_is_put_back_goes_with_its_edge)
+{
+	static const struct ipc_dispatch d = {.MSG_SUMMARY = put_back_second};
+
+	set_up();
+	unsigned before = open_descriptors();
+	int fd = open_ends(ROLE_IMAP_WORKER, ROLE_KEEPER, &d);
+
+	end_a = edge_new(loop, fd, ROLE_IMAP_WORKER, (struct edge_peer){.role = ROLE_KEEPER}, &deaf, &events, &end_a);
+	refusals = 9;
+	ck_assert(IPC_SEND(end_a, MSG_SUMMARY, .uid = 2, .summary = some_fd));
+	run_for(5);
+	ck_assert(ipc_is_put_back(end_b));
+	edge_free(&end_b);
+	edge_free(&end_a);
+	ck_assert_uint_le(open_descriptors(), before);
+	tear_down();
+}
+END_TEST
+
 /* ---- the end of an edge ---- */
 
 static void
@@ -645,6 +736,8 @@ main(void)
 	tcase_add_test(t, a_field_too_long_is_not_sent);
 	tcase_add_test(t, the_queue_is_bounded_and_drains);
 	tcase_add_test(t, queued_descriptors_are_bounded_and_closed);
+	tcase_add_test(t, what_is_put_back_comes_again);
+	tcase_add_test(t, what_is_put_back_goes_with_its_edge);
 	tcase_add_test(t, a_handler_may_free_its_edge);
 	tcase_add_test(t, what_was_said_before_the_end_is_heard);
 	tcase_add_test(t, requests_meet_their_deadline);
