@@ -341,7 +341,7 @@ directory_domain_add(struct directory *d, const char *domain, uint64_t now, stru
 		return -1;
 	if (r == 1)
 		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "the domain is there already", NULL);
-	record = (struct dir_domain){d->meta.next_order, now};
+	record = (struct dir_domain){d->meta.next_order, now, {QUOTA_NONE, QUOTA_NONE}};
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
 	d->meta.next_order++;
@@ -402,7 +402,7 @@ directory_account_add(struct directory *d, const struct address_name *login, str
 	struct dir_account a = {.id = d->meta.next_account,
 	    .state = DIR_ACCOUNT_ACTIVE,
 	    .created = now,
-	    .quota_bytes = DIR_QUOTA_DEFAULT,
+	    .limit = {QUOTA_DEFAULT, QUOTA_DEFAULT},
 	    .display = display,
 	    .hash = hash};
 
@@ -489,6 +489,38 @@ directory_account_set_state(struct directory *d, const struct address_name *logi
 		return 0;
 	a.state = state;
 	return account_change(d, &a, e);
+}
+
+/* Its sessions go on: the limit is not theirs to know. */
+int
+directory_account_set_limit(struct directory *d, uint64_t id, struct quota limit, struct err *e)
+{
+	struct dir_account a;
+	int r = directory_account_get(d, id, &a, e);
+
+	if (r == 0)
+		return not_found(e, "there is no such account");
+	if (r < 0 || directory_db_begin(d->db, e) != 0)
+		return -1;
+	a.limit = limit;
+	return change_end(d, account_put(d, &a, e), e);
+}
+
+int
+directory_domain_set_limit(struct directory *d, const char *domain, struct quota limit, struct err *e)
+{
+	struct dir_domain record;
+	int r = directory_domain_find(d, domain, &record, e);
+
+	if (r == 0)
+		return not_found(e, "there is no such domain");
+	if (r < 0 || directory_db_begin(d->db, e) != 0)
+		return -1;
+	record.limit = limit;
+	bool encoded = dir_domain_encode(&record, &d->index);
+
+	assert(encoded);
+	return change_end(d, directory_db_put(d->db, key_domain(d, domain), buf_slice(&d->index), e), e);
 }
 
 int

@@ -59,6 +59,11 @@ int directory_account_set_hash(struct directory *d, const struct address_name *l
     struct slice hash, struct err *e) __attribute__((warn_unused_result));
 int directory_account_set_state(struct directory *d, const struct address_name *login,
     enum dir_account_state state, struct err *e) __attribute__((warn_unused_result));
+/* QUOTA_DEFAULT: the server's setting (a domain has none). */
+int directory_account_set_limit(struct directory *d, uint64_t id, struct quota limit, struct err *e)
+    __attribute__((warn_unused_result));
+int directory_domain_set_limit(struct directory *d, const char *domain, struct quota limit, struct err *e)
+    __attribute__((warn_unused_result));
 /* Replaces an alias of that name. Whether the targets exist is the caller's to check. */
 int directory_alias_set(struct directory *d, const struct address_name *name,
     const struct dir_alias *alias, struct err *e) __attribute__((warn_unused_result));

@@ -2,12 +2,13 @@
  * Arguments by verb (name, value, password):
  *   domain-add      DOMAIN
  *   domain-delete   DOMAIN, "" or "with-accounts"
- *   domain-list     "", where to go on
+ *   domain-list     DOMAIN or "", where to go on
  *   account-add     ADDRESS, display name, hash
  *   account-passwd  ADDRESS, "", hash
  *   account-suspend, account-resume, account-delete  ADDRESS
  *   account-find    ADDRESS: its row of the list
  *   account-list    DOMAIN or "", where to go on
+ *   quota-set       ADDRESS or DOMAIN, lines "bytes=N" and "messages=N", N a number, "none" or "default"; what is not named stays
  *   alias-add       ADDRESS or @DOMAIN, targets one a line: added to those that the alias has
  *   alias-delete    ADDRESS or @DOMAIN, targets one a line to take away; "": all of it
  *   alias-list      DOMAIN or "", where to go on
@@ -151,6 +152,100 @@ page_end(struct request *q, int r)
 	return r;
 }
 
+/* ---- limits ---- */
+
+/* A domain's row as it stands, to be told. */
+static int
+row_of_domain(struct request *q, const char *domain, struct err *e)
+{
+	struct dir_domain record;
+	int r = directory_domain_find(q->d, domain, &record, e);
+
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no such domain", NULL);
+	if (r > 0)
+		q->reply->row = (struct dir_quota_row){0, record.order, record.limit};
+	return r < 0 ? -1 : 0;
+}
+
+static int
+row_of_account(struct request *q, const struct address_name *login, struct err *e)
+{
+	struct dir_account a;
+	int r = row_of_domain(q, login->domain, e) != 0 ? -1 : directory_account_find(q->d, login, &a, e);
+
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no such account", NULL);
+	if (r < 0)
+		return -1;
+	q->reply->row.account = a.id;
+	q->reply->row.limit = a.limit;
+	return 0;
+}
+
+/* "none", "default" or a number, in which 0 is none as in the settings. */
+static bool
+limit_parse(struct slice text, uint64_t *limit_r)
+{
+	struct slice digits = text;
+	uint64_t n = 0;
+
+	if (slice_eq(text, SLICE("none")) || slice_eq(text, SLICE("default"))) {
+		*limit_r = text.n == 4 ? QUOTA_NONE : QUOTA_DEFAULT;
+		return true;
+	}
+	for (; digits.n > 0 && *digits.p >= '0' && *digits.p <= '9' && n < QUOTA_LIMIT_MAX; digits = slice_sub(digits, 1, digits.n))
+		n = n * 10 + (uint64_t)(*digits.p - '0');
+	*limit_r = n > 0 ? n : QUOTA_NONE;
+	return text.n > 0 && digits.n == 0 && n <= QUOTA_LIMIT_MAX;
+}
+
+static int
+limits_parse(struct slice lines, struct quota *limit, struct err *e)
+{
+	struct slice line, name;
+
+	while (slice_cut(&lines, '\n', &line)) {
+		bool named = slice_cut(&line, '=', &name);
+		bool bytes = slice_eq(name, SLICE("bytes"));
+
+		if (!named || (!bytes && !slice_eq(name, SLICE("messages"))) ||
+		    !limit_parse(line, bytes ? &limit->bytes : &limit->messages))
+			return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "a limit is a number, none or default", NULL);
+	}
+	return 0;
+}
+
+static int
+quota_set(struct request *q, struct err *e)
+{
+	struct dir_quota_row *row = &q->reply->row;
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	struct address_name login;
+	int r;
+
+	if (slice_index(q->m->name, '@') < q->m->name.n)
+		r = login_of(q, &login, e) != 0 || row_of_account(q, &login, e) != 0;
+	else
+		r = domain_of(q->m->name, domain, e) != 0 || row_of_domain(q, domain, e) != 0;
+	if (r != 0 || limits_parse(q->m->value, &row->limit, e) != 0)
+		return -1;
+	q->reply->wait = true;
+	return row->account != 0 ? directory_account_set_limit(q->d, row->account, row->limit, e)
+				 : directory_domain_set_limit(q->d, domain, row->limit, e);
+}
+
+/* What is not the default, as the store's numbers of octets and messages; 0: none. */
+static void
+json_limit(json_t *row, struct quota limit, uint64_t usual)
+{
+	if (limit.bytes != usual && limit.bytes != QUOTA_DEFAULT)
+		(void)json_object_set_new(row, "quota_bytes", json_integer(limit.bytes == QUOTA_NONE ? 0 : (json_int_t)limit.bytes));
+	if (limit.messages != usual && limit.messages != QUOTA_DEFAULT)
+		(void)json_object_set_new(
+		    row, "quota_messages", json_integer(limit.messages == QUOTA_NONE ? 0 : (json_int_t)limit.messages));
+}
+
 /* ---- domains ---- */
 
 static int
@@ -170,20 +265,37 @@ domain_delete(struct request *q, struct err *e)
 
 	if (domain_of(q->m->name, domain, e) != 0)
 		return -1;
-	return directory_domain_delete(
-	    q->d, domain, slice_eq(q->m->value, SLICE("with-accounts")), e);
+	if (row_of_domain(q, domain, e) != 0 ||
+	    directory_domain_delete(q->d, domain, slice_eq(q->m->value, SLICE("with-accounts")), e) != 0)
+		return -1;
+	q->reply->row.limit = (struct quota){QUOTA_NONE, QUOTA_NONE};
+	return 0;
 }
 
 static bool
 domain_row(struct slice key, const char *domain, const struct dir_domain *record, void *arg)
 {
-	return page_take(arg, key,
-	    json_pack("{s:s, s:o}", "domain", domain, "created", json_time(record->created)));
+	json_t *row = json_pack("{s:s, s:I, s:o}", "domain", domain, "id", (json_int_t)record->order, "created",
+	    json_time(record->created));
+
+	json_limit(row, record->limit, QUOTA_NONE);
+	return page_take(arg, key, row);
 }
 
 static int
 domain_list(struct request *q, struct err *e)
 {
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	struct dir_domain record;
+
+	if (domain_filter(q, domain, e) != 0)
+		return -1;
+	if (domain[0] != '\0') {
+		if (directory_domain_find(q->d, domain, &record, e) < 0)
+			return -1;
+		(void)domain_row(SLICE(""), domain, &record, q);
+		return page_end(q, 0);
+	}
 	return page_end(q, directory_domain_each(q->d, q->m->value, domain_row, q, e));
 }
 
@@ -208,7 +320,9 @@ account_add(struct request *q, struct err *e)
 	if (!display_acceptable(q->m->value))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
 		    "a display name is up to 128 octets of text", NULL);
-	return directory_account_add(q->d, &login, q->m->value, q->m->password, q->now, &id, e);
+	if (directory_account_add(q->d, &login, q->m->value, q->m->password, q->now, &id, e) != 0)
+		return -1;
+	return row_of_account(q, &login, e);
 }
 
 static int
@@ -261,9 +375,7 @@ account_json(const struct dir_account *a)
 	    a->state == DIR_ACCOUNT_ACTIVE ? "active" : "suspended", "created",
 	    json_time(a->created));
 
-	if (a->quota_bytes != DIR_QUOTA_DEFAULT)
-		(void)json_object_set_new(
-		    row, "quota_bytes", json_integer((json_int_t)a->quota_bytes));
+	json_limit(row, a->limit, QUOTA_DEFAULT);
 	return row;
 }
 
@@ -480,6 +592,7 @@ static const struct verb verbs[] = {
     {"account-delete", account_delete},
     {"account-find", account_find},
     {"account-list", account_list},
+    {"quota-set", quota_set},
     {"alias-add", alias_add},
     {"alias-delete", alias_delete},
     {"alias-list", alias_list},
@@ -491,6 +604,8 @@ dir_admin_reply_init(struct dir_admin_reply *r)
 	r->class = ERR_NONE;
 	r->code = ERR_CODE_NONE;
 	r->more = false;
+	r->row = (struct dir_quota_row){0};
+	r->wait = false;
 	buf_init(&r->text, DIR_ADMIN_TEXT_BYTES_MAX);
 	buf_init(&r->json, DIR_ADMIN_PAGE_BYTES_MAX);
 }
@@ -508,6 +623,8 @@ reply_error(struct dir_admin_reply *r, const struct err *e)
 	buf_reset(&r->text);
 	buf_reset(&r->json);
 	r->more = false;
+	r->row = (struct dir_quota_row){0};
+	r->wait = false;
 	r->class = e->class;
 	r->code = e->code;
 	(void)buf_put_str(&r->text, e->client);
@@ -528,6 +645,8 @@ directory_admin(
 	r->more = false;
 	r->class = ERR_NONE;
 	r->code = ERR_CODE_NONE;
+	r->row = (struct dir_quota_row){0};
+	r->wait = false;
 	err_clear(&e);
 	for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
 		if (!slice_eq(m->verb, slice_str(verbs[i].name)))

@@ -12,12 +12,21 @@
 #define DIR_ADMIN_PAGE_BYTES_MAX 60000
 #define DIR_ADMIN_TEXT_BYTES_MAX 512
 
+/* What the store is to be told after a change (authd/directory_quota.h). account 0: of the domain. */
+struct dir_quota_row {
+	uint64_t account;
+	uint64_t domain; /* its number, struct dir_domain's order; 0: there is nothing to tell */
+	struct quota limit;
+};
+
 struct dir_admin_reply {
 	enum err_class class;
 	enum err_code code;
 	struct buf text; /* words for the administrator, or where the next page begins */
 	bool more;
 	struct buf json; /* one object a line */
+	struct dir_quota_row row;
+	bool wait; /* the change is to be in force before it is answered */
 };
 
 void dir_admin_reply_init(struct dir_admin_reply *r);

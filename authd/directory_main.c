@@ -7,6 +7,7 @@
 #include "authd/directory.h"
 #include "authd/directory_admin.h"
 #include "authd/directory_lease.h"
+#include "authd/directory_quota.h"
 #include "authd/directory_resolve.h"
 #include "common/control.h"
 #include "common/log.h"
@@ -131,9 +132,27 @@ on_admin(struct edge *e, struct msg_DIR_ADMIN *m)
 	    LOG_CSTR("result", err_class_name(r->class)), LOG_END);
 	/* Sessions end before the one who ended them is told so. */
 	directory_lease_effects();
-	note_sent(IPC_SEND(e, DIR_ADMIN_REPLY, .id = m->id, .class = r->class, .code = r->code,
+	if (r->row.domain != 0)
+		directory_quota_tell(&r->row, r->wait ? e : NULL, m->id);
+	if (!r->wait)
+		note_sent(IPC_SEND(e, DIR_ADMIN_REPLY, .id = m->id, .class = r->class, .code = r->code,
 	    .text = buf_slice(&r->text), .more = r->more, .json = buf_slice(&r->json)));
 	check_database();
+}
+
+/* A limit was stored: it is told so when it is in force, or when that takes too long. */
+static void
+on_quota_done(struct edge *admin, uint64_t id, bool in_force)
+{
+	note_sent(IPC_SEND(admin, DIR_ADMIN_REPLY, .id = id, .class = in_force ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP,
+	    .text = slice_str(in_force ? "" : "the limit is stored; it is in force when the store is there again")));
+}
+
+static void
+on_admin_gone(struct edge *e, void *arg)
+{
+	(void)arg;
+	directory_quota_admin_gone(e);
 }
 
 static const struct ipc_dispatch from_admin = {.DIR_ADMIN = on_admin};
@@ -142,7 +161,7 @@ static void
 on_listener(const char *name, int fd)
 {
 	(void)name;
-	me.control = control_new(role_loop(), fd, ROLE_DIRECTORY, &from_admin, NULL, NULL);
+	me.control = control_new(role_loop(), fd, ROLE_DIRECTORY, &from_admin, on_admin_gone, NULL);
 }
 
 /* ---- the role ---- */
@@ -164,6 +183,7 @@ init(struct err *e)
 		return -1;
 	dir_admin_reply_init(&me.reply);
 	directory_lease_init(me.d);
+	directory_quota_init(me.d, on_quota_done);
 	return 0;
 }
 
@@ -172,8 +192,10 @@ on_edge_up(struct edge *e)
 {
 	enum role peer = edge_peer(e)->role;
 
-	if (peer == ROLE_STORE)
+	if (peer == ROLE_STORE) {
 		directory_lease_effects();
+		directory_quota_tell_all();
+	}
 }
 
 int
@@ -189,6 +211,7 @@ main(int argc, char **argv)
 	static const struct ipc_dispatch from_store = {
 	    .LEASE_OPENED = directory_lease_opened,
 	    .STORE_ACCOUNT_REPLY = directory_lease_account_deleted,
+	    .QUOTA_TAKEN = directory_quota_taken,
 	};
 	static const struct ipc_dispatch from_verifier = {
 	    .DIR_CREDENTIAL = on_credential,

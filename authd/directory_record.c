@@ -53,6 +53,21 @@ record_open(struct slice in, enum dir_kind kind)
 	return c;
 }
 
+static void
+put_quota(struct buf *b, struct quota q)
+{
+	put_u64(b, q.bytes);
+	put_u64(b, q.messages);
+}
+
+static struct quota
+take_quota(struct cursor *c)
+{
+	uint64_t bytes = cursor_u64(c);
+
+	return (struct quota){bytes, cursor_u64(c)};
+}
+
 bool
 dir_meta_encode(const struct dir_meta *m, struct buf *b)
 {
@@ -82,6 +97,7 @@ dir_domain_encode(const struct dir_domain *d, struct buf *b)
 	record_begin(b, DIR_KIND_DOMAIN);
 	put_u64(b, d->order);
 	put_u64(b, d->created);
+	put_quota(b, d->limit);
 	return record_end(b);
 }
 
@@ -94,6 +110,7 @@ dir_domain_decode(struct slice in, struct dir_domain *d_r)
 		return false;
 	d_r->order = cursor_u64(&c);
 	d_r->created = cursor_u64(&c);
+	d_r->limit = take_quota(&c);
 	return cursor_done(&c);
 }
 
@@ -110,7 +127,7 @@ dir_account_encode(const struct dir_account *a, struct buf *b)
 	put_u64(b, a->id);
 	put_u8(b, (uint8_t)a->state);
 	put_u64(b, a->created);
-	put_u64(b, a->quota_bytes);
+	put_quota(b, a->limit);
 	put_slice(b, a->login);
 	put_slice(b, a->display);
 	put_slice(b, a->hash);
@@ -131,7 +148,7 @@ dir_account_decode(struct slice in, struct dir_account *a_r)
 	a_r->id = cursor_u64(&c);
 	state = cursor_u8(&c);
 	a_r->created = cursor_u64(&c);
-	a_r->quota_bytes = cursor_u64(&c);
+	a_r->limit = take_quota(&c);
 	a_r->login = cursor_slice(&c, ADDRESS_BYTES_MAX);
 	a_r->display = cursor_slice(&c, DIR_DISPLAY_BYTES_MAX);
 	a_r->hash = cursor_slice(&c, DIR_HASH_BYTES_MAX);

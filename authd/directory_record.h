@@ -15,12 +15,12 @@
 
 #include "authd/address.h"
 #include "common/buf.h"
+#include "store/quota.h"
 
 #define DIR_FORMAT_VERSION 1
 #define DIR_ALIAS_TARGETS_MAX 100
 #define DIR_DISPLAY_BYTES_MAX 128
 #define DIR_HASH_BYTES_MAX 383
-#define DIR_QUOTA_DEFAULT UINT64_MAX
 /* An alias with all its targets at their longest is the largest. */
 #define DIR_RECORD_BYTES_MAX (DIR_ALIAS_TARGETS_MAX * (ADDRESS_BYTES_MAX + 4) + 64)
 
@@ -51,6 +51,7 @@ struct dir_meta {
 struct dir_domain {
 	uint64_t order;	  /* the first domain has the lowest */
 	uint64_t created; /* seconds since 1970 */
+	struct quota limit; /* of all of its accounts together */
 };
 
 /* The slices of a decoded record point into its octets. */
@@ -58,8 +59,8 @@ struct dir_account {
 	uint64_t id;
 	enum dir_account_state state;
 	uint64_t created;
-	uint64_t quota_bytes; /* DIR_QUOTA_DEFAULT: the server's setting */
-	struct slice login;   /* normal form, local@domain */
+	struct quota limit; /* QUOTA_DEFAULT: the server's setting */
+	struct slice login; /* normal form, local@domain */
 	struct slice display;
 	struct slice hash;
 };

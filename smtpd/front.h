@@ -93,6 +93,7 @@ struct front_transaction {
 	struct arena *arena; /* all of it; reset when it ends */
 	struct slice mail_from;
 	bool eightbit;
+	uint64_t size; /* as MAIL declared it; 0: it did not */
 	struct slice *recipients;
 	size_t recipient_count;
 	size_t recipient_cap;

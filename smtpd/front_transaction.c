@@ -108,6 +108,7 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 		return;
 	}
 	f->t.eightbit = mail->body == SMTP_BODY_8BITMIME;
+	f->t.size = mail->has_size ? mail->size : 0;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_NUM("size", mail->size),
 	    LOG_CSTR("body", f->t.eightbit ? "8bitmime" : "7bit"), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
@@ -186,20 +187,35 @@ rcpt_gone(void *obj, const struct err *e)
 	smtpd_step(f);
 }
 
-/* With a quota a full mailbox is told at RCPT already. The figure is the store's last one; the keeper decides. */
+static void
+usage_gone(void *obj, const struct err *e)
+{
+	struct front *f = obj;
+
+	(void)e;
+	smtpd_gone(f);
+	rcpt_taken(f);
+	smtpd_step(f);
+}
+
+/*
+ * A full mailbox is told at RCPT already, as far as the store knows. The keeper decides when the message is there; so without the
+ * store's answer the recipient is taken.
+ */
 static void
 ask_usage(struct front *f, uint64_t account)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
-	uint64_t id = store ? ipc_expect(store, FRONT_ASK_MS, rcpt_gone, f) : 0;
+	uint64_t id = store ? ipc_expect(store, FRONT_ASK_MS, usage_gone, f) : 0;
+	uint64_t size = f->t.size > 0 ? f->t.size : 1;
 
-	if (id != 0 && IPC_SEND(store, STORE_USAGE, .id = id, .account = account)) {
+	if (id != 0 && IPC_SEND(store, STORE_USAGE, .id = id, .account = account, .bytes = size)) {
 		smtpd_wait_for(f, FRONT_WAIT_USAGE, store, id);
 		return;
 	}
 	if (id != 0)
 		ipc_forget(store, id);
-	rcpt_refused(f, &later);
+	rcpt_taken(f);
 }
 
 void
@@ -207,11 +223,10 @@ smtpd_on_usage(struct edge *e, struct msg_STORE_USAGE_REPLY *m)
 {
 	static const struct smtp_reply_words full = {452, "4.2.2", "Mailbox full"};
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_USAGE);
-	uint64_t quota = config_number(role_config(), OPT_QUOTA_BYTES);
 
 	if (f == NULL)
 		return;
-	if (m->class == ERR_NONE && quota > 0 && m->bytes >= quota)
+	if (m->full)
 		rcpt_refused(f, &full);
 	else
 		rcpt_taken(f);
@@ -253,7 +268,7 @@ smtpd_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	w = resolve_words(m->status);
 	if (w) {
 		rcpt_refused(f, w);
-	} else if (config_number(role_config(), OPT_QUOTA_BYTES) > 0 && m->accounts.n == sizeof(uint64_t)) {
+	} else if (m->accounts.n == sizeof(uint64_t)) {
 		struct cursor c = cursor_of(m->accounts);
 		ask_usage(f, cursor_u64(&c));
 	} else {

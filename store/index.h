@@ -118,6 +118,8 @@ int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r
     __attribute__((warn_unused_result));
 /* True when that much more fits. */
 bool index_quota_fits(const struct index *ix, struct quota limit, struct quota more);
+/* How much more the copy wanted that was refused last as over quota. */
+struct quota index_copy_wanted(const struct index *ix);
 
 /* Is there room on the disk for that many octets more, with what recovery and deletion need left over? */
 bool index_has_space(const struct index *ix, uint64_t more);

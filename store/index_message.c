@@ -439,7 +439,14 @@ fits_quota(struct index *ix, const struct message_list *l, struct quota limit, s
 
 	for (size_t i = 0; i < l->n; i++)
 		more.bytes = quota_add_one(more.bytes, l->m[i].detail.size);
+	ix->copy_wanted = more;
 	return index_quota_fits(ix, limit, more) ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
+}
+
+struct quota
+index_copy_wanted(const struct index *ix)
+{
+	return ix->copy_wanted;
 }
 
 static int

@@ -38,6 +38,7 @@ struct index {
 	uint64_t now;
 	struct format_account account;
 	uint64_t reserve_object;
+	struct quota copy_wanted;
 	struct index_mailbox **mailboxes; /* ascending by number */
 	size_t mailbox_count;
 	size_t mailbox_cap;

@@ -20,10 +20,13 @@ extern const struct ipc_dispatch keeper_from_imap;
 extern const struct ipc_dispatch keeper_from_pop3;
 extern const struct ipc_dispatch keeper_from_admin;
 
+/* Longest wait for the parent's word on a request that may be over quota; below what the keeper's peers wait. */
+#define KEEPER_QUOTA_WAIT_MS 10000u
+
 /* Settings that may change while it runs. */
 struct keeper_settings {
-	struct quota limit;
 	uint64_t retention_s;
+	uint64_t quota_wait_ms;
 };
 
 /* What the keeper wants of the process around it. */
@@ -32,12 +35,22 @@ struct keeper_events {
 	void (*broken)(void *arg);
 	/* After a flush that changed them. May be NULL. */
 	void (*usage)(void *arg, struct quota usage);
+	/* The account uses that much, and more only after it asked; durable. last: nothing comes after it. May be NULL. */
+	void (*ceiling)(void *arg, struct quota ceiling, bool last);
+	/* A request waits until the account may use that much: false when that could not be asked. May be NULL. */
+	bool (*want)(void *arg, struct quota total);
 };
 
 /* A keeper over an open index, which it owns from now on. One per process. root is the directory of the index. */
 void keeper_start(struct loop *l, struct index *ix, const char *root, const struct keeper_settings *settings,
     const struct keeper_events *events, void *arg);
 void keeper_set(const struct keeper_settings *settings);
+/* The account's limit; shared: what it uses counts in its domain too, and passes what it uses now only after a grant. */
+void keeper_quota_set(struct quota limit, bool shared);
+/* The answer to events->want: ERR_NONE and a new ceiling, or why not. */
+void keeper_quota_grant(enum err_class class, struct quota ceiling);
+/* A request waits for that. */
+bool keeper_quota_waits(void);
 /* Finishes what waits, and closes the index with a checkpoint. */
 void keeper_stop(void);
 

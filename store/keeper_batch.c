@@ -36,6 +36,7 @@ keeper_start(struct loop *l, struct index *ix, const char *root, const struct ke
 	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
 	k->flush_timer = loop_timer_new(l, on_flush, NULL);
 	k->job_timer = loop_timer_new(l, keeper_job_step, NULL);
+	keeper_quota_init(k);
 	k->last_request_ms = clock_ms();
 	k->purge_due_ms = k->last_request_ms + KEEPER_PURGE_FIRST_MS;
 }
@@ -199,6 +200,8 @@ keeper_stop(void)
 	keeper_job_stop(NULL);
 	if (!k->stopped)
 		keeper_flush();
+	if (!k->stopped)
+		keeper_quota_tell(true);
 	for (size_t i = 0; i < k->outbox_count; i++)
 		out_free(&k->outbox[i]);
 	for (size_t i = 0; i < k->pending_count; i++) {
@@ -209,6 +212,7 @@ keeper_stop(void)
 	free(k->pending);
 	loop_timer_free(&k->flush_timer);
 	loop_timer_free(&k->job_timer);
+	keeper_quota_fini(k);
 	while (k->peers != NULL)
 		keeper_peer_down(k->peers->edge);
 	index_close(&k->ix);
@@ -482,7 +486,7 @@ do_append(struct keeper *k, struct keeper_append *p)
 	}
 	p->a.keywords = buf_slice(&p->keywords);
 	p->a.summary = buf_slice(&p->summary);
-	p->a.limit = k->settings.limit;
+	p->a.limit = keeper_quota_limit();
 	if (index_begin(k->ix, &err) < 0) {
 		drop_object(k, p);
 		refuse(p->edge, &reply, &err);

@@ -29,21 +29,12 @@ static struct loop_timer *upkeep_timer;
 static struct loop_timer *idle_timer;
 static uint32_t peers_seen; /* KEEPER_PEER so far */
 
-/* 0 in the settings: no limit. */
-static uint64_t
-limit_of(enum option o)
-{
-	uint64_t n = config_number(role_config(), o);
-
-	return n > 0 ? n : QUOTA_NONE;
-}
-
 static struct keeper_settings
 settings(void)
 {
 	return (struct keeper_settings){
-	    .limit = {limit_of(OPT_QUOTA_BYTES), limit_of(OPT_QUOTA_MESSAGES)},
 	    .retention_s = config_number(role_config(), OPT_RETENTION) / 1000,
+	    .quota_wait_ms = KEEPER_QUOTA_WAIT_MS,
 	};
 }
 
@@ -64,6 +55,40 @@ on_usage(void *arg, struct quota usage)
 	if (store != NULL && !IPC_SEND(store, KEEPER_USAGE, .bytes = usage.bytes, .messages = usage.messages))
 		log_event(LOG_DEBUG, NO_SESSION, "usage-untold", LOG_END);
 	loop_timer_set(upkeep_timer, UPKEEP_QUIET_MS);
+}
+
+static void
+on_ceiling(void *arg, struct quota ceiling, bool last)
+{
+	struct edge *store = role_edge(ROLE_STORE, 0);
+
+	(void)arg;
+	/* Untold, the parent reckons with the old one until it asks again or another keeper tells. */
+	if (store != NULL && !IPC_SEND(store, KEEPER_CEILING, .last = last, .bytes = ceiling.bytes, .messages = ceiling.messages))
+		log_event(LOG_WARN, NO_SESSION, "ceiling-untold", LOG_END);
+}
+
+static bool
+on_want(void *arg, struct quota total)
+{
+	struct edge *store = role_edge(ROLE_STORE, 0);
+
+	(void)arg;
+	return store != NULL && IPC_SEND(store, KEEPER_WANT, .bytes = total.bytes, .messages = total.messages);
+}
+
+static void
+on_limits(struct edge *e, struct msg_KEEPER_LIMITS *m)
+{
+	(void)e;
+	keeper_quota_set((struct quota){m->bytes, m->messages}, m->shared != 0);
+}
+
+static void
+on_grant(struct edge *e, struct msg_KEEPER_GRANT *m)
+{
+	(void)e;
+	keeper_quota_grant((enum err_class)m->class, (struct quota){m->bytes, m->messages});
 }
 
 /* ---- start ---- */
@@ -110,7 +135,8 @@ linger_ms(void)
 static int
 start(struct err *e)
 {
-	static const struct keeper_events events = {.broken = on_broken, .usage = on_usage};
+	static const struct keeper_events events = {
+	    .broken = on_broken, .usage = on_usage, .ceiling = on_ceiling, .want = on_want};
 	struct keeper_settings now = settings();
 	struct index *ix;
 
@@ -134,7 +160,7 @@ static bool
 is_used(void)
 {
 	return role_edge_count(ROLE_IMAP_WORKER) > 0 || role_edge_count(ROLE_POP3_WORKER) > 0 ||
-	    role_edge_count(ROLE_ADMIN) > 0 || keeper_quiet_ms() < linger_ms();
+	    role_edge_count(ROLE_ADMIN) > 0 || keeper_quiet_ms() < linger_ms() || keeper_quota_waits();
 }
 
 static void
@@ -248,7 +274,11 @@ on_reload(void)
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_store = {.KEEPER_PEER = on_peer, .PROCESS_LEAVE = on_leave, .KEEPER_DELETE = on_delete};
+	static const struct ipc_dispatch from_store = {.KEEPER_PEER = on_peer,
+	    .KEEPER_LIMITS = on_limits,
+	    .KEEPER_GRANT = on_grant,
+	    .PROCESS_LEAVE = on_leave,
+	    .KEEPER_DELETE = on_delete};
 	static const struct ipc_dispatch from_recorder = {.TRACE_EVENT = NULL};
 	static const struct role_spec spec = {
 	    .role = ROLE_KEEPER,

@@ -53,6 +53,7 @@ keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m)
 	struct uidset uids = {0}, source = {0}, target = {0};
 	struct err err = {0};
 	struct buf b, t;
+	bool put_back = false;
 	int failed;
 
 	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
@@ -63,14 +64,19 @@ keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m)
 	failed = uidset_receive(m->uids, m->uids_fd, &uids, &err);
 	if (failed == 0)
 		failed = index_copy(the_keeper.ix, m->mailbox, m->target_mailbox, m->move, &uids,
-		    the_keeper.settings.limit, &source, &target, &err);
+		    keeper_quota_limit(), &source, &target, &err);
+	if (failed && err.code == ERR_CODE_OVER_QUOTA)
+		put_back = keeper_quota_admit(e, index_copy_wanted(the_keeper.ix), &err) == 0;
 	if (failed == 0) {
 		uidset_put(&t, &target);
 		r->target_uids = buf_slice(&t);
 		r->uidvalidity = index_mailbox(the_keeper.ix, m->target_mailbox)->uidvalidity;
 		failed = uidset_send(&source, &b, &r->source_uids, &r->source_fd, &err);
 	}
-	keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
+	if (put_back)
+		index_abort(the_keeper.ix);
+	else
+		keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
 	buf_fini(&b);
 	buf_fini(&t);
 	uidset_fini(&uids);
@@ -125,9 +131,9 @@ read_summary(int fd, struct buf *b, struct err *e)
 	return 0;
 }
 
-/* What can be refused before any octet is written. */
+/* What can be refused before any octet is written: 1 when it is good, 0 when it was put back, -1. */
 static int
-check_append(const struct msg_MSG_APPEND *m, uint32_t mailbox, struct err *e)
+check_append(struct edge *edge, const struct msg_MSG_APPEND *m, uint32_t mailbox, struct err *e)
 {
 	if (index_mailbox(the_keeper.ix, mailbox) == NULL)
 		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such mailbox", NULL);
@@ -135,11 +141,9 @@ check_append(const struct msg_MSG_APPEND *m, uint32_t mailbox, struct err *e)
 		return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "too big", NULL);
 	if (m->message < 0 || m->sha256.n != STORE_SHA256_BYTES)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "an append without its message");
-	if (!index_quota_fits(the_keeper.ix, the_keeper.settings.limit, (struct quota){m->bytes, 1}))
-		return err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
 	if (!index_has_space(the_keeper.ix, m->bytes))
 		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
-	return 0;
+	return keeper_quota_admit(edge, (struct quota){m->bytes, 1}, e);
 }
 
 static int
@@ -174,7 +178,10 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	if (!keeper_append_begin(e, m->origin, m->sequence, &reply))
 		return;
 	struct keeper_append *p = &k->pending[k->pending_count];
+	int checked = check_append(e, m, mailbox, &err);
 
+	if (checked == 0)
+		return;
 	*p = (struct keeper_append){.edge = e, .id = m->id, .sequence = m->sequence};
 	memcpy(p->origin, m->origin.p, sizeof p->origin);
 	p->a = (struct index_append){.mailbox = mailbox, .flags = m->flags, .internal_date = (int64_t)m->internal_date,
@@ -182,7 +189,7 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	buf_init(&p->keywords, 8192);
 	buf_init(&p->summary, STORE_SUMMARY_BYTES_MAX);
 	buf_put_slice(&p->keywords, m->keywords);
-	if (check_append(m, mailbox, &err) < 0 || read_summary(m->summary, &p->summary, &err) < 0 ||
+	if (checked < 0 || read_summary(m->summary, &p->summary, &err) < 0 ||
 	    write_append(p, m, &err) < 0) {
 		buf_fini(&p->keywords);
 		buf_fini(&p->summary);

@@ -17,6 +17,11 @@
 
 struct keeper_peer {
 	struct edge *edge;
+	/* A request that was put back until the quota is known or raised; 0: none. They are numbered as they came. */
+	uint64_t held_no;
+	uint64_t held_since_ms;
+	struct quota more;	/* what it adds */
+	enum err_class verdict; /* when it is handed over again and still does not fit */
 	uint32_t *watched; /* numbers of mailboxes */
 	size_t watched_count;
 	size_t watched_cap;
@@ -48,6 +53,17 @@ struct keeper_append {
 	struct buf summary;
 };
 
+struct keeper_quota {
+	bool known; /* the parent has told the limit */
+	struct quota limit;
+	bool shared; /* with the domain: then the ceiling counts too */
+	struct quota ceiling;
+	uint64_t asked_for; /* held_no of the request for which the parent was asked; 0: it was not */
+	uint64_t last_held_no;
+	struct loop_timer *retry_timer;
+	struct loop_timer *deadline_timer;
+};
+
 struct keeper {
 	struct loop *loop;
 	struct index *ix;
@@ -65,6 +81,7 @@ struct keeper {
 	struct loop_timer *job_timer; /* the next step of keeper_admin.c */
 	bool unflushed; /* something was committed since the last flush */
 	bool stopped;	/* broken: nothing leaves any more */
+	struct keeper_quota quota;
 	uint64_t last_request_ms;
 	uint64_t purge_due_ms;
 	struct quota told;
@@ -101,6 +118,20 @@ void keeper_mutation_end(struct edge *e, struct slice origin, uint64_t sequence,
 bool keeper_commit(int failed);
 /* Sets the id of a reply. */
 void keeper_reply_id(struct msg *reply, uint64_t id);
+
+/* ---- keeper_quota.c ---- */
+
+void keeper_quota_init(struct keeper *k);
+void keeper_quota_fini(struct keeper *k);
+/* The limit for a transaction of now; what passes it is to be asked by keeper_quota_admit(), which tells why. */
+struct quota keeper_quota_limit(void);
+/*
+ * May a request of that peer add so much? 1: yes; -1 and err: no; 0: it was put back (ipc_put_back()) and comes
+ * again when that is known: undo what was begun and return without an answer.
+ */
+int keeper_quota_admit(struct edge *e, struct quota more, struct err *err) __attribute__((warn_unused_result));
+/* Tells what is used as the ceiling; everything is flushed. last: the keeper leaves. */
+void keeper_quota_tell(bool last);
 
 /* ---- keeper_watch.c ---- */
 

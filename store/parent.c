@@ -3,7 +3,7 @@
  * front has a lease or nothing, a worker is bound to the account it was
  * started for, deliver names one because it has no other way to say where.
  */
-#include "store/parent.h"
+#include "store/parent_quota.h"
 
 #include "common/log.h"
 #include "common/loop.h"
@@ -211,21 +211,7 @@ on_usage(struct edge *e, struct msg_KEEPER_USAGE *m)
 
 	p->opened = true;
 	p->account->failures = 0;
-	p->account->bytes = m->bytes;
-	p->account->messages = m->messages;
-	p->account->usage_known = true;
-}
-
-static void
-on_ask_usage(struct edge *e, struct msg_STORE_USAGE *m)
-{
-	const struct parent_account *a = parent_account_find(m->account);
-	bool known = a != NULL && a->usage_known;
-
-	/* Not known: nobody had it open yet. The keeper decides when the message is there. */
-	(void)sent(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .class = ERR_NONE, .bytes = known ? a->bytes : 0,
-		       .messages = known ? a->messages : 0),
-	    "usage");
+	parent_quota_used(p, (struct quota){m->bytes, m->messages});
 }
 
 void
@@ -240,7 +226,7 @@ parent_deletion_end(struct parent_account *a, bool done)
 		       .class = done ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP),
 	    "deletion");
 	if (done)
-		a->usage_known = false;
+		parent_quota_account_gone(a);
 }
 
 static void
@@ -350,6 +336,7 @@ release(const struct parent_account *a, void *arg)
 		return;
 	mine->holder = NULL;
 	mine->hold_id = 0;
+	parent_quota_unsure(mine);
 	log_event(LOG_INFO, NO_SESSION, "account-free", LOG_NUM("account", a->id), LOG_END);
 }
 
@@ -376,8 +363,8 @@ list_account(const struct parent_account *a, void *arg)
 	    (json_int_t)(a->imap ? a->imap->sessions : 0), "pop3_sessions",
 	    (json_int_t)(a->pop3 ? a->pop3->sessions : 0), "set_aside", aside);
 	if (o != NULL && a->usage_known) {
-		(void)json_object_set_new(o, "bytes", json_integer((json_int_t)a->bytes));
-		(void)json_object_set_new(o, "messages", json_integer((json_int_t)a->messages));
+		(void)json_object_set_new(o, "bytes", json_integer((json_int_t)a->usage.bytes));
+		(void)json_object_set_new(o, "messages", json_integer((json_int_t)a->usage.messages));
 	}
 	if (o != NULL)
 		(void)json_array_append_new(list, o);
@@ -404,10 +391,11 @@ const struct ipc_dispatch parent_from_directory = {
     .LEASE_OPEN = on_lease_open,
     .LEASE_REVOKE = on_lease_revoke,
     .STORE_ACCOUNT_DELETE = on_delete,
+    .QUOTA_ROWS = parent_quota_on_rows,
 };
 const struct ipc_dispatch parent_from_front = {.LEASE_CLOSE = on_lease_close, .STORE_ATTACH = on_attach};
-const struct ipc_dispatch parent_from_smtp = {.STORE_USAGE = on_ask_usage};
-const struct ipc_dispatch parent_from_submission = {.STORE_USAGE = on_ask_usage, .LEASE_CLOSE = on_lease_close};
+const struct ipc_dispatch parent_from_smtp = {.STORE_USAGE = parent_quota_on_usage};
+const struct ipc_dispatch parent_from_submission = {.STORE_USAGE = parent_quota_on_usage, .LEASE_CLOSE = on_lease_close};
 const struct ipc_dispatch parent_from_deliver = {.STORE_CONNECT = on_connect, .LEASE_ASK = on_lease_ask};
 const struct ipc_dispatch parent_from_worker = {
     .STORE_CONNECT = on_connect,
@@ -416,6 +404,8 @@ const struct ipc_dispatch parent_from_worker = {
 };
 const struct ipc_dispatch parent_from_keeper = {
     .KEEPER_USAGE = on_usage,
+    .KEEPER_CEILING = parent_quota_on_ceiling,
+    .KEEPER_WANT = parent_quota_on_want,
     .PROCESS_IDLE = on_keeper_idle,
     .KEEPER_DELETED = on_deleted,
 };
@@ -423,4 +413,5 @@ const struct ipc_dispatch parent_from_admin = {
     .STORE_STATUS = on_status,
     .STORE_CONNECT = on_connect,
     .STORE_HOLD = on_hold,
+    .STORE_QUOTA = parent_quota_on_question,
 };

@@ -11,6 +11,7 @@
 #define STORE_PARENT_H
 
 #include "common/ipc.h"
+#include "store/quota.h"
 
 /* Past these a front or deliver gets ERR_LIMIT or ERR_TEMP and asks again. */
 #define PARENT_LEASES_MAX 16384u
@@ -24,6 +25,7 @@
 #define PARENT_ASIDE_MS 60000u
 
 struct parent_account;
+struct parent_domain;
 
 struct parent_process {
 	enum role role;
@@ -33,6 +35,8 @@ struct parent_process {
 	unsigned sessions;   /* of a worker */
 	bool opened;	     /* a keeper that said that the account is open */
 	bool leaving;
+	unsigned asked; /* KEEPER_CEILING that a keeper owes */
+	bool surveyed;	/* one that was started for its figures alone */
 	uint32_t peers_sent; /* KEEPER_PEER, by which it is known whether a keeper that asks to leave has seen them all */
 };
 
@@ -41,9 +45,18 @@ struct parent_account {
 	struct parent_process *keeper;
 	struct parent_process *imap;
 	struct parent_process *pop3;
-	uint64_t bytes;
-	uint64_t messages;
+	struct quota usage; /* as its keeper told it last */
 	bool usage_known;
+	/* What follows is parent_quota.c's. */
+	struct parent_domain *domain; /* NULL: the directory has not told */
+	struct parent_account *domain_next;
+	struct quota limit; /* as told: QUOTA_DEFAULT is the setting */
+	struct quota ceiling;
+	bool ceiling_known;
+	bool wants; /* a ceiling of at least `want` */
+	struct quota want;
+	struct parent_account *wants_next;
+	/* And from here on the others'. */
 	unsigned failures;
 	uint64_t failed_id; /* generation of the keeper that was counted last */
 	uint64_t aside_until_ms;

@@ -6,7 +6,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/role.h"
-#include "store/parent.h"
+#include "store/parent_quota.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -67,6 +67,7 @@ main(int argc, char **argv)
 	    .start = start,
 	    .on_listener = on_listener,
 	    .on_edge_down = parent_edge_down,
+	    .on_reload = parent_quota_reload,
 	    .on_spawn_exit = on_spawn_exit,
 	};
 

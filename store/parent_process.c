@@ -4,7 +4,7 @@
  * waits at the other sockets sees theirs end too. So there is no state
  * "starting".
  */
-#include "store/parent.h"
+#include "store/parent_quota.h"
 
 #include "common/log.h"
 #include "common/loop.h"
@@ -132,8 +132,12 @@ parent_process(struct parent_account *a, enum role role, struct err *e)
 {
 	struct parent_process **place = place_of(a, role);
 
-	if (*place == NULL && may_start(a, role, e) == 0)
+	if (*place == NULL && may_start(a, role, e) == 0) {
 		*place = spawn(a, role, e);
+		/* Before any peer's edge. */
+		if (*place != NULL && role == ROLE_KEEPER)
+			parent_quota_keeper_up(*place);
+	}
 	return *place;
 }
 
@@ -190,6 +194,8 @@ parent_process_down(struct edge *e)
 	if (*place == p)
 		*place = NULL;
 	parent_hold_settle(p->account);
+	if (p->role == ROLE_KEEPER)
+		parent_quota_keeper_down(p);
 	free(p);
 }
 
@@ -203,4 +209,6 @@ parent_process_leave(struct parent_process *p)
 	p->leaving = true;
 	if (*place == p)
 		*place = NULL;
+	if (p->role == ROLE_KEEPER)
+		parent_quota_keeper_leaves(p);
 }

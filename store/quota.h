@@ -9,8 +9,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* As a limit: there is none. */
+/* As a limit: there is none; what the server's settings say (in the directory alone). */
 #define QUOTA_NONE UINT64_MAX
+#define QUOTA_DEFAULT (UINT64_MAX - 1)
+/* The greatest limit that can be set; what it bounds stays far from overflow. */
+#define QUOTA_LIMIT_MAX (UINT64_C(1) << 50)
+/* A row of QUOTA_ROWS, and how many of them there are at most in one. */
+#define QUOTA_ROW_BYTES 32u
+#define QUOTA_ROWS_MAX 1000u
+
+/* What a message QUOTA_ROWS is of the whole telling. */
+enum quota_part {
+	QUOTA_CHANGE, /* not part of it */
+	QUOTA_FIRST,  /* what was told before, and is not told again, is over */
+	QUOTA_NEXT,
+	QUOTA_LAST, /* also when it is the only one: after an empty QUOTA_FIRST */
+};
 
 struct quota {
 	uint64_t bytes;

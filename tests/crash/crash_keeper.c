@@ -212,6 +212,7 @@ crash_keeper_open(const char *root, uint64_t now, const struct crash_keeper_even
 	if (index_open(kept_root, now, &ix, err) < 0)
 		return -1;
 	keeper_start((struct loop *)(void *)&timer, ix, kept_root, &settings, &keeper, NULL);
+	keeper_quota_set((struct quota){QUOTA_NONE, QUOTA_NONE}, false);
 	for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
 		keeper_peer_up(&peers[i]);
 	return 0;

@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "common/password.h"
 #include "common/role.h"
+#include "store/quota.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -171,6 +172,33 @@ on_admin_reply(struct edge *e, struct msg_DIR_ADMIN_REPLY *m)
 	n->code = m->code;
 }
 
+/* What the store was told of limits: the last row, how many, and the parts of a whole telling so far. It takes them unless it is mute. */
+static struct {
+	uint64_t account, domain, bytes, messages;
+	unsigned rows;
+	char parts[16];
+	bool mute;
+} quota;
+
+static void
+on_quota_rows(struct edge *e, struct msg_QUOTA_ROWS *m)
+{
+	struct cursor c = cursor_of(m->rows);
+	size_t n = strlen(quota.parts);
+
+	for (; cursor_left(&c) > 0; quota.rows++) {
+		quota.account = cursor_u64(&c);
+		quota.domain = cursor_u64(&c);
+		quota.bytes = cursor_u64(&c);
+		quota.messages = cursor_u64(&c);
+	}
+	ck_assert(cursor_done(&c));
+	if (n + 1 < sizeof quota.parts)
+		quota.parts[n] = (char)('0' + m->part);
+	if (!quota.mute)
+		ck_assert(IPC_SEND(e, QUOTA_TAKEN, .id = m->id));
+}
+
 static void
 on_garbage(struct edge *e, struct msg_CTL_GARBAGE *m)
 {
@@ -188,6 +216,7 @@ static const struct ipc_dispatch dispatch = {
     .LEASE_OPEN = on_lease_open,
     .LEASE_REVOKE = on_lease_revoke,
     .STORE_ACCOUNT_DELETE = on_account_delete,
+    .QUOTA_ROWS = on_quota_rows,
     .DIR_ADMIN_REPLY = on_admin_reply,
 };
 
@@ -796,6 +825,67 @@ START_TEST(test_directory_effects)
 }
 END_TEST
 
+static void
+set_limit(struct edge *admin, const char *name, const char *value, uint32_t class)
+{
+	ck_assert(IPC_SEND(admin, DIR_ADMIN, .id = 6, .verb = SLICE("quota-set"), .name = slice_str(name), .value = slice_str(value)));
+	ck_assert_uint_eq(expect(MSG_DIR_ADMIN_REPLY, ROLE_ADMIN)->class, class);
+}
+
+static void
+assert_row(uint64_t account, uint64_t bytes, uint64_t messages)
+{
+	ck_assert_uint_eq(quota.account, account);
+	ck_assert_uint_eq(quota.domain, 1);
+	ck_assert_uint_eq(quota.bytes, bytes);
+	ck_assert_uint_eq(quota.messages, messages);
+}
+
+/* The store hears of every limit before the command hears of success, and of all of them when it is new. */
+START_TEST(test_directory_quota)
+{
+	struct process p;
+	struct edge *admin;
+	uint64_t began;
+
+	memset(&quota, 0, sizeof quota);
+	admin = directory(&p);
+	accounts_make(admin, nobody);
+	ck_assert_str_eq(quota.parts, "130");
+	assert_row(1, QUOTA_DEFAULT, QUOTA_DEFAULT);
+	set_limit(admin, "alice@one.test", "bytes=1000\nmessages=none", ERR_NONE);
+	assert_row(1, 1000, QUOTA_NONE);
+	set_limit(admin, "ONE.test", "messages=7", ERR_NONE);
+	assert_row(0, QUOTA_NONE, 7);
+	set_limit(admin, "alice@one.test", "bytes=0", ERR_NONE);
+	assert_row(1, QUOTA_NONE, QUOTA_NONE);
+	set_limit(admin, "one.test", "bytes=1125899906842624", ERR_NONE);
+	assert_row(0, QUOTA_LIMIT_MAX, 7);
+	quota.rows = 0;
+	set_limit(admin, "one.test", "bytes=1125899906842625", ERR_PERM);
+	set_limit(admin, "one.test", "bytes=-1", ERR_PERM);
+	set_limit(admin, "one.test", "bytes=", ERR_PERM);
+	set_limit(admin, "one.test", "octets=1", ERR_PERM);
+	set_limit(admin, "two.test", "bytes=1", ERR_PERM);
+	set_limit(admin, "bob@one.test", "bytes=1", ERR_PERM);
+	ck_assert_uint_eq(quota.rows, 0);
+	/* A store that does not take it: the limit is stored, and the next one hears of it. */
+	quota.mute = true;
+	began = clock_ms();
+	set_limit(admin, "alice@one.test", "messages=3", ERR_TEMP);
+	ck_assert_uint_ge(clock_ms() - began, 4000);
+	memset(&quota, 0, sizeof quota);
+	play(&p, ROLE_STORE);
+	expect_nothing(300);
+	ck_assert_uint_eq(quota.rows, 2);
+	ck_assert_str_eq(quota.parts, "13");
+	assert_row(1, QUOTA_NONE, 3);
+	edge_free(&p.peer[ROLE_STORE]);
+	set_limit(admin, "alice@one.test", "messages=default", ERR_TEMP);
+	stop(&p, SIGKILL);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -816,6 +906,7 @@ main(void)
 	tcase_add_test(t, test_directory_credential);
 	tcase_add_test(t, test_directory_lease);
 	tcase_add_test(t, test_directory_effects);
+	tcase_add_test(t, test_directory_quota);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

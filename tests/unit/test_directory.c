@@ -448,7 +448,7 @@ START_TEST(test_records)
 	struct dir_account a = {.id = 7,
 	    .state = DIR_ACCOUNT_ACTIVE,
 	    .created = 5,
-	    .quota_bytes = DIR_QUOTA_DEFAULT,
+	    .limit = {QUOTA_DEFAULT, 5},
 	    .login = SLICE("alice@one.test"),
 	    .display = SLICE("Alice"),
 	    .hash = HASH};

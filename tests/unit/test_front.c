@@ -115,10 +115,15 @@ fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
 }
 
+static const char *store_is; /* "full", "away" */
+
 static void
 fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
 {
-	ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .bytes = 1000));
+	if (strcmp(store_is, "away") == 0)
+		end_edge(ROLE_STORE);
+	else
+		ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = strcmp(store_is, "full") == 0 || m->bytes > 1000));
 }
 
 static void
@@ -205,7 +210,7 @@ join(enum role role, const struct ipc_dispatch *ours, const struct ipc_dispatch 
 
 /* The server: listens on a port of its own choice, tells it through the pipe, runs until killed. */
 static void
-serve(int tell, const char *quota)
+serve(int tell)
 {
 	static const struct ipc_dispatch directory = {.DIR_RESOLVE = fake_resolve};
 	static const struct ipc_dispatch store = {.STORE_USAGE = fake_usage};
@@ -220,7 +225,6 @@ serve(int tell, const char *quota)
 	loop = loop_new();
 	config = config_new();
 	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 ||
-	    config_set(config, OPT_QUOTA_BYTES, slice_str(quota), &e) < 0 ||
 	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 || smtpd_init(&e) < 0)
 		abort();
 	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
@@ -244,17 +248,18 @@ static char input[65536];
 static size_t input_n;
 
 static void
-start_server(const char *quota)
+start_server(const char *store)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval patience = {.tv_sec = 10};
 	int tell[2];
 
 	ck_assert_int_eq(pipe(tell), 0);
+	store_is = store;
 	server = fork();
 	ck_assert_int_ge(server, 0);
 	if (server == 0)
-		serve(tell[1], quota);
+		serve(tell[1]);
 	ck_assert_int_eq(read(tell[0], &to.sin_port, 2), 2);
 	client = socket(AF_INET, SOCK_STREAM, 0);
 	ck_assert_int_eq(setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
@@ -334,24 +339,30 @@ START_TEST(test_recipients)
 	    "< 250 2.1.5", "> RCPT TO:<kill@test>", "< 451 4.3.0", "> RCPT TO:<good@test>", "< 451 4.3.0", "> DATA", "< 354",
 	    "> x", "> .", "< 250 9.9.9 fake", "> QUIT", "< 221", "!", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(script);
 	stop_server();
 }
 END_TEST
 
+/* Full, or too full for what MAIL declared; a store that does not answer stops nobody. */
 START_TEST(test_quota)
 {
-	static const char *const script[] = {
+	static const char *const full[] = {
 	    HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 452 4.2.2", "> DATA", "< 554 5.5.1", NULL};
-	static const char *const room[] = {
-	    HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5", NULL};
+	static const char *const room[] = {HELLO, "> MAIL FROM:<a@x.example> SIZE=1001", "< 250", "> RCPT TO:<good@test>", "< 452 4.2.2",
+	    "> RSET", "< 250", "> MAIL FROM:<a@x.example> SIZE=1000", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5", NULL};
+	static const char *const away[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5",
+	    "> RCPT TO:<good@test>", "< 250 2.1.5", NULL};
 
-	start_server("1000");
-	talk(script);
+	start_server("full");
+	talk(full);
 	stop_server();
-	start_server("1001");
+	start_server("");
 	talk(room);
+	stop_server();
+	start_server("away");
+	talk(away);
 	stop_server();
 }
 END_TEST
@@ -363,10 +374,10 @@ START_TEST(test_outcomes)
 	    "< 451 4.3.0", "> NOOP", "< 250", NULL};
 	static const char *const closed[] = {HELLO, SEND("close"), "< 421 9.9.9 fake", "!", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(script);
 	stop_server();
-	start_server("0");
+	start_server("");
 	talk(closed);
 	stop_server();
 }
@@ -379,7 +390,7 @@ START_TEST(test_held_commands)
 	    "> RCPT TO:<good@test>", "> DATA", "< 250 2.1.0", "< 250 2.1.5", "< 550 5.1.1", "< 250 2.1.5", "< 354", "> x", "> .",
 	    "> MAIL FROM:<b@x.example>", "> RSET", "> QUIT", "< 250 9.9.9", "< 250 2.1.0", "< 250 2.0.0", "< 221", "!", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(script);
 	stop_server();
 }
@@ -405,7 +416,7 @@ START_TEST(test_spool)
 	static const char *const full[] = {"> .", "< 452 4.3.1", NULL};
 	static const char *const too_big[] = {"> .", "< 552 5.3.4", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(hello);
 	talk(begin);
 	send_big(2000000); /* in the one file that there is */
@@ -443,7 +454,7 @@ START_TEST(test_session_limits)
 	static const char *const closed[] = {"< 421 4.7.0", "!", NULL};
 	static const char *const no_mail[] = {"> MAIL FROM:<a@x.example>", "< 421 4.7.0", "!", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(hello);
 	talk(mail);
 	repeat(FRONT_REFUSED_RECIPIENTS_MAX - 1, unknown);
@@ -452,7 +463,7 @@ START_TEST(test_session_limits)
 	talk(closed);
 	stop_server();
 
-	start_server("0");
+	start_server("");
 	talk(hello);
 	repeat(FRONT_BAD_COMMANDS_MAX - 1, bad);
 	talk(noop);
@@ -460,7 +471,7 @@ START_TEST(test_session_limits)
 	talk(closed);
 	stop_server();
 
-	start_server("0");
+	start_server("");
 	talk(hello);
 	for (unsigned i = 0; i < FRONT_TRANSACTIONS_MAX; i++) {
 		talk(mail);
@@ -477,7 +488,7 @@ START_TEST(test_recipients_limit)
 	static const char *const good[] = {"> RCPT TO:<good@test>", "< 250", NULL};
 	static const char *const over[] = {"> RCPT TO:<good@test>", "< 452 4.5.3", "> DATA", "< 354", "> x", "> .", "< 250", NULL};
 
-	start_server("0");
+	start_server("");
 	talk(hello);
 	repeat(100, good); /* smtp.recipients */
 	talk(over);
@@ -491,7 +502,7 @@ START_TEST(test_gone_client)
 	static const char *const script[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", NULL};
 	static const char half[] = "RCPT TO:<good@test>\r\nRCPT TO:<good@test>\r\nDATA\r\nxyz";
 
-	start_server("0");
+	start_server("");
 	talk(script);
 	ck_assert_int_gt(write(client, half, sizeof(half) - 1), 0);
 	struct linger hard = {1, 0};

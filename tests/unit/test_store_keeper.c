@@ -213,7 +213,7 @@ static void
 setup(void)
 {
 	static const struct keeper_events events = {.broken = on_broken};
-	static const struct keeper_settings settings = {.limit = {10000, QUOTA_NONE}, .retention_s = 1000};
+	static const struct keeper_settings settings = {.retention_s = 1000, .quota_wait_ms = 200};
 
 	fixture_dir(root);
 	loop = loop_new();
@@ -221,6 +221,7 @@ setup(void)
 	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &err), 0);
 	inbox = index_target(ix, STORE_TARGET_INBOX);
 	keeper_start(loop, ix, root, &settings, &events, NULL);
+	keeper_quota_set((struct quota){10000, QUOTA_NONE}, false);
 	peer_open(&imap1, ROLE_IMAP_WORKER, &keeper_from_imap);
 	peer_open(&imap2, ROLE_IMAP_WORKER, &keeper_from_imap);
 	peer_open(&pop3, ROLE_POP3_WORKER, &keeper_from_pop3);

@@ -1,0 +1,221 @@
+/*
+ * What may still come in. Two bounds: the account's own limit, which its keeper knows, and, when its domain has a limit as
+ * well, a ceiling: the part of the domain's room that the store's parent has given to this account
+ * (store/parent_quota.c). Below both nothing is asked; above the limit a request is refused; between them
+ * the request is put back, so that its peer's order stays, the parent is asked, and it is handed over again when the
+ * answer is there. As long as the parent has not said which limits there are, the ceiling is nothing: a
+ * keeper that was just started refuses and admits alike only what it knows to be right.
+ *
+ * A ceiling is told after a flush: what it gives back must not be needed by what a crash would undo.
+ */
+#include "store/keeper_private.h"
+
+#include "common/log.h"
+
+#include <assert.h>
+
+/* What is in mailboxes, with what is written and about to be there. */
+static struct quota
+used(const struct keeper *k)
+{
+	struct quota sum = index_usage(k->ix);
+
+	for (size_t i = 0; i < k->pending_count; i++)
+		sum = quota_add(sum, (struct quota){k->pending[i].a.size, 1});
+	return sum;
+}
+
+struct quota
+keeper_quota_limit(void)
+{
+	const struct keeper_quota *q = &the_keeper.quota;
+
+	if (!q->known)
+		return (struct quota){0, 0};
+	return q->shared ? quota_min(q->limit, q->ceiling) : q->limit;
+}
+
+/* ---- requests that wait ---- */
+
+/* The one that waits longest and came after that number. */
+static struct keeper_peer *
+next_held(uint64_t after)
+{
+	struct keeper_peer *next = NULL;
+
+	for (struct keeper_peer *p = the_keeper.peers; p != NULL; p = p->next)
+		if (p->held_no > after && (next == NULL || p->held_no < next->held_no))
+			next = p;
+	return next;
+}
+
+bool
+keeper_quota_waits(void)
+{
+	return next_held(0) != NULL;
+}
+
+/* Asks for what the first one needs; the others have their turn when it is through. */
+static void
+ask(struct keeper *k)
+{
+	struct keeper_quota *q = &k->quota;
+	const struct keeper_peer *first = next_held(0);
+
+	if (first == NULL || !q->known || !q->shared || q->asked_for != 0)
+		return;
+	/* Untold, it is asked again with the next request, or the wait has its end. */
+	if (k->events->want != NULL && k->events->want(k->arg, quota_add(used(k), first->more)))
+		q->asked_for = first->held_no;
+}
+
+static void
+set_deadline(struct keeper *k)
+{
+	const struct keeper_peer *first = next_held(0);
+	uint64_t now = clock_ms(), due;
+
+	if (first == NULL) {
+		loop_timer_stop(k->quota.deadline_timer);
+		return;
+	}
+	due = first->held_since_ms + k->settings.quota_wait_ms;
+	loop_timer_set(k->quota.deadline_timer, due > now ? due - now : 0);
+}
+
+static void
+hold(struct keeper *k, struct edge *e, struct quota more)
+{
+	struct keeper_peer *p = keeper_peer_of(e);
+
+	p->more = more;
+	if (p->held_no == 0) {
+		p->held_no = ++k->quota.last_held_no;
+		p->held_since_ms = clock_ms();
+		set_deadline(k);
+	}
+	ipc_put_back(e);
+	ask(k);
+}
+
+/* Hands every request that waits over again, in the order in which they came. */
+static void
+retry(void *arg)
+{
+	struct keeper *k = arg;
+	uint64_t last = k->quota.last_held_no;
+
+	for (struct keeper_peer *p = next_held(0); p != NULL && p->held_no <= last && !k->stopped;) {
+		uint64_t no = p->held_no;
+		struct edge *e = p->edge;
+
+		ipc_retry(e);
+		/* Its edge may have ended with what it sent. */
+		for (p = k->peers; p != NULL && p->edge != e;)
+			p = p->next;
+		if (p != NULL) {
+			p->verdict = ERR_NONE;
+			if (!ipc_is_put_back(e))
+				p->held_no = 0;
+		}
+		p = next_held(no);
+	}
+	if (k->stopped)
+		return;
+	ask(k);
+	set_deadline(k);
+}
+
+static void
+on_deadline(void *arg)
+{
+	struct keeper *k = arg;
+
+	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next)
+		if (p->held_no != 0 && clock_ms() - p->held_since_ms >= k->settings.quota_wait_ms)
+			p->verdict = ERR_TEMP;
+	log_event(LOG_WARN, NO_SESSION, "quota-unknown", LOG_NUM("told", k->quota.known), LOG_END);
+	retry(k);
+}
+
+int
+keeper_quota_admit(struct edge *e, struct quota more, struct err *err)
+{
+	struct keeper *k = &the_keeper;
+	const struct keeper_quota *q = &k->quota;
+	enum err_class verdict = keeper_peer_of(e)->verdict;
+
+	/* The limit is judged for good when the message is put in; a message that waits before this one may yet fail. */
+	if (q->known && !quota_fits(q->limit, index_usage(k->ix), more))
+		return err_set(err, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
+	if (q->known && (!q->shared || quota_fits(q->ceiling, used(k), more)))
+		return 1;
+	if (verdict == ERR_LIMIT)
+		return err_set(err, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", "the domain's");
+	if (verdict != ERR_NONE)
+		return err_set(err, ERR_TEMP, ERR_CODE_UNAVAILABLE, "the quota is not known at the moment", NULL);
+	hold(k, e, more);
+	return 0;
+}
+
+/* ---- what the parent says ---- */
+
+void
+keeper_quota_init(struct keeper *k)
+{
+	k->quota = (struct keeper_quota){
+	    .retry_timer = loop_timer_new(k->loop, retry, k),
+	    .deadline_timer = loop_timer_new(k->loop, on_deadline, k),
+	};
+}
+
+void
+keeper_quota_fini(struct keeper *k)
+{
+	loop_timer_free(&k->quota.retry_timer);
+	loop_timer_free(&k->quota.deadline_timer);
+}
+
+void
+keeper_quota_tell(bool last)
+{
+	struct keeper *k = &the_keeper;
+
+	if (k->events->ceiling != NULL)
+		k->events->ceiling(k->arg, index_usage(k->ix), last);
+}
+
+void
+keeper_quota_set(struct quota limit, bool shared)
+{
+	struct keeper *k = &the_keeper;
+
+	keeper_flush();
+	if (k->stopped)
+		return;
+	k->quota.known = true;
+	k->quota.limit = limit;
+	k->quota.shared = shared;
+	if (shared) {
+		assert(k->pending_count == 0);
+		k->quota.ceiling = index_usage(k->ix);
+		keeper_quota_tell(false);
+	}
+	loop_timer_set(k->quota.retry_timer, 0);
+}
+
+void
+keeper_quota_grant(enum err_class class, struct quota ceiling)
+{
+	struct keeper *k = &the_keeper;
+
+	if (k->stopped || k->quota.asked_for == 0)
+		return;
+	if (class == ERR_NONE)
+		k->quota.ceiling = ceiling;
+	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next)
+		if (p->held_no == k->quota.asked_for)
+			p->verdict = class;
+	k->quota.asked_for = 0;
+	loop_timer_set(k->quota.retry_timer, 0);
+}
