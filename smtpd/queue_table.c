@@ -30,7 +30,7 @@ static bool failed; /* a change is neither known to be durable nor known to be u
 bool
 queue_table_failed(void)
 {
-	return failed || file_lost() || (env && env_damaged(env));
+	return failed || file_lost() || (env && env_dead(env));
 }
 
 void

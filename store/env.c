@@ -45,6 +45,8 @@ struct env {
 	void *on_change_arg;
 	bool unflushed;
 	bool damaged;
+	bool dead;
+	int cause; /* errno of the last call that failed under it; 0: none did */
 };
 
 static void
@@ -55,20 +57,29 @@ on_db_error(const DB_ENV *db_env, const char *prefix, const char *text)
 	log_event(LOG_DEBUG, NO_SESSION, "db", LOG_CSTR("text", text), LOG_END);
 }
 
-/* Berkeley DB's answer as an error; tells a broken disk from a damaged database. */
+/*
+ * Berkeley DB's answer as an error. A full disk makes it panic, too: what fails
+ * after a call that failed is put down to that call, and not taken for damage.
+ */
 static int
 fail(struct env *env, int r, const char *what, struct err *e)
 {
+	struct env nowhere = {.cause = 0};
 	int error = file_error();
 
-	if (r == ENOSPC || r == EDQUOT || (error != 0 && !file_lost()))
-		return err_sys(e, error ? error : r, what);
+	env = env != NULL ? env : &nowhere;
+	if (error != 0)
+		env->cause = error;
+	else if (r == ENOSPC || r == EDQUOT || r == ENOMEM || r == EMFILE || r == ENFILE)
+		error = env->cause = r;
+	else if (r == DB_RUNRECOVERY)
+		error = env->cause;
+	env->dead |= r == DB_RUNRECOVERY;
 	if (file_lost())
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "%s: a sync failed", what);
-	if (r == ENOMEM || r == EMFILE || r == ENFILE)
-		return err_sys(e, r, what);
-	if (env != NULL)
-		env->damaged = true;
+	if (error != 0)
+		return err_sys(e, error, what);
+	env->damaged = true;
 	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "%s: %s", what, db_strerror(r));
 }
 
@@ -188,6 +199,12 @@ env_damaged(const struct env *env)
 	return env->damaged;
 }
 
+bool
+env_dead(const struct env *env)
+{
+	return env->dead || env->damaged;
+}
+
 int
 env_refuse(struct env *env, const char *what, struct err *e)
 {
@@ -256,7 +273,7 @@ env_commit(struct env *env, struct err *e)
 	if (r != 0) {
 		/* The redo record may be in the log while the transaction is not: only a new process can tell. */
 		fail(env, r, "commit", e);
-		env->damaged = true;
+		env->dead = true;
 		return -1;
 	}
 	env->unflushed = true;
@@ -270,7 +287,7 @@ env_abort(struct env *env)
 
 	env->txn = NULL;
 	if (txn != NULL && txn->abort(txn) != 0)
-		env->damaged = true;
+		env->dead = true;
 }
 
 bool
@@ -514,7 +531,7 @@ env_cursor_close(struct env_cursor *c)
 	DBC *dbc = c->dbc;
 
 	if (dbc != NULL && dbc->close(dbc) != 0)
-		c->env->damaged = true;
+		c->env->dead = true;
 	c->dbc = NULL;
 	MEM_FREE(&c->value_room);
 }

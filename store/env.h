@@ -8,7 +8,7 @@
  * "summary", which can. Each transaction on the index also writes redo records (store/redo.h).
  *
  * Functions return 0 or -1 with *e, look-ups 1 (found), 0 (not) or -1. After
- * env_damaged() or file_lost() nothing but env_close() helps. All of it blocks on the disk.
+ * env_dead() or file_lost() nothing but env_close() helps. All of it blocks on the disk.
  */
 #ifndef STORE_ENV_H
 #define STORE_ENV_H
@@ -22,14 +22,17 @@ struct env;
 int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __attribute__((warn_unused_result));
 /* Closes without a checkpoint; commits that were not flushed may be lost or not. NULL is fine. */
 void env_close(struct env **env);
-/* A page was refused or the environment panicked: rebuild. */
+/* A page or a record was refused: rebuild. */
 bool env_damaged(const struct env *env);
+/* It is damaged, or panicked, or nobody knows what it holds, for example because the disk was full in the middle of a
+ * commit: only another process that recovers it can tell. */
+bool env_dead(const struct env *env);
 /* The caller found a record that is not what it should be. Returns -1 with e. */
 int env_refuse(struct env *env, const char *what, struct err *e);
 
 /* The transaction; serial is one more than that of the last one that changed the index. */
 int env_begin(struct env *env, uint64_t serial, struct err *e) __attribute__((warn_unused_result));
-/* Visible at once, durable after the next env_flush(). On -1 the transaction was undone, or env_damaged() / file_lost(). */
+/* Visible at once, durable after the next env_flush(). On -1 the transaction was undone, or env_dead() / file_lost(). */
 int env_commit(struct env *env, struct err *e) __attribute__((warn_unused_result));
 void env_abort(struct env *env);
 bool env_in_transaction(const struct env *env);

@@ -295,16 +295,65 @@ do_unlink(const char *path)
 	return noted(r);
 }
 
-static ssize_t
-do_pwrite(int fd, const void *p, size_t n, off_t at)
+/*
+ * Of a write behind the end of the file that ended in the middle nothing stays:
+ * Berkeley DB does not open a database that ends within a page.
+ */
+static void
+cut_back(int fd, off_t at, size_t done)
 {
+	int error = errno;
+	struct stat st;
+
+	if (done > 0 && fstat(fd, &st) == 0 && st.st_size == at + (off_t)done)
+		(void)ops->ftruncate(fd, at);
+	errno = error;
+}
+
+/* All n octets; use_reserve: rather than fail for want of room. The number written is n, or -1. */
+static ssize_t
+write_all(int fd, const void *p, size_t n, off_t at, bool use_reserve)
+{
+	size_t done = 0;
+
 	if (refused())
 		return -1;
-	ssize_t r = ops->pwrite(fd, p, n, at);
+	while (done < n) {
+		ssize_t r = ops->pwrite(fd, (const uint8_t *)p + done, n - done, at + (off_t)done);
 
-	if (r < 0)
-		last_error = errno;
-	return r;
+		if (r > 0) {
+			done += (size_t)r;
+			continue;
+		}
+		if (r == 0)
+			errno = EIO;
+		if (errno == EINTR || (use_reserve && reserve_given()))
+			continue;
+		cut_back(fd, at, done);
+		return noted(-1);
+	}
+	return (ssize_t)n;
+}
+
+/* Up to n octets, fewer only at the end of the file. */
+static ssize_t
+read_all(int fd, void *p, size_t n, off_t at)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = ops->pread(fd, (uint8_t *)p + done, n - done, at + (off_t)done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		/* Not noted: a database that cannot be read is a damaged one, and made anew from base and log. */
+		if (r < 0)
+			return -1;
+		if (r == 0)
+			break;
+		done += (size_t)r;
+	}
+	return (ssize_t)done;
 }
 
 /* ---- what Berkeley DB calls ---- */
@@ -337,31 +386,19 @@ hook_open(const char *path, int flags, ...)
 	return fd;
 }
 
+/* What has to last was synced; and Berkeley DB uses a handle that it could not close again after it freed it. */
 static int
 hook_close(int fd)
 {
-	return ops->close(fd);
+	(void)noted(ops->close(fd));
+	return 0;
 }
 
-static ssize_t
-hook_pread(int fd, void *p, size_t n, off_t at)
-{
-	ssize_t r = ops->pread(fd, p, n, at);
-
-	if (r < 0)
-		last_error = errno;
-	return r;
-}
-
+/* Short reads and writes end here: through a hook Berkeley DB takes one for an error, and errno for its reason. */
 static ssize_t
 hook_pwrite(int fd, const void *p, size_t n, off_t at)
 {
-	ssize_t r;
-
-	do
-		r = do_pwrite(fd, p, n, at);
-	while (r < 0 && reserve_given());
-	return r;
+	return write_all(fd, p, n, at, true);
 }
 
 static ssize_t
@@ -440,7 +477,7 @@ void
 file_hook_db(void)
 {
 	int bad = db_env_set_func_open(hook_open) | db_env_set_func_close(hook_close) |
-	    db_env_set_func_pread(hook_pread) | db_env_set_func_pwrite(hook_pwrite) |
+	    db_env_set_func_pread(read_all) | db_env_set_func_pwrite(hook_pwrite) |
 	    db_env_set_func_write(hook_write) | db_env_set_func_ftruncate(hook_ftruncate) |
 	    db_env_set_func_fsync(do_sync) | db_env_set_func_dirlist(hook_dirlist) | db_env_set_func_dirfree(hook_dirfree) |
 	    db_env_set_func_rename(hook_rename) | db_env_set_func_unlink(do_unlink);
@@ -469,37 +506,15 @@ file_close(int fd, struct err *e)
 int
 file_write(int fd, uint64_t at, struct slice octets, struct err *e)
 {
-	size_t done = 0;
-
-	while (done < octets.n) {
-		ssize_t n = do_pwrite(fd, octets.p + done, octets.n - done, (off_t)(at + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_sys(e, n < 0 ? errno : EIO, "write");
-		done += (size_t)n;
-	}
-	return 0;
+	return write_all(fd, octets.p, octets.n, (off_t)at, false) < 0 ? err_sys(e, errno, "write") : 0;
 }
 
 int64_t
 file_read(int fd, uint64_t at, void *p, size_t n, struct err *e)
 {
-	size_t done = 0;
+	ssize_t got = read_all(fd, p, n, (off_t)at);
 
-	while (done < n) {
-		ssize_t got = hook_pread(fd, (uint8_t *)p + done, n - done, (off_t)(at + done));
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_sys(e, errno, "read");
-		if (got == 0)
-			break;
-		done += (size_t)got;
-	}
-	return (int64_t)done;
+	return got < 0 ? err_sys(e, errno, "read") : got;
 }
 
 int

@@ -60,7 +60,7 @@ void file_hook_db(void);
 bool file_lost(void);
 /* Forgets the loss: for tests, which play the next process. */
 void file_lost_reset(void);
-/* errno of the last call that failed since file_error_reset(), but ENOENT and EEXIST; 0 when none did. Tells a full disk
+/* errno of the last call but reads that failed since file_error_reset(), but ENOENT and EEXIST; 0 when none did. Tells a full disk
  * or a broken device from a damaged file when Berkeley DB's own answer does not. */
 int file_error(void);
 void file_error_reset(void);

@@ -26,7 +26,7 @@
 int
 index_failed(struct index *ix)
 {
-	if (env_damaged(ix->env) || file_lost())
+	if (env_dead(ix->env) || file_lost())
 		ix->broken = true;
 	return -1;
 }
@@ -34,7 +34,7 @@ index_failed(struct index *ix)
 bool
 index_broken(const struct index *ix)
 {
-	return ix->broken || env_damaged(ix->env) || file_lost();
+	return ix->broken || env_dead(ix->env) || file_lost();
 }
 
 /* ---- remembered requests ---- */
@@ -353,13 +353,21 @@ on_old_summary(void *arg, uint64_t object, struct slice summary)
 static int
 open_or_rebuild(struct index *ix, struct err *e)
 {
-	if (!rebuild_marked(ix->root)) {
+	bool marked = rebuild_marked(ix->root);
+
+	if (!marked) {
 		if (open_env(ix, e) == 0)
 			return 0;
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	if (rebuild_from_log(ix->root, ix->now, e) < 0 || open_env(ix, e) < 0)
+	if (rebuild_from_log(ix->root, ix->now, e) < 0) {
+		/* Without a base copy a new one is made at once, which reads every record: sound databases need no rebuild. */
+		if (!marked || e->code != ERR_CODE_NOT_FOUND || open_env(ix, e) < 0)
+			return -1;
+		return rebuild_unmark(ix->root, e);
+	}
+	if (open_env(ix, e) < 0)
 		return -1;
 	rebuild_take_summaries(ix->root, on_old_summary, ix);
 	return index_broken(ix) ? -1 : 0;
@@ -401,21 +409,26 @@ index_close(struct index **index)
 {
 	struct index *ix = *index;
 	struct base_info info;
-	int r = 0;
+	int r = -1;
 
 	if (ix == NULL)
 		return;
 	index_abort(ix);
 	if (!index_broken(ix) && env_checkpoint(ix->env, NULL) == 0) {
+		r = 0;
 		if (ix->base_writer == NULL && base_is_due(ix, BASE_LOG_BYTES_IDLE))
 			r = base_begin(ix->env, ix->dir, ix->account.serial, ix->now, &ix->base_writer, NULL);
 		if (r == 0 && ix->base_writer != NULL && base_step(&ix->base_writer, SIZE_MAX / 2, &info, NULL) == 0)
 			r = env_log_trim(ix->env, info.log.file, NULL);
-		if (r == 0 && !index_broken(ix))
-			leave_clean_mark(ix);
 	}
 	if (env_damaged(ix->env) && !file_lost())
 		rebuild_mark(ix->root);
+	/* Closing may sync, so the mark comes after it. */
+	if (index_broken(ix))
+		r = -1;
+	env_close(&ix->env);
+	if (r == 0 && !file_lost())
+		leave_clean_mark(ix);
 	free_index(index);
 }
 

@@ -292,13 +292,21 @@ rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg)
 
 /* ---- the mark ---- */
 
+static void
+mark_path(char *path_r, const char *root)
+{
+	char dir[FILE_PATH_BYTES_MAX];
+
+	file_path(dir, root, INDEX);
+	file_path(path_r, dir, DAMAGED_FILE);
+}
+
 void
 rebuild_mark(const char *root)
 {
-	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	char path[FILE_PATH_BYTES_MAX];
 
-	file_path(dir, root, INDEX);
-	file_path(path, dir, DAMAGED_FILE);
+	mark_path(path, root);
 	/* Not synced: after a power cut the page cache is gone, and the page is refused again. */
 	int fd = file_open(path, O_WRONLY | O_CREAT, NULL);
 
@@ -309,10 +317,18 @@ rebuild_mark(const char *root)
 bool
 rebuild_marked(const char *root)
 {
-	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	char path[FILE_PATH_BYTES_MAX];
 
-	file_path(dir, root, INDEX);
-	file_path(path, dir, DAMAGED_FILE);
+	mark_path(path, root);
 	/* What cannot be looked for will be met as damage anyway. */
 	return file_exists(path, NULL) == 1;
+}
+
+int
+rebuild_unmark(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	mark_path(path, root);
+	return file_unlink(path, e);
 }

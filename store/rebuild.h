@@ -30,5 +30,6 @@ void rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg);
 /* Marks the index as damaged, so that the next open rebuilds it; and whether it is. */
 void rebuild_mark(const char *root);
 bool rebuild_marked(const char *root);
+int rebuild_unmark(const char *root, struct err *e) __attribute__((warn_unused_result));
 
 #endif

@@ -136,3 +136,15 @@ instance: $(ACCOUNT_CHECK_BIN)
 death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 crash: death
+
+# Every call of the file layer fails in turn: each, by `make fault`; each N-th in `make check`.
+FAULT_BIN := $(B)/tests/fault/store_fault
+$(FAULT_BIN): $(B)/tests/fault/%: $(B)/obj/tests/fault/%.o $(B)/obj/tests/fault/fault_fs.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fault/fault_fs.o $(call lib_of,store) $(call lib_of,common) $(LIBS)
+.PHONY: fault fault-slice
+fault-slice: $(FAULT_BIN)
+	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),401,151); done
+fault: $(FAULT_BIN)
+	@set -e; for t in $(FAULT_BIN); do $$t --every 1; done
+check-plain check-san: fault-slice
