@@ -144,7 +144,7 @@ $(FAULT_BIN): $(B)/tests/fault/%: $(B)/obj/tests/fault/%.o $(B)/obj/tests/fault/
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fault/fault_fs.o $(call lib_of,store) $(call lib_of,common) $(LIBS)
 .PHONY: fault fault-slice
 fault-slice: $(FAULT_BIN)
-	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),401,151); done
+	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),1501,331); done
 fault: $(FAULT_BIN)
 	@set -e; for t in $(FAULT_BIN); do $$t --every 1; done
 check-plain check-san: fault-slice
