@@ -44,6 +44,7 @@ int
 account_remove(const char *root, struct err *e)
 {
 	static const char *const directories[] = {"index", "index.new", "index.old"};
+	static const char *const files[] = {"account.dump", "account.dump.new", "reserve"};
 	char path[FILE_PATH_BYTES_MAX], name[16];
 
 	for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++) {
@@ -53,9 +54,11 @@ account_remove(const char *root, struct err *e)
 	}
 	if (file_sync_dir(root, e) < 0)
 		return -1;
-	file_path(path, root, "reserve");
-	if (file_unlink(path, e) < 0)
-		return -1;
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		file_path(path, root, files[i]);
+		if (file_unlink(path, e) < 0)
+			return -1;
+	}
 	for (unsigned shard = 0; shard < OBJECT_SHARDS; shard++) {
 		(void)snprintf(name, sizeof name, "mail/%02x", shard);
 		file_path(path, root, name);

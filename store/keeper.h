@@ -62,5 +62,9 @@ void keeper_peer_drained(struct edge *e);
 uint64_t keeper_quiet_ms(void);
 /* Housekeeping when it is quiet; true when there is more to do. */
 bool keeper_upkeep(void);
+/* A step of writing account.dump when it is old; true when there is more to do. Only while nobody uses the account; when
+ * somebody does again, it is to be stopped. */
+bool keeper_copy(void);
+void keeper_copy_stop(void);
 
 #endif

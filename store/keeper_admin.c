@@ -117,6 +117,7 @@ job_ready(struct err *e)
 {
 	if (job.edge != NULL)
 		return err_set(e, ERR_TEMP, ERR_CODE_IN_USE, "another such work on this account is under way", NULL);
+	keeper_copy_stop();
 	keeper_flush();
 	if (the_keeper.stopped)
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "the keeper ends");

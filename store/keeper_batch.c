@@ -198,6 +198,7 @@ keeper_stop(void)
 	if (k->loop == NULL)
 		return;
 	keeper_job_stop(NULL);
+	keeper_copy_stop();
 	if (!k->stopped)
 		keeper_flush();
 	if (!k->stopped)

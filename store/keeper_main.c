@@ -172,10 +172,12 @@ on_idle(void *arg)
 	(void)arg;
 	/* The parent stays silent while a new peer is on its way; so the question is put again. */
 	if (!is_used()) {
-		if (keeper_upkeep())
+		if (keeper_upkeep() || keeper_copy())
 			wait = UPKEEP_BUSY_MS;
 		else if (store == NULL || !IPC_SEND(store, PROCESS_IDLE, .peers_seen = peers_seen))
 			log_event(LOG_DEBUG, NO_SESSION, "idle-untold", LOG_END);
+	} else {
+		keeper_copy_stop();
 	}
 	loop_timer_set(idle_timer, wait);
 }

@@ -107,6 +107,34 @@ class TestDumpLoad(ToolTest):
         self.assertEqual([0] * 6, [r["messages"] for r in rows])
 
 
+class TestAccountDump(ToolTest):
+    settings = {"store.keeper_linger": "1s", "worker.linger": "1s"}
+
+    def test_written_when_quiet(self):
+        self.add("quiet@demo.test")
+        self.fill("quiet@demo.test", 9)
+        path = os.path.join(self.account_dir("quiet@demo.test"), "account.dump")
+        keepers = lambda: len(self.server.processes().get("store-keeper", []))
+        wait_for(lambda: keepers() == 0)
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.assertEqual(text, self.server.run("store", "dump", "quiet@demo.test").stdout)
+        self.assertFalse(os.path.exists(path + ".new"))
+        # Unchanged it stays, changed it is written anew, and with the account it goes.
+        wait_for(lambda: keepers() == 0)
+        written = os.stat(path).st_mtime_ns
+        self.server.run("mailbox", "list", "quiet@demo.test")
+        wait_for(lambda: keepers() == 0)
+        self.assertEqual(written, os.stat(path).st_mtime_ns)
+        time.sleep(1)
+        self.server.deliver("From: a@b.example\r\n\r\nnew\r\n", rcpt="quiet@demo.test")
+        wait_for(lambda: os.stat(path).st_mtime_ns != written)
+        # A keeper that is leaving just now makes the directory ask once more, which it says.
+        wait_for(lambda: keepers() == 0)
+        self.server.run("account", "delete", "quiet@demo.test")
+        wait_for(lambda: not os.path.exists(path))
+
+
 class TestCheck(ToolTest):
     settings = {"store.keeper_linger": "1s", "worker.linger": "1s"}
 
