@@ -625,6 +625,53 @@ env_cursor_delete(struct env_cursor *c, struct err *e)
 	return redo_spill(env, e);
 }
 
+#define SCAN_BYTES (256u * 1024)
+_Static_assert(SCAN_BYTES > FORMAT_VALUE_BYTES_MAX + FORMAT_KEY_BYTES_MAX + PAGE_BYTES, "a scan takes the longest record");
+
+/* Gives what one bulk read brought; false when fn had enough. */
+static bool
+give_bulk(DBT *bulk, env_scan_fn *fn, void *arg)
+{
+	void *at, *key, *value;
+	size_t key_n, value_n;
+
+	DB_MULTIPLE_INIT(at, bulk);
+	for (;;) {
+		DB_MULTIPLE_KEY_NEXT(at, bulk, key, key_n, value, value_n);
+		if (at == NULL)
+			return true;
+		if (!fn(arg, slice_of(key, key_n), slice_of(value, value_n)))
+			return false;
+	}
+}
+
+int
+env_scan(struct env *env, struct slice from, env_scan_fn *fn, void *arg, struct err *e)
+{
+	uint8_t key_room[FORMAT_KEY_BYTES_MAX];
+	uint8_t *room = mem_resize(NULL, SCAN_BYTES, 1);
+	DBT k = dbt_room(key_room, sizeof key_room), bulk = dbt_room(room, SCAN_BYTES);
+	u_int32_t move = DB_SET_RANGE;
+	DBC *dbc;
+	int r;
+
+	assert(from.n > 0 && from.n <= sizeof key_room);
+	memcpy(key_room, from.p, from.n);
+	k.size = (u_int32_t)from.n;
+	file_error_reset();
+	r = env->index->cursor(env->index, env->txn, &dbc, DB_CURSOR_BULK);
+	if (r == 0) {
+		do {
+			r = dbc->get(dbc, &k, &bulk, move | DB_MULTIPLE_KEY);
+			move = DB_NEXT;
+		} while (r == 0 && give_bulk(&bulk, fn, arg));
+		if (dbc->close(dbc) != 0)
+			env->damaged = true;
+	}
+	free(room);
+	return r == 0 || r == DB_NOTFOUND ? 0 : fail(env, r, "scan", e);
+}
+
 /* ---- reading what a dead environment left ---- */
 
 int

@@ -91,6 +91,13 @@ int env_cursor_put(struct env_cursor *c, struct slice value, struct err *e) __at
 int env_cursor_delete(struct env_cursor *c, struct err *e) __attribute__((warn_unused_result));
 
 /*
+ * Many records at a time, for reading alone: fn gets each key and value from the first key >= from on, in order, until it gives
+ * false. The slices are valid until it returns; it asks nothing of env.
+ */
+typedef bool env_scan_fn(void *arg, struct slice key, struct slice value);
+int env_scan(struct env *env, struct slice from, env_scan_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
+
+/*
  * For the rebuild: reads the redo records of a log that nobody uses, from its beginning, without recovery. fn gets each
  * record that is ours; false from it ends the reading. -1 when the log cannot be opened.
  */

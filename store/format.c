@@ -6,6 +6,7 @@
 #include "store/format.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <zlib.h>
 
 #define CRC_AT 4u
@@ -320,31 +321,166 @@ chunk_least(struct slice key)
 	return cursor_done(&c) ? uid : 0;
 }
 
+/*
+ * A column of a chunk: one number of each entry, as width, least and what each is above the least, in as few octets as the
+ * greatest of these needs. Numbers of neighbours are alike, mostly equal: what is read, checked, logged and synced is a
+ * tenth of the plain numbers.
+ */
+static unsigned
+column_width(uint64_t above)
+{
+	if (above == 0)
+		return 0;
+	return above <= UINT8_MAX ? 1 : above <= UINT16_MAX ? 2 : above <= UINT32_MAX ? 4 : 8;
+}
+
+/* base: octets of the least, 4 or 8. */
+static void
+put_column(struct buf *b, unsigned base, const uint64_t *v, unsigned n)
+{
+	uint64_t least = v[0], greatest = v[0];
+	unsigned width;
+	uint8_t *to;
+
+	for (unsigned i = 1; i < n; i++) {
+		least = v[i] < least ? v[i] : least;
+		greatest = v[i] > greatest ? v[i] : greatest;
+	}
+	width = column_width(greatest - least);
+	put_u8(b, (uint8_t)width);
+	if (base == 4)
+		put_u32(b, (uint32_t)least);
+	else
+		put_u64(b, least);
+	to = width > 0 ? buf_room(b, (size_t)n * width) : NULL;
+	if (to == NULL)
+		return;
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = 0; k < width; k++)
+			*to++ = (uint8_t)((v[i] - least) >> (8 * (width - 1 - k)));
+	buf_added(b, (size_t)n * width);
+}
+
+static inline uint64_t
+get_difference(const uint8_t *p, unsigned width, unsigned i)
+{
+	uint16_t two;
+	uint32_t four;
+	uint64_t eight;
+
+	switch (width) {
+	case 1:
+		return p[i];
+	case 2:
+		memcpy(&two, p + 2 * i, sizeof two);
+		return be16toh(two);
+	case 4:
+		memcpy(&four, p + 4 * i, sizeof four);
+		return be32toh(four);
+	default:
+		memcpy(&eight, p + 8 * i, sizeof eight);
+		return be64toh(eight);
+	}
+}
+
+/* width is a constant where this is called. One column has one form: a difference of 0, one that needs the width, none too great. */
+static inline __attribute__((always_inline)) bool
+get_differences(const uint8_t *p, unsigned width, uint64_t least, uint64_t above_max, uint64_t *v, unsigned n)
+{
+	uint64_t bits = 0;
+	bool zero = false, over = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t above = get_difference(p, width, i);
+
+		bits |= above;
+		zero |= above == 0;
+		over |= above > above_max;
+		v[i] = least + above;
+	}
+	return zero && !over && column_width(bits) == width;
+}
+
+/* False for anything that put_column() does not make. */
+static bool
+get_column(struct cursor *c, unsigned base, uint64_t *v, unsigned n)
+{
+	unsigned width = cursor_u8(c);
+	uint64_t least = base == 4 ? cursor_u32(c) : cursor_u64(c);
+	uint64_t above_max = (base == 4 ? UINT32_MAX : UINT64_MAX) - least;
+	struct slice octets = cursor_take(c, (size_t)n * width);
+
+	if (c->bad || width > base)
+		return false;
+	switch (width) {
+	case 0:
+		for (unsigned i = 0; i < n; i++)
+			v[i] = least;
+		return true;
+	case 1:
+		return get_differences(octets.p, 1, least, above_max, v, n);
+	case 2:
+		return get_differences(octets.p, 2, least, above_max, v, n);
+	case 4:
+		return get_differences(octets.p, 4, least, above_max, v, n);
+	case 8:
+		return get_differences(octets.p, 8, least, above_max, v, n);
+	default:
+		return false;
+	}
+}
+
+/* UIDs as what they are above consecutive ones. */
+struct columns {
+	uint64_t uid[FORMAT_ENTRIES_MAX];
+	uint64_t flags[FORMAT_ENTRIES_MAX];
+	uint64_t keywords[FORMAT_ENTRIES_MAX];
+	uint64_t modseq[FORMAT_ENTRIES_MAX];
+};
+
 bool
 format_entries_put(struct buf *b, struct slice key, const struct format_entries *chunk)
 {
-	assert(chunk->n <= FORMAT_ENTRIES_MAX);
+	struct columns v;
+
+	assert(chunk->n > 0 && chunk->n <= FORMAT_ENTRIES_MAX);
+	for (unsigned i = 0; i < chunk->n; i++) {
+		assert(i == 0 || chunk->e[i].uid > chunk->e[i - 1].uid);
+		v.uid[i] = chunk->e[i].uid - i;
+		v.flags[i] = chunk->e[i].flags;
+		v.keywords[i] = chunk->e[i].keywords;
+		v.modseq[i] = chunk->e[i].modseq;
+	}
 	format_begin(b, FORMAT_ENTRIES, chunk->n);
-	for (unsigned i = 0; i < chunk->n; i++)
-		put_entry(b, &chunk->e[i]);
+	put_column(b, 4, v.uid, chunk->n);
+	put_column(b, 4, v.flags, chunk->n);
+	put_column(b, 8, v.keywords, chunk->n);
+	put_column(b, 8, v.modseq, chunk->n);
 	return format_end(b, key);
 }
 
 bool
 format_entries_get(struct slice key, struct slice value, struct format_entries *chunk_r)
 {
-	uint64_t least = chunk_least(key);
+	uint64_t before = chunk_least(key);
+	struct columns v;
 	struct cursor c;
+	unsigned n;
 
-	if (!open_value(FORMAT_ENTRIES, key, value, &chunk_r->n, &c) || least == 0 || chunk_r->n > FORMAT_ENTRIES_MAX)
+	if (!open_value(FORMAT_ENTRIES, key, value, &n, &c) || before == 0 || n == 0 || n > FORMAT_ENTRIES_MAX)
 		return false;
-	for (unsigned i = 0; i < chunk_r->n; i++) {
-		chunk_r->e[i] = get_entry(&c);
-		if (chunk_r->e[i].uid < least)
+	if (!get_column(&c, 4, v.uid, n) || !get_column(&c, 4, v.flags, n) || !get_column(&c, 8, v.keywords, n) ||
+	    !get_column(&c, 8, v.modseq, n) || !cursor_done(&c))
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		if (v.uid[i] < before || v.uid[i] + i > UINT32_MAX)
 			return false;
-		least = (uint64_t)chunk_r->e[i].uid + 1;
+		before = v.uid[i];
+		chunk_r->e[i] = (struct store_entry){.uid = (uint32_t)v.uid[i] + i, .flags = (uint32_t)v.flags[i],
+		    .keywords = v.keywords[i], .modseq = v.modseq[i]};
 	}
-	return cursor_done(&c);
+	chunk_r->n = n;
+	return true;
 }
 
 bool

@@ -106,7 +106,9 @@ bool format_mailbox_get(struct slice key, struct slice value, struct format_mail
 
 /* ---- E and D: messages, in two rows of chunks, because flags change and the rest does not ---- */
 
+/* Entries in columns (format.c); no chunk is empty. At worst each takes its 24 octets, so that a change never splits a chunk. */
 #define FORMAT_ENTRIES_MAX 36u
+#define FORMAT_COLUMNS_BYTES (4u + 4u + 4u + 8u + 8u)
 struct format_entries {
 	unsigned n;
 	struct store_entry e[FORMAT_ENTRIES_MAX];
@@ -133,7 +135,7 @@ struct format_details {
 bool format_details_put(struct buf *b, struct slice key, const struct format_details *c);
 bool format_details_get(struct slice key, struct slice value, struct format_details *chunk_r)
     __attribute__((warn_unused_result));
-_Static_assert(FORMAT_HEADER_BYTES + FORMAT_ENTRIES_MAX * STORE_ENTRY_BYTES <= FORMAT_CHUNK_BYTES_MAX, "chunk");
+_Static_assert(FORMAT_HEADER_BYTES + FORMAT_COLUMNS_BYTES + FORMAT_ENTRIES_MAX * STORE_ENTRY_BYTES <= FORMAT_CHUNK_BYTES_MAX, "chunk");
 _Static_assert(FORMAT_HEADER_BYTES + FORMAT_DETAILS_MAX * FORMAT_DETAIL_BYTES <= FORMAT_CHUNK_BYTES_MAX, "chunk");
 
 /* ---- O: how many messages refer to each of 128 objects, kept for retention included ---- */

@@ -10,19 +10,40 @@
 
 #include <unistd.h>
 
+struct viewing {
+	struct format_key prefix;
+	index_view_fn *fn;
+	void *arg;
+	uint32_t last; /* UID given */
+	bool refused;
+	struct format_entries chunk;
+};
+
+static bool
+view_chunk(void *arg, struct slice key, struct slice value)
+{
+	struct viewing *v = arg;
+
+	if (!slice_starts(key, format_key_slice(&v->prefix)))
+		return false;
+	if (!format_entries_get(key, value, &v->chunk) || v->chunk.e[0].uid <= v->last) {
+		v->refused = true;
+		return false;
+	}
+	v->last = v->chunk.e[v->chunk.n - 1].uid;
+	return v->fn(v->arg, v->chunk.e, v->chunk.n);
+}
+
 int
 index_view(struct index *ix, uint32_t mailbox, index_view_fn *fn, void *arg, struct err *e)
 {
-	struct walk w;
-	int r;
+	struct viewing v = {.prefix = format_key_u32(FORMAT_ENTRIES, mailbox), .fn = fn, .arg = arg};
 
 	if (index_mailbox_open(ix, mailbox, e) == NULL)
 		return -1;
-	r = walk_open(&w, ix, FORMAT_ENTRIES, mailbox, NULL, e) < 0 ? -1 : walk_first(&w, e);
-	while (r == 1)
-		r = fn(arg, w.entries.e, w.entries.n) ? walk_next(&w, e) : 0;
-	walk_close(&w);
-	return r < 0 ? index_failed(ix) : 0;
+	if (env_scan(ix->env, format_key_slice(&v.prefix), view_chunk, &v, e) < 0)
+		return index_failed(ix);
+	return v.refused ? env_refuse(ix->env, "a chunk of messages", e) : 0;
 }
 
 /* The detail of uid; w is at the chunk of the one before, or not yet anywhere (r = 1 first). */

@@ -46,7 +46,7 @@ START_TEST(test_octets)
 	assert_octets("4d010000" "00000000" "00000002" "00000003" "00000004" "00000005" "00000006" "00000003" "00000008" "00000003"
 		      "0000000000000009" "000000000000000a" "000000000000000b" "000000000000000c" "00000002" "6162");
 	ck_assert(format_entries_put(&b, format_key_slice(&key), &e));
-	assert_octets("45010001" "00000000" "00000001" "00000002" "0000000000000003" "0000000000000004");
+	assert_octets("45010001" "00000000" "0000000001" "0000000002" "000000000000000003" "000000000000000004");
 	key.p[0] = FORMAT_DETAILS;
 	ck_assert(format_details_put(&b, format_key_slice(&key), &d));
 	assert_octets("44010001" "00000000" "00000001" "ffc4" "0000" "0000000000000002" "0000000000000003" "0000000000000004"
@@ -63,7 +63,8 @@ START_TEST(test_page)
 		unsigned long value;
 		const char *after;
 	} rows[] = {
-	    {"at most ", FORMAT_ENTRIES_MAX, " of 24 octets"},
+	    {"at most ", FORMAT_ENTRIES_MAX, " entries"},
+	    {"at worst ", FORMAT_HEADER_BYTES + FORMAT_COLUMNS_BYTES + FORMAT_ENTRIES_MAX * STORE_ENTRY_BYTES, " octets"},
 	    {"at most ", FORMAT_DETAILS_MAX, " of 56 octets"},
 	    {"each of ", FORMAT_REFS_MAX, " objects"},
 	    {"at most ", FORMAT_TOMBSTONE_RANGES_MAX, " ranges"},
@@ -107,6 +108,92 @@ START_TEST(test_damage)
 }
 END_TEST
 
+/* Octets of a chunk of three whose modseqs lie so far apart. */
+static size_t
+chunk_bytes(uint64_t least, uint64_t apart)
+{
+	struct format_key key = format_key_u32_u32(FORMAT_ENTRIES, 1, 5);
+	struct format_entries e = {.n = 3, .e = {{.uid = 5, .modseq = least}, {.uid = 6, .modseq = least + apart},
+	    {.uid = 7, .modseq = least}}}, back;
+
+	ck_assert(format_entries_put(&b, format_key_slice(&key), &e));
+	ck_assert(format_entries_get(format_key_slice(&key), buf_slice(&b), &back));
+	ck_assert_uint_eq(back.n, 3);
+	ck_assert(memcmp(back.e, e.e, 3 * sizeof e.e[0]) == 0);
+	return b.n;
+}
+
+/* A column is as wide as its greatest difference, and no wider. */
+START_TEST(test_columns)
+{
+	static const struct {
+		uint64_t apart;
+		size_t width;
+	} rows[] = {{0, 0}, {1, 1}, {255, 1}, {256, 2}, {65535, 2}, {65536, 4}, {UINT32_MAX, 4}, {UINT64_C(1) << 32, 8},
+	    {UINT64_MAX, 8}};
+	size_t fixed = FORMAT_HEADER_BYTES + FORMAT_COLUMNS_BYTES;
+	struct format_entries worst = {.n = FORMAT_ENTRIES_MAX}, back;
+	struct format_key key = format_key_u32_u32(FORMAT_ENTRIES, 1, 1);
+
+	buf_init(&b, 4096);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		ck_assert_uint_eq(chunk_bytes(UINT64_MAX - rows[i].apart, rows[i].apart), fixed + 3 * rows[i].width);
+	for (unsigned i = 0; i < worst.n; i++)
+		worst.e[i] = (struct store_entry){.uid = i == 0 ? 1 : UINT32_MAX - worst.n + 1 + i, .flags = i == 0 ? 0 : UINT32_MAX,
+		    .keywords = i == 0 ? 0 : UINT64_MAX, .modseq = i == 0 ? 0 : UINT64_MAX};
+	ck_assert(format_entries_put(&b, format_key_slice(&key), &worst));
+	ck_assert_uint_eq(b.n, fixed + FORMAT_ENTRIES_MAX * STORE_ENTRY_BYTES);
+	ck_assert(format_entries_get(format_key_slice(&key), buf_slice(&b), &back));
+	ck_assert(memcmp(back.e, worst.e, sizeof worst.e) == 0);
+	buf_fini(&b);
+}
+END_TEST
+
+/* What the encoder would not have made is refused, although its checksum is right. */
+START_TEST(test_columns_refused)
+{
+	static const struct {
+		const char *what;
+		const char *columns;
+		size_t n;
+		bool good;
+	} rows[] = {
+#define ROW(what, columns, good) {what, columns, sizeof columns - 1, good}
+#define REST "\0" "\0\0\0\0" "\0" "\0\0\0\0\0\0\0\0" "\0" "\0\0\0\0\0\0\0\0"
+	    ROW("two entries", "\0\0\0\0\5" REST, true),
+	    ROW("a gap", "\1\0\0\0\5\0\3" REST, true),
+	    ROW("wider than needed", "\2\0\0\0\5\0\0\0\3" REST, false),
+	    ROW("all differences 0", "\1\0\0\0\5\0\0" REST, false),
+	    ROW("no difference 0", "\1\0\0\0\4\1\3" REST, false),
+	    ROW("a width of three", "\3\0\0\0\5\0\0\0\1\0\0" REST, false),
+	    ROW("a width beyond the number's", "\10\0\0\0\5\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0" REST, false),
+	    ROW("beyond the greatest number", "\1\377\377\377\377\0\1" REST, false),
+	    ROW("a UID beyond the greatest", "\0\377\377\377\377" REST, false),
+	    ROW("UIDs that go back", "\1\0\0\0\5\3\0" REST, false),
+	    ROW("a UID below the key's", "\0\0\0\0\4" REST, false),
+	    ROW("a column cut short", "\0\0\0\0\5", false),
+	    ROW("an octet left over", "\0\0\0\0\5" REST "x", false),
+#undef ROW
+#undef REST
+	};
+	struct format_key key = format_key_u32_u32(FORMAT_ENTRIES, 1, 5);
+	struct format_entries back;
+
+	buf_init(&b, 4096);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		format_begin(&b, FORMAT_ENTRIES, 2);
+		buf_put(&b, rows[i].columns, rows[i].n);
+		ck_assert(format_end(&b, format_key_slice(&key)));
+		ck_assert_msg(format_entries_get(format_key_slice(&key), buf_slice(&b), &back) == rows[i].good, "%s",
+		    rows[i].what);
+	}
+	format_begin(&b, FORMAT_ENTRIES, 0);
+	ck_assert(format_end(&b, format_key_slice(&key)));
+	ck_assert(!format_entries_get(format_key_slice(&key), buf_slice(&b), &back));
+	buf_fini(&b);
+}
+END_TEST
+
 START_TEST(test_redo_patch_is_small)
 {
 	uint8_t old[872], value[872];
@@ -141,7 +228,8 @@ main(void)
 	Suite *s = suite_create("store_format");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_octets, test_page, test_damage, test_redo_patch_is_small, test_object_ids};
+	const TTest *tests[] = {test_octets, test_page, test_damage, test_columns, test_columns_refused,
+	    test_redo_patch_is_small, test_object_ids};
 
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(t, tests[i]);
