@@ -313,7 +313,8 @@ START_TEST(test_damaged_pages)
 	(void)snprintf(path, sizeof path, "%s/index/index.db", root);
 	ck_assert_int_eq(stat(path, &st), 0);
 	ck_assert_int_gt(st.st_size, 5 * 4096);
-	for (off_t at = 0; at < st.st_size; at += 4096) {
+	/* A rebuild may need fewer pages than there were. */
+	for (off_t at = 0; stat(path, &st) == 0 && at < st.st_size; at += 4096) {
 		int fd = open(path, O_RDWR);
 
 		ck_assert_int_ge(fd, 0);
