@@ -3,10 +3,10 @@
  * peers (deliver, IMAP and POP3 workers) over edges that the store's parent
  * gave it; each is judged by its role.
  *
- * Requests are done as they come; what they answer, and what is to be told to
+ * Questions are answered as they come. What changes something waits for its step (keeper_later.c), in which many
+ * changes are done together; what they answer, and what is to be told to
  * watchers, waits in the outbox until one sync has made all of it durable
- * (keeper_batch.c). Appends wait together before they are done, so that one
- * sync of a directory serves them all.
+ * (keeper_batch.c). Between two steps the keeper reads: a reader waits for the one that runs when it asks.
  */
 #ifndef STORE_KEEPER_H
 #define STORE_KEEPER_H
@@ -39,6 +39,8 @@ struct keeper_events {
 	void (*ceiling)(void *arg, struct quota ceiling, bool last);
 	/* A request waits until the account may use that much: false when that could not be asked. May be NULL. */
 	bool (*want)(void *arg, struct quota total);
+	/* The log has grown: upkeep may be due, though it may never be quiet. May be NULL. */
+	void (*written)(void *arg);
 };
 
 /* A keeper over an open index, which it owns from now on. One per process. root is the directory of the index. */
@@ -60,7 +62,7 @@ void keeper_peer_down(struct edge *e);
 void keeper_peer_drained(struct edge *e);
 /* Milliseconds since the last request. */
 uint64_t keeper_quiet_ms(void);
-/* Housekeeping when it is quiet; true when there is more to do. */
+/* A piece of housekeeping; true when there is more to do. */
 bool keeper_upkeep(void);
 /* A step of writing account.dump when it is old; true when there is more to do. Only while nobody uses the account; when
  * somebody does again, it is to be stopped. */

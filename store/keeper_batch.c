@@ -1,8 +1,7 @@
 /*
- * The order that makes group commit true: requests of one wake-up are done one
- * after the other; each answer and event goes to the outbox; a timer that is
- * due in the loop's next round then makes one sync for all of them and empties the
- * outbox in order. Requests that came meanwhile are read first: they join.
+ * The order that makes group commit true: the changes of one step (keeper_later.c) are done one
+ * after the other; each answer and event goes to the outbox; then one sync is made for all of them, and the
+ * outbox is emptied in order.
  *
  * If the sync fails, nothing of the outbox leaves and the process ends; the
  * peers ask its successor again, with the same {origin, sequence}.
@@ -19,13 +18,6 @@
 
 struct keeper the_keeper;
 
-static void
-on_flush(void *arg)
-{
-	(void)arg;
-	keeper_flush();
-}
-
 void
 keeper_start(struct loop *l, struct index *ix, const char *root, const struct keeper_settings *settings,
     const struct keeper_events *events, void *arg)
@@ -34,7 +26,7 @@ keeper_start(struct loop *l, struct index *ix, const char *root, const struct ke
 
 	*k = (struct keeper){.loop = l, .ix = ix, .root = root, .settings = *settings, .events = events, .arg = arg};
 	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
-	k->flush_timer = loop_timer_new(l, on_flush, NULL);
+	k->step_timer = loop_timer_new(l, keeper_step, NULL);
 	k->job_timer = loop_timer_new(l, keeper_job_step, NULL);
 	keeper_quota_init(k);
 	k->last_request_ms = clock_ms();
@@ -82,8 +74,8 @@ keeper_begin_request(struct edge *e)
 
 /* ---- the outbox ---- */
 
-static void
-out_free(struct keeper_out *out)
+void
+keeper_out_free(struct keeper_out *out)
 {
 	for (unsigned i = 0; i < out->fd_count; i++)
 		(void)close(out->fds[i]);
@@ -118,7 +110,7 @@ static void
 put_out(struct edge *e, const struct msg *m, bool is_event, uint32_t mailbox)
 {
 	struct keeper *k = &the_keeper;
-	struct keeper_out out = {.edge = e, .is_event = is_event, .event_mailbox = mailbox};
+	struct keeper_out out = {.edge = e, .type = m->type, .is_event = is_event, .event_mailbox = mailbox};
 	struct msg_fds fds;
 
 	buf_init(&out.octets, MSG_BYTES_MAX);
@@ -128,9 +120,9 @@ put_out(struct edge *e, const struct msg *m, bool is_event, uint32_t mailbox)
 	out.fd_count = fds.n;
 	out.fds = mem_new_array(fds.n + 1, sizeof *out.fds);
 	memcpy(out.fds, fds.fd, fds.n * sizeof fds.fd[0]);
-	if (!k->unflushed && k->pending_count == 0 && k->outbox_count == 0) {
+	if (!k->unflushed && k->outbox_count == 0) {
 		out_send(&out);
-		out_free(&out);
+		keeper_out_free(&out);
 		return;
 	}
 	if (k->outbox_count == k->outbox_cap) {
@@ -138,7 +130,6 @@ put_out(struct edge *e, const struct msg *m, bool is_event, uint32_t mailbox)
 		k->outbox = mem_resize(k->outbox, k->outbox_cap, sizeof *k->outbox);
 	}
 	k->outbox[k->outbox_count++] = out;
-	loop_timer_set(k->flush_timer, 0);
 }
 
 void
@@ -165,25 +156,26 @@ tell_usage(struct keeper *k)
 }
 
 void
-keeper_flush(void)
+keeper_sync(void)
 {
 	struct keeper *k = &the_keeper;
 	struct err e;
 	size_t n;
 
-	loop_timer_stop(k->flush_timer);
-	if (k->stopped || !keeper_settle())
+	if (k->stopped)
 		return;
 	if (k->unflushed && index_flush(k->ix, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return;
 	}
+	if (k->unflushed && k->events->written != NULL)
+		k->events->written(k->arg);
 	k->unflushed = false;
 	n = k->outbox_count;
 	for (size_t i = 0; i < n; i++) {
 		out_send(&k->outbox[i]);
-		out_free(&k->outbox[i]);
+		keeper_out_free(&k->outbox[i]);
 	}
 	k->outbox_count -= n;
 	assert(k->outbox_count == 0);
@@ -204,14 +196,18 @@ keeper_stop(void)
 	if (!k->stopped)
 		keeper_quota_tell(true);
 	for (size_t i = 0; i < k->outbox_count; i++)
-		out_free(&k->outbox[i]);
+		keeper_out_free(&k->outbox[i]);
+	for (size_t i = 0; i < k->changes.n; i++)
+		keeper_out_free(&k->changes.v[i]);
+	for (size_t i = 0; i < k->appends.n; i++)
+		keeper_out_free(&k->appends.v[i]);
 	for (size_t i = 0; i < k->pending_count; i++) {
 		buf_fini(&k->pending[i].keywords);
 		buf_fini(&k->pending[i].summary);
 	}
 	free(k->outbox);
 	free(k->pending);
-	loop_timer_free(&k->flush_timer);
+	loop_timer_free(&k->step_timer);
 	loop_timer_free(&k->job_timer);
 	keeper_quota_fini(k);
 	while (k->peers != NULL)
@@ -243,9 +239,6 @@ keeper_upkeep(void)
 	int r;
 
 	if (k->stopped || index_broken(k->ix))
-		return false;
-	keeper_flush();
-	if (k->stopped)
 		return false;
 	index_set_now(k->ix, clock_wall_us() / 1000000);
 	r = purge(k, &e);
@@ -365,7 +358,7 @@ keeper_mutation_begin(struct edge *e, struct slice origin, uint64_t sequence, st
 {
 	struct err err;
 
-	if (!keeper_settle() || !keeper_append_begin(e, origin, sequence, reply))
+	if (!keeper_append_begin(e, origin, sequence, reply))
 		return false;
 	if (index_begin(the_keeper.ix, &err) == 0)
 		return true;
@@ -414,7 +407,6 @@ keeper_commit(int failed)
 	if (failed)
 		return false;
 	k->unflushed = true;
-	loop_timer_set(k->flush_timer, 0);
 	keeper_tell();
 	return true;
 }
@@ -440,7 +432,7 @@ keeper_mutation_end(struct edge *e, struct slice origin, uint64_t sequence, int 
 	keeper_tell();
 	keeper_send(e, reply);
 	if (k->outbox_count > KEEPER_OUTBOX_MAX)
-		keeper_flush();
+		keeper_sync();
 }
 
 /* ---- appends that wait ---- */
@@ -503,29 +495,30 @@ do_append(struct keeper *k, struct keeper_append *p)
 }
 
 bool
-keeper_settle(void)
+keeper_pending_sync(void)
 {
 	struct keeper *k = &the_keeper;
 	struct err e;
-	size_t n = k->pending_count;
 
-	if (n == 0)
-		return true;
-	if (sync_shards(k, &e) < 0) {
+	if (!k->pending_synced && sync_shards(k, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return false;
 	}
-	/* Done in order; the list is emptied first, because what follows may come back here. */
-	struct keeper_append *list = k->pending;
+	k->pending_synced = true;
+	return true;
+}
 
-	k->pending = mem_new_array(KEEPER_PENDING_MAX, sizeof *k->pending);
-	k->pending_count = 0;
-	for (size_t i = 0; i < n; i++) {
-		do_append(k, &list[i]);
-		buf_fini(&list[i].keywords);
-		buf_fini(&list[i].summary);
+void
+keeper_pending_do(void)
+{
+	struct keeper *k = &the_keeper;
+
+	assert(k->pending_synced);
+	for (size_t i = 0; i < k->pending_count; i++) {
+		do_append(k, &k->pending[i]);
+		buf_fini(&k->pending[i].keywords);
+		buf_fini(&k->pending[i].summary);
 	}
-	free(list);
-	return !k->stopped;
+	k->pending_count = 0;
 }

@@ -2,42 +2,42 @@
  * Who may ask the keeper for what, again and in code: deliver may append and
  * look at the table; a POP3 worker may list, read and delete (and only in
  * INBOX, which the handlers see to); an IMAP worker may do what IMAP can; the
- * command may look, import and export, and what only an operator does.
+ * command may look, import and export, and what only an operator does. What changes something waits for its step.
  */
 #include "store/keeper_private.h"
 
 const struct ipc_dispatch keeper_from_deliver = {
     .MBOX_LIST = keeper_on_list,
-    .MSG_APPEND = keeper_on_append,
+    .MSG_APPEND = keeper_later_MSG_APPEND,
 };
 
 const struct ipc_dispatch keeper_from_imap = {
     .MBOX_LIST = keeper_on_list,
-    .MBOX_CHANGE = keeper_on_change,
+    .MBOX_CHANGE = keeper_later_MBOX_CHANGE,
     .MBOX_OPEN = keeper_on_open,
     .MBOX_CLOSE = keeper_on_close,
-    .MBOX_RECENT = keeper_on_recent,
-    .MSG_FLAGS = keeper_on_flags,
-    .MSG_APPEND = keeper_on_append,
-    .MSG_COPY = keeper_on_copy,
-    .MSG_EXPUNGE = keeper_on_expunge,
+    .MBOX_RECENT = keeper_later_MBOX_RECENT,
+    .MSG_FLAGS = keeper_later_MSG_FLAGS,
+    .MSG_APPEND = keeper_later_MSG_APPEND,
+    .MSG_COPY = keeper_later_MSG_COPY,
+    .MSG_EXPUNGE = keeper_later_MSG_EXPUNGE,
     .MSG_FETCH = keeper_on_fetch,
-    .MSG_SUMMARY = keeper_on_summary,
+    .MSG_SUMMARY = keeper_later_MSG_SUMMARY,
 };
 
 const struct ipc_dispatch keeper_from_pop3 = {
     .MBOX_LIST = keeper_on_list,
     .MBOX_OPEN = keeper_on_open,
     .MBOX_CLOSE = keeper_on_close,
-    .MSG_EXPUNGE = keeper_on_expunge,
+    .MSG_EXPUNGE = keeper_later_MSG_EXPUNGE,
     .MSG_FETCH = keeper_on_fetch,
 };
 
 const struct ipc_dispatch keeper_from_admin = {
     .MBOX_LIST = keeper_on_list,
-    .MBOX_CHANGE = keeper_on_change,
+    .MBOX_CHANGE = keeper_later_MBOX_CHANGE,
     .MBOX_OPEN = keeper_on_open,
-    .MSG_APPEND = keeper_on_append,
+    .MSG_APPEND = keeper_later_MSG_APPEND,
     .MSG_FETCH = keeper_on_fetch,
     .STORE_DUMP = keeper_on_dump,
     .STORE_CHECK = keeper_on_check,

@@ -25,7 +25,7 @@ keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m)
 	struct err err;
 	struct buf b;
 
-	if (!keeper_begin_request(e) || !keeper_settle())
+	if (!keeper_begin_request(e))
 		return;
 	keeper_table_given(e);
 	buf_init(&b, STORE_LIST_BYTES_MAX);
@@ -138,9 +138,11 @@ open_view(struct edge *e, const struct msg_MBOX_OPEN *m, struct msg_MBOX_OPEN_RE
 	r->uidvalidity = mb->uidvalidity;
 	r->uidnext = mb->uidnext;
 	r->highestmodseq = mb->highestmodseq;
-	r->recent_uid = mb->recent_uid;
-	if (m->claim_recent && edge_peer(e)->role == ROLE_IMAP_WORKER && mb->recent_uid < mb->uidnext)
-		(void)move_recent(m->mailbox, mb->uidnext);
+	r->recent_uid = keeper_later_recent(m->mailbox);
+	if (r->recent_uid < mb->recent_uid)
+		r->recent_uid = mb->recent_uid;
+	if (m->claim_recent && edge_peer(e)->role == ROLE_IMAP_WORKER && r->recent_uid < mb->uidnext)
+		keeper_later_claim(e, m->mailbox, mb->uidnext);
 	r->keywords = index_keywords(the_keeper.ix, m->mailbox);
 	return 0;
 }
@@ -152,7 +154,7 @@ keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 	struct msg_MBOX_OPEN_REPLY *r = &reply.u.MBOX_OPEN_REPLY;
 	struct err err;
 
-	if (!keeper_begin_request(e) || !keeper_settle())
+	if (!keeper_begin_request(e))
 		return;
 	if (open_view(e, m, r, &err) == 0) {
 		if (edge_peer(e)->role != ROLE_ADMIN)
@@ -174,6 +176,6 @@ keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m)
 void
 keeper_on_recent(struct edge *e, struct msg_MBOX_RECENT *m)
 {
-	if (keeper_begin_request(e) && keeper_settle())
+	if (keeper_begin_request(e))
 		(void)move_recent(m->mailbox, m->uid);
 }

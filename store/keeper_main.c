@@ -19,13 +19,14 @@
 #include <unistd.h>
 
 #define ROOT "."
-#define UPKEEP_QUIET_MS 250
+#define UPKEEP_PAUSE_MS 250
 #define UPKEEP_BUSY_MS 5
 #define TICK_MS_MAX 1000
 /* Exit status after a failed sync or a refused page: the next keeper repairs. */
 #define EXIT_BROKEN 1
 
 static struct loop_timer *upkeep_timer;
+static bool upkeep_armed;
 static struct loop_timer *idle_timer;
 static uint32_t peers_seen; /* KEEPER_PEER so far */
 
@@ -54,7 +55,15 @@ on_usage(void *arg, struct quota usage)
 	/* The next change tells it too: a figure that got lost is only old. */
 	if (store != NULL && !IPC_SEND(store, KEEPER_USAGE, .bytes = usage.bytes, .messages = usage.messages))
 		log_event(LOG_DEBUG, NO_SESSION, "usage-untold", LOG_END);
-	loop_timer_set(upkeep_timer, UPKEEP_QUIET_MS);
+}
+
+static void
+on_written(void *arg)
+{
+	(void)arg;
+	if (!upkeep_armed)
+		loop_timer_set(upkeep_timer, UPKEEP_PAUSE_MS);
+	upkeep_armed = true;
 }
 
 static void
@@ -120,7 +129,8 @@ static void
 on_upkeep(void *arg)
 {
 	(void)arg;
-	if (keeper_upkeep())
+	upkeep_armed = keeper_upkeep();
+	if (upkeep_armed)
 		loop_timer_set(upkeep_timer, UPKEEP_BUSY_MS);
 }
 
@@ -136,7 +146,7 @@ static int
 start(struct err *e)
 {
 	static const struct keeper_events events = {
-	    .broken = on_broken, .usage = on_usage, .ceiling = on_ceiling, .want = on_want};
+	    .broken = on_broken, .usage = on_usage, .written = on_written, .ceiling = on_ceiling, .want = on_want};
 	struct keeper_settings now = settings();
 	struct index *ix;
 
@@ -150,6 +160,7 @@ start(struct err *e)
 	idle_timer = loop_timer_new(role_loop(), on_idle, NULL);
 	keeper_start(role_loop(), ix, ROOT, &now, &events, NULL);
 	on_usage(NULL, index_usage(ix));
+	on_written(NULL);
 	loop_timer_set(idle_timer, linger_ms());
 	return 0;
 }

@@ -173,8 +173,11 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	uint32_t mailbox = m->mailbox != 0 ? m->mailbox : index_target(k->ix, m->target);
 	struct err err = {0};
 
-	if (is_pending(m) && !keeper_settle())
-		return;
+	if (is_pending(m)) {
+		if (!keeper_pending_sync())
+			return;
+		keeper_pending_do();
+	}
 	if (!keeper_append_begin(e, m->origin, m->sequence, &reply))
 		return;
 	struct keeper_append *p = &k->pending[k->pending_count];
@@ -198,9 +201,7 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 		return;
 	}
 	k->pending_count++;
-	loop_timer_set(k->flush_timer, 0);
-	if (k->pending_count == KEEPER_PENDING_MAX)
-		keeper_flush();
+	k->pending_synced = false;
 }
 
 void
@@ -209,7 +210,7 @@ keeper_on_summary(struct edge *e, struct msg_MSG_SUMMARY *m)
 	struct err err = {0};
 	struct buf b;
 
-	if (!keeper_begin_request(e) || !keeper_settle() || m->sha256.n != STORE_SHA256_BYTES)
+	if (!keeper_begin_request(e) || m->sha256.n != STORE_SHA256_BYTES)
 		return;
 	buf_init(&b, STORE_SUMMARY_BYTES_MAX);
 	if (read_summary(m->summary, &b, &err) == 0 && b.n > 0 && index_begin(the_keeper.ix, &err) == 0)
@@ -250,7 +251,7 @@ keeper_on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 	struct buf records;
 	struct err err;
 
-	if (!keeper_begin_request(e) || !keeper_settle())
+	if (!keeper_begin_request(e))
 		return;
 	reply = (struct msg){.type = MSG_MSG_FETCH_REPLY, .u.MSG_FETCH_REPLY = {.id = m->id, .records = -1}};
 	buf_init(&records, STORE_RECORDS_BYTES_MAX);

@@ -9,6 +9,10 @@
 
 /* Appends that wait for one sync of their directory. */
 #define KEEPER_PENDING_MAX 64u
+/* Changes, and appends, that wait for their step: past it nothing more is read of the peer that has another. */
+#define KEEPER_LATER_MAX 256u
+/* Pause before another try when there are no descriptors for one. */
+#define KEEPER_SHORTAGE_MS 20u
 /* What is over for good is looked for so often: first soon, because many keepers do not live long. */
 #define KEEPER_PURGE_FIRST_MS 5000u
 #define KEEPER_PURGE_MS 600000u
@@ -20,6 +24,7 @@ struct keeper_peer {
 	/* A request that was put back until the quota is known or raised; 0: none. They are numbered as they came. */
 	uint64_t held_no;
 	uint64_t held_since_ms;
+	bool retry; /* it may be handed over again */
 	struct quota more;	/* what it adds */
 	enum err_class verdict; /* when it is handed over again and still does not fit */
 	uint32_t *watched; /* numbers of mailboxes */
@@ -33,9 +38,10 @@ struct keeper_peer {
 	struct keeper_peer *next;
 };
 
-/* A message that waits for the sync: encoded, with its own descriptors. */
+/* A message that waits, for the sync or for its step: encoded, with its own descriptors. */
 struct keeper_out {
 	struct edge *edge; /* NULL: the peer has gone */
+	enum msg_type type;
 	struct buf octets;
 	int *fds;
 	unsigned fd_count;
@@ -43,6 +49,12 @@ struct keeper_out {
 	bool is_event;
 };
 
+struct keeper_line {
+	struct keeper_out v[KEEPER_LATER_MAX];
+	size_t n;
+};
+
+/* An append whose object is written. */
 struct keeper_append {
 	struct edge *edge;
 	uint64_t id;
@@ -72,12 +84,18 @@ struct keeper {
 	const struct keeper_events *events;
 	void *arg;
 	struct keeper_peer *peers;
+	struct keeper_line changes; /* requests that wait for their step */
+	struct keeper_line appends;
+	size_t group;	   /* of those appends so many are still to be written before their directory is synced */
+	bool appends_turn; /* changes had the last step */
+	bool put_back;	   /* the request that is being done cannot be done yet */
 	struct keeper_append *pending;
 	size_t pending_count;
+	bool pending_synced; /* their directory */
 	struct keeper_out *outbox;
 	size_t outbox_count;
 	size_t outbox_cap;
-	struct loop_timer *flush_timer;
+	struct loop_timer *step_timer;
 	struct loop_timer *job_timer; /* the next step of keeper_admin.c */
 	bool unflushed; /* something was committed since the last flush */
 	bool stopped;	/* broken: nothing leaves any more */
@@ -93,14 +111,17 @@ extern struct keeper the_keeper;
 
 /* A request came: sets the clock. False when nothing is answered any more. */
 bool keeper_begin_request(struct edge *e);
-/* Does the appends that wait. False when the process is at its end. */
-bool keeper_settle(void);
+/* The directory of the appends that are written is synced. False when the process is at its end. */
+bool keeper_pending_sync(void);
+/* Then they are done. */
+void keeper_pending_do(void);
 /* Puts m into the outbox, or sends it when all that it could tell is durable already. Takes its descriptors. */
 void keeper_send(struct edge *e, const struct msg *m);
 /* The same for an event about a mailbox. */
 void keeper_send_event(struct edge *e, const struct msg *m, uint32_t mailbox);
-/* Settles, syncs, sends. */
-void keeper_flush(void);
+/* Syncs the log when there is something to sync; then sends what waited for it. */
+void keeper_sync(void);
+void keeper_out_free(struct keeper_out *out);
 /* Sets class, code and text of a reply that has them. */
 void keeper_reply_error(struct msg *reply, const struct err *e);
 
@@ -126,12 +147,33 @@ void keeper_quota_fini(struct keeper *k);
 /* The limit for a transaction of now; what passes it is to be asked by keeper_quota_admit(), which tells why. */
 struct quota keeper_quota_limit(void);
 /*
- * May a request of that peer add so much? 1: yes; -1 and err: no; 0: it was put back (ipc_put_back()) and comes
+ * May a request of that peer add so much? 1: yes; -1 and err: no; 0: it was put back (keeper_later.c) and comes
  * again when that is known: undo what was begun and return without an answer.
  */
 int keeper_quota_admit(struct edge *e, struct quota more, struct err *err) __attribute__((warn_unused_result));
+/* A request that was held is done: the next one is asked for. */
+void keeper_quota_next(void);
 /* Tells what is used as the ceiling; everything is flushed. last: the keeper leaves. */
 void keeper_quota_tell(bool last);
+
+/* ---- keeper_later.c ---- */
+
+void keeper_later_MBOX_CHANGE(struct edge *e, struct msg_MBOX_CHANGE *m);
+void keeper_later_MBOX_RECENT(struct edge *e, struct msg_MBOX_RECENT *m);
+void keeper_later_MSG_FLAGS(struct edge *e, struct msg_MSG_FLAGS *m);
+void keeper_later_MSG_COPY(struct edge *e, struct msg_MSG_COPY *m);
+void keeper_later_MSG_EXPUNGE(struct edge *e, struct msg_MSG_EXPUNGE *m);
+void keeper_later_MSG_SUMMARY(struct edge *e, struct msg_MSG_SUMMARY *m);
+void keeper_later_MSG_APPEND(struct edge *e, struct msg_MSG_APPEND *m);
+void keeper_later_peer_down(const struct edge *e);
+/* Claims \Recent below uid for that peer, which is a question's own doing: when there is no room it is left undone. */
+void keeper_later_claim(struct edge *e, uint32_t mailbox, uint32_t uid);
+/* Up to which UID \Recent of that mailbox is about to be claimed; 0: it is not. */
+uint32_t keeper_later_recent(uint32_t mailbox);
+/* The timer's function: one step. */
+void keeper_step(void *arg);
+/* All steps at once. */
+void keeper_flush(void);
 
 /* ---- keeper_watch.c ---- */
 

@@ -94,36 +94,26 @@ hold(struct keeper *k, struct edge *e, struct quota more)
 		p->held_since_ms = clock_ms();
 		set_deadline(k);
 	}
-	ipc_put_back(e);
+	k->put_back = true;
 	ask(k);
 }
 
-/* Hands every request that waits over again, in the order in which they came. */
+/* Every request that waits may be done again, in the order in which they came. */
 static void
 retry(void *arg)
 {
 	struct keeper *k = arg;
-	uint64_t last = k->quota.last_held_no;
 
-	for (struct keeper_peer *p = next_held(0); p != NULL && p->held_no <= last && !k->stopped;) {
-		uint64_t no = p->held_no;
-		struct edge *e = p->edge;
+	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next)
+		p->retry = p->held_no != 0;
+	loop_timer_set(k->step_timer, 0);
+}
 
-		ipc_retry(e);
-		/* Its edge may have ended with what it sent. */
-		for (p = k->peers; p != NULL && p->edge != e;)
-			p = p->next;
-		if (p != NULL) {
-			p->verdict = ERR_NONE;
-			if (!ipc_is_put_back(e))
-				p->held_no = 0;
-		}
-		p = next_held(no);
-	}
-	if (k->stopped)
-		return;
-	ask(k);
-	set_deadline(k);
+void
+keeper_quota_next(void)
+{
+	ask(&the_keeper);
+	set_deadline(&the_keeper);
 }
 
 static void

@@ -50,6 +50,7 @@ keeper_peer_down(struct edge *e)
 	free(p->watched);
 	free(p->resync);
 	free(p);
+	keeper_later_peer_down(e);
 	for (size_t i = 0; i < k->outbox_count; i++)
 		if (k->outbox[i].edge == e)
 			k->outbox[i].edge = NULL;

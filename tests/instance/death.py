@@ -185,7 +185,7 @@ class Control:
         if not self.pausing:
             return not self.ended
         for what in (actor.come_to_rest, actor.at_rest):
-            self.patiently(what)
+            self.patiently(what, actor.ended)
             with self.condition:
                 self.resting += 1
                 wave = -(-self.resting // len(self.actors))
@@ -195,13 +195,14 @@ class Control:
                 return False
         return True
 
-    def patiently(self, fn):
-        """fn, again and again until the server lets it through."""
+    def patiently(self, fn, ended=lambda: None):
+        """fn, again and again until the server lets it through; ended after each time that it does not."""
         deadline = time.time() + FINISH_SECONDS_MAX
         while True:
             try:
                 return fn()
             except Ended as e:
+                ended()
                 if time.time() > deadline:
                     raise Failure("no service for %d s: %s" % (FINISH_SECONDS_MAX, e)) from e
                 time.sleep(0.03)

@@ -5,6 +5,7 @@
 #include "tests/unit/store_fixture.h"
 
 #include "common/loop.h"
+#include "common/mem.h"
 #include "store/file.h"
 #include "store/keeper.h"
 #include "store/record.h"
@@ -12,6 +13,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 static char root[64];
@@ -38,6 +40,7 @@ struct heard {
 struct peer {
 	struct edge *client;
 	struct edge *server;
+	int fd; /* the client's end, to look at */
 	struct heard h;
 };
 static struct peer imap1, imap2, pop3, deliver;
@@ -190,6 +193,7 @@ peer_open(struct peer *p, enum role role, const struct ipc_dispatch *dispatch)
 
 	*p = (struct peer){.h = {.n = 0}};
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	p->fd = dup(pair[1]);
 	p->server = edge_new(loop, pair[0], ROLE_KEEPER, (struct edge_peer){.role = role, .generation = 1}, dispatch, &events, NULL);
 	keeper_peer_up(p->server);
 	p->client = edge_new(loop, pair[1], role, (struct edge_peer){.role = ROLE_KEEPER}, &from_keeper, &events, &p->h);
@@ -204,6 +208,7 @@ peer_close(struct peer *p)
 	keeper_peer_down(p->server);
 	edge_free(&p->server);
 	edge_free(&p->client);
+	close(p->fd);
 	if (p->h.view_open)
 		store_view_close(&p->h.view);
 	p->h.view_open = false;
@@ -315,6 +320,93 @@ START_TEST(test_delivery)
 	assert_heard(&imap2, "M");
 	ck_assert(imap1.h.view_true && imap1.h.view.count == 1 && pop3.h.view.count == 1);
 	ck_assert_uint_eq(index_usage(ix).messages, 1);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+/*
+ * A reader asks whenever a sync begins, that is at the worst moment: it is answered before the next one does, whatever
+ * the others want meanwhile.
+ */
+static struct {
+	bool asked;
+	unsigned questions;
+	unsigned waited; /* syncs that began while the question stood and no answer was in the socket */
+	unsigned longest;
+} reader;
+
+static int
+counted_sync(int fd)
+{
+	static const uint8_t first[] = "\0\0\0\1\0\0\0\1";
+	struct pollfd p = {.fd = imap2.fd, .events = POLLIN};
+
+	if (!reader.asked) {
+		reader.asked = true;
+		reader.waited = 0;
+		reader.questions++;
+		ck_assert(IPC_SEND(imap2.client, MSG_FETCH, .id = 9, .mailbox = inbox, .uids = slice_of(first, 8), .uids_fd = -1));
+	} else if (poll(&p, 1, 0) == 0 && ++reader.waited > reader.longest) {
+		reader.longest = reader.waited;
+	}
+	return file_system_ops()->sync(fd);
+}
+
+/* Runs the loop until it was quiet for a moment, and notes the reader's answers as they come. */
+static void
+run_reader(void)
+{
+	bool late = false;
+	struct loop_timer *t = loop_timer_new(loop, on_time, &late);
+
+	while (!late) {
+		loop_timer_set(t, 30);
+		loop_run(loop);
+		if (memchr(imap2.h.text, 'g', imap2.h.n) != NULL)
+			reader.asked = false;
+		imap2.h.n = 0;
+	}
+	loop_timer_free(&t);
+}
+
+START_TEST(test_reader_waits_one_sync)
+{
+	static const struct file_ops counting = {.sync = counted_sync};
+
+	send_append(&deliver, 1, "the first", "the first");
+	assert_heard(&deliver, "a");
+	assert_heard(&imap2, "M"); /* and no more, since it does not ask for the table */
+	file_use(&counting);
+	for (uint64_t n = 2; n <= 9; n++) {
+		send_append(&deliver, n, "another message", "another message");
+		send_append(&imap1, n + 100, "and another", "and another");
+		ck_assert(IPC_SEND(imap1.client, MSG_FLAGS, .id = 3, .origin = slice_of(origin, 16), .sequence = n + 200,
+		    .mailbox = inbox, .mode = STORE_FLAGS_REPLACE, .flags = n % 2 ? STORE_FLAG_SEEN : 0,
+		    .unchangedsince = UINT64_MAX, .uids = slice_of(all, 8), .uids_fd = -1));
+	}
+	run_reader();
+	file_use(NULL);
+	ck_assert_uint_gt(reader.questions, 5);
+	ck_assert_uint_eq(reader.longest, 0);
+	ck_assert_uint_eq(index_usage(ix).messages, 17);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+/* More than wait at once: the rest waits in the sockets, and all are done, each once. */
+START_TEST(test_more_than_wait)
+{
+	settle();
+	for (uint64_t n = 1; n <= 220; n++) {
+		send_append(&deliver, n, "one", "one");
+		send_append(&imap1, n + 1000, "two", "two");
+		send_append(&imap2, n + 2000, "three", "three");
+	}
+	/* A group takes longer than the moment of quiet that settle() waits for. */
+	for (unsigned i = 0; i < 1000 && index_usage(ix).messages < 660; i++)
+		settle();
+	settle();
+	ck_assert_uint_eq(index_usage(ix).messages, 660);
 	ck_assert_int_eq(index_check(ix, &err), 0);
 }
 END_TEST
@@ -482,7 +574,7 @@ main(void)
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_delivery, test_append_refused, test_changes, test_fetch, test_pop3_is_confined, test_mailbox_goes,
-	    test_failed_sync};
+	    test_failed_sync, test_reader_waits_one_sync, test_more_than_wait};
 
 	log_init("test_store_keeper", LOG_BUG);
 	file_hook_db();
