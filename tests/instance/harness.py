@@ -9,7 +9,6 @@ Environment: MAILSTEAD_BUILD (build directory, default build), MAILSTEAD_CORPUS 
 directories.
 """
 
-import functools
 import glob
 import imaplib
 import os
@@ -62,9 +61,8 @@ def free_offset():
     raise RuntimeError("no free ports")
 
 
-@functools.lru_cache
 def client_tls():
-    """One for all: it reads no certificates, since nothing is checked against them."""
+    """It reads no certificates, since nothing is checked against them: that takes longer than a login."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
