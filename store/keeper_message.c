@@ -180,6 +180,7 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	}
 	if (!keeper_append_begin(e, m->origin, m->sequence, &reply))
 		return;
+	assert(k->pending_count < KEEPER_PENDING_MAX);
 	struct keeper_append *p = &k->pending[k->pending_count];
 	int checked = check_append(e, m, mailbox, &err);
 

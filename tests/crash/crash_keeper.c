@@ -251,35 +251,42 @@ crash_keeper_time(uint64_t seconds)
 }
 
 void
+crash_keeper_settle(void)
+{
+	if (!the_keeper.stopped && keeper_pending_sync())
+		keeper_pending_do();
+}
+
+/*
+ * As a step of the keeper does it, but in the order of asking, whatever waits besides, and without the sync at its end:
+ * that is crash_keeper_flush(). So a history that goes on after a cut is the same again.
+ */
+void
 crash_keeper_ask(enum role role, struct msg *m)
 {
 	struct edge *e = role == ROLE_DELIVER ? &peers[0] : role == ROLE_IMAP_WORKER ? &peers[1] : &peers[2];
-	const struct ipc_dispatch *d =
-	    role == ROLE_DELIVER ? &keeper_from_deliver : role == ROLE_IMAP_WORKER ? &keeper_from_imap : &keeper_from_pop3;
 
+	if (m->type != MSG_MSG_APPEND)
+		crash_keeper_settle();
 	switch (m->type) {
-#define ASK(NAME)                                                                                  \
+#define ASK(NAME, handler)                                                                         \
 	case MSG_##NAME:                                                                           \
-		d->NAME(e, &m->u.NAME);                                                            \
+		handler(e, &m->u.NAME);                                                            \
 		break;
-		ASK(MSG_APPEND)
-		ASK(MSG_FLAGS)
-		ASK(MSG_COPY)
-		ASK(MSG_EXPUNGE)
-		ASK(MSG_SUMMARY)
-		ASK(MBOX_CHANGE)
-		ASK(MBOX_OPEN)
-		ASK(MBOX_RECENT)
+		ASK(MSG_APPEND, keeper_on_append)
+		ASK(MSG_FLAGS, keeper_on_flags)
+		ASK(MSG_COPY, keeper_on_copy)
+		ASK(MSG_EXPUNGE, keeper_on_expunge)
+		ASK(MSG_SUMMARY, keeper_on_summary)
+		ASK(MBOX_CHANGE, keeper_on_change)
+		ASK(MBOX_OPEN, keeper_on_open)
+		ASK(MBOX_RECENT, keeper_on_recent)
 	default:
 		assert(false); /* no request of the workload */
 	}
-}
-
-void
-crash_keeper_settle(void)
-{
-	if (!the_keeper.stopped)
-		(void)keeper_settle();
+	/* It may have left a claim of \Recent to be done. */
+	if (m->type == MSG_MBOX_OPEN)
+		keeper_flush();
 }
 
 void
