@@ -1,8 +1,9 @@
 """IMAP against a model: several sessions of one account, compared after every step.
 
-A step is one random command of one session. The model knows what each mailbox must hold, and what each session has
+A step is one random command of one session, a delivery or a POP3 session. The model knows what each mailbox must hold, and what each session has
 been told of its mailbox: an EXPUNGE must name a message that is gone and never comes while FETCH, STORE or SEARCH run,
-an EXISTS counts what is there, a UID is never given twice. MAILSTEAD_SEED replays a run, MAILSTEAD_STEPS makes it longer.
+an EXISTS counts what is there, flags are those last told, a UID is never given twice. In every second stretch of steps every
+session is looked at after each step; in the others they lag behind, so that much is to be told at once. MAILSTEAD_SEED replays a run, MAILSTEAD_STEPS makes it longer.
 """
 
 import os
@@ -18,6 +19,7 @@ SESSIONS = 4
 NAMES = ["INBOX", "a", "b", "a/c", "Entw&APw-rfe"]
 FLAGS = ["\\Seen", "\\Deleted", "\\Flagged", "\\Answered", "\\Draft", "blue", "$Forwarded"]
 MESSAGES_MAX = 60
+STRETCH = 40
 
 
 class Mailbox:
@@ -46,6 +48,7 @@ class Session:
         self.mailbox = None
         self.readonly = False
         self.view = []
+        self.flags = {}  # UID -> the flags that it was told
         self.told = 0  # the highest UID that may be numbered
         self.wire.line()
         self.wire.send("l LOGIN %s %s\r\n" % (server.address("alice"), server.password("alice")))
@@ -91,6 +94,7 @@ class Session:
         self.test.assertFalse(quiet, "an EXPUNGE in FETCH, STORE or SEARCH")
         self.test.assertTrue(1 <= n <= len(self.view), "EXPUNGE %d of %d" % (n, len(self.view)))
         uid = self.view.pop(n - 1)
+        self.flags.pop(uid, None)
         self.test.assertNotIn(uid, self.mailbox.messages, "%r: EXPUNGE of a message that is there" % self)
 
     def on_fetch(self, n, rest, _quiet):
@@ -100,9 +104,10 @@ class Session:
         if named:
             self.test.assertEqual(int(named.group(1)), uid, "the UID of message %d" % n)
         flags = re.search(r"FLAGS \(([^)]*)\)", rest)
+        if flags:
+            self.flags[uid] = set(flags.group(1).split()) - {"\\Recent"}
         if flags and uid in self.mailbox.messages:
-            self.test.assertEqual(set(flags.group(1).split()) - {"\\Recent"}, self.mailbox.messages[uid],
-                                  "the flags of UID %d" % uid)
+            self.test.assertEqual(self.flags[uid], self.mailbox.messages[uid], "the flags of UID %d" % uid)
 
     def settled(self, quiet):
         """After a command all is told, but what FETCH, STORE and SEARCH may not tell."""
@@ -111,6 +116,9 @@ class Session:
         there = sorted(self.mailbox.messages)
         seen = [u for u in self.view if u in self.mailbox.messages] if quiet else self.view
         self.test.assertEqual(seen, there, "%r after its command" % self)
+        for uid, flags in self.flags.items():
+            if uid in self.mailbox.messages:
+                self.test.assertEqual(flags, self.mailbox.messages[uid], "%r: the flags of UID %d" % (self, uid))
 
 
 def compact(uids):
@@ -145,8 +153,10 @@ class TestModel(harness.InstanceTest):
     def test_sessions_beside_each_other(self):
         print("seed %d, %d steps " % (SEED, STEPS), end="", flush=True)
         try:
-            for _ in range(STEPS):
+            for number in range(STEPS):
                 self.step()
+                if number // STRETCH % 2:
+                    self.look_at_all()
             for s in self.sessions:
                 self.plain(s, "NOOP")
                 if s.mailbox:
@@ -154,6 +164,11 @@ class TestModel(harness.InstanceTest):
         except BaseException:
             print("\n".join(["MAILSTEAD_SEED=%d; the last steps:" % SEED] + self.story[-25:]))
             raise
+
+    def look_at_all(self):
+        for s in self.sessions:
+            if s.mailbox:
+                self.plain(s, "NOOP")
 
     def step(self):
         s = self.random.choice(self.sessions)
@@ -163,7 +178,8 @@ class TestModel(harness.InstanceTest):
             do = self.random.choice([
                 self.append, self.append, self.append, self.store, self.store, self.store, self.fetch, self.fetch,
                 self.search, self.copy, self.copy, self.move, self.expunge, self.uid_expunge, self.noop, self.noop,
-                self.select, self.close, self.status, self.create, self.delete, self.rename, self.idle])
+                self.select, self.close, self.status, self.create, self.delete, self.rename, self.idle, self.deliver,
+                self.pop3])
         do(s)
 
     def plain(self, s, text, literal=None, change=None, may_fail=False):
@@ -224,8 +240,17 @@ class TestModel(harness.InstanceTest):
                 if old is not None:
                     s.mailbox.messages[uid] = old | flags if mode == "+" else old - flags if mode == "-" else set(flags)
 
-        self.plain(s, "%sSTORE %s %sFLAGS%s (%s)" % ("UID " if by_uid else "", text, mode, silent, " ".join(flags)),
-                   change=change)
+        text = "%sSTORE %s %sFLAGS%s (%s)" % ("UID " if by_uid else "", text, mode, silent, " ".join(flags))
+        if not silent:
+            self.plain(s, text, change=change)
+            return
+
+        def silent_change(line, lines):
+            # What it did itself it is not told, and knows.
+            change(line, lines)
+            s.flags.update({u: s.mailbox.messages[u] for u in uids if u in s.mailbox.messages and u in s.flags})
+
+        self.plain(s, text, change=silent_change)
 
     def fetch(self, s):
         by_uid = self.random.random() < 0.5
@@ -328,6 +353,7 @@ class TestModel(harness.InstanceTest):
         s.mailbox = box
         s.readonly = verb == "EXAMINE"
         s.view = sorted(box.messages)
+        s.flags = {}
         s.told = box.uidnext - 1
 
     def close(self, s):
@@ -381,6 +407,29 @@ class TestModel(harness.InstanceTest):
         box = self.boxes.pop(old)
         box.uidvalidity = None
         self.boxes[new] = box
+
+    def deliver(self, _s):
+        box = self.boxes["INBOX"]
+        if len(box.messages) >= MESSAGES_MAX:
+            return
+        self.say("a delivery")
+        code, text = self.server.deliver(b"From: s@client.example\r\nSubject: in\r\n\r\nx\r\n")
+        self.assertEqual(code, 250, text)
+        box.add([])
+
+    def pop3(self, _s):
+        """All of INBOX is its maildrop; what it marks goes at QUIT."""
+        box = self.boxes["INBOX"]
+        there = sorted(box.messages)
+        maildrop = self.server.pop3()
+        self.assertEqual(maildrop.stat()[0], len(there))
+        gone = [i for i in range(len(there)) if self.random.random() < 0.2]
+        self.say("POP3 deletes %r" % [there[i] for i in gone])
+        for i in gone:
+            maildrop.dele(i + 1)
+        maildrop.quit()
+        for i in gone:
+            del box.messages[there[i]]
 
     def idle(self, s):
         """Changes of others come by themselves. What was untold before is told first, to know who tells what."""
