@@ -68,6 +68,7 @@ help:
 	@echo 'make fuzz         libFuzzer over every target, FUZZ_SECONDS each (default 60)'
 	@echo 'make crash        explore crash states of the store at length'
 	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
+	@echo 'make soak         64 clients at work for SOAK_SECONDS (default 600)'
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
 	@echo 'make bench-store  each figure of the store beside the machine and Dovecot'

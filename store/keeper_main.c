@@ -72,9 +72,10 @@ on_ceiling(void *arg, struct quota ceiling, bool last)
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
 	(void)arg;
-	/* Untold, the parent reckons with the old one until it asks again or another keeper tells. */
+	/* Untold, the parent reckons with the old one until it asks again or another keeper tells; mostly it is the parent
+	 * that has gone. */
 	if (store != NULL && !IPC_SEND(store, KEEPER_CEILING, .last = last, .bytes = ceiling.bytes, .messages = ceiling.messages))
-		log_event(LOG_WARN, NO_SESSION, "ceiling-untold", LOG_END);
+		log_event(LOG_DEBUG, NO_SESSION, "ceiling-untold", LOG_END);
 }
 
 static bool

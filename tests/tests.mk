@@ -132,7 +132,9 @@ $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(ACCOUNT_CHECK_BIN)
-.PHONY: death
+.PHONY: death soak
+soak: programs $(ACCOUNT_CHECK_BIN)
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
 death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 crash: death

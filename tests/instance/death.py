@@ -207,6 +207,9 @@ class Control:
                     raise Failure("no service for %d s: %s" % (FINISH_SECONDS_MAX, e)) from e
                 time.sleep(0.03)
 
+    def lost(self, _actor, _error):
+        """Connections end here."""
+
     def fail(self, actor, error):
         with self.condition:
             if self.error is None:

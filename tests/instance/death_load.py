@@ -1,4 +1,4 @@
-"""The clients of death.py: they work on through every death, and each knows what it was answered.
+"""The clients of death.py and soak.py: they work on through every death, and each knows what it was answered.
 
 A client that owns its mailboxes knows exactly what must be in them: after an answer OK the command happened, after NO it did
 not, and when the connection ended before the answer it happened wholly or not at all. What it was shown is compared with
@@ -202,7 +202,8 @@ class Actor(threading.Thread):
             while self.control.go_on(self):
                 try:
                     self.step()
-                except Ended:
+                except Ended as e:
+                    self.control.lost(self, e)
                     self.ended()
                     time.sleep(0.02)
         except BaseException as e:  # reported by the main thread
@@ -645,6 +646,7 @@ class Maildrop(Actor):
         super().__init__(control, "maildrop", 0)
         self.user = user
         self.wire = None
+        self.most = 6  # looked at in one session
         self.taken = set()  # tokens that are gone for good
         self.uncertain = []  # those of a QUIT without an answer
 
@@ -683,14 +685,14 @@ class Maildrop(Actor):
         count = int(self.say("STAT").split()[1])
         # Those that a QUIT without an answer may have deleted were the first.
         tokens = []
-        for n in range(1, min(count, max(len(self.uncertain), 6)) + 1):
+        for n in range(1, min(count, max(len(self.uncertain), self.most)) + 1):
             head = "".join(self.lines("TOP %d 0" % n))
             tokens.append(re.search(r"X-Token: (\S+)", head).group(1))
         again = self.taken & set(tokens)
         if again:
             raise Failure("deleted by POP3 and back: %r" % again)
         self.settle(tokens)
-        doomed = tokens[:self.random.randrange(6)]
+        doomed = tokens[:self.random.randrange(self.most)]
         for n in range(len(doomed)):
             if not self.say("DELE %d" % (n + 1)).startswith("+OK"):
                 raise Ended("DELE")
