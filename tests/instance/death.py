@@ -46,12 +46,12 @@ ROUNDS = [
     (4, "queue"),
     (10, "keeper, then its successor"),
     (6, "store, then a keeper that leaves"),
-    (4, "store, with a keeper that hangs"),
+    (3, "store, with a keeper that hangs"),
     (4, "keeper and deliver"),
     (4, "keeper and worker"),
     (3, "keeper and queue"),
     (2, "deliver and store"),
-    (2, "keeper that writes its base copy"),
+    (3, "keeper that writes its base copy"),
     (1, "supervisor"),
 ]
 
@@ -152,7 +152,6 @@ class Control:
         self.slow = []
         self.back_since = {}  # program -> when service was back after its death
         self.marks = {}
-        self.bases = 0
         self.segments = 0
         self.seen = {a: {} for a in ACCOUNTS}  # account -> {token: times seen}
         self.condition = threading.Condition()
@@ -288,17 +287,18 @@ class Control:
             before = after
 
     def strike_base(self):
-        """The base copy is due by the log's growth; one who looks closely finds it being written."""
-        pattern = self.server.demo + "/state/accounts"
-        deadline = time.time() + 0.15
+        """A keeper that leaves writes it when its log has grown enough; who looks closely finds it at that."""
+        keepers = [(pid, account) for pid, program, account in self.processes.all() if program == "store-keeper"]
+        if not self.paced("store-parent") or self.kill_one("store-parent", "store") is None:
+            return False
+        deadline = time.time() + 0.1
         while time.time() < deadline:
-            for pid, program, account in self.processes.all():
-                if program == "store-keeper" and os.path.exists("%s/%d/index/base.new" % (pattern, account)):
-                    time.sleep(self.random.random() * 0.005)
+            for pid, account in keepers:
+                if os.path.exists("%s/state/accounts/%d/index/base.new" % (self.server.demo, account)):
+                    time.sleep(self.random.random() * 0.004)
                     self.kill(pid, "keeper at its base copy")
-                    self.bases += 1
                     return True
-        return False
+        return True
 
     def strike_supervisor(self):
         self.server.process.kill()

@@ -215,6 +215,38 @@ class TestKeeperKilledAgainAndAgain(unittest.TestCase):
         self.assertLess(took, BACK_SECONDS_MAX)
         c.logout()
 
+    def test_deliveries(self):
+        """No keeper lives long: what is answered 250 is there once, what is answered 4yz is not there."""
+        server = harness.Server(settings={"queue.retry": "1s"})
+        server.allow(r"level=(warn|error)")
+        self.addCleanup(lambda: self.assertEqual(server.close(), []))
+        answers, end = {}, time.time() + 4
+
+        def deliver(me):
+            number = 0
+            while time.time() < end:
+                number += 1
+                token = "%d-%d" % (me, number)
+                answers[token] = server.deliver("From: x@client.example\r\nX-Token: %s\r\n\r\nx\r\n" % token)[0]
+
+        def kill():
+            while time.time() < end:
+                for pid in server.processes().get("store-keeper", []):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                time.sleep(0.03)
+
+        harness.in_threads([lambda n=n: deliver(n) for n in range(6)] + [kill])
+        harness.wait_for(lambda: server.run("queue", "list").stdout.count("@") == 0 or server.run("queue", "retry") is None, 30, 0.5)
+        c = server.imap("alice")
+        c.select("INBOX", readonly=True)
+        found = re.findall(r"X-Token: (\S+)", str(c.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (X-Token)])")[1]).replace("\\r", " "))
+        c.logout()
+        print("kill: %d deliveries, %d answered 250" % (len(answers), sum(a == 250 for a in answers.values())))
+        self.assertEqual(sorted(found), sorted(t for t, a in answers.items() if a == 250))
+
 
 if __name__ == "__main__":
     unittest.main()
