@@ -5,6 +5,9 @@
  */
 #include "common/memfd.h"
 
+#include "common/mem.h"
+
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -81,10 +84,10 @@ memfd_size(int fd, struct err *e)
 	return st.st_size;
 }
 
-int
-memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_r, struct err *e)
+/* The size of a file that may be mapped, or -1. */
+static int64_t
+judge(int fd, uint64_t bytes, uint64_t bytes_max, struct err *e)
 {
-	*map_r = (struct memfd_map){{NULL, 0}};
 	if (!memfd_sealed(fd))
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
 		    "a passed memory file is not sealed");
@@ -95,8 +98,17 @@ memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_r, s
 	if ((bytes != MEMFD_ANY_SIZE && (uint64_t)size != bytes) || (uint64_t)size > bytes_max)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
 		    "a passed memory file has %lld octets", (long long)size);
-	if (size == 0)
-		return 0;
+	return size;
+}
+
+int
+memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_r, struct err *e)
+{
+	int64_t size = judge(fd, bytes, bytes_max, e);
+
+	*map_r = (struct memfd_map){{NULL, 0}};
+	if (size <= 0)
+		return (int)size;
 	void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
 
 	if (p == MAP_FAILED)
@@ -111,6 +123,37 @@ memfd_unmap(struct memfd_map *map)
 	if (map->octets.n)
 		(void)munmap((void *)(uintptr_t)map->octets.p, map->octets.n);
 	map->octets = slice_of(NULL, 0);
+}
+
+int
+memfd_map_private(int fd, size_t bytes, size_t spare, struct memfd_private *map_r, struct err *e)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), all;
+
+	*map_r = (struct memfd_private){NULL, 0};
+	assert(bytes > 0);
+	if (judge(fd, bytes, bytes, e) < 0)
+		return -1;
+	all = size_add(size_add(bytes, spare), page - 1) / page * page;
+	uint8_t *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return err_sys(e, errno, "mmap");
+	if (mmap(p, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+		err_sys(e, errno, "mmap of a passed memory file");
+		(void)munmap(p, all);
+		return -1;
+	}
+	*map_r = (struct memfd_private){p, all};
+	return 0;
+}
+
+void
+memfd_unmap_private(struct memfd_private *map)
+{
+	if (map->n)
+		(void)munmap(map->p, map->n);
+	*map = (struct memfd_private){NULL, 0};
 }
 
 int64_t

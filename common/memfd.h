@@ -41,6 +41,19 @@ int memfd_map(int fd, uint64_t bytes, uint64_t bytes_max, struct memfd_map *map_
 void memfd_unmap(struct memfd_map *map);
 
 /*
+ * Maps a received memory file as private memory: what is written there nobody else sees, and only pages that are written take
+ * memory of this process. Behind the file's octets lie spare ones of 0, to grow into. bytes: the file's size, not 0; errors
+ * as for memfd_map(). Give back with memfd_unmap_private().
+ */
+struct memfd_private {
+	void *p;
+	size_t n; /* octets mapped, at least bytes + spare */
+};
+int memfd_map_private(int fd, size_t bytes, size_t spare, struct memfd_private *map_r, struct err *e)
+    __attribute__((warn_unused_result));
+void memfd_unmap_private(struct memfd_private *map);
+
+/*
  * Reads up to n octets at offset into p from any file, sealed or not: the octets read now may be
  * others than those read before when the file is not sealed, so whoever judges must copy first or
  * compare a hash. Gives the number read (less than n only at the end of the file), or -1 and e.

@@ -205,6 +205,7 @@ keeper_stop(void)
 		buf_fini(&k->pending[i].keywords);
 		buf_fini(&k->pending[i].summary);
 	}
+	keeper_views_forget();
 	free(k->outbox);
 	free(k->pending);
 	loop_timer_free(&k->step_timer);

@@ -7,9 +7,6 @@
 #include "common/memfd.h"
 
 #include <assert.h>
-#include <unistd.h>
-
-#define VIEW_WRITE_BYTES (64u * 1024)
 
 bool
 keeper_allowed(const struct edge *e, uint32_t mailbox)
@@ -58,61 +55,6 @@ keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m)
 
 /* ---- views ---- */
 
-struct view_file {
-	int fd;
-	uint32_t count;
-	struct buf room;
-	struct err err;
-	bool failed;
-};
-
-static void
-view_write(struct view_file *v)
-{
-	if (!v->failed && memfd_write(v->fd, buf_slice(&v->room), &v->err) < 0)
-		v->failed = true;
-	buf_reset(&v->room);
-}
-
-static bool
-on_entries(void *arg, const struct store_entry *entries, size_t n)
-{
-	struct view_file *v = arg;
-
-	if (v->room.n + n * sizeof *entries > VIEW_WRITE_BYTES)
-		view_write(v);
-	store_entries_put(&v->room, entries, n);
-	v->count += (uint32_t)n;
-	return !v->failed;
-}
-
-/* A sealed memory file with all entries; -1 and err. */
-static int
-make_view(uint32_t mailbox, uint32_t *count_r, struct err *err)
-{
-	struct view_file v = {.fd = memfd_new(err)};
-	int failed;
-
-	if (v.fd < 0)
-		return -1;
-	buf_init(&v.room, VIEW_WRITE_BYTES);
-	failed = index_view(the_keeper.ix, mailbox, on_entries, &v, err);
-	if (failed == 0)
-		view_write(&v);
-	if (failed == 0 && v.failed) {
-		*err = v.err;
-		failed = -1;
-	}
-	if (failed == 0)
-		failed = memfd_seal(v.fd, err);
-	buf_fini(&v.room);
-	*count_r = v.count;
-	if (failed == 0)
-		return v.fd;
-	(void)close(v.fd);
-	return -1;
-}
-
 /* Moves the \Recent mark; nothing to answer for, so a failure only leaves it where it was. */
 static bool
 move_recent(uint32_t mailbox, uint32_t uid)
@@ -131,8 +73,7 @@ open_view(struct edge *e, const struct msg_MBOX_OPEN *m, struct msg_MBOX_OPEN_RE
 		return err_set(err, ERR_PERM, ERR_CODE_NOT_FOUND, "no such mailbox", NULL);
 	if (!keeper_allowed(e, m->mailbox))
 		return err_set(err, ERR_PERM, ERR_CODE_DENIED, "not allowed", NULL);
-	r->view = make_view(m->mailbox, &r->count, err);
-	if (r->view < 0)
+	if (keeper_view_give(m->mailbox, r, err) < 0)
 		return -1;
 	r->mailbox = m->mailbox;
 	r->uidvalidity = mb->uidvalidity;
@@ -150,7 +91,7 @@ open_view(struct edge *e, const struct msg_MBOX_OPEN *m, struct msg_MBOX_OPEN_RE
 void
 keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 {
-	struct msg reply = {.type = MSG_MBOX_OPEN_REPLY, .u.MBOX_OPEN_REPLY = {.id = m->id, .view = -1}};
+	struct msg reply = {.type = MSG_MBOX_OPEN_REPLY, .u.MBOX_OPEN_REPLY = {.id = m->id, .view = -1, .changes = -1}};
 	struct msg_MBOX_OPEN_REPLY *r = &reply.u.MBOX_OPEN_REPLY;
 	struct err err;
 

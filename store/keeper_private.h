@@ -54,6 +54,19 @@ struct keeper_line {
 	size_t n;
 };
 
+/* A view that was given away, kept for whoever opens that mailbox next. */
+#define KEEPER_VIEWS_MAX 8u
+/* Octets of all their files. */
+#define KEEPER_VIEWS_BYTES_MAX (64u << 20)
+struct keeper_view {
+	uint32_t mailbox; /* 0: the place is free */
+	int fd;		  /* sealed, base entries */
+	uint32_t base;
+	struct buf changes; /* since, as store/view.h has them */
+	uint32_t count;	    /* messages after them */
+	uint64_t given;	    /* counts openings */
+};
+
 /* An append whose object is written. */
 struct keeper_append {
 	struct edge *edge;
@@ -96,6 +109,8 @@ struct keeper {
 	size_t outbox_count;
 	size_t outbox_cap;
 	struct loop_timer *step_timer;
+	struct keeper_view views[KEEPER_VIEWS_MAX];
+	uint64_t views_given;
 	struct loop_timer *job_timer; /* the next step of keeper_admin.c */
 	bool unflushed; /* something was committed since the last flush */
 	bool stopped;	/* broken: nothing leaves any more */
@@ -186,6 +201,15 @@ void keeper_table_given(struct edge *e);
 void keeper_tell(void);
 /* An event for that mailbox (0: the table) was not taken: a resync is owed. */
 void keeper_owe_resync(struct edge *e, uint32_t mailbox);
+
+/* ---- keeper_view.c ---- */
+
+/* Sets view, changes and count of the answer: descriptors that are the caller's. -1 with err. */
+int keeper_view_give(uint32_t mailbox, struct msg_MBOX_OPEN_REPLY *r, struct err *err) __attribute__((warn_unused_result));
+/* A change was committed. */
+void keeper_view_changed(const struct index_change *change);
+/* Gives up all that are kept. */
+void keeper_views_forget(void);
 
 /* ---- handlers ---- */
 

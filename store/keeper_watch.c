@@ -225,6 +225,7 @@ keeper_tell(void)
 	const struct index_change *changes = index_changes(k->ix, &n);
 
 	for (size_t i = 0; i < n; i++) {
+		keeper_view_changed(&changes[i]);
 		for (struct keeper_peer *p = k->peers; p != NULL; p = p->next) {
 			if (changes[i].kind != INDEX_CHANGE_TABLE)
 				tell_change(p, &changes[i]);

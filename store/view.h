@@ -4,6 +4,9 @@
  * same edge. One view serves all sessions of the worker that have the mailbox
  * selected; what a session has been told of (sequence numbers) is the session's own.
  *
+ * The entries lie in the keeper's sealed file, mapped privately: all that have the same file share its memory, and an
+ * event costs memory for the pages that it changes.
+ *
  * Events come in order and each makes the view what the mailbox was right
  * after it. One that does not fit (a UID unknown, out of order) gives false: the view is
  * no longer true; open the mailbox again.
@@ -12,6 +15,7 @@
 #define STORE_VIEW_H
 
 #include "common/err.h"
+#include "common/memfd.h"
 #include "common/msg.h"
 #include "store/entry.h"
 
@@ -24,13 +28,23 @@ struct store_view {
 	struct store_entry *entries; /* ascending by UID */
 	size_t count;
 	size_t cap;
+	struct memfd_private map; /* what holds entries; none: the heap does */
 	struct buf keywords; /* one name and LF each, in the order of their bits */
 };
 
 /* Octets of keyword names of one mailbox. */
 #define STORE_KEYWORDS_BYTES_MAX 16384u
 
-/* Reads the reply of a successful MBOX_OPEN into v (not initialised before). m->view stays the caller's.
+/* What MBOX_OPEN_REPLY's changes are made of, in order: kind (1), u32 length, and octets as the event of that kind has them. */
+enum store_change_kind {
+	STORE_CHANGE_NEW = 1,	  /* entries */
+	STORE_CHANGE_FLAGS = 2,	  /* entries */
+	STORE_CHANGE_EXPUNGE = 3, /* a set of UIDs */
+};
+#define STORE_CHANGE_HEADER_BYTES 5u
+#define STORE_CHANGES_BYTES_MAX (4u << 20)
+
+/* Reads the reply of a successful MBOX_OPEN into v (not initialised before). m's descriptors stay the caller's.
  * -1 when the file is not what it should be; v is empty then. Ends with store_view_close(). */
 int store_view_open(struct store_view *v, const struct msg_MBOX_OPEN_REPLY *m, struct err *e)
     __attribute__((warn_unused_result));

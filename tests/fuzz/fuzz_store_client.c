@@ -8,6 +8,7 @@
 #include "store/view.h"
 
 #include <assert.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -50,6 +51,27 @@ views(struct slice in)
 	store_view_close(&v);
 }
 
+/* The files of MBOX_OPEN_REPLY: half of the input is entries, half is changes. */
+static void
+opened(struct slice in)
+{
+	size_t entries = in.n / 2 / STORE_ENTRY_BYTES;
+	struct slice half = slice_sub(in, 0, entries * STORE_ENTRY_BYTES), rest = slice_sub(in, half.n, in.n);
+	struct msg_MBOX_OPEN_REPLY m = {.mailbox = 1, .uidnext = UINT32_MAX, .count = (uint32_t)entries};
+	struct store_view v;
+	struct err e;
+
+	m.view = memfd_of(half, &e);
+	m.changes = memfd_of(rest, &e);
+	if (store_view_open(&v, &m, &e) == 0) {
+		for (size_t i = 1; i < v.count; i++)
+			assert(v.entries[i].uid > v.entries[i - 1].uid);
+		store_view_close(&v);
+	}
+	close(m.view);
+	close(m.changes);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -62,6 +84,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	sets(in);
 	views(in);
+	opened(in);
 	for (c = cursor_of(in); store_record_next(&c, &record);)
 		;
 	for (c = cursor_of(in); store_mailbox_next(&c, &mailbox);)

@@ -103,7 +103,7 @@ on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 	fd = memfd_of(buf_slice(&b), &why);
 	must(IPC_SEND(e, MBOX_OPEN_REPLY, .id = m->id, .mailbox = 1, .uidvalidity = keeper.uidvalidity,
 	    .uidnext = MESSAGES_MAX + 1, .highestmodseq = keeper.modseq, .recent_uid = MESSAGES_MAX + 1,
-	    .count = (uint32_t)keeper.n, .view = fd));
+	    .count = (uint32_t)keeper.n, .view = fd, .changes = -1));
 	close(fd);
 	buf_fini(&b);
 }

@@ -147,7 +147,7 @@ open_view(struct store_view *v, uint32_t n)
 		store_entries_put(&b, &entry, 1);
 	}
 	struct msg_MBOX_OPEN_REPLY m = {.mailbox = 3, .uidvalidity = 7, .uidnext = n + 1, .count = n,
-	    .keywords = SLICE("a\n"), .view = memfd_of(buf_slice(&b), &e)};
+	    .keywords = SLICE("a\n"), .changes = -1, .view = memfd_of(buf_slice(&b), &e)};
 
 	ck_assert_int_eq(store_view_open(v, &m, &e), 0);
 	close(m.view);
@@ -191,10 +191,92 @@ START_TEST(test_view_refuses)
 	ck_assert(!store_view_flags(&v, &(struct msg_EVENT_FLAGS){.mailbox = 3, .entries = slice_of(&unknown, 23)}));
 	ck_assert(!store_view_expunge(&v, &(struct msg_EVENT_EXPUNGE){.mailbox = 3, .uids = slice_of("\0\0\0\6\0\0\0\6", 8)}));
 	store_view_close(&v);
-	struct msg_MBOX_OPEN_REPLY m = {.count = 2, .uidnext = 3, .view = memfd_of(SLICE("short"), &e)};
+	struct msg_MBOX_OPEN_REPLY m = {.count = 2, .uidnext = 3, .changes = -1, .view = memfd_of(SLICE("short"), &e)};
 
 	ck_assert_int_eq(store_view_open(&v, &m, &e), -1);
 	close(m.view);
+}
+END_TEST
+
+static void
+put_change(struct buf *b, unsigned kind, struct slice octets)
+{
+	put_u8(b, (uint8_t)kind);
+	put_slice(b, octets);
+}
+
+/* Opens a view of UIDs 1..2000 with these changes; the outcome. The view is closed when that failed. */
+static int
+open_changed(struct store_view *v, struct slice changes)
+{
+	static struct store_entry entries[2000];
+
+	for (uint32_t i = 0; i < 2000; i++)
+		entries[i] = (struct store_entry){.uid = i + 1, .modseq = 1};
+	struct msg_MBOX_OPEN_REPLY m = {.mailbox = 3, .uidnext = 3000, .count = 2000,
+	    .view = memfd_of(slice_of(entries, sizeof entries), &e), .changes = memfd_of(changes, &e)};
+	int r = store_view_open(v, &m, &e);
+
+	close(m.view);
+	close(m.changes);
+	return r;
+}
+
+/* Changes are applied in order; room behind the file is used, then left. */
+START_TEST(test_view_with_changes)
+{
+	static struct store_entry more[900], flagged = {.uid = 2001, .flags = STORE_FLAG_FLAGGED, .modseq = 3};
+	struct store_view v;
+	struct buf b;
+
+	for (uint32_t i = 0; i < 900; i++)
+		more[i] = (struct store_entry){.uid = 2001 + i, .modseq = 2};
+	buf_init(&b, 1 << 20);
+	put_change(&b, STORE_CHANGE_NEW, slice_of(more, sizeof more));
+	put_change(&b, STORE_CHANGE_FLAGS, slice_of(&flagged, sizeof flagged));
+	put_change(&b, STORE_CHANGE_EXPUNGE, slice_of("\0\0\0\1\0\0\7\320", 8));
+	ck_assert_int_eq(open_changed(&v, buf_slice(&b)), 0);
+	ck_assert_uint_eq(v.count, 900);
+	ck_assert_uint_eq(v.entries[0].uid, 2001);
+	ck_assert_uint_eq(v.entries[0].flags, STORE_FLAG_FLAGGED);
+	ck_assert_uint_eq(v.entries[899].uid, 2900);
+	/* Beyond what was mapped. */
+	for (uint32_t uid = 3000; uid < 40000; uid += 900) {
+		for (uint32_t i = 0; i < 900; i++)
+			more[i].uid = uid + i;
+		ck_assert(store_view_new(&v, &(struct msg_EVENT_NEW){.mailbox = 3, .uidnext = uid + 900,
+					     .entries = slice_of(more, sizeof more)}));
+	}
+	ck_assert_uint_eq(v.map.n, 0);
+	ck_assert_uint_eq(store_view_find(&v, 2001)->flags, STORE_FLAG_FLAGGED);
+	store_view_close(&v);
+	buf_fini(&b);
+}
+END_TEST
+
+START_TEST(test_view_refuses_changes)
+{
+	struct store_entry late = {.uid = 3000}, again = {.uid = 2000}, unknown = {.uid = 2500};
+	const struct {
+		unsigned kind;
+		struct slice octets;
+	} rows[] = {{0, SLICE("")}, {4, SLICE("")}, {STORE_CHANGE_NEW, slice_of(&late, 24)}, {STORE_CHANGE_NEW, slice_of(&again, 24)},
+	    {STORE_CHANGE_NEW, slice_of(&unknown, 23)}, {STORE_CHANGE_FLAGS, slice_of(&unknown, 24)},
+	    {STORE_CHANGE_EXPUNGE, slice_of("\0\0\7\320\0\0\7\321", 8)}, {STORE_CHANGE_EXPUNGE, SLICE("x")}};
+	struct store_view v;
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		buf_reset(&b);
+		put_change(&b, rows[i].kind, rows[i].octets);
+		ck_assert_msg(open_changed(&v, buf_slice(&b)) == -1, "row %zu", i);
+	}
+	ck_assert_int_eq(open_changed(&v, SLICE("\1\0\0\0\30cut")), -1);
+	ck_assert_int_eq(open_changed(&v, SLICE("\1\0\0")), -1);
+	ck_assert_int_eq(open_changed(&v, SLICE("\1\0\0\0\0")), 0);
+	store_view_close(&v);
+	buf_fini(&b);
 }
 END_TEST
 
@@ -241,7 +323,8 @@ main(void)
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_uidset_add, test_uidset_members, test_uidset_refuses, test_uidset_transport,
-	    test_view_follows, test_view_refuses, test_record_round_trip};
+	    test_view_follows, test_view_refuses, test_view_with_changes, test_view_refuses_changes,
+	    test_record_round_trip};
 
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(t, tests[i]);

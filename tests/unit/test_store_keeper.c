@@ -7,7 +7,7 @@
 #include "common/loop.h"
 #include "common/mem.h"
 #include "store/file.h"
-#include "store/keeper.h"
+#include "store/keeper_private.h"
 #include "store/record.h"
 #include "store/view.h"
 
@@ -567,6 +567,102 @@ START_TEST(test_failed_sync)
 }
 END_TEST
 
+static bool
+collect_entries(void *arg, const struct store_entry *entries, size_t n)
+{
+	return store_entries_put(arg, entries, n);
+}
+
+/* What a second opening gives, and what the first one's view has become, is what the index has. */
+static void
+assert_views_are_true(void)
+{
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	open_inbox(&imap2);
+	ck_assert_int_eq(index_view(ix, inbox, collect_entries, &b, &err), 0);
+	for (struct peer *p = &imap1; p != NULL; p = p == &imap1 ? &imap2 : NULL) {
+		ck_assert(p->h.view_true);
+		ck_assert_uint_eq(p->h.view.count, b.n / STORE_ENTRY_BYTES);
+		ck_assert(b.n == 0 || memcmp(p->h.view.entries, b.p, b.n) == 0);
+		ck_assert_uint_eq(p->h.view.uidnext, index_mailbox(ix, inbox)->uidnext);
+	}
+	buf_fini(&b);
+}
+
+static void
+change_flags(uint64_t sequence, uint32_t first, uint32_t last, uint32_t flags)
+{
+	const uint8_t uids[] = {0, 0, (uint8_t)(first >> 8), (uint8_t)first, 0, 0, (uint8_t)(last >> 8), (uint8_t)last};
+
+	ck_assert(IPC_SEND(imap1.client, MSG_FLAGS, .id = 3, .origin = slice_of(origin, 16), .sequence = sequence, .mailbox = inbox,
+	    .mode = STORE_FLAGS_REPLACE, .flags = flags, .unchangedsince = UINT64_MAX, .uids = slice_of(uids, 8), .uids_fd = -1));
+	settle();
+	ck_assert_uint_eq(imap1.h.class, ERR_NONE);
+}
+
+/* A kept view with what has changed since is the mailbox, whatever the changes were; also when they are too many to keep. */
+START_TEST(test_kept_view)
+{
+	uint64_t sequence = 1000;
+
+	open_inbox(&imap1);
+	assert_views_are_true();
+	for (unsigned i = 0; i < 5; i++)
+		send_append(&deliver, sequence++, "a message", "a message");
+	settle();
+	assert_views_are_true();
+	change_flags(sequence++, 2, 4, STORE_FLAG_SEEN | STORE_FLAG_DELETED);
+	assert_views_are_true();
+	ck_assert(IPC_SEND(imap1.client, MSG_EXPUNGE, .id = 3, .origin = slice_of(origin, 16), .sequence = sequence++,
+	    .mailbox = inbox, .only_deleted = 1, .uids = slice_of(all, 8), .uids_fd = -1));
+	settle();
+	assert_views_are_true();
+	ck_assert_uint_eq(imap2.h.view.count, 2);
+	send_append(&deliver, sequence++, "another", "another");
+	settle();
+	assert_views_are_true();
+	/* Nobody watches; two entries and a header of 5 octets each time, until 64 KiB are full. */
+	peer_close(&imap1);
+	peer_close(&imap2);
+	for (unsigned i = 0; i < 65536 / 53 + 2; i++) {
+		struct err e;
+
+		ck_assert_int_eq(fixture_flags(ix, inbox, STORE_FLAGS_REPLACE, i % 2 ? STORE_FLAG_SEEN : 0, "", 1, 5, &e), 0);
+		keeper_tell();
+	}
+	peer_open(&imap1, ROLE_IMAP_WORKER, &keeper_from_imap);
+	peer_open(&imap2, ROLE_IMAP_WORKER, &keeper_from_imap);
+	open_inbox(&imap1);
+	assert_views_are_true();
+	ck_assert_uint_eq(imap2.h.view.count, 3);
+}
+END_TEST
+
+/* The least recently given gives way; each is still right. */
+START_TEST(test_many_kept_views)
+{
+	uint32_t numbers[KEEPER_VIEWS_MAX + 1];
+	char name[16];
+
+	for (unsigned i = 0; i <= KEEPER_VIEWS_MAX; i++) {
+		(void)snprintf(name, sizeof name, "box%u", i);
+		numbers[i] = fixture_mailbox(ix, MBOX_CREATE, name, "", &err);
+		ck_assert_uint_ne(numbers[i], 0);
+	}
+	ck_assert_int_eq(index_flush(ix, &err), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i <= KEEPER_VIEWS_MAX; i++) {
+			ck_assert(IPC_SEND(imap1.client, MBOX_OPEN, .id = 2, .mailbox = numbers[i]));
+			settle();
+			ck_assert_uint_eq(imap1.h.class, ERR_NONE);
+			ck_assert_uint_eq(imap1.h.view.mailbox, numbers[i]);
+		}
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -574,7 +670,7 @@ main(void)
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_delivery, test_append_refused, test_changes, test_fetch, test_pop3_is_confined, test_mailbox_goes,
-	    test_failed_sync, test_reader_waits_one_sync, test_more_than_wait};
+	    test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views};
 
 	log_init("test_store_keeper", LOG_BUG);
 	file_hook_db();
