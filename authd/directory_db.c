@@ -15,14 +15,15 @@
  * is durable. When the database does not open, or reading all of it fails,
  * it is put aside and made again: base copy, then the log from there.
  *
- * Berkeley DB creates log files and renames databases without syncing their
- * directory: the hooks on open and rename do (Berkeley DB 5.3). They are
- * process-wide, as the library has it; the directory process has but one environment.
+ * Berkeley DB's file calls go through store/file.h, which syncs the directories
+ * that it does not, and lets it have the reserve when the disk is full. A base
+ * copy does not get the reserve: without room for it the log files stay.
  */
 #include "authd/directory_db.h"
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/file.h"
 
 #include <assert.h>
 #include <db.h>
@@ -36,7 +37,6 @@
 #define BASE_DIR "base"
 #define MARK_NAME "rebuilding"
 #define CACHE_BYTES (8u << 20)
-#define LOG_FILE_BYTES (4u << 20)
 /* Commits between two checkpoints: bounds the time of a recovery. */
 #define CHECKPOINT_COMMITS 2000
 #define VALUE_BYTES_MAX (1u << 20)
@@ -73,26 +73,8 @@ parent_sync(const char *path)
 	return r;
 }
 
-/* The mode that Berkeley DB asks for is never wider than ours. */
 static int
-hook_open(const char *path, int flags, ...)
-{
-	int fd = -1;
-
-	if ((flags & O_CREAT) == 0 || (flags & O_EXCL) == 0)
-		fd = open(path, (flags & ~O_CREAT) | O_CLOEXEC);
-	if (fd >= 0 || (flags & O_CREAT) == 0 || ((flags & O_EXCL) == 0 && errno != ENOENT))
-		return fd;
-	fd = open(path, flags | O_CLOEXEC, 0600);
-	if (fd >= 0 && parent_sync(path) != 0) {
-		(void)close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static int
-hook_rename(const char *from, const char *to)
+rename_synced(const char *from, const char *to)
 {
 	return rename(from, to) != 0 || parent_sync(to) != 0 ? -1 : 0;
 }
@@ -110,9 +92,13 @@ path_of(const struct directory_db *db, const char *name, char out[PATH_MAX], str
 static int
 db_error(struct directory_db *db, int r, const char *what, struct err *e)
 {
+	int error = file_error();
+
 	db->failed = true;
-	if (r == ENOSPC || r == EDQUOT)
-		return err_sys(e, r, what);
+	if (error == 0 && (r == ENOSPC || r == EDQUOT))
+		error = r;
+	if (error != 0)
+		return err_sys(e, error, what);
 	return err_set(
 	    e, ERR_TEMP, ERR_CODE_NONE, "directory not available", "%s: %s", what, db_strerror(r));
 }
@@ -151,7 +137,7 @@ env_open(struct directory_db *db, uint32_t recover)
 	db->env->set_errcall(db->env, on_env_message);
 	r = db->env->set_cachesize(db->env, 0, CACHE_BYTES, 1);
 	if (r == 0)
-		r = db->env->set_lg_max(db->env, LOG_FILE_BYTES);
+		r = db->env->set_lg_max(db->env, FILE_LOG_BYTES);
 	if (r == 0)
 		r = db->env->open(db->env, db->path,
 		    DB_CREATE | DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | recover,
@@ -241,8 +227,11 @@ file_copy(struct directory_db *db, const char *from, const char *to, struct err 
 	if (out >= 0 && close(out) != 0)
 		r = -1;
 	(void)close(in);
-	if (r != 0 || hook_rename(fresh, target) != 0)
-		return err_sys(e, errno, to);
+	if (r != 0 || rename_synced(fresh, target) != 0) {
+		err_sys(e, errno, to);
+		(void)unlink(fresh);
+		return -1;
+	}
 	return 0;
 }
 
@@ -316,7 +305,7 @@ rebuild(struct directory_db *db, struct err *e)
 		return -1;
 	if (mark_make(mark, e) != 0)
 		return -1;
-	if (hook_rename(file, aside) != 0 && errno != ENOENT)
+	if (rename_synced(file, aside) != 0 && errno != ENOENT)
 		return err_sys(e, errno, file);
 	/* Without a base copy the log still begins at the beginning. */
 	if (access(base, F_OK) == 0 && file_copy(db, BASE_DIR "/" DB_NAME, DB_NAME, e) != 0)
@@ -353,16 +342,32 @@ is_environmental(int r)
 	       r == EROFS || r == EMFILE || r == ENFILE;
 }
 
+/* Look-ups need none: without room for it the log only stays longer. */
+static int
+first_checkpoint(struct directory_db *db, struct err *e)
+{
+	if (checkpoint(db, e) == 0)
+		return 0;
+	if (e->code != ERR_CODE_NO_SPACE || db->failed)
+		return -1;
+	log_event(LOG_WARN, NO_SESSION, "directory-checkpoint", LOG_ERR(e), LOG_END);
+	return 0;
+}
+
 /* Opens, or rebuilds what does not open for its own damage. */
 static int
 open_or_rebuild(struct directory_db *db, bool *rebuilt_r, struct err *e)
 {
-	int r = rebuild_is_due(db) ? DB_RUNRECOVERY : handles_open(db, DB_RECOVER);
+	int r = DB_RUNRECOVERY;
 
+	file_error_reset();
+	if (!rebuild_is_due(db))
+		r = handles_open(db, DB_RECOVER);
 	*rebuilt_r = false;
 	if (r == 0)
-		return checkpoint(db, e);
-	if (is_environmental(r))
+		return first_checkpoint(db, e);
+	/* A full disk makes Berkeley DB panic, too. */
+	if (is_environmental(r) || is_environmental(file_error()))
 		return db_error(db, r, "open of the directory", e);
 	log_event(
 	    LOG_ERROR, NO_SESSION, "directory-damaged", LOG_CSTR("error", db_strerror(r)), LOG_END);
@@ -377,13 +382,14 @@ directory_db_open(const char *path, struct directory_db **db_r, bool *rebuilt_r,
 	int r;
 
 	*db_r = NULL;
-	if (db_env_set_func_open(hook_open) != 0 || db_env_set_func_rename(hook_rename) != 0 ||
-	    !slice_cstr(slice_str(path), db->path, sizeof db->path)) {
+	file_hook_db();
+	if (strlen(path) >= FILE_PATH_BYTES_MAX || !slice_cstr(slice_str(path), db->path, sizeof db->path)) {
 		MEM_FREE(&db);
-		return err_set(
-		    e, ERR_PERM, ERR_CODE_NONE, "directory not available", "hooks or path refused");
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "directory not available", "the path is too long");
 	}
 	r = dirs_make(db, e);
+	if (r == 0)
+		file_reserve(path);
 	if (r == 0)
 		r = open_or_rebuild(db, rebuilt_r, e);
 	if (r != 0) {

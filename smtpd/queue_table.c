@@ -7,7 +7,6 @@
 #include "store/file.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -212,6 +211,8 @@ queue_table_add(const struct queue_message *m, int message, int summary, struct 
 	struct memfd_map map;
 	int r;
 
+	if (!file_has_room(queue_dir, m->bytes))
+		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
 	if (memfd_map(summary, MEMFD_ANY_SIZE, SUMMARY_BYTES_MAX, &map, e) < 0)
 		return -1;
 	r = write_message(m, message, e);
@@ -314,25 +315,35 @@ load(queue_found_fn *found, struct err *e)
 	return r;
 }
 
+struct wanted {
+	const char *suffix;
+	void (*fn)(const char *id, void *arg);
+	void *arg;
+};
+
+static int
+on_file(void *arg, const char *path, const char *file, struct err *e)
+{
+	const struct wanted *w = arg;
+	struct slice name = slice_str(file);
+	struct slice id = slice_sub(name, 0, SMTP_QUEUE_ID_CHARS);
+	char text[SMTP_QUEUE_ID_CHARS + 1];
+
+	(void)path;
+	(void)e;
+	if (smtp_queue_id_valid(id) && slice_eq(slice_sub(name, id.n, name.n), slice_str(w->suffix)) &&
+	    slice_cstr(id, text, sizeof(text)))
+		w->fn(text, w->arg);
+	return 0;
+}
+
 /* Calls fn for each message that has a file of that suffix. */
 static int
 each_file(const char *suffix, void (*fn)(const char *id, void *arg), void *arg, struct err *e)
 {
-	DIR *d = opendir(messages_dir);
-	struct dirent *entry;
+	struct wanted w = {suffix, fn, arg};
 
-	if (d == NULL)
-		return err_sys(e, errno, messages_dir);
-	while ((entry = readdir(d)) != NULL) {
-		struct slice name = slice_str(entry->d_name);
-		struct slice id = slice_sub(name, 0, SMTP_QUEUE_ID_CHARS);
-		char text[SMTP_QUEUE_ID_CHARS + 1];
-		if (smtp_queue_id_valid(id) && slice_eq(slice_sub(name, id.n, name.n), slice_str(suffix)) &&
-		    slice_cstr(id, text, sizeof(text)))
-			fn(text, arg);
-	}
-	(void)closedir(d);
-	return 0;
+	return file_each(messages_dir, on_file, &w, e);
 }
 
 /* A file whose message has no record was never acknowledged, or is done with. */
@@ -420,6 +431,7 @@ queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
 	file_path(messages_dir, queue_dir, "messages");
 	if (make_dir(queue_dir, state_dir, e) < 0 || make_dir(messages_dir, queue_dir, e) < 0)
 		return -1;
+	file_reserve(queue_dir);
 	if ((open_index(e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
 		return -1;
 	if (each_file(".msg", remove_orphan, NULL, e) < 0 || each_file(".meta", remove_orphan, NULL, e) < 0)

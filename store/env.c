@@ -22,9 +22,8 @@
 #include <zlib.h>
 
 #define CACHE_BYTES (4u << 20)
-/* Recovery writes zeros over the rest of the last log file, so these are small. */
+/* Its log files are small, because recovery writes zeros over the rest of the last one. */
 #define LOG_BUFFER_BYTES (256u << 10)
-#define LOG_FILE_BYTES (2u << 20)
 #define PAGE_BYTES 4096u
 #define INDEX_FILE "index.db"
 #define SUMMARY_FILE "summary.db"
@@ -118,7 +117,7 @@ open_db_env(struct env *env, u_int32_t flags, struct err *e)
 	env->db_env->set_errcall(env->db_env, on_db_error);
 	if ((r = env->db_env->set_cachesize(env->db_env, 0, CACHE_BYTES, 1)) != 0 ||
 	    (r = env->db_env->set_lg_bsize(env->db_env, LOG_BUFFER_BYTES)) != 0 ||
-	    (r = env->db_env->set_lg_max(env->db_env, LOG_FILE_BYTES)) != 0 ||
+	    (r = env->db_env->set_lg_max(env->db_env, FILE_LOG_BYTES)) != 0 ||
 	    (r = env->db_env->set_flags(env->db_env, DB_TXN_NOSYNC, 1)) != 0 ||
 	    (r = env->db_env->open(env->db_env, env->dir, flags, FILE_MODE)) != 0)
 		return fail(env, r, "open of the environment", e);
@@ -331,8 +330,8 @@ env_log_end(const struct env *env)
 uint64_t
 env_log_since(const struct env *env, struct env_log_place place)
 {
-	uint64_t end = (uint64_t)env->log_end.file * LOG_FILE_BYTES + env->log_end.offset;
-	uint64_t start = (uint64_t)place.file * LOG_FILE_BYTES + place.offset;
+	uint64_t end = (uint64_t)env->log_end.file * FILE_LOG_BYTES + env->log_end.offset;
+	uint64_t start = (uint64_t)place.file * FILE_LOG_BYTES + place.offset;
 
 	return end > start ? end - start : 0;
 }

@@ -358,6 +358,25 @@ read_all(int fd, void *p, size_t n, off_t at)
 
 /* ---- what Berkeley DB calls ---- */
 
+static bool
+is_log(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strncmp(slash != NULL ? slash + 1 : path, "log.", 4) == 0;
+}
+
+static int
+give_room(int fd)
+{
+	int r;
+
+	do
+		r = ops->allocate(fd, FILE_LOG_BYTES);
+	while (r < 0 && reserve_given());
+	return noted(r);
+}
+
 static int
 hook_open(const char *path, int flags, ...)
 {
@@ -376,14 +395,15 @@ hook_open(const char *path, int flags, ...)
 		return -1;
 	int fd = do_open(path, flags, mode);
 
-	if (fd >= 0 && creates && do_sync_parent(path) < 0) {
-		int error = errno;
+	if (fd < 0 || !creates || ((!is_log(path) || give_room(fd) == 0) && do_sync_parent(path) == 0))
+		return fd;
+	int error = errno;
 
-		(void)ops->close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
+	(void)ops->close(fd);
+	/* As if it had never been: a log file that is there is one to go on with. */
+	(void)ops->unlink(path);
+	errno = error;
+	return -1;
 }
 
 /* What has to last was synced; and Berkeley DB uses a handle that it could not close again after it freed it. */
@@ -564,12 +584,6 @@ file_exists(const char *path, struct err *e)
 	return r >= 0 ? r : err_sys(e, errno, path);
 }
 
-uint64_t
-file_space(const char *path)
-{
-	return ops->space(path);
-}
-
 void
 file_path(char *path_r, const char *dir, const char *name)
 {
@@ -658,21 +672,9 @@ file_settle_dir(const char *path, struct err *e)
 
 /* ---- the reserve ---- */
 
-void
-file_reserve(const char *dir)
-{
-	struct stat st;
-
-	assert(strlen(dir) < sizeof reserve_dir);
-	memcpy(reserve_dir, dir, strlen(dir) + 1);
-	file_path(reserve_path, dir, RESERVE_FILE);
-	reserve_whole = stat(reserve_path, &st) == 0 && (uint64_t)st.st_blocks * 512 >= FILE_RESERVE_BYTES;
-	(void)file_reserve_fill();
-}
-
 /* What cannot be made now is tried again when somebody asks the next time. */
-bool
-file_reserve_fill(void)
+static bool
+reserve_fill(void)
 {
 	if (reserve_whole || reserve_dir[0] == '\0')
 		return true;
@@ -687,4 +689,26 @@ file_reserve_fill(void)
 	if (!reserve_whole)
 		(void)ops->unlink(reserve_path);
 	return reserve_whole;
+}
+
+void
+file_reserve(const char *dir)
+{
+	struct stat st;
+
+	assert(strlen(dir) < sizeof reserve_dir);
+	memcpy(reserve_dir, dir, strlen(dir) + 1);
+	file_path(reserve_path, dir, RESERVE_FILE);
+	reserve_whole = stat(reserve_path, &st) == 0 && (uint64_t)st.st_blocks * 512 >= FILE_RESERVE_BYTES;
+	(void)reserve_fill();
+}
+
+bool
+file_has_room(const char *path, uint64_t more)
+{
+	/* First, because it takes room. */
+	bool whole = reserve_fill();
+	uint64_t space = ops->space(path);
+
+	return whole && space >= FILE_SPACE_BYTES_MIN && more <= space - FILE_SPACE_BYTES_MIN;
 }

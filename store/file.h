@@ -23,8 +23,11 @@
 #include "common/slice.h"
 
 #define FILE_PATH_BYTES_MAX 512
-/* Set aside in each directory that a process owns, for what must go on when the disk is full. */
-#define FILE_RESERVE_BYTES (2u << 20)
+/* The size of Berkeley DB's log files, which get their room when they are made: so what is written into one cannot fail for
+ * want of it, nor recovery, which fills the last one with zeros. */
+#define FILE_LOG_BYTES (2u << 20)
+/* Set aside in each directory that a process owns, for what must go on when the disk is full: another log file, and pages. */
+#define FILE_RESERVE_BYTES (3u << 20)
 /* What new mail leaves free beside it. */
 #define FILE_SPACE_BYTES_MIN (4u << 20)
 
@@ -81,7 +84,6 @@ int file_unlink(const char *path, struct err *e);
 int file_mkdir(const char *path, bool *made_r, struct err *e) __attribute__((warn_unused_result));
 /* 1, 0, or -1 and e: what cannot be looked for is not taken for missing. */
 int file_exists(const char *path, struct err *e) __attribute__((warn_unused_result));
-uint64_t file_space(const char *path);
 /* fn for each name in a directory (none in one that is not there), until it gives other than 0. path is dir/name. */
 typedef int file_each_fn(void *arg, const char *path, const char *name, struct err *e);
 int file_each(const char *dir, file_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
@@ -100,8 +102,9 @@ int file_settle_dir(const char *path, struct err *e) __attribute__((warn_unused_
  * names the directory, and makes the reserve when there is room for it; without that call there is none.
  */
 void file_reserve(const char *dir);
-/* Is it whole? Makes it so again when there is room for it and FILE_SPACE_BYTES_MIN beside it. True without a reserve. */
-bool file_reserve_fill(void);
+/* May that many octets more be brought in: is the reserve whole (it is made so again when there is room for it and
+ * FILE_SPACE_BYTES_MIN beside it), and is FILE_SPACE_BYTES_MIN left beside them? */
+bool file_has_room(const char *path, uint64_t more);
 
 /* dir/name into path_r (FILE_PATH_BYTES_MAX octets); a name that does not fit is our own fault. */
 void file_path(char *path_r, const char *dir, const char *name);

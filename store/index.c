@@ -559,11 +559,7 @@ index_quota_fits(const struct index *ix, struct quota limit, struct quota more)
 bool
 index_has_space(const struct index *ix, uint64_t more)
 {
-	/* First, because it takes room. */
-	bool whole = file_reserve_fill();
-	uint64_t space = file_space(ix->root);
-
-	return whole && space >= FILE_SPACE_BYTES_MIN && more <= space - FILE_SPACE_BYTES_MIN;
+	return file_has_room(ix->root, more);
 }
 
 /* ---- changes ---- */

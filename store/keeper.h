@@ -39,7 +39,7 @@ struct keeper_events {
 	void (*ceiling)(void *arg, struct quota ceiling, bool last);
 	/* A request waits until the account may use that much: false when that could not be asked. May be NULL. */
 	bool (*want)(void *arg, struct quota total);
-	/* The log has grown: upkeep may be due, though it may never be quiet. May be NULL. */
+	/* The log has grown, or the disk has no room: upkeep may be due, though it may never be quiet. May be NULL. */
 	void (*written)(void *arg);
 };
 

@@ -226,10 +226,23 @@ purge(struct keeper *k, struct err *e)
 
 	if (clock_ms() < k->purge_due_ms)
 		return 0;
+	k->purged_ms = clock_ms();
 	r = index_purge(k->ix, now > k->settings.retention_s ? now - k->settings.retention_s : 0, e);
 	if (r <= 0)
 		k->purge_due_ms = clock_ms() + KEEPER_PURGE_MS;
 	return r;
+}
+
+void
+keeper_make_room(void)
+{
+	struct keeper *k = &the_keeper;
+	uint64_t soonest = k->purged_ms + KEEPER_PURGE_FIRST_MS;
+
+	if (soonest < k->purge_due_ms)
+		k->purge_due_ms = soonest;
+	if (k->events->written != NULL && clock_ms() >= k->purge_due_ms)
+		k->events->written(k->arg);
 }
 
 bool

@@ -163,6 +163,8 @@ refuse_append(struct edge *e, uint64_t id, const struct err *err)
 	log_event(LOG_INFO, NO_SESSION, "append-refused", LOG_ERR(err), LOG_END);
 	keeper_reply_error(&reply, err);
 	keeper_send(e, &reply);
+	if (err->code == ERR_CODE_NO_SPACE)
+		keeper_make_room();
 }
 
 void

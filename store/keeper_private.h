@@ -117,6 +117,7 @@ struct keeper {
 	struct keeper_quota quota;
 	uint64_t last_request_ms;
 	uint64_t purge_due_ms;
+	uint64_t purged_ms; /* when it was looked for last */
 	struct quota told;
 };
 
@@ -189,6 +190,9 @@ uint32_t keeper_later_recent(uint32_t mailbox);
 void keeper_step(void *arg);
 /* All steps at once. */
 void keeper_flush(void);
+
+/* The disk has no room for new mail: what is over for good goes at once, though not more often than at the first time. */
+void keeper_make_room(void);
 
 /* ---- keeper_watch.c ---- */
 
