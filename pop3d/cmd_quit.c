@@ -43,7 +43,9 @@ on_expunged(void *arg, void *reply, const struct err *e)
 	if (reply == NULL) {
 		log_event(
 		    LOG_WARN, slice_str(s->name), "messages-not-removed", LOG_ERR(e), LOG_END);
-		session_close(s, "-ERR [SYS/TEMP] Some deleted messages were not removed");
+		session_close(s, e->code == ERR_CODE_UNCERTAIN
+			? "-ERR [SYS/TEMP] It is not known whether the deleted messages were removed"
+			: "-ERR [SYS/TEMP] Some deleted messages were not removed");
 		return;
 	}
 	s->removed = s->drop.count - s->drop.left;

@@ -54,6 +54,19 @@ finish(void *reply, const struct err *e)
 		done(keeper.arg, reply, e);
 }
 
+/* No answer, and no more tries. A keeper that was asked may have done it. */
+static void
+give_up(const struct err *e)
+{
+	struct err uncertain;
+
+	if (keeper.tries > 0) {
+		err_set(&uncertain, ERR_TEMP, ERR_CODE_UNCERTAIN, "Temporary failure", "%s", e->detail);
+		e = &uncertain;
+	}
+	finish(NULL, e);
+}
+
 /* ---- the edge ---- */
 
 static void
@@ -90,7 +103,7 @@ request_gone(void *obj, const struct err *e)
 	keeper.id = 0;
 	keeper.tries++;
 	if (e->code == ERR_CODE_TIMEOUT || keeper.tries >= KEEPER_TRIES_MAX)
-		finish(NULL, e);
+		give_up(e);
 	else
 		again_later();
 }
@@ -123,7 +136,7 @@ try_again(void *arg)
 	if (keeper.done != NULL && keeper.id == 0 && clock_ms() >= keeper.until_ms) {
 		err_set(&late, ERR_TEMP, ERR_CODE_UNAVAILABLE, "Temporary failure",
 		    "no keeper in time");
-		finish(NULL, &late);
+		give_up(&late);
 		return;
 	}
 	send_now();

@@ -503,6 +503,7 @@ class Control:
             if wrong:
                 raise Failure("at the end: " + "\n".join(wrong[:20]))
             self.check_accounts()
+            print("death: %d rounds, %.0f s" % (self.round, time.time() - began), flush=True)
             if self.round < self.rounds:
                 self.start_server()
         self.report()

@@ -712,6 +712,8 @@ class Maildrop(Actor):
     def quit(self, doomed):
         self.uncertain = doomed
         answer = self.say("QUIT")
+        if answer.startswith("-ERR") and "not known" in answer:
+            raise Ended(answer)
         self.uncertain = []
         if answer.startswith("+OK"):
             self.taken.update(doomed)

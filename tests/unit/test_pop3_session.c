@@ -595,6 +595,21 @@ START_TEST(keeper_that_always_dies)
 }
 END_TEST
 
+/* It may have removed them before it died. */
+START_TEST(removal_that_kills_every_keeper)
+{
+	int fd = client();
+
+	expect(fd, GREETING);
+	die_on_expunge = 100;
+	say(fd, "DELE 1\r\nQUIT\r\n");
+	expect(fd, "+OK Message 1 marked\r\n"
+		   "-ERR [SYS/TEMP] It is not known whether the deleted messages were removed\r\n");
+	ck_assert(closed(fd));
+	close(fd);
+}
+END_TEST
+
 START_TEST(client_leaves_in_the_middle)
 {
 	int fd = client();
@@ -676,6 +691,7 @@ main(void)
 	tcase_add_test(c, long_listing_waits_for_the_reader);
 	tcase_add_test(c, keeper_dies);
 	tcase_add_test(c, keeper_that_always_dies);
+	tcase_add_test(c, removal_that_kills_every_keeper);
 	tcase_add_test(c, client_leaves_in_the_middle);
 	tcase_add_test(c, silence_ends_without_update);
 	tcase_add_test(c, errors_have_an_end);
