@@ -38,7 +38,7 @@ struct keeper_events {
 	/* The account uses that much, and more only after it asked; durable. last: nothing comes after it. May be NULL. */
 	void (*ceiling)(void *arg, struct quota ceiling, bool last);
 	/* A request waits until the account may use that much: false when that could not be asked. May be NULL. */
-	bool (*want)(void *arg, struct quota total);
+	bool (*want)(void *arg, uint64_t id, struct quota total);
 	/* The log has grown, or the disk has no room: upkeep may be due, though it may never be quiet. May be NULL. */
 	void (*written)(void *arg);
 };
@@ -49,8 +49,8 @@ void keeper_start(struct loop *l, struct index *ix, const char *root, const stru
 void keeper_set(const struct keeper_settings *settings);
 /* The account's limit; shared: what it uses counts in its domain too, and passes what it uses now only after a grant. */
 void keeper_quota_set(struct quota limit, bool shared);
-/* The answer to events->want: ERR_NONE and a new ceiling, or why not. */
-void keeper_quota_grant(enum err_class class, struct quota ceiling);
+/* The answer to events->want of that id: ERR_NONE and a new ceiling, or why not. */
+void keeper_quota_grant(uint64_t id, enum err_class class, struct quota ceiling);
 /* A request waits for that. */
 bool keeper_quota_waits(void);
 /* Finishes what waits, and closes the index with a checkpoint. */

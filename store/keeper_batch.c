@@ -172,6 +172,8 @@ keeper_sync(void)
 	if (k->unflushed && k->events->written != NULL)
 		k->events->written(k->arg);
 	k->unflushed = false;
+	/* Before who freed room hears of it and sends more. */
+	tell_usage(k);
 	n = k->outbox_count;
 	for (size_t i = 0; i < n; i++) {
 		out_send(&k->outbox[i]);
@@ -179,7 +181,6 @@ keeper_sync(void)
 	}
 	k->outbox_count -= n;
 	assert(k->outbox_count == 0);
-	tell_usage(k);
 }
 
 void

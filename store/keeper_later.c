@@ -58,7 +58,7 @@ may_run(const struct keeper_out *out)
 {
 	const struct keeper_peer *p = out->edge != NULL ? keeper_peer_of(out->edge) : NULL;
 
-	return p == NULL || p->held_no == 0 || p->retry;
+	return p == NULL || p->held_no == 0 || (p->retry && out->type == p->held_type);
 }
 
 static size_t
@@ -95,8 +95,10 @@ run(struct keeper_out *out)
 	assert(decoded);
 	apply(out->edge, &m);
 	p->verdict = ERR_NONE;
-	if (k->put_back)
+	if (k->put_back) {
+		p->held_type = out->type;
 		return false;
+	}
 	keeper_out_free(out);
 	if (held) {
 		p->held_no = 0;

@@ -79,12 +79,12 @@ on_ceiling(void *arg, struct quota ceiling, bool last)
 }
 
 static bool
-on_want(void *arg, struct quota total)
+on_want(void *arg, uint64_t id, struct quota total)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
 	(void)arg;
-	return store != NULL && IPC_SEND(store, KEEPER_WANT, .bytes = total.bytes, .messages = total.messages);
+	return store != NULL && IPC_SEND(store, KEEPER_WANT, .id = id, .bytes = total.bytes, .messages = total.messages);
 }
 
 static void
@@ -98,7 +98,7 @@ static void
 on_grant(struct edge *e, struct msg_KEEPER_GRANT *m)
 {
 	(void)e;
-	keeper_quota_grant((enum err_class)m->class, (struct quota){m->bytes, m->messages});
+	keeper_quota_grant(m->id, (enum err_class)m->class, (struct quota){m->bytes, m->messages});
 }
 
 /* ---- start ---- */

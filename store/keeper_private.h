@@ -24,6 +24,7 @@ struct keeper_peer {
 	/* A request that was put back until the quota is known or raised; 0: none. They are numbered as they came. */
 	uint64_t held_no;
 	uint64_t held_since_ms;
+	enum msg_type held_type;
 	bool retry; /* it may be handed over again */
 	struct quota more;	/* what it adds */
 	enum err_class verdict; /* when it is handed over again and still does not fit */
@@ -84,6 +85,8 @@ struct keeper_quota {
 	bool shared; /* with the domain: then the ceiling counts too */
 	struct quota ceiling;
 	uint64_t asked_for; /* held_no of the request for which the parent was asked; 0: it was not */
+	struct quota asked; /* how much, */
+	uint64_t asked_id;  /* and in which question */
 	uint64_t last_held_no;
 	struct loop_timer *retry_timer;
 	struct loop_timer *deadline_timer;

@@ -55,18 +55,38 @@ keeper_quota_waits(void)
 	return next_held(0) != NULL;
 }
 
+static void
+want(struct keeper *k, const struct keeper_peer *p)
+{
+	struct keeper_quota *q = &k->quota;
+	struct quota total = quota_add(used(k), p->more);
+
+	/* Untold, it is asked again with the next request, or the wait has its end. */
+	if (k->events->want == NULL || !k->events->want(k->arg, ++q->asked_id, total))
+		return;
+	q->asked_for = p->held_no;
+	q->asked = total;
+}
+
 /* Asks for what the first one needs; the others have their turn when it is through. */
 static void
 ask(struct keeper *k)
 {
-	struct keeper_quota *q = &k->quota;
 	const struct keeper_peer *first = next_held(0);
 
-	if (first == NULL || !q->known || !q->shared || q->asked_for != 0)
-		return;
-	/* Untold, it is asked again with the next request, or the wait has its end. */
-	if (k->events->want != NULL && k->events->want(k->arg, quota_add(used(k), first->more)))
-		q->asked_for = first->held_no;
+	if (first != NULL && k->quota.known && k->quota.shared && k->quota.asked_for == 0)
+		want(k, first);
+}
+
+/* The one that the parent was asked for, while it waits. */
+static struct keeper_peer *
+asked_peer(const struct keeper *k)
+{
+	struct keeper_peer *p = k->peers;
+
+	while (p != NULL && (p->held_no == 0 || p->held_no != k->quota.asked_for))
+		p = p->next;
+	return p;
 }
 
 static void
@@ -180,7 +200,10 @@ keeper_quota_set(struct quota limit, bool shared)
 {
 	struct keeper *k = &the_keeper;
 
-	keeper_flush();
+	/* What is written comes in, and what was done is durable. */
+	if (k->pending_count > 0 && keeper_pending_sync())
+		keeper_pending_do();
+	keeper_sync();
 	if (k->stopped)
 		return;
 	k->quota.known = true;
@@ -190,22 +213,29 @@ keeper_quota_set(struct quota limit, bool shared)
 		assert(k->pending_count == 0);
 		k->quota.ceiling = index_usage(k->ix);
 		keeper_quota_tell(false);
+		/* What was asked for was reckoned from what was used then. */
+		if (asked_peer(k) != NULL)
+			want(k, asked_peer(k));
 	}
 	loop_timer_set(k->quota.retry_timer, 0);
 }
 
 void
-keeper_quota_grant(enum err_class class, struct quota ceiling)
+keeper_quota_grant(uint64_t id, enum err_class class, struct quota ceiling)
 {
 	struct keeper *k = &the_keeper;
+	struct keeper_peer *p = asked_peer(k);
 
-	if (k->stopped || k->quota.asked_for == 0)
+	if (k->stopped)
 		return;
+	/* Whatever it answers: the parent reckons with it. */
 	if (class == ERR_NONE)
 		k->quota.ceiling = ceiling;
-	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next)
-		if (p->held_no == k->quota.asked_for)
+	if (id == k->quota.asked_id) {
+		/* When less is used by now, less is wanted: that is another question. */
+		if (p != NULL && quota_within(k->quota.asked, quota_add(used(k), p->more)))
 			p->verdict = class;
-	k->quota.asked_for = 0;
+		k->quota.asked_for = 0;
+	}
 	loop_timer_set(k->quota.retry_timer, 0);
 }

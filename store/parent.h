@@ -35,8 +35,10 @@ struct parent_process {
 	unsigned sessions;   /* of a worker */
 	bool opened;	     /* a keeper that said that the account is open */
 	bool leaving;
-	unsigned asked; /* KEEPER_CEILING that a keeper owes */
-	bool surveyed;	/* one that was started for its figures alone */
+	unsigned asked;	       /* KEEPER_CEILING that a keeper owes */
+	uint64_t asked_no;     /* the last KEEPER_WANT, of whomever, before it was asked last, */
+	uint64_t confirmed_no; /* and before it was asked what it has answered last */
+	bool surveyed;	       /* one that was started for its figures alone */
 	uint32_t peers_sent; /* KEEPER_PEER, by which it is known whether a keeper that asks to leave has seen them all */
 };
 
@@ -55,6 +57,8 @@ struct parent_account {
 	bool ceiling_known;
 	bool wants; /* a ceiling of at least `want` */
 	struct quota want;
+	uint64_t want_id; /* its keeper's */
+	uint64_t want_no; /* all are numbered */
 	struct parent_account *wants_next;
 	/* And from here on the others'. */
 	unsigned failures;

@@ -4,7 +4,8 @@
  * keeper that needs more asks (KEEPER_WANT) and gets it from what is free; when that is not enough, ceilings
  * that stand above what their accounts use come down first: a running keeper is told its limits again, by which its
  * ceiling falls to its usage (KEEPER_LIMITS, KEEPER_CEILING); an account without one gets a keeper that tells
- * it. Only when no ceiling can come down any more, "over quota" is true.
+ * it. Only when every keeper has answered since the question came, and there is still no room, "over quota" is true: what
+ * somebody expunged before counts, whichever edge tells of it first.
  *
  * All of it is in memory. After a restart no usage is known, so before the first grant in a domain all of its accounts are
  * asked, a few at a time. While something cannot be asked (an account that does not open, one that the command
@@ -40,6 +41,7 @@ struct parent_domain {
 static struct parent_domain *domains[DOMAIN_HEADS];
 /* A telling from beginning to end was taken: a domain's accounts are all known. */
 static bool complete;
+static uint64_t wants_ever;
 static unsigned surveyed; /* keepers that were started to be asked, and have not answered */
 
 static bool
@@ -88,6 +90,7 @@ tell_keeper(struct parent_account *a)
 		return;
 	}
 	a->keeper->asked += shared;
+	a->keeper->asked_no = wants_ever;
 	if (!shared)
 		a->ceiling_known = false;
 }
@@ -156,7 +159,7 @@ static void
 want_answer(struct parent_account *a, enum err_class class)
 {
 	want_remove(a);
-	if (!IPC_SEND(a->keeper->edge, KEEPER_GRANT, .class = class, .bytes = a->ceiling.bytes, .messages = a->ceiling.messages))
+	if (!IPC_SEND(a->keeper->edge, KEEPER_GRANT, .id = a->want_id, .class = class, .bytes = a->ceiling.bytes, .messages = a->ceiling.messages))
 		log_event(LOG_WARN, NO_SESSION, "grant-untold", LOG_NUM("account", a->id), LOG_END);
 }
 
@@ -180,11 +183,11 @@ find_out(struct parent_account *a)
 	return WAITS;
 }
 
-/* Has the account's ceiling brought down to what it uses. */
+/* Has the account's ceiling brought down to what it uses, for the want of that number. */
 static enum tightened
-tighten(struct parent_account *a)
+tighten(struct parent_account *a, uint64_t want_no)
 {
-	if (is_tight(a))
+	if (is_tight(a) && (a->keeper == NULL || a->keeper->confirmed_no >= want_no))
 		return TIGHT;
 	if (a->keeper != NULL) {
 		if (!a->keeper->asked)
@@ -248,7 +251,7 @@ step(struct parent_domain *d)
 		if (grant(d, a))
 			continue;
 		for (struct parent_account *other = d->accounts; other != NULL; other = other->domain_next) {
-			enum tightened t = other == a && a->ceiling_known && !a->keeper->asked ? TIGHT : tighten(other);
+			enum tightened t = other == a && a->ceiling_known && !a->keeper->asked ? TIGHT : tighten(other, a->want_no);
 
 			waits = waits || t == WAITS;
 			stuck = stuck || t == STUCK;
@@ -271,7 +274,9 @@ parent_quota_on_want(struct edge *e, struct msg_KEEPER_WANT *m)
 	/* One that was told to leave gets no more: who waits there asks its successor. */
 	if (a->keeper != p || a->domain == NULL)
 		return;
+	/* One that waits already says how much it is now, and keeps its place. */
 	a->want = (struct quota){m->bytes, m->messages};
+	a->want_id = m->id;
 	if (!is_shared(a->domain)) {
 		/* The limit went meanwhile; what says so is on its way. */
 		want_answer(a, ERR_NONE);
@@ -281,6 +286,7 @@ parent_quota_on_want(struct edge *e, struct msg_KEEPER_WANT *m)
 		for (link = &a->domain->wants_first; *link != NULL; link = &(*link)->wants_next)
 			continue;
 		*link = a;
+		a->want_no = ++wants_ever;
 		a->wants = true;
 		a->wants_next = NULL;
 	}
@@ -322,6 +328,7 @@ parent_quota_on_ceiling(struct edge *e, struct msg_KEEPER_CEILING *m)
 		p->asked--;
 	if (p->asked > 0 || is_stale(p))
 		return;
+	p->confirmed_no = p->asked_no;
 	a->ceiling = a->usage = (struct quota){m->bytes, m->messages};
 	a->usage_known = true;
 	/* One that goes on in a domain without a limit has no bound. */

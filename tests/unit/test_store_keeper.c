@@ -214,10 +214,38 @@ peer_close(struct peer *p)
 	p->h.view_open = false;
 }
 
+/* What the parent was told and asked. */
+static struct {
+	unsigned ceilings, wants;
+	struct quota ceiling, want;
+	uint64_t id;
+	bool last;
+} parent;
+
 static void
-setup(void)
+on_ceiling(void *arg, struct quota ceiling, bool last)
 {
-	static const struct keeper_events events = {.broken = on_broken};
+	(void)arg;
+	parent.ceilings++;
+	parent.ceiling = ceiling;
+	parent.last = last;
+}
+
+static bool
+on_want(void *arg, uint64_t id, struct quota total)
+{
+	(void)arg;
+	parent.wants++;
+	parent.id = id;
+	parent.want = total;
+	return true;
+}
+
+/* The parent has not said yet what the limits are. */
+static void
+setup_new(void)
+{
+	static const struct keeper_events events = {.broken = on_broken, .ceiling = on_ceiling, .want = on_want};
 	static const struct keeper_settings settings = {.retention_s = 1000, .quota_wait_ms = 200};
 
 	fixture_dir(root);
@@ -226,11 +254,18 @@ setup(void)
 	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &err), 0);
 	inbox = index_target(ix, STORE_TARGET_INBOX);
 	keeper_start(loop, ix, root, &settings, &events, NULL);
-	keeper_quota_set((struct quota){10000, QUOTA_NONE}, false);
+	memset(&parent, 0, sizeof parent);
 	peer_open(&imap1, ROLE_IMAP_WORKER, &keeper_from_imap);
 	peer_open(&imap2, ROLE_IMAP_WORKER, &keeper_from_imap);
 	peer_open(&pop3, ROLE_POP3_WORKER, &keeper_from_pop3);
 	peer_open(&deliver, ROLE_DELIVER, &keeper_from_deliver);
+}
+
+static void
+setup(void)
+{
+	setup_new();
+	keeper_quota_set((struct quota){10000, QUOTA_NONE}, false);
 }
 
 static void
@@ -567,6 +602,7 @@ START_TEST(test_failed_sync)
 }
 END_TEST
 
+<<<<<<< HEAD
 static bool
 collect_entries(void *arg, const struct store_entry *entries, size_t n)
 {
@@ -660,6 +696,169 @@ START_TEST(test_many_kept_views)
 			ck_assert_uint_eq(imap1.h.view.mailbox, numbers[i]);
 		}
 	}
+=======
+/* ---- quotas ---- */
+
+/* The answers alone, without events, that a peer heard. */
+#define assert_answers(p, want) assert_answers_at(p, want, __LINE__)
+static void
+assert_answers_at(struct peer *p, const char *want, int line)
+{
+	size_t n = 0;
+
+	settle();
+	for (size_t i = 0; i < p->h.n; i++)
+		if (p->h.text[i] >= 'a')
+			p->h.text[n++] = p->h.text[i];
+	p->h.text[n] = '\0';
+	ck_assert_msg(strcmp(p->h.text, want) == 0, "line %d: got \"%s\", class %u code %u", line, p->h.text, p->h.class, p->h.code);
+	p->h.n = 0;
+}
+
+static void
+say_limits(uint64_t bytes, uint64_t messages, bool shared)
+{
+	keeper_quota_set((struct quota){bytes, messages}, shared);
+}
+
+/* As long as the limits are not known a message waits, and what its peer asks after it; then they are judged in order. */
+START_TEST(test_limits_come_later)
+{
+	send_append(&imap1, 1, "1234567890", "1234567890");
+	ck_assert(IPC_SEND(imap1.client, MBOX_LIST, .id = 1));
+	send_append(&imap1, 2, "x", "x");
+	send_append(&deliver, 3, "y", "y");
+	ck_assert(IPC_SEND(imap2.client, MBOX_LIST, .id = 1));
+	assert_answers(&imap1, "");
+	assert_answers(&deliver, "");
+	ck_assert(keeper_quota_waits());
+	assert_answers(&imap2, "l");
+	say_limits(9, 1, false);
+	assert_answers(&imap1, "ala");
+	ck_assert(imap1.h.code == ERR_CODE_NONE || imap1.h.code == ERR_CODE_OVER_QUOTA);
+	assert_answers(&deliver, "a");
+	/* One of the two small ones. */
+	ck_assert(imap1.h.code == ERR_CODE_OVER_QUOTA || deliver.h.code == ERR_CODE_OVER_QUOTA);
+	ck_assert_uint_eq(index_usage(ix).messages, 1);
+	ck_assert(!keeper_quota_waits() && parent.wants == 0);
+}
+END_TEST
+
+/* Not for ever, though, and then it is a matter of the moment. */
+START_TEST(test_limits_do_not_come)
+{
+	send_append(&deliver, 1, "x", "x");
+	send_append(&deliver, 2, "y", "y");
+	settle();
+	ck_assert_uint_eq(deliver.h.n, 0);
+	for (unsigned i = 0; i < 30 && deliver.h.n < 2; i++)
+		settle();
+	assert_answers(&deliver, "aa");
+	ck_assert(deliver.h.class == ERR_TEMP && index_usage(ix).messages == 0);
+	say_limits(QUOTA_NONE, QUOTA_NONE, false);
+	send_append(&deliver, 1, "x", "x");
+	assert_answers(&deliver, "a");
+	ck_assert(deliver.h.class == ERR_NONE);
+}
+END_TEST
+
+/* In a domain with a limit all above the ceiling is asked for; what waits comes in, or is refused, by the answer. */
+START_TEST(test_ceiling)
+{
+	say_limits(1000, QUOTA_NONE, true);
+	ck_assert(parent.ceilings == 1 && parent.ceiling.bytes == 0 && parent.ceiling.messages == 0 && !parent.last);
+	send_append(&deliver, 1, "1234567890", "1234567890");
+	send_append(&imap1, 2, "12345", "12345");
+	assert_answers(&imap1, "");
+	assert_answers(&deliver, "");
+	ck_assert(parent.wants == 1 && parent.want.messages == 1);
+	keeper_quota_grant(parent.id, ERR_NONE, (struct quota){15, 2});
+	assert_answers(&deliver, "a");
+	assert_answers(&imap1, "a");
+	ck_assert(deliver.h.class == ERR_NONE && imap1.h.class == ERR_NONE && parent.wants == 1);
+	/* Full: n + 1 octets and messages. */
+	send_append(&deliver, 3, "z", "z");
+	settle();
+	ck_assert(parent.wants == 2 && parent.want.bytes == 16 && parent.want.messages == 3);
+	keeper_quota_grant(parent.id - 1, ERR_LIMIT, (struct quota){0, 0});
+	settle();
+	ck_assert_uint_eq(deliver.h.n, 0);
+	keeper_quota_grant(parent.id, ERR_LIMIT, (struct quota){0, 0});
+	assert_answers(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.code, ERR_CODE_OVER_QUOTA);
+	/* The own limit needs no question; nor does what its own room holds after an expunge. */
+	send_append(&deliver, 4, "z", "z");
+	settle();
+	keeper_quota_grant(parent.id, ERR_TEMP, (struct quota){0, 0});
+	assert_answers(&deliver, "a");
+	ck_assert(deliver.h.class == ERR_TEMP && parent.wants == 3);
+	ck_assert(IPC_SEND(imap1.client, MSG_EXPUNGE, .id = 3, .origin = slice_of(origin, 16), .sequence = 50, .mailbox = inbox,
+	    .uids = slice_of(all, 8), .uids_fd = -1));
+	assert_answers(&imap1, "e");
+	send_append(&deliver, 5, "z", "z");
+	assert_answers(&deliver, "a");
+	ck_assert(deliver.h.class == ERR_NONE && parent.wants == 3);
+	/* Told again, the ceiling is what is used. */
+	say_limits(3, QUOTA_NONE, true);
+	ck_assert(parent.ceilings == 2 && parent.ceiling.bytes == 1 && parent.ceiling.messages == 1);
+	send_append(&deliver, 6, "1234", "1234");
+	assert_answers(&deliver, "a");
+	ck_assert(deliver.h.code == ERR_CODE_OVER_QUOTA && parent.wants == 3);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+/* What is used less while it waits is wanted less; a limit that goes lets everybody in; a copy waits as a message does. */
+START_TEST(test_waiting)
+{
+	say_limits(QUOTA_NONE, QUOTA_NONE, false);
+	send_append(&deliver, 1, "1234567890", "1234567890");
+	assert_answers(&deliver, "a");
+	say_limits(QUOTA_NONE, QUOTA_NONE, true);
+	settle();
+	imap1.h.n = 0;
+	ck_assert(IPC_SEND(imap1.client, MSG_COPY, .id = 3, .origin = slice_of(origin, 16), .sequence = 20, .mailbox = inbox,
+	    .target_mailbox = index_target(ix, STORE_TARGET_JUNK), .uids = slice_of(all, 8), .uids_fd = -1));
+	send_append(&deliver, 2, "12345", "12345");
+	assert_answers(&imap1, "");
+	assert_answers(&deliver, "");
+	ck_assert_uint_eq(parent.wants, 1);
+	ck_assert(parent.want.bytes == 20 || parent.want.bytes == 15);
+	ck_assert(IPC_SEND(imap2.client, MSG_EXPUNGE, .id = 3, .origin = slice_of(origin, 16), .sequence = 21, .mailbox = inbox,
+	    .uids = slice_of(all, 8), .uids_fd = -1));
+	settle();
+	/* Refused for the figure of then: asked again, or there is nothing left to copy. */
+	keeper_quota_grant(parent.id, ERR_LIMIT, (struct quota){0, 0});
+	settle();
+	if (deliver.h.n == 0 && parent.wants == 2)
+		keeper_quota_grant(parent.id, ERR_LIMIT, (struct quota){0, 0});
+	settle();
+	ck_assert(index_usage(ix).messages <= 1);
+	say_limits(QUOTA_NONE, QUOTA_NONE, false);
+	assert_answers(&imap1, "c");
+	ck_assert(deliver.h.n == 1 && !keeper_quota_waits());
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+/* A keeper that leaves says last what is used; a peer that goes while it waits leaves nothing behind. */
+START_TEST(test_last_word)
+{
+	say_limits(QUOTA_NONE, QUOTA_NONE, true);
+	send_append(&deliver, 1, "x", "x");
+	send_append(&imap1, 2, "yy", "yy");
+	settle();
+	peer_close(&deliver);
+	keeper_quota_grant(parent.id, ERR_NONE, (struct quota){100, 100});
+	assert_answers(&imap1, "a");
+	ck_assert_uint_eq(imap1.h.class, ERR_NONE);
+	ck_assert_uint_eq(index_usage(ix).bytes, 2);
+	peer_close(&imap1);
+	peer_close(&imap2);
+	peer_close(&pop3);
+	keeper_stop();
+	ck_assert(parent.last && parent.ceiling.bytes == 2 && parent.ceiling.messages == 1);
+>>>>>>> d9114ea (A domain's limit: refused only when every keeper has said what it uses since; tests of the parent's books and of a keeper that waits)
 }
 END_TEST
 
@@ -668,6 +867,8 @@ main(void)
 {
 	Suite *s = suite_create("store_keeper");
 	TCase *t = tcase_create("all");
+	TCase *q = tcase_create("quota");
+	const TTest *quotas[] = {test_limits_come_later, test_limits_do_not_come, test_ceiling, test_waiting, test_last_word};
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_delivery, test_append_refused, test_changes, test_fetch, test_pop3_is_confined, test_mailbox_goes,
 	    test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views};
@@ -679,6 +880,11 @@ main(void)
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(t, tests[i]);
 	suite_add_tcase(s, t);
+	tcase_add_checked_fixture(q, setup_new, teardown);
+	tcase_set_timeout(q, 60);
+	for (size_t i = 0; i < sizeof quotas / sizeof quotas[0]; i++)
+		tcase_add_test(q, quotas[i]);
+	suite_add_tcase(s, q);
 	srunner_run_all(r, CK_ENV);
 	int failed = srunner_ntests_failed(r);
 
