@@ -130,6 +130,7 @@ end_orphans(struct supervisor *s)
 	for (struct child *c = s->children; c; c = c->next) {
 		if (child_is_static(c))
 			continue;
+		c->orphan = true;
 		if (c->role != ROLE_KEEPER || c->control == NULL ||
 		    !IPC_SEND(c->control, CTL_DRAIN, ))
 			child_kill(c, SIGKILL);
@@ -143,8 +144,9 @@ on_orphan_timer(void *arg)
 {
 	struct supervisor *s = arg;
 
+	/* Not those that the new store has ordered meanwhile. */
 	for (struct child *c = s->children; c; c = c->next)
-		if (!child_is_static(c))
+		if (c->orphan)
 			child_kill(c, SIGKILL);
 }
 

@@ -40,6 +40,7 @@ struct child {
 	struct edge *control;
 	bool ready;
 	bool was_ready;	   /* ever */
+	bool orphan;	   /* a keeper or worker whose store has died */
 	uint64_t recorder; /* generation of the recorder that it is joined to */
 	uint64_t started_ms;
 	uint64_t ready_ms;

@@ -37,22 +37,22 @@ keeper_quota_limit(void)
 
 /* ---- requests that wait ---- */
 
-/* The one that waits longest and came after that number. */
+/* The one that waits longest. */
 static struct keeper_peer *
-next_held(uint64_t after)
+first_held(void)
 {
-	struct keeper_peer *next = NULL;
+	struct keeper_peer *first = NULL;
 
 	for (struct keeper_peer *p = the_keeper.peers; p != NULL; p = p->next)
-		if (p->held_no > after && (next == NULL || p->held_no < next->held_no))
-			next = p;
-	return next;
+		if (p->held_no > 0 && (first == NULL || p->held_no < first->held_no))
+			first = p;
+	return first;
 }
 
 bool
 keeper_quota_waits(void)
 {
-	return next_held(0) != NULL;
+	return first_held() != NULL;
 }
 
 static void
@@ -68,13 +68,13 @@ want(struct keeper *k, const struct keeper_peer *p)
 	q->asked = total;
 }
 
-/* Asks for what the first one needs; the others have their turn when it is through. */
+/* Asks for what the first one needs, unless it is about to try again; the others have their turn when it is through. */
 static void
 ask(struct keeper *k)
 {
-	const struct keeper_peer *first = next_held(0);
+	const struct keeper_peer *first = first_held();
 
-	if (first != NULL && k->quota.known && k->quota.shared && k->quota.asked_for == 0)
+	if (first != NULL && !first->retry && k->quota.known && k->quota.shared && k->quota.asked_for == 0)
 		want(k, first);
 }
 
@@ -92,10 +92,11 @@ asked_peer(const struct keeper *k)
 static void
 set_deadline(struct keeper *k)
 {
-	const struct keeper_peer *first = next_held(0);
+	const struct keeper_peer *first = first_held();
 	uint64_t now = clock_ms(), due;
 
-	if (first == NULL) {
+	/* One that is refused already is about to be told so; what comes after it has its turn then. */
+	if (first == NULL || first->verdict != ERR_NONE) {
 		loop_timer_stop(k->quota.deadline_timer);
 		return;
 	}
@@ -140,12 +141,20 @@ static void
 on_deadline(void *arg)
 {
 	struct keeper *k = arg;
+	bool late = false;
 
-	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next)
-		if (p->held_no != 0 && clock_ms() - p->held_since_ms >= k->settings.quota_wait_ms)
-			p->verdict = ERR_TEMP;
-	log_event(LOG_WARN, NO_SESSION, "quota-unknown", LOG_NUM("told", k->quota.known), LOG_END);
-	retry(k);
+	for (struct keeper_peer *p = k->peers; p != NULL; p = p->next) {
+		if (p->held_no == 0 || p->verdict != ERR_NONE || clock_ms() - p->held_since_ms < k->settings.quota_wait_ms)
+			continue;
+		p->verdict = ERR_TEMP;
+		late = true;
+	}
+	if (late) {
+		log_event(LOG_WARN, NO_SESSION, "quota-unknown", LOG_NUM("told", k->quota.known), LOG_END);
+		retry(k);
+	}
+	/* Timers and the clock differ by a little. */
+	set_deadline(k);
 }
 
 int

@@ -159,7 +159,8 @@ static void
 want_answer(struct parent_account *a, enum err_class class)
 {
 	want_remove(a);
-	if (!IPC_SEND(a->keeper->edge, KEEPER_GRANT, .id = a->want_id, .class = class, .bytes = a->ceiling.bytes, .messages = a->ceiling.messages))
+	if (!IPC_SEND(a->keeper->edge, KEEPER_GRANT, .id = a->want_id, .class = class, .bytes = a->ceiling.bytes,
+		.messages = a->ceiling.messages))
 		log_event(LOG_WARN, NO_SESSION, "grant-untold", LOG_NUM("account", a->id), LOG_END);
 }
 

@@ -1,5 +1,6 @@
 """The tree of processes: start, restart, reload, drain, and that nothing outlives the supervisor."""
 
+import imaplib
 import json
 import os
 import pty
@@ -147,6 +148,31 @@ class TestEnds(unittest.TestCase):
         self.assertEqual(self.server.stop(), [])
         self.assertLess(time.time() - began, 30 if harness.INSTRUMENTED else 5)
         self.assertEqual(self.server.run("status", check=False).returncode, 3)
+
+    def test_a_new_store_keeps_what_it_has_started(self):
+        """The keepers and workers of a store that died are ended, and those alone."""
+        server = harness.Server()
+        server.allow(r"level=(warn|error)")
+        self.addCleanup(lambda: self.assertEqual(server.close(), []))
+        before = server.imap("alice")
+        before.select("INBOX")
+        old = set(server.processes()["imapd-worker"] + server.processes()["store-keeper"])
+        os.kill(server.processes()["store-parent"][0], signal.SIGKILL)
+
+        def again():
+            try:
+                c = server.imap("bob")
+                return c if c.select("INBOX")[0] == "OK" else None
+            except (imaplib.IMAP4.error, OSError):
+                return None
+
+        c = harness.wait_for(again)
+        new = set(server.processes()["imapd-worker"] + server.processes()["store-keeper"]) - old
+        time.sleep(1)
+        left = set(pid for pids in server.processes().values() for pid in pids)
+        self.assertTrue(new <= left and not old & left)
+        self.assertEqual(c.append("INBOX", None, None, b"Subject: x\r\n\r\nx\r\n")[0], "OK")
+        c.logout()
 
     def test_a_role_that_keeps_dying_is_restarted_with_pauses(self):
         killed = []

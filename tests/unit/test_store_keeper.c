@@ -699,6 +699,16 @@ START_TEST(test_many_kept_views)
 =======
 /* ---- quotas ---- */
 
+static size_t
+answers(const struct peer *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->h.n; i++)
+		n += p->h.text[i] >= 'a';
+	return n;
+}
+
 /* The answers alone, without events, that a peer heard. */
 #define assert_answers(p, want) assert_answers_at(p, want, __LINE__)
 static void
@@ -706,7 +716,9 @@ assert_answers_at(struct peer *p, const char *want, int line)
 {
 	size_t n = 0;
 
-	settle();
+	/* A slow disk takes longer than the moment of quiet that settle() waits for. */
+	for (unsigned tries = 0; tries < 100 && (tries == 0 || answers(p) < strlen(want)); tries++)
+		settle();
 	for (size_t i = 0; i < p->h.n; i++)
 		if (p->h.text[i] >= 'a')
 			p->h.text[n++] = p->h.text[i];
@@ -721,7 +733,7 @@ say_limits(uint64_t bytes, uint64_t messages, bool shared)
 	keeper_quota_set((struct quota){bytes, messages}, shared);
 }
 
-/* As long as the limits are not known a message waits, and what its peer asks after it; then they are judged in order. */
+/* As long as the limits are not known a message waits, and its peer's messages after it; then they are judged in order. */
 START_TEST(test_limits_come_later)
 {
 	send_append(&imap1, 1, "1234567890", "1234567890");
@@ -729,12 +741,12 @@ START_TEST(test_limits_come_later)
 	send_append(&imap1, 2, "x", "x");
 	send_append(&deliver, 3, "y", "y");
 	ck_assert(IPC_SEND(imap2.client, MBOX_LIST, .id = 1));
-	assert_answers(&imap1, "");
+	assert_answers(&imap1, "l");
 	assert_answers(&deliver, "");
 	ck_assert(keeper_quota_waits());
 	assert_answers(&imap2, "l");
 	say_limits(9, 1, false);
-	assert_answers(&imap1, "ala");
+	assert_answers(&imap1, "aa");
 	ck_assert(imap1.h.code == ERR_CODE_NONE || imap1.h.code == ERR_CODE_OVER_QUOTA);
 	assert_answers(&deliver, "a");
 	/* One of the two small ones. */
@@ -751,8 +763,6 @@ START_TEST(test_limits_do_not_come)
 	send_append(&deliver, 2, "y", "y");
 	settle();
 	ck_assert_uint_eq(deliver.h.n, 0);
-	for (unsigned i = 0; i < 30 && deliver.h.n < 2; i++)
-		settle();
 	assert_answers(&deliver, "aa");
 	ck_assert(deliver.h.class == ERR_TEMP && index_usage(ix).messages == 0);
 	say_limits(QUOTA_NONE, QUOTA_NONE, false);
@@ -836,7 +846,8 @@ START_TEST(test_waiting)
 	ck_assert(index_usage(ix).messages <= 1);
 	say_limits(QUOTA_NONE, QUOTA_NONE, false);
 	assert_answers(&imap1, "c");
-	ck_assert(deliver.h.n == 1 && !keeper_quota_waits());
+	assert_answers(&deliver, "a");
+	ck_assert(!keeper_quota_waits());
 	ck_assert_int_eq(index_check(ix, &err), 0);
 }
 END_TEST
