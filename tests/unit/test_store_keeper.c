@@ -602,7 +602,6 @@ START_TEST(test_failed_sync)
 }
 END_TEST
 
-<<<<<<< HEAD
 static bool
 collect_entries(void *arg, const struct store_entry *entries, size_t n)
 {
@@ -696,7 +695,9 @@ START_TEST(test_many_kept_views)
 			ck_assert_uint_eq(imap1.h.view.mailbox, numbers[i]);
 		}
 	}
-=======
+}
+END_TEST
+
 /* ---- quotas ---- */
 
 static size_t
@@ -869,7 +870,6 @@ START_TEST(test_last_word)
 	peer_close(&pop3);
 	keeper_stop();
 	ck_assert(parent.last && parent.ceiling.bytes == 2 && parent.ceiling.messages == 1);
->>>>>>> d9114ea (A domain's limit: refused only when every keeper has said what it uses since; tests of the parent's books and of a keeper that waits)
 }
 END_TEST
 
