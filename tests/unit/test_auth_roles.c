@@ -886,6 +886,40 @@ START_TEST(test_directory_quota)
 }
 END_TEST
 
+/* Many accounts: in pages, each when the one before was taken; also when they end with a page. */
+START_TEST(test_directory_quota_pages)
+{
+	struct process p;
+	struct edge *admin = directory(&p);
+	char name[64];
+
+	tell(admin, "domain-add", "one.test", "");
+	told();
+	for (unsigned i = 0; i < 2 * QUOTA_ROWS_MAX + 1; i++) {
+		(void)snprintf(name, sizeof name, "u%u@one.test", i);
+		tell(admin, "account-add", name, nobody);
+		told();
+		noted = 0;
+	}
+	for (unsigned extra = 1;; extra--) {
+		memset(&quota, 0, sizeof quota);
+		play(&p, ROLE_STORE);
+		for (unsigned i = 0; i < 100 && strchr(quota.parts, '3') == NULL; i++)
+			expect_nothing(50);
+		ck_assert_str_eq(quota.parts, "1223");
+		ck_assert_uint_eq(quota.rows, 1 + 2 * QUOTA_ROWS_MAX + extra);
+		if (extra == 0)
+			break;
+		tell(admin, "account-delete", "u0@one.test", "");
+		told();
+		for (unsigned i = 0; i < 10; i++)
+			(void)find_within(MSG_NONE, ROLE_COUNT, 20);
+		noted = 0;
+	}
+	stop(&p, SIGKILL);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -907,6 +941,7 @@ main(void)
 	tcase_add_test(t, test_directory_lease);
 	tcase_add_test(t, test_directory_effects);
 	tcase_add_test(t, test_directory_quota);
+	tcase_add_test(t, test_directory_quota_pages);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
