@@ -23,9 +23,12 @@ import time
 import harness
 from death_load import Ended, Failure, Imap, Ledger, Maildrop, Owner, Reader, Sender, message
 
-# As test_kill.py has it, but for one round of so many: the machine has other work too.
+# As test_kill.py has it, on a machine that answers the same questions at once when nobody died; the slower it does, the more
+# it is given. A run that is long enough to tell may have one slower round of so many, a short one is judged by its median.
 BACK_SECONDS_MAX = 6 if harness.INSTRUMENTED else 2
+CALM_FACTOR = 5
 SLOW_OF = 50
+LONG_ROUNDS = 1000
 GONE_SECONDS_MAX = 20
 # A process of the supervisor's own list that ends within 2 s of being ready is given a pause.
 PACED_SECONDS = 2.2
@@ -148,8 +151,8 @@ class Control:
         self.recipients = ACCOUNTS
         self.round = 0
         self.kills = {}
-        self.slowest = (0, "")
-        self.slow = []
+        self.back_times = []  # (seconds, of which so much more than allowed, who was killed)
+        self.calm = [0.1]
         self.back_since = {}  # program -> when service was back after its death
         self.marks = {}
         self.segments = 0
@@ -343,6 +346,13 @@ class Control:
             finally:
                 c.close()
 
+    def look_calmly(self):
+        """How long the questions take when nobody has died."""
+        time.sleep(0.3)
+        began = time.time()
+        self.probe()
+        self.calm = self.calm[-4:] + [time.time() - began]
+
     def back(self, what, since):
         while not self.ended:
             try:
@@ -355,14 +365,9 @@ class Control:
                 time.sleep(0.02)
         took = time.time() - since
         self.say("back after %.2f s" % took)
-        if took > self.slowest[0]:
-            self.slowest = (took, what)
         for program in self.back_since:
             self.back_since[program] = self.back_since[program] or time.time()
-        if took > BACK_SECONDS_MAX:
-            self.slow.append("%.1f s (%s)" % (took, what))
-            if len(self.slow) > 1 + self.rounds // SLOW_OF:
-                raise Failure("service was not back in %d s: %s" % (BACK_SECONDS_MAX, ", ".join(self.slow)))
+        self.back_times.append((took, took - BACK_SECONDS_MAX - CALM_FACTOR * sorted(self.calm)[len(self.calm) // 2], what))
 
     # Rounds.
 
@@ -381,6 +386,7 @@ class Control:
         self.round += 1
         if self.round % ROUNDS_PER_BARRIER == 0:
             self.barrier()
+            self.look_calmly()
 
     def segment(self, rounds):
         self.begin()
@@ -492,8 +498,13 @@ class Control:
         unanswered = [(t, a) for t, (accounts, outcome) in self.ledger.sent.items() if outcome is None for a in accounts]
         stored = sum(t in self.seen[a] or t in self.actors[-1].taken for t, a in unanswered)
         print("death: of the unanswered deliveries %d are stored once, %d are not" % (stored, len(unanswered) - stored))
-        print("death: service was back after at most %.2f s (%s), in %d rounds after more than %d s" % (
-            *self.slowest, len(self.slow), BACK_SECONDS_MAX))
+        times = sorted(self.back_times)
+        slow = ["%.1f s (%s)" % (took, what) for took, more, what in times if more > 0]
+        print("death: service was back after %.2f s (median), at most %.2f s (%s); in %d rounds after more than %d s; without a "
+              "death %.2f s" % (times[len(times) // 2][0], times[-1][0], times[-1][2],
+                                sum(t[0] > BACK_SECONDS_MAX for t in times), BACK_SECONDS_MAX, sorted(self.calm)[len(self.calm) // 2]))
+        if len(slow) > (self.rounds // SLOW_OF if self.rounds >= LONG_ROUNDS else self.rounds // 2):
+            raise Failure("service was not back in %d s: %s" % (BACK_SECONDS_MAX, ", ".join(slow)))
 
     def run(self, segment):
         began = time.time()
