@@ -2,6 +2,7 @@
 
 #include "common/mem.h"
 #include "store/file.h"
+#include "store/mutant.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -118,6 +119,8 @@ static int
 fill_block(struct base_writer *w, struct err *e)
 {
 	struct env_cursor c;
+	struct cursor payload;
+	unsigned count;
 	int r;
 
 	buf_reset(&w->block);
@@ -127,6 +130,11 @@ fill_block(struct base_writer *w, struct err *e)
 	}
 	/* The least key above the last one is that with a zero octet behind it. */
 	for (r = env_cursor_seek(&c, buf_slice(&w->last_key), e); r == 1; r = env_cursor_next(&c, e)) {
+		/* What is damaged would be the truth from now on. */
+		if (!format_check(c.key, c.value, &count, &payload)) {
+			r = env_refuse(w->env, "a record for the base copy", e);
+			break;
+		}
 		put_u16(&w->block, (uint16_t)c.key.n);
 		buf_put_slice(&w->block, c.key);
 		put_slice(&w->block, c.value);
@@ -152,7 +160,7 @@ finish(struct base_writer *w, struct err *e)
 	if (write_block(w, buf_slice(&w->block), 0, e) < 0)
 		return -1;
 	/* The copy may hold what the log does not yet: it may not be found before the log has it. */
-	if (env_flush(w->env, e) < 0 || file_sync(w->fd, e) < 0)
+	if ((!MUTANT(BASE_FLUSH) && env_flush(w->env, e) < 0) || (!MUTANT(BASE_SYNC) && file_sync(w->fd, e) < 0))
 		return -1;
 	failed = file_close(w->fd, e);
 	w->fd = -1;
@@ -160,7 +168,9 @@ finish(struct base_writer *w, struct err *e)
 		return -1;
 	file_path(from, w->dir, BASE_NEW_FILE);
 	file_path(to, w->dir, BASE_FILE);
-	return file_rename(from, to, e) < 0 || file_sync_dir(w->dir, e) < 0 ? -1 : 0;
+	if (file_rename(from, to, e) < 0)
+		return -1;
+	return MUTANT(BASE_DIR_SYNC) ? 0 : file_sync_dir(w->dir, e);
 }
 
 int
@@ -227,7 +237,8 @@ read_info(int fd, struct base_info *info_r, struct err *e)
 	(void)cursor_u32(&c);
 	info_r->serial = cursor_u64(&c);
 	info_r->time = cursor_u64(&c);
-	if (memcmp(found.p, magic, sizeof magic) != 0 || cursor_u32(&c) != sum(slice_of(p, INFO_BYTES)))
+	if (!MUTANT(BASE_HEADER_SUM) &&
+	    (memcmp(found.p, magic, sizeof magic) != 0 || cursor_u32(&c) != sum(slice_of(p, INFO_BYTES))))
 		return corrupt("its header", e);
 	if (version != BASE_VERSION)
 		return corrupt("its version is not known", e);
@@ -280,7 +291,7 @@ read_records(struct slice octets, base_record_fn *fn, void *arg, uint64_t *recor
 	struct slice key, value;
 
 	while (base_record_next(&c, &key, &value)) {
-		if (fn(arg, key, value, e) < 0)
+		if (fn != NULL && fn(arg, key, value, e) < 0)
 			return -1;
 		++*records;
 	}
@@ -303,7 +314,7 @@ read_block(int fd, uint64_t *at, uint8_t *room, base_record_fn *fn, void *arg, u
 		return corrupt("a block's length", e);
 	if (read_exactly(fd, *at + sizeof p, room, octets, e) < 0)
 		return -1;
-	if (crc != sum(slice_of(room, octets)))
+	if (!MUTANT(BASE_BLOCK_SUM) && crc != sum(slice_of(room, octets)))
 		return corrupt("a block's checksum", e);
 	*at += sizeof p + octets;
 	if (length)

@@ -49,7 +49,7 @@ void base_abandon(struct base_writer **writer);
 
 /* Only the header. -1 with ERR_CODE_CORRUPT when it is no base copy, ERR_CODE_NOT_FOUND when there is none. */
 int base_read_info(const char *dir, struct base_info *info_r, struct err *e) __attribute__((warn_unused_result));
-/* All of it; -1 from fn (which fills e) ends it. Everything was checked when this returns 0. */
+/* All of it; -1 from fn (NULL: it is only checked) ends it, with e. Everything was checked when this returns 0. */
 typedef int base_record_fn(void *arg, struct slice key, struct slice value, struct err *e);
 int base_read(const char *dir, base_record_fn *fn, void *arg, struct base_info *info_r, struct err *e)
     __attribute__((warn_unused_result));

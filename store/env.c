@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "store/file.h"
+#include "store/mutant.h"
 #include "store/redo.h"
 
 #include <assert.h>
@@ -132,7 +133,8 @@ open_db(struct env *env, const char *name, bool create, DB **db_r, struct err *e
 
 	if (r != 0)
 		return fail(NULL, r, "db_create", e);
-	if ((r = (*db_r)->set_pagesize(*db_r, PAGE_BYTES)) != 0 || (r = (*db_r)->set_flags(*db_r, DB_CHKSUM)) != 0 ||
+	if ((r = (*db_r)->set_pagesize(*db_r, PAGE_BYTES)) != 0 ||
+	    (!MUTANT(ENV_PAGE_SUM) && (r = (*db_r)->set_flags(*db_r, DB_CHKSUM)) != 0) ||
 	    (r = (*db_r)->open(*db_r, NULL, name, NULL, DB_BTREE, flags, FILE_MODE)) != 0)
 		return fail(env, r, "open of a database", e);
 	return 0;
@@ -260,7 +262,7 @@ env_commit(struct env *env, struct err *e)
 	bool changed = env->redo_part > 0 || env->redo.n > REDO_HEADER_BYTES;
 
 	assert(env->txn != NULL);
-	if (changed && write_redo(env, true, e) < 0) {
+	if (changed && !MUTANT(ENV_REDO_ORDER) && write_redo(env, true, e) < 0) {
 		env_abort(env);
 		return -1;
 	}
@@ -276,7 +278,7 @@ env_commit(struct env *env, struct err *e)
 		return -1;
 	}
 	env->unflushed = true;
-	return 0;
+	return changed && MUTANT(ENV_REDO_ORDER) ? write_redo(env, true, e) : 0;
 }
 
 void
@@ -301,7 +303,7 @@ env_flush(struct env *env, struct err *e)
 	if (!env->unflushed)
 		return 0;
 	file_error_reset();
-	int r = env->db_env->log_flush(env->db_env, NULL);
+	int r = MUTANT(ENV_FLUSH) ? 0 : env->db_env->log_flush(env->db_env, NULL);
 
 	if (r != 0)
 		return fail(env, r, "log_flush", e);
@@ -361,7 +363,7 @@ env_log_trim(struct env *env, uint32_t keep, struct err *e)
 	for (char **name = list; name != NULL && *name != NULL && failed == 0; name++) {
 		uint32_t number = log_number(*name);
 
-		if (number == 0 || number >= keep)
+		if (number == 0 || (number >= keep && !MUTANT(ENV_TRIM)))
 			continue;
 		file_path(path, env->dir, *name);
 		failed = file_unlink(path, e);

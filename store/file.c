@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/mutant.h"
 
 #include <assert.h>
 #include <db.h>
@@ -201,7 +202,7 @@ do_sync(int fd)
 
 	if (r < 0) {
 		last_error = errno;
-		lost = true;
+		lost = !MUTANT(FILE_LOST);
 	}
 	return r;
 }
@@ -395,7 +396,8 @@ hook_open(const char *path, int flags, ...)
 		return -1;
 	int fd = do_open(path, flags, mode);
 
-	if (fd < 0 || !creates || ((!is_log(path) || give_room(fd) == 0) && do_sync_parent(path) == 0))
+	if (fd < 0 || !creates ||
+	    ((!is_log(path) || give_room(fd) == 0) && (MUTANT(FILE_CREATE_SYNC) || do_sync_parent(path) == 0)))
 		return fd;
 	int error = errno;
 
@@ -656,18 +658,21 @@ settle_one(void *arg, const char *path, const char *name, struct err *e)
 	(void)name;
 	if (fd < 0)
 		return -1;
-	int failed = file_sync(fd, e);
+	int failed = MUTANT(FILE_SETTLE_SYNC) ? 0 : file_sync(fd, e);
 
 	if (file_close(fd, failed ? NULL : e) < 0)
 		failed = -1;
-	ops->evict(path);
+	if (!MUTANT(FILE_SETTLE_EVICT))
+		ops->evict(path);
 	return failed;
 }
 
 int
 file_settle_dir(const char *path, struct err *e)
 {
-	return file_each(path, settle_one, NULL, e) < 0 ? -1 : file_sync_dir(path, e);
+	if (file_each(path, settle_one, NULL, e) < 0)
+		return -1;
+	return MUTANT(FILE_SETTLE_DIR) ? 0 : file_sync_dir(path, e);
 }
 
 /* ---- the reserve ---- */

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/mutant.h"
 #include "store/object.h"
 #include "store/rebuild.h"
 
@@ -280,7 +281,7 @@ take_clean_mark(const char *root, bool *clean_r, struct err *e)
 	int exists = file_exists(path, e);
 
 	*clean_r = exists == 1;
-	return exists == 1 ? file_unlink(path, e) : exists;
+	return exists == 1 && !MUTANT(INDEX_CLEAN_MARK) ? file_unlink(path, e) : exists < 0 ? -1 : 0;
 }
 
 /* Makes sure that the account is on the disk as it is seen, before anything is built on that. */
@@ -289,7 +290,7 @@ settle(const char *root, bool clean, bool *exists_r, struct err *e)
 {
 	char dir[FILE_PATH_BYTES_MAX];
 
-	if (!clean && file_sync_dir(root, e) < 0)
+	if (!clean && !MUTANT(INDEX_ROOT_SYNC) && file_sync_dir(root, e) < 0)
 		return -1;
 	if (object_init(root, e) < 0 || rebuild_settle(root, exists_r, e) < 0)
 		return -1;
@@ -320,13 +321,22 @@ renew_base(struct index *ix, struct err *e)
 	return base_step(&ix->base_writer, SIZE_MAX / 2, &ix->base, e);
 }
 
+/* After a keeper that ended badly all of it is read: what was damaged is renewed while the databases can still do it. */
+static int
+check_base(struct index *ix, struct err *e)
+{
+	int failed = ix->clean ? base_read_info(ix->dir, &ix->base, e) : base_read(ix->dir, NULL, NULL, &ix->base, e);
+
+	return failed == 0 || MUTANT(BASE_RENEW) ? 0 : renew_base(ix, e);
+}
+
 static int
 open_env(struct index *ix, struct err *e)
 {
 	if (env_open(ix->dir, false, &ix->env, e) < 0)
 		return -1;
 	ix->checkpoint = env_log_end(ix->env);
-	if (load(ix, e) < 0 || (base_read_info(ix->dir, &ix->base, NULL) < 0 && renew_base(ix, e) < 0)) {
+	if (load(ix, e) < 0 || check_base(ix, e) < 0) {
 		env_close(&ix->env);
 		return -1;
 	}
@@ -387,6 +397,7 @@ index_open(const char *root, uint64_t now, struct index **index_r, struct err *e
 	if (!exists && create(root, now, e) < 0)
 		return -1;
 	ix = new_index(root, now);
+	ix->clean = clean;
 	if (open_or_rebuild(ix, e) < 0 || object_clean(root, ix->account.next_object, e) < 0) {
 		free_index(&ix);
 		return -1;

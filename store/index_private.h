@@ -50,6 +50,7 @@ struct index {
 	struct buf value; /* scratch of single records */
 	struct buf old;
 	bool broken;
+	bool clean; /* the one before closed in order */
 	struct base_info base;
 	struct base_writer *base_writer;
 	struct env_log_place checkpoint; /* the log's end at the last one */

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/mutant.h"
 #include "store/object.h"
 
 #include <assert.h>
@@ -120,7 +121,7 @@ put_out(struct edge *e, const struct msg *m, bool is_event, uint32_t mailbox)
 	out.fd_count = fds.n;
 	out.fds = mem_new_array(fds.n + 1, sizeof *out.fds);
 	memcpy(out.fds, fds.fd, fds.n * sizeof fds.fd[0]);
-	if (!k->unflushed && k->outbox_count == 0) {
+	if ((!k->unflushed && k->outbox_count == 0) || MUTANT(KEEPER_OUTBOX)) {
 		out_send(&out);
 		keeper_out_free(&out);
 		return;
@@ -164,7 +165,7 @@ keeper_sync(void)
 
 	if (k->stopped)
 		return;
-	if (k->unflushed && index_flush(k->ix, &e) < 0) {
+	if (k->unflushed && !MUTANT(KEEPER_FLUSH) && index_flush(k->ix, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return;
@@ -340,7 +341,7 @@ answer_again(struct edge *e, struct slice origin, uint64_t sequence, const struc
 	int r;
 
 	buf_init(&b, FORMAT_REPLY_BYTES_MAX);
-	r = index_request_find(the_keeper.ix, origin.p, sequence, &b, err);
+	r = MUTANT(KEEPER_AGAIN) ? 0 : index_request_find(the_keeper.ix, origin.p, sequence, &b, err);
 	if (r == 1 && (!msg_decode(buf_slice(&b), &none, &again) || again.type != reply->type))
 		r = err_set(err, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "a sequence used for another request");
 	if (r == 1) {
@@ -461,7 +462,7 @@ sync_shards(struct keeper *k, struct err *e)
 		unsigned shard = object_shard(object_number(k->pending[i].a.object_id));
 
 		/* Numbers are consecutive, so a change of directory comes once. */
-		if (shard != last && object_sync_shard(k->root, shard, e) < 0)
+		if (shard != last && !MUTANT(KEEPER_SHARD_SYNC) && object_sync_shard(k->root, shard, e) < 0)
 			return -1;
 		last = shard;
 	}

@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "store/file.h"
+#include "store/mutant.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -71,7 +72,7 @@ make_synced_dir(const char *parent, const char *path, struct err *e)
 
 	if (file_mkdir(path, &made, e) < 0)
 		return -1;
-	return made ? file_sync_dir(parent, e) : 0;
+	return made && !MUTANT(OBJECT_DIR_SYNC) ? file_sync_dir(parent, e) : 0;
 }
 
 int
@@ -89,7 +90,7 @@ object_settle(const char *root, struct err *e)
 	char mail[FILE_PATH_BYTES_MAX];
 
 	file_path(mail, root, MAIL_DIR);
-	return file_sync_dir(mail, e);
+	return MUTANT(OBJECT_SETTLE) ? 0 : file_sync_dir(mail, e);
 }
 
 /* Copies and hashes; the file is synced when this returns 0. */
@@ -119,10 +120,10 @@ copy(int fd, int source, uint64_t bytes, const uint8_t *sha256, EVP_MD_CTX *hash
 		return -1;
 	if (EVP_DigestFinal_ex(hash, found, NULL) != 1)
 		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "no SHA-256");
-	if (at != bytes || memcmp(found, sha256, STORE_SHA256_BYTES) != 0)
+	if (!MUTANT(OBJECT_HASH) && (at != bytes || memcmp(found, sha256, STORE_SHA256_BYTES) != 0))
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error",
 		    "the message is not the one that was judged");
-	return file_sync(fd, e);
+	return MUTANT(OBJECT_SYNC) ? 0 : file_sync(fd, e);
 }
 
 static int
@@ -284,7 +285,7 @@ clean_one(void *arg, const char *path, const char *name, struct err *e)
 {
 	const uint64_t *next = arg;
 
-	return is_leftover(name, *next) ? file_unlink(path, e) : 0;
+	return !MUTANT(OBJECT_CLEAN) && is_leftover(name, *next) ? file_unlink(path, e) : 0;
 }
 
 static int

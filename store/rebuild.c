@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "store/base.h"
 #include "store/file.h"
+#include "store/mutant.h"
 #include "store/redo.h"
 
 #include <assert.h>
@@ -56,9 +57,11 @@ put_in_place(const char *root, struct err *e)
 	file_path(old, root, INDEX_OLD);
 	int exists = file_exists(now, e);
 
-	if (exists < 0 || (exists && (file_rename(now, old, e) < 0 || file_sync_dir(root, e) < 0)))
+	if (exists < 0 || (exists && (file_rename(now, old, e) < 0 || (!MUTANT(REBUILD_OLD_SYNC) && file_sync_dir(root, e) < 0))))
 		return -1;
-	return file_rename(fresh, now, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+	if (file_rename(fresh, now, e) < 0)
+		return -1;
+	return MUTANT(REBUILD_NEW_SYNC) ? 0 : file_sync_dir(root, e);
 }
 
 static int
@@ -67,7 +70,7 @@ write_base(struct env *env, const char *dir, uint64_t serial, uint64_t time, str
 	struct base_writer *w;
 	struct base_info info;
 
-	if (env_checkpoint(env, e) < 0 || base_begin(env, dir, serial, time, &w, e) < 0)
+	if ((!MUTANT(REBUILD_CHECKPOINT) && env_checkpoint(env, e) < 0) || base_begin(env, dir, serial, time, &w, e) < 0)
 		return -1;
 	if (base_step(&w, SIZE_MAX / 2, &info, e) != 0)
 		return -1;
@@ -94,7 +97,9 @@ build(const char *root, rebuild_fill_fn *fill, void *arg, const uint64_t *serial
 	int failed = fill(arg, env, e) < 0 || write_base(env, fresh, *serial, time, e) < 0;
 
 	env_close(&env);
-	return failed || file_sync_dir(fresh, e) < 0 || put_in_place(root, e) < 0 ? -1 : 0;
+	if (failed || (!MUTANT(REBUILD_DIR_SYNC) && file_sync_dir(fresh, e) < 0))
+		return -1;
+	return put_in_place(root, e);
 }
 
 int
@@ -139,7 +144,7 @@ on_history(void *arg, struct slice record)
 		}
 		return true;
 	}
-	while (h->n > 0 && h->list[h->n - 1].serial >= r.serial)
+	while (!MUTANT(REBUILD_OVERRULE) && h->n > 0 && h->list[h->n - 1].serial >= r.serial)
 		h->n--;
 	if (h->n == h->cap) {
 		h->cap = h->cap ? h->cap * 2 : 1024;
@@ -210,7 +215,7 @@ on_apply(void *arg, struct slice record)
 		return false;
 	const struct counted *t = &h->list[a->next];
 
-	if (number < t->first || !t->complete || t->serial <= a->least)
+	if (number < t->first || (!MUTANT(REBUILD_COMPLETE) && !t->complete) || t->serial <= a->least)
 		return true;
 	bool opened = redo_open(record, &r);
 

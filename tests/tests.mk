@@ -102,7 +102,8 @@ check-plain: sandbox
 
 # Power cuts at every moment of a workload: a slice in `make check`, all of it by `make crash`.
 CRASH_BIN := $(B)/tests/crash/store_crash
-CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,store_crash crash_steps crash_keeper crash_fs crash_run)
+CRASH_NAMES := store_crash crash_steps crash_keeper crash_damage crash_mutant crash_fs crash_run
+CRASH_OBJ := $(CRASH_NAMES:%=$(B)/obj/tests/crash/%.o)
 # The keeper's surroundings: crash_keeper.c stands in for them.
 CRASH_WRAP := ipc_send edge_peer edge_arg edge_set_arg loop_timer_new loop_timer_set loop_timer_stop loop_timer_free \
 	clock_ms clock_wall_us index_commit index_request_done
@@ -110,6 +111,14 @@ $(CRASH_BIN): $(CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(CRASH_OBJ) \
 		$(call lib_of,store) $(call lib_of,common) $(LIBS)
+# The same over a store with mutants (store/mutants.def).
+MUTANT_OBJ := $(patsubst %.c,$(B)/obj/mutants/%.o,$(call LIBSRC,store)) $(CRASH_NAMES:%=$(B)/obj/mutants/tests/crash/%.o)
+$(B)/obj/mutants/%.o: %.c Makefile etc/VERSION
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_CFLAGS) -DMAILSTEAD_TEST_MUTANTS -MMD -MP -c -o $@ $<
+$(CRASH_BIN)_mutants: $(MUTANT_OBJ) $(call lib_of,common)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(MUTANT_OBJ) $(call lib_of,common) $(LIBS)
 QUEUE_CRASH_BIN := $(B)/tests/crash/queue_crash
 QUEUE_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,queue_crash crash_fs crash_run)
 $(QUEUE_CRASH_BIN): $(QUEUE_CRASH_OBJ) $(ARCHIVES)

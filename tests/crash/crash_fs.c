@@ -628,8 +628,8 @@ alive(void)
 }
 
 /* A link that a state was made with becomes a file of its own. */
-static void
-unshare(const char *path)
+void
+crash_fs_unshare(const char *path)
 {
 	static uint8_t room[1 << 16];
 	struct stat st;
@@ -658,7 +658,7 @@ rec_open(const char *path, int flags, mode_t mode)
 	if (((flags & O_CREAT && !exists) || flags & O_TRUNC) && !alive())
 		return -1;
 	if (writes && exists)
-		unshare(path);
+		crash_fs_unshare(path);
 	fd = file_system_ops()->open(path, flags, mode);
 	if (fd < 0 || name == NULL)
 		return fd;

@@ -46,6 +46,9 @@ bool crash_record_died(const struct crash_record *r);
 /* The next process, on the same running machine. */
 void crash_record_revive(struct crash_record *r);
 
+/* Makes a file of its own of one that crash_record_make() has linked. */
+void crash_fs_unshare(const char *path);
+
 enum crash_mode {
 	CRASH_ALL,    /* all that was done is there */
 	CRASH_NONE,   /* only what was synced is there */

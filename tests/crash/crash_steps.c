@@ -19,7 +19,7 @@
 #define TEXT_BYTES_MAX 600u
 #define OBJECTS_MAX 4096u
 
-enum verb { APPENDS, FLAGS, COPY, MOVE, EXPUNGE, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, CHECKPOINT, BASE, BASE_STEP, REOPEN };
+enum verb { APPENDS, FLAGS, COPY, MOVE, EXPUNGE, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, CHECKPOINT, BASE, BASE_STEP, REOPEN, LIE };
 
 struct step {
 	enum verb verb;
@@ -324,7 +324,7 @@ static enum verb
 any_verb(void)
 {
 	static const enum verb verbs[] = {APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, FLAGS, FLAGS, COPY, COPY, MOVE,
-	    EXPUNGE, EXPUNGE, MAILBOX, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, PURGE, CHECKPOINT, BASE, BASE_STEP, BASE_STEP, REOPEN};
+	    EXPUNGE, EXPUNGE, MAILBOX, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, PURGE, CHECKPOINT, BASE, BASE_STEP, BASE_STEP, REOPEN, LIE};
 
 	return verbs[dice(sizeof verbs / sizeof verbs[0])];
 }
@@ -413,6 +413,9 @@ do_append(const struct step *s, uint64_t sequence, unsigned i)
 	    .zone_minutes = 60, .bytes = n}};
 
 	EVP_Digest(text, n, sha256, NULL, EVP_sha256(), NULL);
+	/* Not the message that was judged: to be refused. */
+	if (s->verb == LIE)
+		sha256[0] ^= 1;
 	m.u.MSG_APPEND.origin = origin_of(s->role);
 	m.u.MSG_APPEND.sha256 = slice_of(sha256, STORE_SHA256_BYTES);
 	int message = memfd_of(slice_of(text, n), &e), summary_fd = memfd_of(about, &e);
@@ -556,6 +559,10 @@ crash_steps_do(size_t step, const char *root, struct err *e)
 	case BASE_STEP:
 		do_upkeep(s);
 		break;
+	case LIE:
+		do_append(s, sequence_of(step, 0), 0);
+		/* The number that it took is given away again by the next keeper. */
+		/* fall through */
 	case REOPEN:
 		crash_keeper_close(true);
 		return crash_keeper_open(root, CRASH_NOW + step, crash_steps_events, e) == 0;

@@ -6,13 +6,18 @@
  *
  * Some of the states go on for longer, recorded again from the opening on: there
  * processes are killed and syncs fail, the next keeper finds the page cache as it is; and
- * the power is cut again, in a recovery too, up to CUTS_MAX times in a row.
+ * the power is cut again, in a recovery too, up to CUTS_MAX times in a row. In some states the databases or the base
+ * copy are damaged before the opening.
  *
  *   store_crash [--states N] [--seed S] [--jobs J] [--steps N]   explores
  *   store_crash --replay SEED:STEPS:CUT.VARIANT/CUT.VARIANT…     one state again
+ *   store_crash_mutants --mutant NAME|all [--states N]           each mutant until it is caught, N states at most
+ * With --replay, --mutant NAME is the mutant to use.
  */
+#include "tests/crash/crash_damage.h"
 #include "tests/crash/crash_fs.h"
 #include "tests/crash/crash_keeper.h"
+#include "tests/crash/crash_mutant.h"
 #include "tests/crash/crash_run.h"
 #include "tests/crash/crash_steps.h"
 
@@ -56,6 +61,8 @@ struct session {
 	char root[CRASH_DIR_BYTES];
 	struct bounds now;
 	struct bounds *moments; /* by number of operations */
+	size_t base_good;	/* from so many operations on the base copy is whole */
+	bool latent;		/* a database was damaged before it began */
 	size_t moment_count, moment_cap;
 };
 
@@ -70,6 +77,8 @@ static struct {
 	unsigned variant;
 } wanted[CUTS_MAX];
 static unsigned wanted_count;
+static enum crash_damage damage; /* of the state that is looked at */
+static bool latent;		 /* or of one that it came from, and not yet found */
 
 static uint64_t
 mix(uint64_t a, uint64_t b)
@@ -125,13 +134,40 @@ static const struct crash_keeper_events keeper_events = {.committed = on_committ
 
 /* ---- looking at an account ---- */
 
+static bool
+damages_database(void)
+{
+	return damage >= DAMAGE_INDEX_FLIP && damage <= DAMAGE_SUMMARY_CUT;
+}
+
+/* Damage is found when it is read, of a free page when that is used: then the keeper ends, and the next one has the index
+ * made anew. True when that came to pass. */
+static bool
+gave_up_on_damage(void)
+{
+	return latent && crash_keeper_index() != NULL && crash_keeper_broken();
+}
+
+static int
+open_repaired(const char *root, struct err *e)
+{
+	if (crash_keeper_open(root, CRASH_NOW, &keeper_events, e) < 0)
+		return -1;
+	if (!latent || index_check(crash_keeper_index(), e) == 0)
+		return 0;
+	/* The check only tells. A request that comes to such a record is refused. */
+	(void)env_refuse(crash_keeper_index()->env, "a record that the check found", e);
+	crash_keeper_close(true);
+	return crash_keeper_open(root, CRASH_NOW, &keeper_events, e);
+}
+
 /* Opens it and leaves it open. NULL when it is what it may be. */
 static const char *
 open_account(const char *root, struct bounds may, struct err *e)
 {
 	struct index *ix;
 
-	if (crash_keeper_open(root, CRASH_NOW, &keeper_events, e) < 0)
+	if (open_repaired(root, e) < 0)
 		return "it does not open";
 	ix = crash_keeper_index();
 	if (index_serial(ix) < may.told)
@@ -153,6 +189,11 @@ look(const char *root, struct bounds may, uint64_t seed, struct err *e)
 		why = "it does not open again";
 	if (why == NULL)
 		why = crash_steps_wrong();
+	if (gave_up_on_damage()) {
+		crash_keeper_close(true);
+		latent = false;
+		why = open_account(root, may, e);
+	}
 	if (why == NULL && crash_keeper_broken())
 		why = "the keeper gave up on it";
 	crash_keeper_close(false);
@@ -203,7 +244,9 @@ make_history(struct session *s, struct err *e)
 	s->now = (struct bounds){.told = index_serial(crash_keeper_index()), .begun = index_serial(crash_keeper_index()) + 1};
 	crash_steps_committed(crash_keeper_index());
 	on_told();
-	for (unsigned i = 0; i < (seed_now % 4 == 1 ? STEPS_SHORT : steps_max); i++) {
+	unsigned steps_done = seed_now % 4 == 1 ? STEPS_SHORT : steps_max;
+
+	for (unsigned i = 0; i < steps_done; i++) {
 		const char *why;
 
 		crash_steps_make();
@@ -214,6 +257,9 @@ make_history(struct session *s, struct err *e)
 		if (crash_keeper_broken())
 			return "the keeper gave up";
 	}
+	/* Nothing would be found in a history of refusals. */
+	if (crash_keeper_index()->account.next_object < steps_done / 10)
+		return "the history has hardly any messages";
 	crash_keeper_close(true);
 	return NULL;
 }
@@ -256,6 +302,8 @@ run_process(struct session *s, unsigned steps, uint64_t dice, const char **why_r
 	*why_r = open_account(s->root, s->now, e);
 	/* What it shows it may tell. */
 	if (*why_r == NULL) {
+		if (s->base_good == SIZE_MAX)
+			s->base_good = crash_record_count(s->record);
 		s->now.begun = index_serial(crash_keeper_index()) + 1;
 		*why_r = crash_steps_ask_again(1, dice);
 	}
@@ -271,13 +319,15 @@ run_process(struct session *s, unsigned steps, uint64_t dice, const char **why_r
 				*why_r = crash_steps_wrong();
 		}
 	}
-	ended = crash_record_died(s->record) || file_lost();
+	ended = crash_record_died(s->record) || file_lost() || gave_up_on_damage();
 	if (*why_r == NULL && !ended && crash_keeper_index() != NULL && crash_keeper_broken())
 		*why_r = "the keeper gave up on it";
 	if (ended) {
 		*why_r = NULL;
 		(void)crash_steps_wrong();
 	}
+	if (gave_up_on_damage())
+		crash_keeper_close(true);
 	crash_keeper_close(dice >> 40 & 1 && !crash_record_died(s->record));
 	crash_record_revive(s->record);
 	file_lost_reset();
@@ -309,10 +359,25 @@ report(const struct session *s, size_t cut, const char *why, const struct err *e
 	char what[300], text[1024];
 
 	crash_record_describe(s->record, cut, what, sizeof what);
-	(void)snprintf(text, sizeof text, "%s (%s %s), after: %s; told %llu, begun %llu", why, e->client, e->detail, what,
-	    (unsigned long long)s->moments[cut].told, (unsigned long long)s->moments[cut].begun);
+	(void)snprintf(text, sizeof text, "%s (%s %s), after: %s; told %llu, begun %llu %s", why, e->client, e->detail, what,
+	    (unsigned long long)s->moments[cut].told, (unsigned long long)s->moments[cut].begun, crash_damage_name(damage));
 	crash_run_wrong(text);
 	return false;
+}
+
+/* Is the base copy damaged in that state? */
+static bool
+base_is_damaged(const struct session *s, size_t cut)
+{
+	return crash_damages_base(damage) || cut < s->base_good;
+}
+
+/* May an account be refused as damaged? When the base copy is, and the databases are too, or may be from the cut. */
+static bool
+may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const struct err *e)
+{
+	return e->code == ERR_CODE_CORRUPT && base_is_damaged(s, cut) &&
+	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM);
 }
 
 /* Makes the state and looks at it; some go on. True when all is right. */
@@ -323,6 +388,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
 	size_t length = strlen(replay_text);
 	char target[CRASH_DIR_BYTES];
+	const struct err corrupt = {.code = ERR_CODE_CORRUPT};
 	struct err e = {0};
 	const char *why;
 	bool good = true;
@@ -331,9 +397,15 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	crash_run_at(replay_text);
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
-	if (depth + 1 < CUTS_MAX && seed % deep_every == 0) {
+	damage = seed >> 20 & 3 ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	if (!crash_damage(target, damage, mix(seed, 1)))
+		damage = DAMAGE_NONE;
+	latent = s->latent || damages_database();
+	if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
 
+		next->latent = latent;
+		next->base_good = base_is_damaged(s, cut) ? SIZE_MAX : 0;
 		why = go_on(next, seed, &e);
 		session_stop(next);
 		crash_fs_plain();
@@ -342,8 +414,10 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		else
 			good = explore_record(next, depth + 1, STATES_PER_RECORD);
 		session_free(&next);
-	} else if ((why = look(target, s->moments[cut], seed, &e)) != NULL) {
-		good = report(s, cut, why, &e);
+	} else {
+		why = look(target, s->moments[cut], seed, &e);
+		if (why != NULL && !(crash_keeper_index() == NULL && may_refuse(s, cut, mode, &e)))
+			good = report(s, cut, why, &e);
 	}
 	if (good)
 		crash_run_good();
@@ -425,12 +499,39 @@ replay(const char *text)
 	return status;
 }
 
+/* Each mutant until it is caught, or for so many states. The number that were not. */
+static unsigned
+try_mutants(struct crash_options o, const char *only)
+{
+	unsigned caught = 0, tried = 0;
+
+	o.quiet = true;
+	for (unsigned i = 1; i <= crash_mutant_count(); i++) {
+		if (only != NULL && strcmp(only, crash_mutant_name(i)) != 0)
+			continue;
+		crash_mutant_use(i);
+		struct crash_outcome out = crash_run(&o, explore);
+
+		tried++;
+		caught += out.wrong;
+		printf("mutant %s (%s): %s after %u states%s%s\n", crash_mutant_name(i), crash_mutant_what(i),
+		    out.wrong ? "caught" : "NOT CAUGHT", out.explored, out.wrong ? ": " : "", out.why);
+		if (out.wrong)
+			printf("  again: %s\n", out.replay);
+		(void)fflush(stdout);
+	}
+	crash_mutant_use(0);
+	printf("mutants: %u caught of %u\n", caught, tried);
+	return tried - caught + (tried == 0);
+}
+
 int
 main(int argc, char **argv)
 {
 	struct crash_options o = {.name = "store_crash", .states = 600, .seed = 1};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	const char *again = NULL;
+	const char *again = NULL, *mutant = NULL;
+	unsigned used = 0;
 
 	o.jobs = processors > 1 ? 2 : 1;
 	log_init("store_crash", LOG_BUG);
@@ -441,6 +542,8 @@ main(int argc, char **argv)
 
 		if (strcmp(argv[i], "--replay") == 0)
 			again = argv[i + 1];
+		else if (strcmp(argv[i], "--mutant") == 0)
+			mutant = argv[i + 1];
 		else if (strcmp(argv[i], "--states") == 0)
 			o.states = (unsigned)value;
 		else if (strcmp(argv[i], "--seed") == 0)
@@ -450,7 +553,12 @@ main(int argc, char **argv)
 		else if (strcmp(argv[i], "--jobs") == 0)
 			o.jobs = (unsigned)value;
 	}
+	for (unsigned i = 1; mutant != NULL && again != NULL && i <= crash_mutant_count(); i++)
+		used = strcmp(mutant, crash_mutant_name(i)) == 0 ? i : used;
+	crash_mutant_use(used);
 	if (again != NULL)
 		return replay(again);
+	if (mutant != NULL)
+		return try_mutants(o, strcmp(mutant, "all") != 0 ? mutant : NULL) != 0;
 	return crash_run_main(&o, argv[0], explore);
 }

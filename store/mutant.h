@@ -1,0 +1,23 @@
+/*
+ * mutant: places where the crash proof (tests/crash) takes a sync, an order or a
+ * test of a checksum out, to see that it notices. In production MUTANT(NAME) is
+ * the constant false; in the proof's build one of them at a time is true.
+ */
+#ifndef STORE_MUTANT_H
+#define STORE_MUTANT_H
+
+#ifdef MAILSTEAD_TEST_MUTANTS
+enum mutant {
+	MUTANT_NONE,
+#define MUTANT(NAME, what) MUTANT_##NAME,
+#include "store/mutants.def"
+#undef MUTANT
+	MUTANT_COUNT
+};
+extern enum mutant mutant_active;
+#define MUTANT(NAME) (mutant_active == MUTANT_##NAME)
+#else
+#define MUTANT(NAME) false
+#endif
+
+#endif

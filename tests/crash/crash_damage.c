@@ -1,0 +1,211 @@
+#include "tests/crash/crash_damage.h"
+#include "tests/crash/crash_fs.h"
+
+#include "store/base.h"
+
+#include <assert.h>
+#include <db.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE_OCTETS 4096
+#define SECTOR_OCTETS 512
+#define PATH_BYTES (2 * FILE_PATH_BYTES_MAX)
+
+/* A file of the index, open for both; -1 when it is not there or empty. */
+static int
+open_file(const char *root, const char *name, off_t *size_r)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+
+	(void)snprintf(path, sizeof path, "%s/index/%s", root, name);
+	if (stat(path, &st) != 0 || st.st_size == 0)
+		return -1;
+	crash_fs_unshare(path);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	assert(fd >= 0);
+	*size_r = st.st_size;
+	return fd;
+}
+
+static bool
+flip(const char *root, const char *name, off_t within, uint64_t seed)
+{
+	uint8_t octet;
+	off_t size;
+	int fd = open_file(root, name, &size);
+
+	if (fd < 0)
+		return false;
+	if (within > 0 && within < size)
+		size = within;
+	off_t at = (off_t)((seed >> 8) % (uint64_t)size);
+	ssize_t n = pread(fd, &octet, 1, at);
+
+	octet ^= (uint8_t)(1u << (seed & 7));
+	n += pwrite(fd, &octet, 1, at);
+	assert(n == 2);
+	close(fd);
+	return true;
+}
+
+/* The later sectors of a page are those of another page. */
+static bool
+tear(const char *root, const char *name, uint64_t seed)
+{
+	uint8_t octets[PAGE_OCTETS];
+	off_t size, pages, page, other, from = SECTOR_OCTETS * (off_t)(1 + (seed >> 40) % 7);
+	int fd = open_file(root, name, &size);
+
+	if (fd < 0)
+		return false;
+	pages = size / PAGE_OCTETS;
+	if (pages >= 2) {
+		page = (off_t)((seed >> 8) % (uint64_t)pages);
+		other = (page + 1 + (off_t)((seed >> 24) % (uint64_t)(pages - 1))) % pages;
+		ssize_t n = pread(fd, octets, sizeof octets, other * PAGE_OCTETS);
+
+		n += pwrite(fd, octets + from, sizeof octets - (size_t)from, page * PAGE_OCTETS + from);
+		assert(n == 2 * PAGE_OCTETS - from);
+	}
+	close(fd);
+	return pages >= 2;
+}
+
+static bool
+cut(const char *root, const char *name, uint64_t seed)
+{
+	off_t size;
+	int fd = open_file(root, name, &size);
+
+	if (fd < 0)
+		return false;
+	off_t left = (off_t)((seed >> 8) % (uint64_t)size);
+	int failed = ftruncate(fd, seed & 1 ? left / PAGE_OCTETS * PAGE_OCTETS : left);
+
+	assert(failed == 0);
+	close(fd);
+	return true;
+}
+
+/* ---- a record ---- */
+
+static void
+no_error(const DB_ENV *env, const char *prefix, const char *text)
+{
+	(void)env;
+	(void)prefix;
+	(void)text;
+}
+
+/* Moves to the record that the seed says, and alters an octet of its value. */
+static bool
+alter(DBC *dbc, uint64_t seed)
+{
+	static uint8_t room[1 << 17];
+	unsigned count = 0;
+	DBT k, v;
+
+	memset(&k, 0, sizeof k);
+	memset(&v, 0, sizeof v);
+	while (dbc->get(dbc, &k, &v, DB_NEXT) == 0)
+		count++;
+	if (count == 0)
+		return false;
+	count = (unsigned)((seed >> 8) % count);
+	if (dbc->get(dbc, &k, &v, DB_FIRST) != 0)
+		return false;
+	for (; count > 0; count--)
+		if (dbc->get(dbc, &k, &v, DB_NEXT) != 0)
+			return false;
+	if (v.size == 0 || v.size > sizeof room)
+		return false;
+	memcpy(room, v.data, v.size);
+	room[(seed >> 24) % v.size] ^= (uint8_t)(1u << (seed & 7));
+	v.data = room;
+	return dbc->put(dbc, &k, &v, DB_CURRENT) == 0;
+}
+
+static bool
+alter_record(const char *root, uint64_t seed)
+{
+	char path[PATH_BYTES];
+	bool done = false;
+	DB *db;
+	DBC *dbc;
+
+	(void)snprintf(path, sizeof path, "%s/index/index.db", root);
+	if (access(path, R_OK) != 0 || db_create(&db, NULL, 0) != 0)
+		return false;
+	db->set_errcall(db, no_error);
+	if (db->open(db, NULL, path, NULL, DB_BTREE, 0, 0600) == 0 && db->cursor(db, NULL, &dbc, 0) == 0) {
+		done = alter(dbc, seed);
+		(void)dbc->close(dbc);
+	}
+	(void)db->close(db, 0);
+	return done;
+}
+
+/* ---- */
+
+/* The next keeper is to look at all of it, as it does after one that did not close in order. */
+static void
+forget_clean(const char *root)
+{
+	char path[PATH_BYTES];
+
+	(void)snprintf(path, sizeof path, "%s/index/clean", root);
+	(void)unlink(path);
+}
+
+bool
+crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
+{
+	if (crash_damages_base(kind))
+		forget_clean(root);
+	switch (kind) {
+	case DAMAGE_INDEX_FLIP:
+		return flip(root, "index.db", 0, seed);
+	case DAMAGE_INDEX_TEAR:
+		return tear(root, "index.db", seed);
+	case DAMAGE_INDEX_CUT:
+		return cut(root, "index.db", seed);
+	case DAMAGE_INDEX_RECORD:
+		return alter_record(root, seed);
+	case DAMAGE_SUMMARY_FLIP:
+		return flip(root, "summary.db", 0, seed);
+	case DAMAGE_SUMMARY_CUT:
+		return cut(root, "summary.db", seed);
+	case DAMAGE_BASE_HEADER:
+		return flip(root, "base", BASE_HEADER_BYTES, seed);
+	case DAMAGE_BASE_FLIP:
+		return flip(root, "base", 0, seed);
+	case DAMAGE_BASE_CUT:
+		return cut(root, "base", seed);
+	case DAMAGE_INDEX_AND_BASE:
+		return flip(root, "base", seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed) && tear(root, "index.db", seed);
+	default:
+		return false;
+	}
+}
+
+bool
+crash_damages_base(enum crash_damage kind)
+{
+	return kind >= DAMAGE_BASE_HEADER && kind <= DAMAGE_INDEX_AND_BASE;
+}
+
+const char *
+crash_damage_name(enum crash_damage kind)
+{
+	static const char *const names[DAMAGE_KINDS] = {"", "a flipped bit of index.db", "a torn page of index.db", "index.db cut short",
+	    "an altered record of index.db", "a flipped bit of summary.db", "summary.db cut short",
+	    "a flipped bit of the base copy's header", "a flipped bit of the base copy", "the base copy cut short",
+	    "damage of index.db and of the base copy"};
+
+	return names[kind];
+}
