@@ -16,6 +16,8 @@ DOMAIN = harness.DOMAIN
 # A session that says nothing for so long is hung: a keeper is back much sooner.
 ANSWER_SECONDS_MAX = 25
 BOX_MESSAGES_MAX = 24
+# A connection has 1000 transactions.
+MESSAGES_PER_CONNECTION = 500
 FLAGS = ["\\Seen", "\\Deleted", "\\Flagged", "\\Answered", "\\Draft", "blue"]
 DELIVER_LOST = b"451 4.3.0 Not possible for the moment, try again later\r\n"
 FETCH_ALL = "(UID FLAGS BODY.PEEK[HEADER.FIELDS (X-TOKEN)])"
@@ -224,8 +226,12 @@ class Sender(Actor):
 
     smtp = None
     last = b""
+    messages = 0
 
     def step(self):
+        self.messages += 1
+        if self.messages % MESSAGES_PER_CONNECTION == 0:
+            self.ended()
         if self.smtp is None:
             try:
                 self.smtp = self.server.raw("smtp", timeout=ANSWER_SECONDS_MAX)
