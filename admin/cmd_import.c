@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-typedef enum command_status import_fn(struct import *im, const char *path, const char *mailbox, struct progress *p);
+typedef enum command_status import_fn(struct import *im, const char *path, const char *mailbox);
 
 static const struct {
 	const char *name;
@@ -18,17 +18,18 @@ static enum command_status
 print_counts(const struct command_call *call, const struct import_counts *c)
 {
 	if (call->json) {
-		json_t *row = json_pack("{sI sI sI sI sI sI}", "mailboxes", (json_int_t)c->mailboxes, "messages",
+		json_t *row = json_pack("{sI sI sI sI sI sI sI}", "mailboxes", (json_int_t)c->mailboxes, "messages",
 		    (json_int_t)c->messages, "bytes", (json_int_t)c->bytes, "present", (json_int_t)c->present, "failed",
-		    (json_int_t)c->failed, "keywords_lost", (json_int_t)c->keywords_lost);
+		    (json_int_t)c->failed, "keywords_lost", (json_int_t)c->keywords_lost, "uids_kept", (json_int_t)c->uids_kept);
 		enum command_status status = command_print_json(row);
 
 		json_decref(row);
 		return status;
 	}
-	printf("%llu messages (%llu octets) put into %llu mailboxes; %llu were there already, %llu failed\n",
+	printf("%llu messages (%llu octets) put into %llu mailboxes, of which %llu have their old UIDs; %llu were there already, "
+	       "%llu failed\n",
 	    (unsigned long long)c->messages, (unsigned long long)c->bytes, (unsigned long long)c->mailboxes,
-	    (unsigned long long)c->present, (unsigned long long)c->failed);
+	    (unsigned long long)c->uids_kept, (unsigned long long)c->present, (unsigned long long)c->failed);
 	if (c->keywords_lost > 0)
 		printf("%llu keywords of messages could not be kept\n", (unsigned long long)c->keywords_lost);
 	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
@@ -39,11 +40,12 @@ run_import(const struct command_call *call, struct command_link *keeper, import_
 {
 	struct import im;
 	struct progress p;
-	enum command_status status = import_open(&im, keeper);
 
 	progress_begin(&p, call);
+	enum command_status status = import_open(&im, keeper, &p);
+
 	if (status == COMMAND_OK)
-		status = run(&im, call->argv[2], mailbox, &p);
+		status = run(&im, call->argv[2], mailbox);
 	if (status != COMMAND_UNREACHABLE) {
 		enum command_status last = import_flush(&im);
 
@@ -54,6 +56,8 @@ run_import(const struct command_call *call, struct command_link *keeper, import_
 		status = COMMAND_REFUSED;
 	if (status != COMMAND_OK)
 		command_error("not all was imported; what was is safe, and running the command again does not double it");
+	if (im.place != NULL)
+		command_error("until it is whole, what there is of %s is in %s" IMPORT_SUFFIX, im.place, im.place);
 	enum command_status printed = print_counts(call, &im.counts);
 
 	import_close(&im);

@@ -14,9 +14,9 @@ _Static_assert(IMPORT_FLIGHT_MAX <= 2 * IPC_MESSAGES_PER_WAKE, "see import.h: tw
 #define KEYWORDS_BYTES_MAX 8192u
 
 enum command_status
-import_open(struct import *im, struct command_link *keeper)
+import_open(struct import *im, struct command_link *keeper, struct progress *p)
 {
-	*im = (struct import){.keeper = keeper};
+	*im = (struct import){.keeper = keeper, .progress = p};
 	import_spool_init(&im->spool);
 	buf_init(&im->table, STORE_LIST_BYTES_MAX);
 	buf_init(&im->keywords, (STORE_KEYWORD_BYTES_MAX + 1) * STORE_KEYWORDS_MAX);
@@ -34,6 +34,7 @@ import_close(struct import *im)
 	buf_fini(&im->table);
 	buf_fini(&im->keywords);
 	MEM_FREE(&im->known);
+	MEM_FREE(&im->place);
 }
 
 /* What another wrote, for the terminal. */
@@ -53,6 +54,7 @@ import_failed(struct import *im, const char *label, const char *why)
 	char printable[IMPORT_LABEL_SIZE];
 
 	put_printable(printable, label);
+	progress_end(im->progress);
 	command_error("%s: %s", printable, why);
 	im->counts.failed++;
 }
@@ -77,6 +79,7 @@ static enum command_status
 judge(struct import *im, const struct import_flight *f, const struct msg_MSG_APPEND_REPLY *r)
 {
 	if (r->class == ERR_NONE) {
+		im->uids_true = im->uids_true && (f->uid == 0 || f->uid == r->uid);
 		im->counts.messages++;
 		im->counts.bytes += f->bytes;
 		return COMMAND_OK;
@@ -281,32 +284,114 @@ read_keywords(struct import *im)
 	return status;
 }
 
+/* The mailbox of that name, made when there is none; number 0: it was refused, said and counted. */
+static enum command_status
+find_or_make(struct import *im, struct slice name, struct store_mailbox *m_r)
+{
+	enum command_status status = account_mailboxes(im->keeper, &im->table);
+
+	m_r->number = 0;
+	if (status != COMMAND_OK || account_mailbox_find(buf_slice(&im->table), name, m_r))
+		return status;
+	status = change(im, MBOX_CREATE, name, free_use(im, name));
+	m_r->number = 0;
+	if (status != COMMAND_OK)
+		return status == COMMAND_REFUSED ? COMMAND_OK : status;
+	status = account_mailboxes(im->keeper, &im->table);
+	if (status == COMMAND_OK && !account_mailbox_find(buf_slice(&im->table), name, m_r))
+		status = command_outcome(ERR_TEMP, SLICE("a mailbox just made is not there"));
+	return status;
+}
+
+/* Where the messages for mailbox m go first, when its UIDs can be those of the source: the name is appended to out, else it stays empty. */
+static void
+choose_stage(struct import *im, const struct store_mailbox *m, struct slice name, struct buf *out)
+{
+	struct store_mailbox stage;
+
+	buf_put_slice(out, name);
+	buf_put_str(out, IMPORT_SUFFIX);
+	if (out->failed || (!account_mailbox_find(buf_slice(&im->table), buf_slice(out), &stage) && m->uidnext != 1))
+		buf_reset(out);
+}
+
 enum command_status
-import_mailbox(struct import *im, struct slice name)
+import_mailbox(struct import *im, struct slice name, uint32_t uidvalidity, uint32_t uidnext)
 {
 	struct store_mailbox m;
-	enum command_status status = import_flush(im);
+	struct buf stage;
+	enum command_status status;
 
 	if (slice_eq_nocase(name, SLICE("INBOX")))
 		name = SLICE("INBOX");
-	im->mailbox = 0;
-	if (status == COMMAND_OK)
-		status = account_mailboxes(im->keeper, &im->table);
-	if (status == COMMAND_OK && !account_mailbox_find(buf_slice(&im->table), name, &m)) {
-		status = change(im, MBOX_CREATE, name, free_use(im, name));
-		if (status == COMMAND_REFUSED)
-			return COMMAND_OK;
-		if (status == COMMAND_OK)
-			status = account_mailboxes(im->keeper, &im->table);
-		if (status == COMMAND_OK && !account_mailbox_find(buf_slice(&im->table), name, &m))
-			status = command_outcome(ERR_TEMP, SLICE("a mailbox just made is not there"));
-	}
-	if (status != COMMAND_OK)
-		return status;
+	if (uidvalidity > STORE_IMPORT_MAX || uidnext > STORE_IMPORT_MAX)
+		uidvalidity = 0;
+	MEM_FREE(&im->place);
+	status = find_or_make(im, name, &m);
 	im->mailbox = m.number;
+	im->uidvalidity = uidvalidity;
+	im->uidnext = uidnext;
+	im->uids_true = true;
+	if (status != COMMAND_OK || im->mailbox == 0)
+		return status;
+	buf_init(&stage, STORE_NAME_BYTES_MAX);
+	if (uidvalidity != 0 && m.uidvalidity != uidvalidity)
+		choose_stage(im, &m, name, &stage);
+	if (stage.n > 0) {
+		im->place = mem_copy_str(name.p, name.n);
+		status = find_or_make(im, buf_slice(&stage), &m);
+		im->mailbox = m.number;
+	} else if (m.uidvalidity != uidvalidity) {
+		im->uidvalidity = 0;
+	}
+	buf_fini(&stage);
+	if (status != COMMAND_OK || im->mailbox == 0)
+		return status;
 	im->counts.mailboxes++;
 	status = read_keywords(im);
 	return status == COMMAND_OK ? read_known(im) : status;
+}
+
+static enum command_status
+adopt(struct import *im, uint32_t uidvalidity, uint32_t *class_r)
+{
+	static struct msg reply;
+	const struct msg_MBOX_CHANGE_REPLY *r = &reply.u.MBOX_CHANGE_REPLY;
+	enum command_status status =
+	    COMMAND_SEND(im->keeper, MBOX_ADOPT, .id = command_id(), .origin = slice_of(im->origin, sizeof im->origin),
+		.sequence = ++im->sequence, .mailbox = im->mailbox, .name = slice_str(im->place), .uidvalidity = uidvalidity,
+		.uidnext = im->uidnext);
+
+	if (status == COMMAND_OK)
+		status = command_receive(im->keeper, MSG_MBOX_CHANGE_REPLY, &reply);
+	*class_r = r->class;
+	if (status != COMMAND_OK || r->class == ERR_NONE || (r->class == ERR_PERM && uidvalidity != 0))
+		return status;
+	return refused(im, slice_str(im->place), r->class, r->text);
+}
+
+enum command_status
+import_mailbox_end(struct import *im)
+{
+	enum command_status status = import_flush(im);
+	uint32_t class = ERR_PERM;
+
+	if (status != COMMAND_OK || im->mailbox == 0 || im->uidvalidity == 0)
+		return status;
+	if (im->place == NULL) {
+		im->counts.uids_kept += im->uids_true;
+		return status;
+	}
+	if (im->uids_true)
+		status = adopt(im, im->uidvalidity, &class);
+	if (status == COMMAND_OK && class == ERR_NONE)
+		im->counts.uids_kept++;
+	/* Mail has come into it meanwhile, for one: then they go behind that. */
+	if (status == COMMAND_OK && class != ERR_NONE)
+		status = adopt(im, 0, &class);
+	if (status == COMMAND_OK)
+		MEM_FREE(&im->place);
+	return status;
 }
 
 enum command_status
@@ -354,16 +439,19 @@ static enum command_status
 send_append(struct import *im, const struct import_message *m, int fd, uint64_t bytes, const uint8_t *sha256)
 {
 	struct import_flight *f = &im->flight[(im->flight_first + im->flight_count) % IMPORT_FLIGHT_MAX];
+	bool has_uid = im->uidvalidity != 0 && m->uid != 0 && m->uid < im->uidnext;
+	/* One without a UID must not get one that the source gave to another. */
+	uint32_t uid = has_uid ? m->uid : im->uidvalidity != 0 ? im->uidnext : 0;
 	struct buf keywords;
 
 	assert(im->flight_count < IMPORT_FLIGHT_MAX);
-	*f = (struct import_flight){.id = command_id(), .bytes = bytes};
+	*f = (struct import_flight){.id = command_id(), .bytes = bytes, .uid = has_uid ? m->uid : 0};
 	put_printable(f->label, m->label);
 	buf_init(&keywords, KEYWORDS_BYTES_MAX);
 	choose_keywords(im, m->keywords, &keywords);
 	enum command_status status = COMMAND_SEND(im->keeper, MSG_APPEND, .id = f->id,
 	    .origin = slice_of(im->origin, sizeof im->origin), .sequence = ++im->sequence, .mailbox = im->mailbox,
-	    .flags = m->flags, .keywords = buf_slice(&keywords), .internal_date = (uint64_t)m->date,
+	    .uid = uid, .flags = m->flags, .keywords = buf_slice(&keywords), .internal_date = (uint64_t)m->date,
 	    .zone_minutes = (uint16_t)m->zone_minutes, .bytes = bytes, .sha256 = slice_of(sha256, STORE_SHA256_BYTES),
 	    .message = fd, .summary = -1);
 

@@ -13,6 +13,7 @@
 
 #include "admin/account_mailbox.h"
 #include "admin/import_spool.h"
+#include "admin/progress.h"
 
 #define IMPORT_FLIGHT_MAX 64u
 /* Octets of messages on their way at once; a longer one goes alone. */
@@ -26,6 +27,7 @@ struct import_counts {
 	uint64_t present;   /* were there already */
 	uint64_t failed;
 	uint64_t keywords_lost; /* there was no room for the name, or it is no keyword */
+	uint64_t uids_kept;	/* mailboxes that have the UIDs and the UIDVALIDITY of the source */
 };
 
 /* A message that a mailbox had before. */
@@ -38,16 +40,22 @@ struct import_known {
 struct import_flight {
 	uint64_t id;
 	uint64_t bytes;
+	uint32_t uid; /* that it must get; 0: any */
 	char label[IMPORT_LABEL_SIZE];
 };
 
 struct import {
 	struct command_link *keeper;
+	struct progress *progress;
 	uint8_t origin[STORE_ORIGIN_BYTES];
 	uint64_t sequence;
 	struct buf table; /* of mailboxes */
 	/* The present mailbox. */
 	uint32_t mailbox;
+	char *place; /* the name of the mailbox whose place it takes when all is in it; NULL: none */
+	uint32_t uidvalidity; /* of the source; 0: its UIDs are not kept */
+	uint32_t uidnext;
+	bool uids_true; /* all got the UID that they have in the source */
 	struct buf keywords; /* names, each with LF, those of this run too */
 	struct import_known *known; /* by hash and size */
 	size_t known_count;
@@ -66,16 +74,24 @@ struct import_message {
 	struct slice keywords; /* names, each with LF */
 	int64_t date;
 	int16_t zone_minutes;
+	uint32_t uid; /* in the source, ascending; 0: it has none */
 };
 
 /* keeper stays the caller's. Else than COMMAND_OK it was said why, here and below, and the import is at its end. */
-enum command_status import_open(struct import *im, struct command_link *keeper);
+enum command_status import_open(struct import *im, struct command_link *keeper, struct progress *p);
 void import_close(struct import *im);
 /*
  * From now on messages go to that mailbox, which is made when there is none, for the use that its name says. When it
  * cannot be had (it is no name), that is said and counted, and im->mailbox is 0: no message may follow.
+ *
+ * uidvalidity, uidnext: of the source, 0 when it has none. A mailbox that never had a message is to get them: the messages go to another
+ * mailbox first, NAME IMPORT_SUFFIX, which an import that is interrupted leaves behind, and which import_mailbox_end() puts in
+ * the mailbox's place; only so nobody ever sees UIDs that are not the final ones.
  */
-enum command_status import_mailbox(struct import *im, struct slice name);
+#define IMPORT_SUFFIX " (being imported)"
+enum command_status import_mailbox(struct import *im, struct slice name, uint32_t uidvalidity, uint32_t uidnext);
+/* All messages of the mailbox are in. Waits for what is on its way. */
+enum command_status import_mailbox_end(struct import *im);
 /* Takes the message that im->spool has. A message that cannot be had, or is refused, is counted and said. */
 enum command_status import_message(struct import *im, const struct import_message *m);
 /* A message, or a folder, that could not be read: says so and counts it. */

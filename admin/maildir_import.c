@@ -48,7 +48,7 @@ static enum command_status
 import_file(struct import *im, const struct maildir *d, const struct maildir_message *file)
 {
 	struct maildir_name name = maildir_name_parse(slice_str(file->name));
-	struct import_message m = {.label = file->name, .flags = name.flags, .date = file->date};
+	struct import_message m = {.label = file->name, .flags = name.flags, .date = file->date, .uid = file->uid};
 	struct buf keywords;
 	struct err e;
 	int fd = maildir_message_open(d, file, &e);
@@ -70,21 +70,21 @@ import_file(struct import *im, const struct maildir *d, const struct maildir_mes
 }
 
 static enum command_status
-import_folder(struct import *im, const struct maildir *d, const char *mailbox, struct progress *p)
+import_folder(struct import *im, const struct maildir *d, const char *mailbox)
 {
-	enum command_status status = import_mailbox(im, slice_str(mailbox));
+	enum command_status status = import_mailbox(im, slice_str(mailbox), d->uidvalidity, d->uidnext);
 
 	if (im->mailbox == 0)
 		return status;
 	for (size_t i = 0; status == COMMAND_OK && i < d->count; i++) {
 		status = import_file(im, d, &d->messages[i]);
-		progress_step(p, mailbox, i + 1, d->count);
+		progress_step(im->progress, mailbox, i + 1, d->count);
 	}
-	return status;
+	return status == COMMAND_OK ? import_mailbox_end(im) : status;
 }
 
 static enum command_status
-import_folders(struct import *im, const struct maildir_folders *f, int at, struct progress *p)
+import_folders(struct import *im, const struct maildir_folders *f, int at)
 {
 	enum command_status status = COMMAND_OK;
 	struct slice rest, name;
@@ -96,11 +96,9 @@ import_folders(struct import *im, const struct maildir_folders *f, int at, struc
 			import_failed(im, f->folders[i].path, e.detail);
 			continue;
 		}
-		status = import_folder(im, &d, f->folders[i].mailbox, p);
+		status = import_folder(im, &d, f->folders[i].mailbox);
 		maildir_close(&d);
 	}
-	if (status == COMMAND_OK)
-		status = import_flush(im);
 	rest = buf_slice(&f->subscriptions);
 	while (status == COMMAND_OK && rest.n > 0 && slice_cut(&rest, '\n', &name))
 		status = import_subscribe(im, name);
@@ -117,7 +115,7 @@ cannot_read(const struct err *e)
 }
 
 enum command_status
-maildir_import(struct import *im, const char *path, const char *mailbox, struct progress *p)
+maildir_import(struct import *im, const char *path, const char *mailbox)
 {
 	struct maildir_folders folders;
 	struct maildir d;
@@ -127,7 +125,7 @@ maildir_import(struct import *im, const char *path, const char *mailbox, struct 
 	if (mailbox != NULL) {
 		if (maildir_open(&d, AT_FDCWD, path, &e) < 0)
 			return cannot_read(&e);
-		status = import_folder(im, &d, mailbox, p);
+		status = import_folder(im, &d, mailbox);
 		maildir_close(&d);
 		return status;
 	}
@@ -139,7 +137,7 @@ maildir_import(struct import *im, const char *path, const char *mailbox, struct 
 		command_error("%s: %s", path, strerror(errno));
 		status = COMMAND_REFUSED;
 	} else {
-		status = import_folders(im, &folders, at, p);
+		status = import_folders(im, &folders, at);
 		close(at);
 	}
 	maildir_folders_close(&folders);

@@ -18,8 +18,8 @@
 
 struct run {
 	struct import *im;
-	struct progress *progress;
 	unsigned files;
+	struct mbox mbox;
 	char path[PATH_BYTES_MAX]; /* below the directory */
 };
 
@@ -62,7 +62,7 @@ static enum command_status
 take(struct import *im, const struct mbox_message *m, const char *label)
 {
 	struct import_message out = {.label = label, .flags = m->flags, .keywords = buf_slice(&m->keywords),
-	    .date = m->date.seconds, .zone_minutes = m->date.zone_minutes};
+	    .date = m->date.seconds, .zone_minutes = m->date.zone_minutes, .uid = m->uid};
 
 	im->counts.keywords_lost += m->keywords_lost;
 	return m->internal ? COMMAND_OK : import_message(im, &out);
@@ -71,7 +71,6 @@ take(struct import *im, const struct mbox_message *m, const char *label)
 static enum command_status
 import_messages(struct run *r, struct file *f, const char *label)
 {
-	static struct mbox mbox;
 	struct import *im = r->im;
 	struct mbox_message m;
 	char name[IMPORT_LABEL_SIZE];
@@ -79,16 +78,16 @@ import_messages(struct run *r, struct file *f, const char *label)
 	struct err e;
 	int next = 1;
 
-	mbox_init(&mbox, read_file, f);
+	mbox_init(&r->mbox, read_file, f);
 	buf_init(&m.keywords, MBOX_KEYWORDS_BYTES_MAX);
 	while (status == COMMAND_OK) {
-		(void)snprintf(name, sizeof name, "%.100s, octet %llu", label, (unsigned long long)mbox.at);
+		(void)snprintf(name, sizeof name, "%.100s, octet %llu", label, (unsigned long long)r->mbox.at);
 		import_spool_begin(&im->spool);
-		next = mbox_next(&mbox, &m, spool, im, &e);
+		next = mbox_next(&r->mbox, &m, spool, im, &e);
 		if (next <= 0)
 			break;
 		status = take(im, &m, name);
-		progress_step(r->progress, label, mbox.at >> 10, f->size >> 10);
+		progress_step(im->progress, label, r->mbox.at >> 10, f->size >> 10);
 	}
 	if (next < 0)
 		import_failed(im, label, e.detail);
@@ -96,12 +95,39 @@ import_messages(struct run *r, struct file *f, const char *label)
 	return status;
 }
 
+static void
+drop(void *arg, struct slice octets)
+{
+	(void)arg;
+	(void)octets;
+}
+
+/* What the first message says of UIDs, into r->mbox. */
+static void
+look_at_first(struct run *r, struct file *f)
+{
+	struct mbox_message m;
+	struct err e;
+
+	mbox_init(&r->mbox, read_file, f);
+	buf_init(&m.keywords, MBOX_KEYWORDS_BYTES_MAX);
+	/* When there is none, it is said when the messages are read. */
+	if (mbox_next(&r->mbox, &m, drop, NULL, &e) < 0)
+		r->mbox.uidvalidity = 0;
+	buf_fini(&m.keywords);
+}
+
 static enum command_status
 import_file(struct run *r, struct file *f, struct slice mailbox, const char *label)
 {
-	enum command_status status = import_mailbox(r->im, mailbox);
+	enum command_status status;
 
-	return r->im->mailbox == 0 ? status : import_messages(r, f, label);
+	look_at_first(r, f);
+	status = import_mailbox(r->im, mailbox, r->mbox.uidvalidity, r->mbox.last_uid + 1);
+	if (status != COMMAND_OK || r->im->mailbox == 0)
+		return status;
+	status = import_messages(r, f, label);
+	return status == COMMAND_OK ? import_mailbox_end(r->im) : status;
 }
 
 /* ---- a directory of them ---- */
@@ -217,14 +243,14 @@ import_directory(struct run *r, int fd, unsigned depth)
 }
 
 enum command_status
-mbox_import(struct import *im, const char *path, const char *mailbox, struct progress *p)
+mbox_import(struct import *im, const char *path, const char *mailbox)
 {
 	static struct run r;
 	struct file f = {.fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
 	enum command_status status = COMMAND_REFUSED;
 	struct stat st;
 
-	r = (struct run){.im = im, .progress = p};
+	r = (struct run){.im = im};
 	if (f.fd < 0 || fstat(f.fd, &st) < 0) {
 		command_error("%s: %s", path, strerror(errno));
 	} else if (S_ISREG(st.st_mode)) {

@@ -93,6 +93,9 @@ uint32_t index_target(const struct index *ix, unsigned target);
 int index_mailbox_change(struct index *ix, unsigned verb, struct slice name, struct slice new_name,
     uint32_t special_use, uint32_t *number_r, uint32_t *uidvalidity_r, struct err *e)
     __attribute__((warn_unused_result));
+/* MBOX_ADOPT. *number_r and *uidvalidity_r: of the mailbox that has the name then. */
+int index_mailbox_adopt(struct index *ix, uint32_t number, struct slice name, uint32_t uidvalidity, uint32_t uidnext,
+    uint32_t *number_r, uint32_t *uidvalidity_r, struct err *e) __attribute__((warn_unused_result));
 /* The whole table, as store/mailbox_list.h encodes it, appended to b. */
 int index_list(struct index *ix, struct buf *b, struct err *e) __attribute__((warn_unused_result));
 /* Moves the \Recent mark up to uid. */
@@ -102,6 +105,7 @@ int index_recent(struct index *ix, uint32_t mailbox, uint32_t uid, struct err *e
 
 struct index_append {
 	uint32_t mailbox;
+	uint32_t uid; /* at least that one, up to STORE_IMPORT_MAX; 0: the next */
 	uint32_t flags;
 	struct slice keywords; /* names, one per line */
 	int64_t internal_date;

@@ -506,6 +506,82 @@ index_mailbox_change(struct index *ix, unsigned verb, struct slice name, struct 
 	return failed;
 }
 
+/* ---- imports ---- */
+
+/* Under target's name nobody can have seen a message, nor a UIDVALIDITY that is as high. */
+static bool
+can_take_place(const struct index *ix, const struct index_mailbox *target, uint32_t uidvalidity, uint32_t uidnext)
+{
+	return target->m.uidnext == 1 && uidvalidity > ix->account.retired_uidvalidity && uidvalidity <= STORE_IMPORT_MAX &&
+	    uidnext <= STORE_IMPORT_MAX;
+}
+
+/* mb becomes what target is; target, which never had a message, is no more. */
+static int
+take_place(struct index *ix, struct index_mailbox *mb, struct index_mailbox *target, uint32_t uidvalidity, uint32_t uidnext,
+    struct err *e)
+{
+	uint8_t name[STORE_NAME_BYTES_MAX];
+	size_t n = target->m.name.n;
+
+	assert(n <= sizeof name);
+	memcpy(name, target->m.name.p, n);
+	mb->m.uidvalidity = uidvalidity;
+	if (ix->account.next_uidvalidity <= uidvalidity)
+		ix->account.next_uidvalidity = uidvalidity + 1;
+	if (mb->m.uidnext < uidnext)
+		mb->m.uidnext = uidnext;
+	mb->m.special_use |= target->m.special_use;
+	mb->m.subscribed = mb->m.subscribed || target->m.subscribed;
+	/* Who knows the mailbox from elsewhere knows nothing of our modseqs: all expunges count as given up. */
+	mb->m.highestmodseq = mb->m.tombstone_floor = index_modseq_next(ix);
+	/* Whoever looks at it by its old name has to open it again, and finds another UIDVALIDITY. */
+	index_change_add(ix, INDEX_CHANGE_NEW, mb->m.number)->failed = true;
+	table_changed(ix, target->m.number);
+	if (erase(ix, target, e) < 0)
+		return -1;
+	set_name(mb, slice_of(name, n));
+	return 0;
+}
+
+static int
+move_to_end(struct index *ix, struct index_mailbox *mb, struct index_mailbox *target, struct err *e)
+{
+	const struct quota none = {QUOTA_NONE, QUOTA_NONE};
+	struct uidset source = {0}, moved = {0};
+	int failed = index_copy(ix, mb->m.number, target->m.number, true, uidset_all(), none, &source, &moved, e);
+
+	uidset_fini(&source);
+	uidset_fini(&moved);
+	return failed ? -1 : delete_mailbox(ix, mb->m.name, e);
+}
+
+int
+index_mailbox_adopt(struct index *ix, uint32_t number, struct slice name, uint32_t uidvalidity, uint32_t uidnext,
+    uint32_t *number_r, uint32_t *uidvalidity_r, struct err *e)
+{
+	struct index_mailbox *mb = index_mailbox_open(ix, number, e), *target;
+	int failed;
+
+	*number_r = *uidvalidity_r = 0;
+	if (mb == NULL || name_check(name, &name, e) < 0)
+		return -1;
+	target = find_name(ix, name);
+	if (target == NULL || !target->m.selectable)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such mailbox", NULL);
+	if (target == mb || name_is_inbox(mb->m.name))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "a mailbox cannot take that place", NULL);
+	if (uidvalidity != 0 && !can_take_place(ix, target, uidvalidity, uidnext))
+		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "the mailbox was in use", NULL);
+	failed = uidvalidity != 0 ? take_place(ix, mb, target, uidvalidity, uidnext, e) : move_to_end(ix, mb, target, e);
+	if (failed)
+		return -1;
+	target = find_name(ix, name);
+	*number_r = target->m.number;
+	*uidvalidity_r = target->m.uidvalidity;
+	return 0;
+}
+
 int
 index_mailboxes_default(struct index *ix, struct err *e)
 {

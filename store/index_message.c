@@ -391,8 +391,15 @@ index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, st
 		return -1;
 	if (!index_quota_fits(ix, a->limit, (struct quota){a->size, 1}))
 		return err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
+	if (a->uid > STORE_IMPORT_MAX)
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "a UID past the greatest");
 	assert(object < ix->reserve_object && object >= ix->account.next_object);
 	ix->account.next_object = object + 1;
+	if (a->uid > mb->m.uidnext)
+		mb->m.uidnext = a->uid;
+	/* Where the UID comes from modseqs were counted too, from 1: ours are to be above all that a client may know. */
+	if (a->uid != 0 && ix->account.modseq < ix->now)
+		ix->account.modseq = ix->now;
 	m = list_add(&l);
 	m->entry.flags = a->flags & STORE_FLAGS_ALL;
 	m->entry.keywords = keywords;

@@ -36,6 +36,7 @@ const struct ipc_dispatch keeper_from_pop3 = {
 const struct ipc_dispatch keeper_from_admin = {
     .MBOX_LIST = keeper_on_list,
     .MBOX_CHANGE = keeper_later_MBOX_CHANGE,
+    .MBOX_ADOPT = keeper_later_MBOX_ADOPT,
     .MBOX_OPEN = keeper_on_open,
     .MSG_APPEND = keeper_later_MSG_APPEND,
     .MSG_FETCH = keeper_on_fetch,

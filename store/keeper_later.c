@@ -29,6 +29,9 @@ apply(struct edge *e, struct msg *m)
 	case MSG_MBOX_CHANGE:
 		keeper_on_change(e, &m->u.MBOX_CHANGE);
 		break;
+	case MSG_MBOX_ADOPT:
+		keeper_on_adopt(e, &m->u.MBOX_ADOPT);
+		break;
 	case MSG_MBOX_RECENT:
 		keeper_on_recent(e, &m->u.MBOX_RECENT);
 		break;
@@ -158,6 +161,7 @@ later(struct edge *e, const struct msg *m, struct keeper_line *line)
 		later(e, &m, &the_keeper.line);                                                    \
 	}
 LATER(MBOX_CHANGE, changes)
+LATER(MBOX_ADOPT, changes)
 LATER(MBOX_RECENT, changes)
 LATER(MSG_FLAGS, changes)
 LATER(MSG_COPY, changes)

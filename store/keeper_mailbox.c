@@ -53,6 +53,21 @@ keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m)
 	keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
 }
 
+void
+keeper_on_adopt(struct edge *e, struct msg_MBOX_ADOPT *m)
+{
+	struct msg reply = {.type = MSG_MBOX_CHANGE_REPLY, .u.MBOX_CHANGE_REPLY = {.id = m->id}};
+	struct msg_MBOX_CHANGE_REPLY *r = &reply.u.MBOX_CHANGE_REPLY;
+	struct err err = {0};
+	int failed;
+
+	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
+		return;
+	failed = index_mailbox_adopt(the_keeper.ix, m->mailbox, m->name, m->uidvalidity, m->uidnext, &r->mailbox, &r->uidvalidity,
+	    &err);
+	keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
+}
+
 /* ---- views ---- */
 
 /* Moves the \Recent mark; nothing to answer for, so a failure only leaves it where it was. */

@@ -141,6 +141,8 @@ check_append(struct edge *edge, const struct msg_MSG_APPEND *m, uint32_t mailbox
 		return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "too big", NULL);
 	if (m->message < 0 || m->sha256.n != STORE_SHA256_BYTES)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "an append without its message");
+	if (m->uid != 0 && edge_peer(edge)->role != ROLE_ADMIN)
+		return denied(e);
 	if (!index_has_space(the_keeper.ix, m->bytes))
 		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
 	return keeper_quota_admit(edge, (struct quota){m->bytes, 1}, e);
@@ -190,7 +192,7 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 		return;
 	*p = (struct keeper_append){.edge = e, .id = m->id, .sequence = m->sequence};
 	memcpy(p->origin, m->origin.p, sizeof p->origin);
-	p->a = (struct index_append){.mailbox = mailbox, .flags = m->flags, .internal_date = (int64_t)m->internal_date,
+	p->a = (struct index_append){.mailbox = mailbox, .uid = m->uid, .flags = m->flags, .internal_date = (int64_t)m->internal_date,
 	    .zone_minutes = (int16_t)m->zone_minutes, .size = m->bytes};
 	buf_init(&p->keywords, 8192);
 	buf_init(&p->summary, STORE_SUMMARY_BYTES_MAX);

@@ -178,6 +178,7 @@ void keeper_quota_tell(bool last);
 /* ---- keeper_later.c ---- */
 
 void keeper_later_MBOX_CHANGE(struct edge *e, struct msg_MBOX_CHANGE *m);
+void keeper_later_MBOX_ADOPT(struct edge *e, struct msg_MBOX_ADOPT *m);
 void keeper_later_MBOX_RECENT(struct edge *e, struct msg_MBOX_RECENT *m);
 void keeper_later_MSG_FLAGS(struct edge *e, struct msg_MSG_FLAGS *m);
 void keeper_later_MSG_COPY(struct edge *e, struct msg_MSG_COPY *m);
@@ -225,6 +226,7 @@ bool keeper_allowed(const struct edge *e, uint32_t mailbox);
 
 void keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m);
 void keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m);
+void keeper_on_adopt(struct edge *e, struct msg_MBOX_ADOPT *m);
 void keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m);
 void keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m);
 void keeper_on_recent(struct edge *e, struct msg_MBOX_RECENT *m);

@@ -28,6 +28,9 @@
 /* Octets of the table of mailboxes. */
 #define STORE_LIST_BYTES_MAX (16u << 20)
 
+/* The greatest UID and UIDVALIDITY that an import may bring along: enough is left above them. */
+#define STORE_IMPORT_MAX 0xf0000000u
+
 #define STORE_OBJECT_ID_BYTES 16
 #define STORE_ORIGIN_BYTES 16
 #define STORE_SHA256_BYTES 32

@@ -5,6 +5,7 @@ import glob
 import imaplib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -104,7 +105,7 @@ class TestMaildir(TransferTest):
         with open(path + "/dovecot-keywords", "w", encoding="utf-8") as f:
             f.write("0 $Label1\n1 urgent\n2 not(a)keyword\n")
         counts, _ = self.do_import(address, "maildir", path)
-        self.assertEqual(counts, {"mailboxes": 1, "messages": 6, "present": 0, "failed": 0, "keywords_lost": 1,
+        self.assertEqual(counts, {"mailboxes": 1, "messages": 6, "present": 0, "failed": 0, "keywords_lost": 1, "uids_kept": 0,
                                   "bytes": sum(len(crlf(message(i))) for i in (1, 2, 3, 4, 4, 5))})
         wanted = [
             (1, set(), 1000000100, crlf(message(1))),
@@ -150,6 +151,83 @@ class TestMaildir(TransferTest):
         self.assertEqual({n for n, r in rows.items() if r["subscribed"]} - self.DEFAULT, {"Caf\u00e9/Inner"})
         self.assertEqual(rows["Sent"]["special_use"], ["\\Sent"])
         self.assertEqual([m[3] for m in self.read(address)], [crlf(message(n)) for n in (3, 5, 7, 9)])
+
+    def uidlist(self, path, count, uidvalidity, uidnext, step=2):
+        """That many messages; their UIDs are the multiples of step."""
+        for i in range(1, count + 1):
+            self.put(path, "%d.n%d:2," % (1000000000 + i, i), message(i), 1000000000 + i)
+        with open(path + "/dovecot-uidlist", "w", encoding="utf-8") as f:
+            f.write("3 V%d N%d G0123456789abcdef\n" % (uidvalidity, uidnext))
+            f.writelines("%d :%d.n%d\n" % (i * step, 1000000000 + i, i) for i in range(1, count + 1))
+
+    def test_uids_kept(self):
+        """A mailbox that never had a message gets UIDs and UIDVALIDITY of the source; whoever looks at it meanwhile is not misled."""
+        address = self.account("kept")
+        path = self.maildir("Maildir")
+        self.uidlist(path, 5, 1234567890, 20)
+        self.put(path, "1000000100.unlisted", message(9), 1000000100, "new")
+        # A folder of the same UIDVALIDITY, and one whose numbers can be nobody's.
+        self.uidlist(self.maildir("Maildir/.Lists"), 2, 1234567890, 9)
+        self.uidlist(self.maildir("Maildir/.Trash"), 2, 4294967295, 9)
+        watcher = self.server.imap(address)
+        watcher.select("INBOX")
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual((counts["messages"], counts["uids_kept"]), (10, 2))
+        with self.assertRaises(imaplib.IMAP4.abort):
+            for _ in range(50):
+                watcher.noop()
+                time.sleep(0.1)
+        watcher.shutdown()
+        rows = self.mailboxes(address)
+        self.assertEqual((rows["INBOX"]["uidvalidity"], rows["INBOX"]["uidnext"]), (1234567890, 21))
+        self.assertEqual((rows["Lists"]["uidvalidity"], rows["Lists"]["uidnext"]), (1234567890, 9))
+        self.assertEqual([m[0] for m in self.read(address)], [2, 4, 6, 8, 10, 20])
+        self.assertEqual([m[0] for m in self.read(address, "Trash")], [1, 2])
+        self.assertEqual(set(rows), self.DEFAULT | {"Lists"})
+        self.assertEqual(rows["Trash"]["special_use"], ["\\Trash"])
+        self.server.deliver(crlf(message(7)), rcpt=address)
+        self.assertEqual(self.read(address)[-1][0], 21)
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual((counts["messages"], counts["present"]), (0, 10))
+
+    def test_uids_not_kept(self):
+        """Mail came first: the import goes behind it."""
+        address = self.account("late")
+        path = self.maildir("Maildir")
+        self.uidlist(path, 3, 1234567890, 20)
+        self.server.deliver(crlf(message(7)), rcpt=address)
+        before = self.mailboxes(address)["INBOX"]["uidvalidity"]
+        counts, _ = self.do_import(address, "maildir", path)
+        self.assertEqual((counts["messages"], counts["uids_kept"]), (3, 0))
+        self.assertEqual(self.mailboxes(address)["INBOX"]["uidvalidity"], before)
+        self.assertEqual([m[0] for m in self.read(address)], [1, 2, 3, 4])
+
+    def test_uids_interrupted(self):
+        """Mail comes while an interrupted import waits to be run again: both are there once, and no UID means two things."""
+        for deliver in (False, True):
+            address = self.account("halt%d" % deliver)
+            path = self.maildir("Maildir%d" % deliver)
+            self.uidlist(path, 400, 1234567890, 2000)
+            p = subprocess.Popen([harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", "import", address,
+                                  "maildir", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stage = "INBOX (being imported)"
+            harness.wait_for(lambda: self.mailboxes(address).get(stage, {"messages": 0})["messages"] > 0 or p.poll() is not None)
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            rows = self.mailboxes(address)
+            if stage not in rows:
+                continue  # it was faster than this test
+            self.assertEqual(rows["INBOX"]["messages"], 0)
+            if deliver:
+                self.server.deliver(crlf(message(7)), rcpt=address)
+            counts, _ = self.do_import(address, "maildir", path)
+            self.assertEqual((counts["messages"] + counts["present"], counts["uids_kept"]), (400, not deliver))
+            rows = self.mailboxes(address)
+            self.assertNotIn(stage, rows)
+            self.assertEqual(rows["INBOX"]["uidvalidity"] == 1234567890, not deliver)
+            got = self.read(address)
+            self.assertEqual([m[3] for m in got[deliver:]], [crlf(message(i)) for i in range(1, 401)])
+            self.assertEqual([m[0] for m in got], list(range(1, 402)) if deliver else list(range(2, 801, 2)))
 
     def test_nested(self):
         """The other layout; subscriptions of version 2; one directory into a mailbox that is named."""
@@ -205,6 +283,25 @@ class TestMaildir(TransferTest):
         self.assertIn("2.empty", errors)
         self.assertEqual(self.read(address)[1][3], crlf(long))
 
+    def test_terminal(self):
+        """A bar on a terminal; nothing of it elsewhere."""
+        address = self.account("bar")
+        path = self.maildir("Maildir")
+        for i in range(50):
+            self.put(path, "%d.x:2," % i, message(i))
+        command = [harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", "import", address, "maildir", path]
+        ours, theirs = pty.openpty()
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True)
+        os.close(theirs)
+        shown = os.read(ours, 65536)
+        os.close(ours)
+        self.assertIn(b"INBOX", shown)
+        self.assertIn(b" of 50", shown)
+        self.assertTrue(shown.endswith(b"\r\033[K"), shown[-20:])
+        self.assertIn(b"50 messages", done.stdout)
+        done = subprocess.run(command, capture_output=True, check=True)
+        self.assertEqual(done.stderr, b"")
+
     def test_words(self):
         address = self.account("words")
         for words, status in ((("import", address, "zip", self.place), USAGE), (("import", address, "maildir"), USAGE),
@@ -215,6 +312,22 @@ class TestMaildir(TransferTest):
             done = self.server.run(*words, check=False)
             self.assertEqual(done.returncode, status, (words, done.stderr))
             self.assertTrue(done.stderr.startswith("mailstead: "), done.stderr)
+
+
+class TestQuota(TransferTest):
+    settings = {"quota.messages": "10"}
+
+    def test_over_quota(self):
+        """It stops at the limit and says so; what is there is there, and there is more room later."""
+        address = self.account("full")
+        path = self.maildir("Maildir")
+        for i in range(200):
+            self.put(path, "%d.x:2," % (1000000000 + i), message(i), 1000000000 + i)
+        counts, errors = self.do_import(address, "maildir", path, status=REFUSED)
+        self.assertEqual(counts["messages"], 10)
+        self.assertLess(counts["failed"], 100)
+        self.assertIn("over quota", errors)
+        self.assertEqual([m[3] for m in self.read(address)], [crlf(message(i)) for i in range(10)])
 
 
 FROM = b"From a@client.example Thu Feb 13 23:32:54 2003\n"

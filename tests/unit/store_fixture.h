@@ -69,6 +69,8 @@ fixture_shell(const char *command)
 
 /* The summary that appended messages get. */
 static struct slice fixture_summary = {(const uint8_t *)"summary", 7};
+/* The least UID of what is appended next, as an import gives it. */
+static uint32_t fixture_uid;
 
 /* Writes text as an object and appends it to mailbox in a transaction of its own; 0 or -1 with e. Not flushed. */
 static inline int
@@ -77,7 +79,7 @@ fixture_append_request(struct index *ix, const char *root, uint32_t mailbox, con
 {
 	uint8_t sha256[32];
 	uint64_t number = index_object_reserve(ix);
-	struct index_append a = {.mailbox = mailbox, .size = strlen(text), .internal_date = 1234567890,
+	struct index_append a = {.mailbox = mailbox, .uid = fixture_uid, .size = strlen(text), .internal_date = 1234567890,
 	    .zone_minutes = 60, .summary = fixture_summary, .limit = {QUOTA_NONE, QUOTA_NONE}};
 	int fd = memfd_of(slice_str(text), e);
 	int failed;

@@ -575,6 +575,112 @@ START_TEST(test_rebuild)
 }
 END_TEST
 
+/* ---- imports ---- */
+
+static int
+adopt(uint32_t mailbox, const char *name, uint32_t uidvalidity, uint32_t uidnext)
+{
+	uint32_t number, given;
+
+	OK(index_begin(ix, &e));
+	if (index_mailbox_adopt(ix, mailbox, slice_str(name), uidvalidity, uidnext, &number, &given, &e) < 0) {
+		index_abort(ix);
+		return -1;
+	}
+	ck_assert_uint_eq(index_mailbox(ix, number)->uidvalidity, given);
+	return index_commit(ix, &e);
+}
+
+static uint32_t
+append_at(uint32_t mailbox, uint32_t uid, const char *text)
+{
+	uint32_t got;
+
+	fixture_uid = uid;
+	got = append(mailbox, text);
+	fixture_uid = 0;
+	return got;
+}
+
+static uint32_t
+make_stage(void)
+{
+	uint32_t number = fixture_mailbox(ix, MBOX_CREATE, "stage", "", &e);
+
+	ck_assert_uint_ne(number, 0);
+	return number;
+}
+
+START_TEST(test_import_takes_place)
+{
+	uint32_t stage = make_stage();
+	uint64_t now = FIXTURE_NOW;
+	size_t n;
+	bool resync = false;
+
+	ck_assert_uint_eq(append_at(stage, 5, "five"), 5);
+	ck_assert_uint_eq(append_at(stage, 9, "nine"), 9);
+	/* Not below what was given. */
+	ck_assert_uint_eq(append_at(stage, 7, "late"), 10);
+	ck_assert_uint_ge(index_modseq(ix), now);
+	index_changes_reset(ix);
+	OK(adopt(stage, "INBOX", 1234567890, 42));
+	const struct index_change *c = index_changes(ix, &n);
+
+	for (size_t i = 0; i < n; i++)
+		resync = resync || (c[i].mailbox == stage && c[i].octets.failed);
+	ck_assert(resync);
+	for (unsigned again = 0; again < 2; again++) {
+		ck_assert_uint_eq(index_target(ix, STORE_TARGET_INBOX), stage);
+		ck_assert_uint_eq(index_mailbox(ix, stage)->uidvalidity, 1234567890);
+		ck_assert_uint_eq(index_mailbox(ix, stage)->tombstone_floor, index_mailbox(ix, stage)->highestmodseq);
+		assert_list("Archive=s0 Drafts=s0 INBOX=s3 Junk=s0 Sent=s0 Trash=s0 ");
+		assert_view(stage, "5:0:0 9:0:0 10:0:0 ");
+		OK(index_check(ix, &e));
+		reopen();
+	}
+	ck_assert_uint_eq(append(stage, "new"), 42);
+}
+END_TEST
+
+START_TEST(test_import_into_use)
+{
+	uint32_t stage = make_stage(), junk = index_target(ix, STORE_TARGET_JUNK);
+	uint64_t old = index_mailbox(ix, inbox)->uidvalidity;
+
+	append_at(stage, 5, "five");
+	OK(fixture_flags(ix, stage, STORE_FLAGS_ADD, 1, "urgent\n", 1, 10, &e));
+	append(inbox, "here already");
+	ck_assert_int_eq(adopt(stage, "INBOX", 1234567890, 42), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	/* It had a message, which is gone. */
+	append(junk, "x");
+	OK(fixture_expunge(ix, junk, 1, 1, &e));
+	ck_assert_int_eq(adopt(stage, "Junk", 1234567890, 42), -1);
+	ck_assert_int_eq(adopt(stage, "stage", 1234567890, 42), -1);
+	ck_assert_int_eq(adopt(inbox, "Sent", 1234567890, 42), -1);
+	ck_assert_int_eq(adopt(stage, "none", 1234567890, 42), -1);
+	ck_assert_int_eq(adopt(stage, "Sent", STORE_IMPORT_MAX + 1, 42), -1);
+	ck_assert_int_eq(adopt(stage, "Sent", 1234567890, STORE_IMPORT_MAX + 1), -1);
+	OK(adopt(stage, "INBOX", 0, 42));
+	assert_view(inbox, "1:0:0 2:1:1 ");
+	ck_assert(slice_eq(index_keywords(ix, inbox), SLICE("urgent\n")));
+	ck_assert_uint_eq(index_mailbox(ix, inbox)->uidvalidity, old);
+	assert_list("Archive=s0 Drafts=s0 INBOX=s2 Junk=s0 Sent=s0 Trash=s0 ");
+	/* A name has lost a higher UIDVALIDITY: no lower one any more. */
+	stage = make_stage();
+	ck_assert_int_eq(adopt(stage, "Sent", 1234567890, 42), -1);
+	OK(adopt(stage, "Sent", STORE_IMPORT_MAX, STORE_IMPORT_MAX));
+	ck_assert_uint_eq(append_at(stage, STORE_IMPORT_MAX, "last"), STORE_IMPORT_MAX);
+	fixture_uid = STORE_IMPORT_MAX + 1;
+	ck_assert_int_eq(fixture_append(ix, root, stage, "past it", &(uint32_t){0}, &e), -1);
+	fixture_uid = 0;
+	OK(index_check(ix, &e));
+	reopen();
+	OK(index_check(ix, &e));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -584,7 +690,7 @@ main(void)
 	const TTest *tests[] = {test_new_account, test_append_and_fetch, test_flags, test_unchangedsince,
 	    test_keyword_limit, test_copy_and_move, test_expunge_and_purge, test_mailboxes,
 	    test_uidvalidity_never_goes_back, test_rename_inbox, test_names, test_requests_are_remembered, test_quota,
-	    test_recent, test_abort, test_rebuild};
+	    test_recent, test_abort, test_rebuild, test_import_takes_place, test_import_into_use};
 
 	file_hook_db();
 	tcase_add_checked_fixture(t, setup, teardown);
