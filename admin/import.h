@@ -5,8 +5,8 @@
  * It can be run again. What a mailbox held when it was opened here is not put in once more: messages are compared by
  * length and the first octets of their SHA-256 (which object ids hold), and counted, so that what is in the source twice is in
  * the mailbox twice. An earlier run that was killed may have left up to IMPORT_FLIGHT_MAX appends on their
- * way to the keeper; it takes IPC_MESSAGES_PER_WAKE from each edge at a time, so they are in before the answers to
- * the requests about the table and the mailbox that come before the comparison.
+ * way to the keeper; it takes IPC_MESSAGES_PER_WAKE from each edge at a time and forgets what waits when the edge has ended, so it is
+ * done with them before the answers to the requests about the table and the mailbox that come before the comparison.
  */
 #ifndef ADMIN_IMPORT_H
 #define ADMIN_IMPORT_H

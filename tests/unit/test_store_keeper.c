@@ -43,7 +43,7 @@ struct peer {
 	int fd; /* the client's end, to look at */
 	struct heard h;
 };
-static struct peer imap1, imap2, pop3, deliver;
+static struct peer imap1, imap2, pop3, deliver, admin;
 
 static void
 hear(struct edge *e, char c)
@@ -259,6 +259,7 @@ setup_new(void)
 	peer_open(&imap2, ROLE_IMAP_WORKER, &keeper_from_imap);
 	peer_open(&pop3, ROLE_POP3_WORKER, &keeper_from_pop3);
 	peer_open(&deliver, ROLE_DELIVER, &keeper_from_deliver);
+	peer_open(&admin, ROLE_ADMIN, &keeper_from_admin);
 }
 
 static void
@@ -275,6 +276,7 @@ teardown(void)
 	peer_close(&imap2);
 	peer_close(&pop3);
 	peer_close(&deliver);
+	peer_close(&admin);
 	keeper_stop();
 	loop_free(&loop);
 	fixture_remove(root);
@@ -463,6 +465,54 @@ START_TEST(test_append_refused)
 	send_append(&deliver, 3, "good", "good");
 	assert_heard(&deliver, "a");
 	ck_assert_uint_eq(deliver.h.class, ERR_NONE);
+	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+static void
+append_at(struct peer *p, uint64_t sequence, uint32_t mailbox, uint32_t uid)
+{
+	uint8_t sha256[32];
+	int fd = memfd_of(SLICE("text"), &err);
+
+	EVP_Digest("text", 4, sha256, NULL, EVP_sha256(), NULL);
+	ck_assert(IPC_SEND(p->client, MSG_APPEND, .id = 1, .origin = slice_of(origin, 16), .sequence = sequence, .mailbox = mailbox,
+	    .uid = uid, .bytes = 4, .sha256 = slice_of(sha256, 32), .message = fd, .summary = -1));
+	close(fd);
+}
+
+/* Only the command says which UID; what it filled takes INBOX's place, and those who look at either have to open it again. */
+START_TEST(test_import)
+{
+	uint32_t stage;
+
+	append_at(&imap1, 1, inbox, 7);
+	assert_heard(&imap1, "a");
+	ck_assert_uint_eq(imap1.h.code, ERR_CODE_DENIED);
+	append_at(&deliver, 2, inbox, 7);
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.code, ERR_CODE_DENIED);
+	ck_assert(IPC_SEND(admin.client, MBOX_CHANGE, .id = 7, .origin = slice_of(origin, 16), .sequence = 3, .verb = MBOX_CREATE,
+	    .name = SLICE("stage")));
+	assert_heard(&admin, "t");
+	stage = admin.h.uid;
+	append_at(&admin, 4, stage, 7);
+	assert_heard(&admin, "a");
+	ck_assert_uint_eq(admin.h.uid, 7);
+	open_inbox(&imap1);
+	ck_assert(IPC_SEND(imap2.client, MBOX_OPEN, .id = 2, .mailbox = stage));
+	settle();
+	imap1.h.n = imap2.h.n = 0;
+	for (unsigned again = 0; again < 2; again++) {
+		ck_assert(IPC_SEND(admin.client, MBOX_ADOPT, .id = 8, .origin = slice_of(origin, 16), .sequence = 5, .mailbox = stage,
+		    .name = SLICE("INBOX"), .uidvalidity = 1234567890, .uidnext = 9));
+		assert_heard(&admin, "t");
+		ck_assert_uint_eq(admin.h.class, ERR_NONE);
+		ck_assert_uint_eq(admin.h.uid, stage);
+	}
+	assert_heard(&imap1, "M");
+	assert_heard(&imap2, "RM");
+	ck_assert_uint_eq(index_target(ix, STORE_TARGET_INBOX), stage);
 	ck_assert_int_eq(index_check(ix, &err), 0);
 }
 END_TEST
@@ -881,8 +931,8 @@ main(void)
 	TCase *q = tcase_create("quota");
 	const TTest *quotas[] = {test_limits_come_later, test_limits_do_not_come, test_ceiling, test_waiting, test_last_word};
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_delivery, test_append_refused, test_changes, test_fetch, test_pop3_is_confined, test_mailbox_goes,
-	    test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views};
+	const TTest *tests[] = {test_delivery, test_append_refused, test_import, test_changes, test_fetch, test_pop3_is_confined,
+	    test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views};
 
 	log_init("test_store_keeper", LOG_BUG);
 	file_hook_db();
