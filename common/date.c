@@ -431,3 +431,32 @@ date_rfc3339_print(int64_t seconds, char *out)
 	snprintf(out, DATE_RFC3339_SIZE, "%04d-%02d-%02dT%02d:%02d:%02dZ", c.year, c.month, c.day,
 	    c.hour, c.minute, c.second);
 }
+
+/* As many digits as are asked for, then (unless it is NUL) the octet after. */
+static bool
+take_digits(struct slice *s, unsigned digits, uint8_t after, int *value_r)
+{
+	uint64_t value;
+
+	if (s->n < digits + (after != 0) || !slice_u64(slice_sub(*s, 0, digits), YEAR_MAX, &value))
+		return false;
+	*value_r = (int)value;
+	*s = slice_sub(*s, digits, s->n);
+	return after == 0 || take_octet(s, after);
+}
+
+bool
+date_rfc3339_parse(struct slice s, int64_t *seconds_r)
+{
+	struct civil c = {0};
+
+	if (!take_digits(&s, 4, '-', &c.year) || !take_digits(&s, 2, '-', &c.month) || !take_digits(&s, 2, 0, &c.day))
+		return false;
+	if (s.n > 0 && (!take_octet(&s, 'T') || !take_digits(&s, 2, ':', &c.hour) || !take_digits(&s, 2, ':', &c.minute) ||
+			   !take_digits(&s, 2, 'Z', &c.second)))
+		return false;
+	if (s.n > 0 || !civil_valid(&c, 1))
+		return false;
+	*seconds_r = civil_seconds(&c, 0);
+	return true;
+}

@@ -48,5 +48,7 @@ int64_t date_local_day(struct date_time date);
 
 /* UTC, for logs and JSON. */
 void date_rfc3339_print(int64_t seconds, char *out);
+/* Exactly what is printed, or only its day, which is its first second; strict. */
+bool date_rfc3339_parse(struct slice s, int64_t *seconds_r);
 
 #endif

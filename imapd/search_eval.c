@@ -1,7 +1,7 @@
 #include "imapd/search_eval.h"
 
 #include "common/text.h"
-#include "imapd/search_text.h"
+#include "common/search_text.h"
 
 #include <assert.h>
 

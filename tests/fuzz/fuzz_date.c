@@ -26,6 +26,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		    d.seconds < 253402214400)
 			assert(again.seconds == d.seconds);
 	}
+	if (date_rfc3339_parse(in, &day)) {
+		date_rfc3339_print(day, out);
+		bool ok = date_rfc3339_parse(slice_str(out), &day_again);
+
+		assert(ok && day == day_again);
+	}
 	if (date_day_parse(in, &day)) {
 		date_day_print(day, out);
 		bool ok = date_day_parse(slice_str(out), &day_again);

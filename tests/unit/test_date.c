@@ -184,6 +184,43 @@ START_TEST(test_round_trip)
 }
 END_TEST
 
+START_TEST(test_rfc3339_parse)
+{
+	static const struct {
+		const char *text;
+		bool good;
+		int64_t seconds;
+	} rows[] = {
+	    {"1996-07-17T09:44:25Z", true, 837596665},
+	    {"1996-07-17", true, 837561600},
+	    {"1970-01-01T00:00:00Z", true, 0},
+	    {"2000-02-29", true, 951782400},
+	    {"1900-02-29", false, 0},
+	    {"1996-13-17", false, 0},
+	    {"1996-07-17T09:44:25", false, 0},
+	    {"1996-07-17T24:44:25Z", false, 0},
+	    {"1996-07-17T09:44:25Zx", false, 0},
+	    {"1996-7-17", false, 0},
+	    {"1996-07-17 ", false, 0},
+	    {"-996-07-17", false, 0},
+	    {"", false, 0},
+	};
+	char out[DATE_RFC3339_SIZE];
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		int64_t seconds = 0;
+		bool good = date_rfc3339_parse(slice_str(rows[i].text), &seconds);
+
+		ck_assert_msg(good == rows[i].good && seconds == rows[i].seconds, "%s: %d %lld", rows[i].text, good,
+		    (long long)seconds);
+		if (good) {
+			date_rfc3339_print(seconds, out);
+			ck_assert_int_eq(strncmp(out, rows[i].text, strlen(rows[i].text)), 0);
+		}
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -191,6 +228,7 @@ main(void)
 	TCase *t = tcase_create("date");
 
 	tcase_add_test(t, test_rfc5322);
+	tcase_add_test(t, test_rfc3339_parse);
 	tcase_add_test(t, test_zone_unknown);
 	tcase_add_test(t, test_imap);
 	tcase_add_test(t, test_day);

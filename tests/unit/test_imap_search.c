@@ -1,6 +1,6 @@
 /* SEARCH: the three values of a tree with more and more of a message at hand, and text found in real encodings. */
 #include "imapd/search_eval.h"
-#include "imapd/search_text.h"
+#include "common/search_text.h"
 
 #include "common/charset.h"
 #include "common/memfd.h"

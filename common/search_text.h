@@ -2,8 +2,8 @@
  * search_text: looks for folded text in a message's object: headers with their encoded words decoded, bodies with transfer
  * encoding and charset undone (RFC 3501 6.4.4). Memory is bounded whatever the message; blocks only on the disk.
  */
-#ifndef IMAPD_SEARCH_TEXT_H
-#define IMAPD_SEARCH_TEXT_H
+#ifndef COMMON_SEARCH_TEXT_H
+#define COMMON_SEARCH_TEXT_H
 
 #include "common/summary.h"
 

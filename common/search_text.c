@@ -1,4 +1,4 @@
-#include "imapd/search_text.h"
+#include "common/search_text.h"
 
 #include "common/charset.h"
 #include "common/memfd.h"
