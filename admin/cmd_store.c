@@ -72,6 +72,19 @@ const struct command commands_store[] = {
 	.run = store_check,
     },
     {
+	.name = "store salvage",
+	.args = "ADDRESS",
+	.help = "make a damaged account anew from whatever is left of it",
+	.more = "Every message whose file is intact is in the account afterwards; those that nobody knows are in the mailbox\n"
+		"Recovered. Losses are said. Nothing is removed: what was damaged is in damaged.N in the account's directory. The\n"
+		"account's sessions end, and mail for it waits meanwhile. When the server does not run, ADDRESS is the account's\n"
+		"number. Exit status 1: something was lost or is not known for sure.\n",
+	.args_min = 1,
+	.args_max = 1,
+	.needs_config = true,
+	.run = store_salvage,
+    },
+    {
 	.name = "store dump",
 	.args = "ADDRESS [FILE] [--with-messages DIR]",
 	.help = "write an account's index as plain text",

@@ -31,10 +31,9 @@ text_json(struct slice s)
 	return v != NULL ? v : json_string("?");
 }
 
-static void
-on_finding(void *arg, const struct check_finding *f)
+json_t *
+store_finding_json(const struct check_finding *f)
 {
-	struct checking *c = arg;
 	json_t *row = json_object();
 
 	(void)json_object_set_new(row, "code", text_json(f->code));
@@ -45,7 +44,29 @@ on_finding(void *arg, const struct check_finding *f)
 		(void)json_object_set_new(row, "uid", json_integer(f->uid));
 	if (f->object != UINT64_MAX)
 		(void)json_object_set_new(row, "object", json_integer((json_int_t)f->object));
-	(void)json_array_append_new(c->findings, row);
+	return row;
+}
+
+void
+store_finding_print(const char *address, const json_t *row)
+{
+	const char *mailbox = json_string_value(json_object_get(row, "mailbox"));
+	const json_t *uid = json_object_get(row, "uid");
+
+	printf("%s: ", address);
+	if (mailbox != NULL)
+		printf("%s: ", mailbox);
+	if (uid != NULL)
+		printf("UID %lld: ", (long long)json_integer_value(uid));
+	printf("%s (%s)\n", json_string_value(json_object_get(row, "text")), json_string_value(json_object_get(row, "code")));
+}
+
+static void
+on_finding(void *arg, const struct check_finding *f)
+{
+	struct checking *c = arg;
+
+	(void)json_array_append_new(c->findings, store_finding_json(f));
 }
 
 static void
@@ -54,19 +75,7 @@ print_account(const struct checking *c, const char *address, uint64_t messages, 
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(c->findings, i, row)
-	{
-		const char *mailbox = json_string_value(json_object_get(row, "mailbox"));
-		json_t *uid = json_object_get(row, "uid");
-
-		printf("%s: ", address);
-		if (mailbox != NULL)
-			printf("%s: ", mailbox);
-		if (uid != NULL)
-			printf("UID %lld: ", (long long)json_integer_value(uid));
-		printf("%s (%s)\n", json_string_value(json_object_get(row, "text")),
-		    json_string_value(json_object_get(row, "code")));
-	}
+	json_array_foreach(c->findings, i, row) store_finding_print(address, row);
 	if (count > json_array_size(c->findings))
 		printf("%s: and %llu more\n", address, (unsigned long long)(count - json_array_size(c->findings)));
 	printf("%s: %llu messages, %llu contradictions\n", address, (unsigned long long)messages, (unsigned long long)count);

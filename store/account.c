@@ -1,6 +1,6 @@
 /*
- * The index goes first: then nothing refers to messages any more, and an
- * account of which only part is left opens as an empty one.
+ * The index goes last: an account with messages and without an index is one
+ * that was damaged, and is not opened; one with an index opens, to be removed again.
  */
 #include "store/account.h"
 
@@ -40,25 +40,38 @@ account_lock(const char *root, struct err *e)
 	return err_sys(e, error, "the account is locked by another process");
 }
 
-int
-account_remove(const char *root, struct err *e)
+static const char *const directories[] = {"index", "index.new", "index.old"};
+static const char *const files[] = {"account.dump", "account.dump.new", "reserve"};
+
+/* The index directories that lie in dir. */
+static int
+remove_indexes(const char *dir, struct err *e)
 {
-	static const char *const directories[] = {"index", "index.new", "index.old"};
-	static const char *const files[] = {"account.dump", "account.dump.new", "reserve"};
-	char path[FILE_PATH_BYTES_MAX], name[16];
+	char path[FILE_PATH_BYTES_MAX];
 
 	for (size_t i = 0; i < sizeof directories / sizeof directories[0]; i++) {
-		file_path(path, root, directories[i]);
+		file_path(path, dir, directories[i]);
 		if (file_remove_dir(path, e) < 0)
 			return -1;
 	}
-	if (file_sync_dir(root, e) < 0)
-		return -1;
-	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-		file_path(path, root, files[i]);
-		if (file_unlink(path, e) < 0)
-			return -1;
-	}
+	return 0;
+}
+
+/* What salvages moved away. */
+static int
+remove_aside(void *arg, const char *path, const char *name, struct err *e)
+{
+	(void)arg;
+	if (strncmp(name, "damaged.", 8) != 0)
+		return 0;
+	return remove_indexes(path, e) < 0 || file_remove_dir(path, e) < 0 ? -1 : 0;
+}
+
+static int
+remove_mail(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX], name[16];
+
 	for (unsigned shard = 0; shard < OBJECT_SHARDS; shard++) {
 		(void)snprintf(name, sizeof name, "mail/%02x", shard);
 		file_path(path, root, name);
@@ -67,4 +80,19 @@ account_remove(const char *root, struct err *e)
 	}
 	file_path(path, root, "mail");
 	return file_remove_dir(path, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+}
+
+int
+account_remove(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	if (remove_mail(root, e) < 0 || file_each(root, remove_aside, NULL, e) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		file_path(path, root, files[i]);
+		if (file_unlink(path, e) < 0)
+			return -1;
+	}
+	return remove_indexes(root, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
 }

@@ -34,7 +34,7 @@ grown(void *list, size_t n, size_t *cap, size_t size)
 	return mem_resize(list, *cap, size);
 }
 
-static void
+void
 image_rename(struct image_mailbox *mb, struct slice name)
 {
 	char *copy = mem_copy_str(name.p, name.n);
@@ -73,8 +73,7 @@ image_mailbox(const struct image *im, uint32_t number)
 	return low < im->mailbox_count && im->mailboxes[low].m.number == number ? &im->mailboxes[low] : NULL;
 }
 
-/* The one that exists with that name. */
-static struct image_mailbox *
+struct image_mailbox *
 image_mailbox_named(const struct image *im, struct slice name)
 {
 	for (size_t i = 0; i < im->mailbox_count; i++)
@@ -123,8 +122,7 @@ image_keyword(struct image_mailbox *mb, struct slice name)
 
 /* ---- UIDVALIDITY ---- */
 
-/* A UIDVALIDITY that no mailbox had. */
-static uint32_t
+uint32_t
 image_new_uidvalidity(struct image *im, uint64_t now)
 {
 	uint32_t *next = &im->account.next_uidvalidity;

@@ -52,6 +52,9 @@ void image_fini(struct image *im);
 struct image_mailbox *image_add_mailbox(struct image *im, const struct format_mailbox *m);
 /* NULL when there is none. */
 struct image_mailbox *image_mailbox(const struct image *im, uint32_t number);
+/* The one that exists with that name. */
+struct image_mailbox *image_mailbox_named(const struct image *im, struct slice name);
+void image_rename(struct image_mailbox *mb, struct slice name);
 void image_add_message(struct image_mailbox *mb, const struct format_message *m);
 void image_add_tombstone(struct image_mailbox *mb, uint64_t modseq, struct uid_range uids);
 void image_add_expunged(struct image *im, const struct image_expunged *x);
@@ -65,6 +68,8 @@ struct index;
  * mailbox that would give UIDs or modseqs again that it had there gets a new UIDVALIDITY, above any that was given out.
  */
 void image_outdate(struct image *im, const struct index *ix, uint64_t now);
+/* A UIDVALIDITY that no mailbox had. */
+uint32_t image_new_uidvalidity(struct image *im, uint64_t now);
 
 /* Does every number fit the others, so that it can become an index? -1 with ERR_CODE_MALFORMED and the first that does not. */
 int image_check(const struct image *im, struct err *e) __attribute__((warn_unused_result));

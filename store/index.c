@@ -383,6 +383,21 @@ open_or_rebuild(struct index *ix, struct err *e)
 	return index_broken(ix) ? -1 : 0;
 }
 
+static int
+on_object(void *arg, const uint8_t id[STORE_OBJECT_ID_BYTES], struct err *e)
+{
+	(void)arg;
+	(void)id;
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "there are messages and no index: salvage");
+}
+
+/* An account with messages is not a new one: its index was lost, and a new one would count from the beginning. */
+static int
+refuse_messages(const char *root, struct err *e)
+{
+	return object_each(root, on_object, NULL, e);
+}
+
 int
 index_open(const char *root, uint64_t now, struct index **index_r, struct err *e)
 {
@@ -394,7 +409,7 @@ index_open(const char *root, uint64_t now, struct index **index_r, struct err *e
 	*index_r = NULL;
 	if (take_clean_mark(root, &clean, e) < 0 || settle(root, clean, &exists, e) < 0)
 		return -1;
-	if (!exists && create(root, now, e) < 0)
+	if (!exists && (refuse_messages(root, e) < 0 || create(root, now, e) < 0))
 		return -1;
 	ix = new_index(root, now);
 	ix->clean = clean;

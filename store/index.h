@@ -101,6 +101,9 @@ int index_list(struct index *ix, struct buf *b, struct err *e) __attribute__((wa
 /* Moves the \Recent mark up to uid. */
 int index_recent(struct index *ix, uint32_t mailbox, uint32_t uid, struct err *e) __attribute__((warn_unused_result));
 
+/* The i-th mailbox that a new account gets; false behind the last. */
+bool index_default_mailbox(unsigned i, struct slice *name_r, uint32_t *use_r);
+
 /* ---- messages ---- */
 
 struct index_append {

@@ -582,8 +582,8 @@ index_mailbox_adopt(struct index *ix, uint32_t number, struct slice name, uint32
 	return 0;
 }
 
-int
-index_mailboxes_default(struct index *ix, struct err *e)
+bool
+index_default_mailbox(unsigned i, struct slice *name_r, uint32_t *use_r)
 {
 	static const struct {
 		struct slice name;
@@ -596,10 +596,23 @@ index_mailboxes_default(struct index *ix, struct err *e)
 	    {SLICE("Junk"), STORE_USE_JUNK},
 	    {SLICE("Trash"), STORE_USE_TRASH},
 	};
-	struct index_mailbox *mb;
 
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		if (create(ix, rows[i].name, rows[i].use, &mb, e) < 0)
+	if (i >= sizeof rows / sizeof rows[0])
+		return false;
+	*name_r = rows[i].name;
+	*use_r = rows[i].use;
+	return true;
+}
+
+int
+index_mailboxes_default(struct index *ix, struct err *e)
+{
+	struct index_mailbox *mb;
+	struct slice name;
+	uint32_t use;
+
+	for (unsigned i = 0; index_default_mailbox(i, &name, &use); i++) {
+		if (create(ix, name, use, &mb, e) < 0)
 			return -1;
 		mb->m.subscribed = true;
 	}

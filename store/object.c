@@ -54,8 +54,8 @@ shard_path(char *path_r, const char *root, unsigned shard)
 	assert(n > 0 && n < FILE_PATH_BYTES_MAX);
 }
 
-static void
-id_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES])
+void
+object_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES])
 {
 	char dir[FILE_PATH_BYTES_MAX], name[2 * STORE_OBJECT_ID_BYTES + 1];
 
@@ -155,7 +155,7 @@ object_write(const char *root, uint64_t number, int source, uint64_t bytes,
 	file_path(mail, root, MAIL_DIR);
 	shard_path(dir, root, object_shard(number));
 	file_path(fresh, dir, NEW_NAME);
-	id_path(path, root, id);
+	object_path(path, root, id);
 	if (make_synced_dir(mail, dir, e) < 0)
 		return -1;
 	if (copy_to(fresh, source, bytes, sha256, e) < 0 || file_rename(fresh, path, e) < 0) {
@@ -179,7 +179,7 @@ object_open_any(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struc
 {
 	char path[FILE_PATH_BYTES_MAX];
 
-	id_path(path, root, id);
+	object_path(path, root, id);
 	return file_open(path, O_RDONLY | O_NOFOLLOW, e);
 }
 
@@ -195,7 +195,7 @@ object_open(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], uint64_t 
 		return fd;
 	if (fd >= 0)
 		(void)file_close(fd, NULL);
-	id_path(path, root, id);
+	object_path(path, root, id);
 	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "the message is damaged", "object %s is missing or cut", path);
 }
 
@@ -238,7 +238,7 @@ object_remove(const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES], struct 
 {
 	char path[FILE_PATH_BYTES_MAX];
 
-	id_path(path, root, id);
+	object_path(path, root, id);
 	return file_unlink(path, e);
 }
 

@@ -24,6 +24,9 @@ uint64_t object_number(const uint8_t id[STORE_OBJECT_ID_BYTES]);
 /* The directory that an object lies in: 0..OBJECT_SHARDS-1. */
 unsigned object_shard(uint64_t number);
 
+/* Where it lies; path_r has FILE_PATH_BYTES_MAX octets. */
+void object_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES]);
+
 /* Makes root/mail. */
 int object_init(const char *root, struct err *e) __attribute__((warn_unused_result));
 /* Makes durable which directories for objects a killed process made. */

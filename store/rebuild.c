@@ -24,6 +24,72 @@
 #define DAMAGED_FILE "damaged"
 #define RECORDS_PER_TRANSACTION 500u
 
+#define KEEP_FILE "keep"
+#define KEEP_BYTES_MAX 32u
+
+/* ---- what an index that was replaced leaves ---- */
+
+int
+rebuild_keep(const char *root, const char *aside, struct err *e)
+{
+	char dir[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	int exists, fd, failed;
+
+	file_path(dir, root, INDEX);
+	file_path(path, dir, KEEP_FILE);
+	exists = file_exists(dir, e);
+	if (exists <= 0)
+		return exists;
+	fd = file_open(path, O_RDWR | O_CREAT | O_TRUNC, e);
+	if (fd < 0)
+		return -1;
+	failed = file_write(fd, 0, slice_str(aside), e) < 0 || file_sync(fd, e) < 0;
+	if (file_close(fd, failed ? NULL : e) < 0)
+		failed = -1;
+	return failed || file_sync_dir(dir, e) < 0 ? -1 : 0;
+}
+
+/* The name in an index's mark; false when it has none. One that cannot be read is not a reason to remove anything. */
+static int
+kept_as(const char *dir, char name_r[KEEP_BYTES_MAX], struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int exists, fd;
+	int64_t n;
+
+	file_path(path, dir, KEEP_FILE);
+	exists = file_exists(path, e);
+	if (exists <= 0)
+		return exists;
+	fd = file_open(path, O_RDONLY, e);
+	if (fd < 0)
+		return -1;
+	n = file_read(fd, 0, name_r, KEEP_BYTES_MAX - 1, e);
+	(void)file_close(fd, NULL);
+	if (n < 0)
+		return -1;
+	name_r[n] = '\0';
+	if (n == 0 || strspn(name_r, "abcdefghijklmnopqrstuvwxyz.0123456789") != (size_t)n)
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "%s says no name", path);
+	return 1;
+}
+
+/* Removes it, or moves it to where it is to be kept. */
+static int
+retire(const char *root, const char *old, struct err *e)
+{
+	char name[KEEP_BYTES_MAX], aside[FILE_PATH_BYTES_MAX], to[FILE_PATH_BYTES_MAX];
+	int kept = kept_as(old, name, e);
+
+	if (kept < 0)
+		return -1;
+	if (kept == 0)
+		return file_remove_dir(old, e);
+	file_path(aside, root, name);
+	file_path(to, aside, INDEX);
+	return file_rename(old, to, e) < 0 || file_sync_dir(aside, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+}
+
 /* ---- putting a whole index in place ---- */
 
 int
@@ -42,9 +108,7 @@ rebuild_settle(const char *root, bool *exists_r, struct err *e)
 	*exists_r = now_there || old_there;
 	if (!now_there && old_there && (file_rename(fresh_there ? fresh : old, now, e) < 0 || file_sync_dir(root, e) < 0))
 		return -1;
-	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0)
-		return -1;
-	return 0;
+	return file_remove_dir(fresh, e) < 0 || retire(root, old, e) < 0 ? -1 : 0;
 }
 
 static int

@@ -24,6 +24,9 @@ int rebuild_create(const char *root, rebuild_fill_fn *fill, void *arg, uint64_t 
 /* Makes a new index from base copy and log of the old one. -1 with ERR_CODE_CORRUPT when those are damaged. */
 int rebuild_from_log(const char *root, uint64_t time, struct err *e) __attribute__((warn_unused_result));
 
+/* The index that the next one replaces is to be kept as root/aside/index, a directory that is there, and not removed. */
+int rebuild_keep(const char *root, const char *aside, struct err *e) __attribute__((warn_unused_result));
+
 /* After a rebuild: what summaries the old index still has, one by one, until fn gives false; then the old index is removed. */
 void rebuild_take_summaries(const char *root, env_summary_fn *fn, void *arg);
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+import shutil
 import time
 
 import harness
@@ -227,6 +227,72 @@ class TestCheck(ToolTest):
             self.assertEqual(online, self.server.run("store", "dump", number).stdout)
         finally:
             self.server.start()
+
+
+class TestSalvage(ToolTest):
+    settings = {"store.keeper_linger": "1s", "worker.linger": "1s"}
+
+    def quiet(self):
+        wait_for(lambda: not self.server.processes().get("store-keeper"))
+
+    def salvage(self, address):
+        done = self.server.run("store", "salvage", address, "--json", check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    def test_the_database_is_gone(self):
+        self.add("db@demo.test")
+        self.fill("db@demo.test")
+        before = self.seen("db@demo.test")
+        self.quiet()
+        os.unlink(os.path.join(self.account_dir("db@demo.test"), "index", "index.db"))
+        status, found = self.salvage("db@demo.test")
+        self.assertEqual((0, True, 12, []), (status, found["sound"], found["messages"], found["notes"]))
+        self.assertEqual(before, self.seen("db@demo.test"))
+        self.assertEqual(0, self.server.run("store", "check", "db@demo.test", "--deep").returncode)
+
+    def test_everything_but_messages_is_gone(self):
+        """A server does not take an account that lost its index for a new one; salvage brings its mail back."""
+        self.add("bare@demo.test")
+        self.fill("bare@demo.test")
+        self.quiet()
+        top = self.account_dir("bare@demo.test")
+        shutil.rmtree(os.path.join(top, "index"))
+        os.unlink(os.path.join(top, "account.dump"))
+        for pattern in ("there are messages and no index: salvage", "event=keeper-failed", "event=process-ended .*status=65",
+                        "event=role-ended name=keeper .*status=65"):
+            self.server.allow(pattern)
+        self.assertNotEqual(0, self.server.run("mailbox", "list", "bare@demo.test", check=False).returncode)
+        self.assertTrue(os.listdir(os.path.join(top, "mail", "00")))
+        status, found = self.salvage("bare@demo.test")
+        self.assertEqual((REFUSED, False, 12), (status, found["sound"], found["recovered"]))
+        client = self.server.imap("bare@demo.test")
+        self.assertEqual([b"12"], client.select("Recovered")[1])
+        self.assertEqual(250, self.server.deliver("From: a@b.example\r\n\r\nnew\r\n", rcpt="bare@demo.test")[0])
+        self.assertEqual([b"1"], client.select("INBOX")[1])
+        client.logout()
+        self.assertEqual(0, self.server.run("store", "check", "bare@demo.test", "--deep").returncode)
+        self.quiet()
+        self.server.run("account", "delete", "bare@demo.test")
+        wait_for(lambda: not [x for x in os.listdir(top) if x != "lock"])
+
+    def test_index_gone_dump_there(self):
+        self.add("dump@demo.test")
+        self.fill("dump@demo.test")
+        before = self.seen("dump@demo.test")
+        self.quiet()
+        top = self.account_dir("dump@demo.test")
+        shutil.rmtree(os.path.join(top, "index"))
+        objects = sorted(os.listdir(os.path.join(top, "mail", "00")))
+        os.unlink(os.path.join(top, "mail", "00", objects[0]))
+        done = self.server.run("store", "salvage", "dump@demo.test", check=False)
+        self.assertEqual(REFUSED, done.returncode)
+        self.assertIn("11 messages, 0 of them in Recovered by this", done.stdout)
+        after = self.seen("dump@demo.test")
+        # The same messages with their UIDs, flags and dates, but the one whose file is gone.
+        self.assertEqual([x.split(b"FETCH")[1] for x in before[b"INBOX"][1][1:-1]],
+                         [x.split(b"FETCH")[1] for x in after[b"INBOX"][1][:-1]])
+        self.assertEqual(before[b'"Work/Plans &AOQ-"'][1], after[b'"Work/Plans &AOQ-"'][1])
+        self.assertEqual(before["lsub"], after["lsub"])
 
 
 if __name__ == "__main__":

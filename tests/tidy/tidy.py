@@ -27,7 +27,7 @@ STORE_CLIENT_SIDE = {"store/store.h", "store/entry.h", "store/uidset.h", "store/
 STORE_GROUND = {"store/env.h", "store/file.h", "store/object.h"}
 # The command works on an account's directory itself when nobody else does.
 STORE_TOOLS = {"store/account.h", "store/check.h", "store/dump.h", "store/file.h", "store/image.h", "store/index.h", "store/load.h", "store/object.h",
-               "store/rebuild.h"}
+               "store/rebuild.h", "store/salvage.h"}
 STORE_GROUND_USERS = ("smtpd/queue_", "authd/directory")
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 1200
