@@ -148,11 +148,17 @@ death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 crash: death
 
-# Every call of the file layer fails in turn: each, by `make fault`; each N-th in `make check`.
-FAULT_BIN := $(B)/tests/fault/store_fault
-$(FAULT_BIN): $(B)/tests/fault/%: $(B)/obj/tests/fault/%.o $(B)/obj/tests/fault/fault_fs.o $(ARCHIVES)
+# Every call of the file layer fails in turn, below the index and below the keeper: each, by `make fault`; each N-th in
+# `make check`.
+FAULT_BIN := $(B)/tests/fault/store_fault $(B)/tests/fault/keeper_fault
+$(B)/tests/fault/store_fault: $(B)/obj/tests/fault/store_fault.o $(B)/obj/tests/fault/fault_fs.o $(ARCHIVES)
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(B)/obj/tests/fault/fault_fs.o $(call lib_of,store) $(call lib_of,common) $(LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+$(B)/tests/fault/keeper_fault: $(B)/obj/tests/fault/keeper_fault.o $(B)/obj/tests/fault/fault_fs.o \
+	$(B)/obj/tests/crash/crash_steps.o $(B)/obj/tests/crash/crash_keeper.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) \
+		$(call lib_of,store) $(call lib_of,common) $(LIBS)
 .PHONY: fault fault-slice
 fault-slice: $(FAULT_BIN)
 	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),1501,331); done

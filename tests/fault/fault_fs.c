@@ -57,6 +57,7 @@ static const struct {
     [FAULT_EINTR] = {"eintr", EINTR, BITS_IO | BIT(CALL_OPEN) | BIT(CALL_CREATE)},
     [FAULT_SHORT] = {"short", 0, BITS_IO},
     [FAULT_SYNC] = {"sync", EIO, BIT(CALL_SYNC)},
+    [FAULT_SECTOR] = {"sector", EIO, BIT(CALL_PREAD) | BIT(CALL_READ)},
 };
 
 struct undo {
@@ -79,6 +80,8 @@ static struct {
 	bool on, from_then_on, paused, fired, sync_failed, full_next;
 	char where[FILE_PATH_BYTES_MAX + 32];
 	char *path_of_fd[FDS_MAX];
+	char *bad_path; /* the sector's file and place */
+	off_t bad_at;
 	struct undo *undo;
 	char *evicted[EVICTED_MAX];
 	size_t evicted_count;
@@ -89,6 +92,18 @@ const char *
 fault_kind_name(enum fault_kind kind)
 {
 	return kinds[kind].name;
+}
+
+bool
+fault_only_once(enum fault_kind kind)
+{
+	return kind == FAULT_EINTR || kind == FAULT_SECTOR;
+}
+
+unsigned
+fault_stride(enum fault_kind kind, unsigned every)
+{
+	return kind == FAULT_SYNC || kind == FAULT_EMFILE || kind == FAULT_SECTOR ? 1 + every / 16 : every;
 }
 
 enum fault_kind
@@ -229,6 +244,7 @@ fault_die(void)
 	bool failed = f.sync_failed;
 
 	f.on = false;
+	MEM_FREE(&f.bad_path);
 	for (unsigned fd = 0; fd < FDS_MAX; fd++)
 		MEM_FREE(&f.path_of_fd[fd]);
 	while (f.undo != NULL) {
@@ -297,10 +313,27 @@ note_read(int fd)
 		f.read_early = true;
 }
 
+/* Is a read of n octets at `at` to fail? */
+static bool
+read_fails(enum call call, int fd, size_t n, off_t at)
+{
+	const char *path = path_of(fd);
+	bool bad = fails(call, path);
+
+	if (f.kind != FAULT_SECTOR || !f.on || f.paused || path == NULL)
+		return bad;
+	if (bad && f.bad_path == NULL) {
+		f.bad_path = mem_copy_str(path, strlen(path));
+		f.bad_at = at;
+	}
+	errno = EIO;
+	return f.bad_path != NULL && strcmp(f.bad_path, path) == 0 && at <= f.bad_at && f.bad_at < at + (off_t)n;
+}
+
 static ssize_t
 f_pread(int fd, void *p, size_t n, off_t at)
 {
-	bool bad = fails(CALL_PREAD, path_of(fd));
+	bool bad = read_fails(CALL_PREAD, fd, n, at);
 
 	note_read(fd);
 	if (bad && f.kind != FAULT_SHORT)
@@ -316,7 +349,7 @@ read(int fd, void *p, size_t n)
 	const char *path = path_of(fd);
 
 	if (path != NULL) {
-		bool bad = fails(CALL_READ, path);
+		bool bad = read_fails(CALL_READ, fd, n, lseek(fd, 0, SEEK_CUR));
 
 		f.reads++;
 		note_read(fd);
@@ -495,7 +528,8 @@ fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_
 	(void)snprintf(f.root, sizeof f.root, "%s", root);
 	f.kind = kind;
 	f.at = at;
-	f.from_then_on = from_then_on && kind != FAULT_EINTR;
+	f.from_then_on = from_then_on && !fault_only_once(kind);
+	MEM_FREE(&f.bad_path);
 	f.on = true;
 	f.fired = f.paused = f.sync_failed = f.read_early = f.full_next = false;
 	f.calls = f.reads = 0;

@@ -20,10 +20,15 @@ enum fault_kind {
 	FAULT_EINTR,  /* open, reads and writes; only once */
 	FAULT_SHORT,  /* reads and writes that do half */
 	FAULT_SYNC,   /* syncs, with EIO */
+	FAULT_SECTOR, /* a read, with EIO, and every other one of that place until fault_die() */
 	FAULT_KINDS
 };
 
 const char *fault_kind_name(enum fault_kind kind);
+/* It has no "from then on". */
+bool fault_only_once(enum fault_kind kind);
+/* Of how many calls one is tried, when it is one of `every` in general: those of few calls are tried more often. */
+unsigned fault_stride(enum fault_kind kind, unsigned every);
 /* FAULT_KINDS when there is none of that name. */
 enum fault_kind fault_kind_of(const char *name);
 

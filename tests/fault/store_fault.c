@@ -51,6 +51,7 @@ struct run {
 };
 
 static struct told *told;
+static struct told prepared; /* what the account was before the failure */
 
 static void __attribute__((format(printf, 2, 3)))
 complain(struct told *t, const char *format, ...)
@@ -167,6 +168,17 @@ do_append_long(struct run *r)
 
 	fixture_summary = slice_of(summary, sizeof summary);
 	return fixture_append(r->ix, r->root, inbox(r), "one with a long summary", &uid, &r->e);
+}
+
+/* Some of them are longer than what Berkeley DB reads of a log at once. */
+static int
+do_append_medium(struct run *r)
+{
+	static const uint8_t summary[40000];
+	uint32_t uid;
+
+	fixture_summary = slice_of(summary, sizeof summary);
+	return fixture_append(r->ix, r->root, inbox(r), "one with a summary", &uid, &r->e);
 }
 
 static int
@@ -343,7 +355,8 @@ static const struct step {
 } steps[] = {{"append", do_append}, {"append", do_append}, {"append", do_append}, {"request", do_request}, {"flags", do_flags},
     {"create", do_create}, {"copy", do_copy}, {"move", do_move}, {"view", do_view}, {"fetch", do_fetch}, {"rename", do_rename},
     {"subscribe", do_subscribe}, {"summary", do_summary}, {"append long", do_append_long}, {"append long", do_append_long},
-    {"append long", do_append_long}, {"expunge", do_expunge}, {"delete", do_delete}, {"request", do_request},
+    {"append long", do_append_long}, {"append medium", do_append_medium}, {"append medium", do_append_medium},
+    {"append medium", do_append_medium}, {"expunge", do_expunge}, {"delete", do_delete}, {"request", do_request},
     {"purge", do_purge}, {"upkeep", do_upkeep}, {"append", do_append}, {"flags", do_flags}};
 #define STEPS (sizeof steps / sizeof steps[0])
 
@@ -412,7 +425,7 @@ prepare_nothing(struct run *r)
 static void
 prepare_killed(struct run *r)
 {
-	if (!live(r, 0, 18))
+	if (!live(r, 0, 21))
 		complain(r->told, "the preparation failed: %s", r->e.detail);
 }
 
@@ -594,7 +607,7 @@ run_one(const struct scenario *s, const char *template, enum fault_kind kind, un
 	fixture_dir(root);
 	if (s->prepare != prepare_nothing)
 		copy_template(template, root);
-	memset(told, 0, sizeof *told);
+	*told = prepared;
 	(void)in_process(failing_process, &r, s, at, on);
 	(void)in_process(s->removes ? looking_for_nothing : looking_process, &r, s, at, on);
 	fixture_remove(root);
@@ -613,6 +626,8 @@ make_template(const struct scenario *s, char *template)
 	fixture_dir(template);
 	memset(told, 0, sizeof *told);
 	(void)in_process(prepare_process, &r, s, 0, false);
+	prepared = *told;
+	prepared.opened = false;
 	if (told->complaint[0] != '\0') {
 		fprintf(stderr, "store_fault: %s\n", told->complaint);
 		exit(2);
@@ -631,7 +646,9 @@ struct count {
 static void
 loop(const struct scenario *s, const char *template, enum fault_kind kind, bool on, unsigned every, struct count *c)
 {
-	for (unsigned at = 1 + (unsigned)(kind * 37 + (s - scenarios) * 11) % every; c->wrong < FAILURES_SHOWN; at += every) {
+	unsigned stride = fault_stride(kind, every);
+
+	for (unsigned at = 1 + (unsigned)(kind * 37 + (s - scenarios) * 11) % stride; c->wrong < FAILURES_SHOWN; at += stride) {
 		bool good = run_one(s, template, kind, at, on);
 
 		c->wrong += !good;
@@ -653,7 +670,7 @@ explore(unsigned every)
 	for (size_t i = 0; i < SCENARIOS; i++) {
 		make_template(&scenarios[i], template);
 		for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++)
-			for (int on = 0; on < (kind == FAULT_EINTR ? 1 : 2); on++)
+			for (int on = 0; on < (fault_only_once(kind) ? 1 : 2); on++)
 				loop(&scenarios[i], template, kind, on != 0, every, &c);
 		fixture_remove(template);
 	}

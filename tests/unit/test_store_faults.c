@@ -1,8 +1,7 @@
 /*
- * Every call of the file layer fails in turn: EIO, ENOSPC, EMFILE, a sync that
- * fails. The answer of the operation is right, what was acknowledged before is
- * there after a new opening, and the account does not contradict itself.
- * Further: kill -9 at random moments, torn pages, a log cut at any octet.
+ * An account after a look-up that failed, a full disk, kill -9 at random
+ * moments, torn pages, a log cut at any octet: what was acknowledged is there,
+ * and the account does not contradict itself.
  */
 #include "tests/unit/store_fixture.h"
 
@@ -12,6 +11,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -20,196 +20,169 @@
 static char root[64];
 static struct err e;
 
-/* ---- the layer that fails once ---- */
-
-static unsigned calls, fail_at;
-static int fail_with;
-static bool fired, failing_syncs;
-
-static bool
-fails(void)
-{
-	if (++calls != fail_at)
-		return false;
-	fired = true;
-	errno = fail_with;
-	return true;
-}
-
-static int
-f_open(const char *path, int flags, mode_t mode)
-{
-	return fails() ? -1 : file_system_ops()->open(path, flags, mode);
-}
-
-static ssize_t
-f_pread(int fd, void *p, size_t n, off_t at)
-{
-	return fails() ? -1 : file_system_ops()->pread(fd, p, n, at);
-}
-
-static ssize_t
-f_pwrite(int fd, const void *p, size_t n, off_t at)
-{
-	return fails() ? -1 : file_system_ops()->pwrite(fd, p, n, at);
-}
-
-static int
-f_ftruncate(int fd, off_t n)
-{
-	return fails() ? -1 : file_system_ops()->ftruncate(fd, n);
-}
-
-static int
-f_sync(int fd)
-{
-	return failing_syncs && fails() ? -1 : file_system_ops()->sync(fd);
-}
-
-static int
-f_rename(const char *from, const char *to)
-{
-	return fails() ? -1 : file_system_ops()->rename(from, to);
-}
-
-static int
-f_unlink(const char *path)
-{
-	return fails() ? -1 : file_system_ops()->unlink(path);
-}
-
-static int
-f_mkdir(const char *path, mode_t mode)
-{
-	return fails() ? -1 : file_system_ops()->mkdir(path, mode);
-}
-
-static int
-f_rmdir(const char *path)
-{
-	return fails() ? -1 : file_system_ops()->rmdir(path);
-}
-
-static uint64_t
-f_space(const char *path)
-{
-	(void)path;
-	return UINT64_MAX;
-}
-
-static const struct file_ops failing = {.open = f_open, .pread = f_pread, .pwrite = f_pwrite, .ftruncate = f_ftruncate,
-    .sync = f_sync, .rename = f_rename, .unlink = f_unlink, .mkdir = f_mkdir, .rmdir = f_rmdir, .space = f_space};
-
-/* ---- one short workload ---- */
-
-struct told {
-	uint32_t appended; /* acknowledged appends */
-	bool seen;	   /* the flag change was acknowledged */
-	bool upkeep_failed;
-};
-
 static uint32_t
 inbox_of(struct index *ix)
 {
 	return index_target(ix, STORE_TARGET_INBOX);
 }
 
-static void
-work(struct told *told)
+/* ---- a file layer that fails (tests/fault has the loops over every call) ---- */
+
+static int wrong_at, wrong_count, wrong_error;
+static uint64_t space_left;
+
+static int
+w_exists(const char *path)
 {
-	struct index *ix = NULL;
+	if (++wrong_count != wrong_at)
+		return file_system_ops()->exists(path);
+	errno = EIO;
+	return -1;
+}
+
+/* What cannot be looked for is not missing: an account is not made anew over one that is there. */
+START_TEST(test_failed_lookup)
+{
+	const struct file_ops ops = {.exists = w_exists};
+	struct index *ix;
 	uint32_t uid;
 
-	if (index_open(root, FIXTURE_NOW, &ix, &e) < 0)
-		return;
-	for (unsigned i = 0; i < 3; i++) {
-		char text[32];
-
-		(void)snprintf(text, sizeof text, "message %u", i);
-		if (fixture_append(ix, root, inbox_of(ix), text, &uid, &e) < 0)
-			continue;
-		if (index_flush(ix, &e) == 0)
-			told->appended++;
-	}
-	if (!index_broken(ix) && fixture_flags(ix, inbox_of(ix), STORE_FLAGS_ADD, STORE_FLAG_SEEN, "", 1, UINT32_MAX, &e) == 0 &&
-	    index_flush(ix, &e) == 0)
-		told->seen = true;
-	/* A failure of it is nothing that anybody was promised. */
-	if (!index_broken(ix) && index_upkeep_now(ix, &e) < 0)
-		told->upkeep_failed = true;
+	fixture_dir(root);
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	ck_assert_int_eq(fixture_append(ix, root, inbox_of(ix), "there", &uid, &e), 0);
 	index_close(&ix);
-}
-
-static void
-verify(const struct told *told, unsigned at)
-{
-	struct index *ix;
-
-	file_use(NULL);
-	file_lost_reset();
-	file_error_reset();
-	ck_assert_msg(index_open(root, FIXTURE_NOW, &ix, &e) == 0, "call %u: %s %s", at, e.client, e.detail);
-	const struct format_mailbox *m = index_mailbox(ix, inbox_of(ix));
-
-	ck_assert_msg(m->messages >= told->appended, "call %u: %u of %u", at, m->messages, told->appended);
-	ck_assert_msg(m->messages <= 3, "call %u: %u messages", at, m->messages);
-	if (told->seen)
-		ck_assert_uint_eq(m->unseen, 0);
-	ck_assert_msg(index_check(ix, &e) == 0, "call %u: %s", at, e.detail);
-	index_close(&ix);
-}
-
-static void
-fail_each(int error, bool syncs, bool fresh)
-{
-	struct file_ops ops = failing;
-	unsigned rounds = 0;
-
-	ops.close = file_system_ops()->close;
-	fail_with = error;
-	failing_syncs = syncs;
-	for (fail_at = 1;; fail_at++) {
-		struct told told = {0};
-
-		fixture_dir(root);
-		if (!fresh) {
-			struct index *ix;
-
-			ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	file_use(&ops);
+	for (wrong_at = 1;; wrong_at++) {
+		wrong_count = 0;
+		if (index_open(root, FIXTURE_NOW, &ix, &e) == 0) {
+			ck_assert_uint_eq(index_mailbox(ix, inbox_of(ix))->messages, 1);
 			index_close(&ix);
+		} else {
+			ck_assert_int_eq(e.class, ERR_TEMP);
 		}
-		calls = 0;
-		fired = false;
-		file_use(&ops);
-		work(&told);
-		verify(&told, fail_at);
-		fixture_remove(root);
-		if (!fired)
+		if (wrong_count < wrong_at)
 			break;
-		rounds++;
 	}
-	ck_assert_uint_gt(rounds, 20);
-}
-
-START_TEST(test_eio)
-{
-	fail_each(EIO, true, false);
+	ck_assert_int_gt(wrong_at, 3);
+	file_use(NULL);
+	fixture_remove(root);
 }
 END_TEST
 
-START_TEST(test_enospc)
+/* Half of the octets fit, then none. */
+static ssize_t
+w_pwrite(int fd, const void *p, size_t n, off_t at)
 {
-	fail_each(ENOSPC, false, false);
+	if (++wrong_count < wrong_at)
+		return file_system_ops()->pwrite(fd, p, n, at);
+	if (wrong_count == wrong_at)
+		return file_system_ops()->pwrite(fd, p, n / 2, at);
+	errno = wrong_error;
+	return -1;
+}
+
+static uint64_t
+w_space(const char *path)
+{
+	(void)path;
+	return space_left;
+}
+
+static bool
+has_reserve(void)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct stat st;
+
+	file_path(path, root, "reserve");
+	return stat(path, &st) == 0 && (uint64_t)st.st_blocks * 512 >= FILE_RESERVE_BYTES;
+}
+
+/* A transaction gets the reserve's room when the disk is full; new mail does not, until the reserve is whole again. */
+static void
+spend_reserve(int error)
+{
+	const struct file_ops ops = {.pwrite = w_pwrite, .space = w_space};
+	struct index *ix;
+	uint32_t uid;
+
+	fixture_dir(root);
+	file_use(&ops);
+	wrong_at = INT_MAX;
+	wrong_error = error;
+	space_left = UINT64_MAX;
+	file_reserve(root);
+	ck_assert(has_reserve());
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	ck_assert_int_eq(fixture_append(ix, root, inbox_of(ix), "there", &uid, &e), 0);
+	ck_assert_int_eq(index_flush(ix, &e), 0);
+	ck_assert(index_has_space(ix, 1000));
+	space_left = 0;
+	wrong_count = 0;
+	wrong_at = 1;
+	ck_assert_int_eq(fixture_flags(ix, inbox_of(ix), STORE_FLAGS_ADD, STORE_FLAG_SEEN, "", 1, 1, &e), 0);
+	ck_assert_int_lt(index_flush(ix, &e), 0);
+	ck_assert_int_eq(e.code, ERR_CODE_NO_SPACE);
+	ck_assert(!has_reserve());
+	index_close(&ix);
+	wrong_at = INT_MAX;
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	ck_assert_int_eq(index_check(ix, &e), 0);
+	/* At the limits: the reserve and what stays beside it; what stays and the message. */
+	space_left = (uint64_t)FILE_RESERVE_BYTES + FILE_SPACE_BYTES_MIN - 1;
+	ck_assert(!index_has_space(ix, 0) && !has_reserve());
+	space_left++;
+	ck_assert(index_has_space(ix, 1000) && has_reserve());
+	space_left = FILE_SPACE_BYTES_MIN + 999;
+	ck_assert(!index_has_space(ix, 1000));
+	space_left++;
+	ck_assert(index_has_space(ix, 1000));
+	index_close(&ix);
+	file_use(NULL);
+	fixture_remove(root);
+}
+
+START_TEST(test_reserve)
+{
+	spend_reserve(ENOSPC);
+	spend_reserve(EDQUOT);
 }
 END_TEST
 
-START_TEST(test_emfile_new_account)
+/* Nothing stays of what was written behind the end of a file before the disk was full. */
+START_TEST(test_cut_back)
 {
-	fail_each(EMFILE, false, true);
+	const struct file_ops ops = {.pwrite = w_pwrite};
+	char path[FILE_PATH_BYTES_MAX];
+	struct stat st;
+
+	fixture_dir(root);
+	file_path(path, root, "file");
+	int fd = file_open(path, O_RDWR | O_CREAT, &e);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(file_write(fd, 0, SLICE("0123456789"), &e), 0);
+	file_use(&ops);
+	wrong_error = ENOSPC;
+	for (off_t at = 0; at <= 10; at += 10) {
+		wrong_count = 0;
+		wrong_at = 1;
+		ck_assert_int_lt(file_write(fd, (uint64_t)at, SLICE("abcdefgh"), &e), 0);
+		ck_assert_int_eq(e.code, ERR_CODE_NO_SPACE);
+		ck_assert_int_eq(fstat(fd, &st), 0);
+		ck_assert_int_eq(st.st_size, 10);
+	}
+	file_use(NULL);
+	ck_assert_int_eq(file_close(fd, &e), 0);
+	fixture_remove(root);
 }
 END_TEST
 
 /* ---- kill -9 ---- */
+
+struct told {
+	uint32_t appended; /* acknowledged appends */
+};
 
 /* Appends and flags until it is killed; tells what it acknowledged in shared memory. */
 static void
@@ -396,7 +369,7 @@ main(void)
 	Suite *s = suite_create("store_faults");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_eio, test_enospc, test_emfile_new_account, test_kill, test_damaged_pages, test_lost_database,
+	const TTest *tests[] = {test_failed_lookup, test_reserve, test_cut_back, test_kill, test_damaged_pages, test_lost_database,
 	    test_cut_log};
 
 	log_init("test_store_faults", LOG_BUG);
