@@ -576,6 +576,12 @@ index_object_reserve(struct index *ix)
 	return ix->reserve_object++;
 }
 
+uint64_t
+index_object_next(const struct index *ix)
+{
+	return ix->reserve_object;
+}
+
 bool
 index_quota_fits(const struct index *ix, struct quota limit, struct quota more)
 {

@@ -121,6 +121,8 @@ struct index_append {
 /* The number for the next object to be written; each call another one. Not before the object is on disk does an append
  * use it up for good. */
 uint64_t index_object_reserve(struct index *ix);
+/* The one that it will give next. */
+uint64_t index_object_next(const struct index *ix);
 int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, struct err *e)
     __attribute__((warn_unused_result));
 /* True when that much more fits. */

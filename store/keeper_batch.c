@@ -19,6 +19,20 @@
 
 struct keeper the_keeper;
 
+/* The directory of the objects so far ahead is there before a delivery needs it: none pays for that. */
+static void
+prepare_objects(struct keeper *k, unsigned ahead)
+{
+	uint64_t number = index_object_next(k->ix) + ahead;
+	struct err e;
+
+	if (k->prepared == number / OBJECT_SHARD_OBJECTS + 1)
+		return;
+	k->prepared = number / OBJECT_SHARD_OBJECTS + 1;
+	if (object_prepare(k->root, number, &e) < 0)
+		log_event(LOG_DEBUG, NO_SESSION, "objects-unprepared", LOG_ERR(&e), LOG_END);
+}
+
 void
 keeper_start(struct loop *l, struct index *ix, const char *root, const struct keeper_settings *settings,
     const struct keeper_events *events, void *arg)
@@ -30,6 +44,7 @@ keeper_start(struct loop *l, struct index *ix, const char *root, const struct ke
 	k->step_timer = loop_timer_new(l, keeper_step, NULL);
 	k->job_timer = loop_timer_new(l, keeper_job_step, NULL);
 	keeper_quota_init(k);
+	prepare_objects(k, 0);
 	k->last_request_ms = clock_ms();
 	k->purge_due_ms = k->last_request_ms + KEEPER_PURGE_FIRST_MS;
 }
@@ -182,6 +197,8 @@ keeper_sync(void)
 	}
 	k->outbox_count -= n;
 	assert(k->outbox_count == 0);
+	if (k->pending_count == 0)
+		prepare_objects(k, OBJECT_SHARD_OBJECTS / 2);
 }
 
 void

@@ -5,7 +5,7 @@
  *
  *   all changes that wait, and one sync of the log for them;
  *   one message to append: written and synced;
- *   when all of a group of messages are written: the sync of their directory;
+ *   when all of a group of messages are written: the sync of their directory (a group has one);
  *   then their entries in the index, and one sync of the log for them.
  *
  * Between two steps the loop reads. So who asks waits for the step that runs just then, and for no other; many
@@ -15,6 +15,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/object.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -237,13 +238,21 @@ write_append(struct keeper *k)
 	memmove(line->v + i, line->v + i + 1, (line->n - i) * sizeof *line->v);
 }
 
+static size_t
+group_size(const struct keeper *k)
+{
+	size_t ready = may_run_count(&k->appends);
+	size_t room = (size_t)(OBJECT_SHARD_OBJECTS - index_object_next(k->ix) % OBJECT_SHARD_OBJECTS);
+
+	room = room < KEEPER_PENDING_MAX ? room : KEEPER_PENDING_MAX;
+	return ready < room ? ready : room;
+}
+
 static void
 step_append(struct keeper *k)
 {
-	size_t ready = may_run_count(&k->appends);
-
 	if (k->group == 0 && k->pending_count == 0)
-		k->group = ready < KEEPER_PENDING_MAX ? ready : KEEPER_PENDING_MAX;
+		k->group = group_size(k);
 	if (k->group > 0)
 		write_append(k);
 	else if (!k->pending_synced)

@@ -120,15 +120,7 @@ is_pending(const struct msg_MSG_APPEND *m)
 static int
 read_summary(int fd, struct buf *b, struct err *e)
 {
-	struct memfd_map map;
-
-	if (fd < 0)
-		return 0;
-	if (memfd_map(fd, MEMFD_ANY_SIZE, STORE_SUMMARY_BYTES_MAX, &map, e) < 0)
-		return -1;
-	buf_put_slice(b, map.octets);
-	memfd_unmap(&map);
-	return 0;
+	return fd < 0 ? 0 : memfd_read_all(fd, b, e);
 }
 
 /* What can be refused before any octet is written: 1 when it is good, 0 when it was put back, -1. */

@@ -108,6 +108,7 @@ struct keeper {
 	struct keeper_append *pending;
 	size_t pending_count;
 	bool pending_synced; /* their directory */
+	uint64_t prepared;   /* one more than the directory of objects that is known to be there ahead */
 	struct keeper_out *outbox;
 	size_t outbox_count;
 	size_t outbox_cap;

@@ -19,7 +19,6 @@
 
 #define COPY_BYTES (256u * 1024)
 #define MAIL_DIR "mail"
-#define NEW_NAME ".new"
 #define ID_HASH_BYTES 8u
 
 void
@@ -93,18 +92,29 @@ object_settle(const char *root, struct err *e)
 	return MUTANT(OBJECT_SETTLE) ? 0 : file_sync_dir(mail, e);
 }
 
+int
+object_prepare(const char *root, uint64_t number, struct err *e)
+{
+	char mail[FILE_PATH_BYTES_MAX], dir[FILE_PATH_BYTES_MAX];
+
+	file_path(mail, root, MAIL_DIR);
+	shard_path(dir, root, object_shard(number));
+	return make_synced_dir(mail, dir, e);
+}
+
 /* Copies and hashes; the file is synced when this returns 0. */
 static int
 copy(int fd, int source, uint64_t bytes, const uint8_t *sha256, EVP_MD_CTX *hash, struct err *e)
 {
-	uint8_t *room = mem_resize(NULL, COPY_BYTES, 1);
+	size_t most = bytes < COPY_BYTES ? (size_t)bytes : COPY_BYTES;
+	uint8_t *room = mem_resize(NULL, most + 1, 1);
 	uint8_t found[EVP_MAX_MD_SIZE];
 	uint64_t at = 0;
 	int failed = 0;
 	int64_t got;
 
 	while (failed == 0 && at < bytes) {
-		size_t step = bytes - at < COPY_BYTES ? (size_t)(bytes - at) : COPY_BYTES;
+		size_t step = bytes - at < most ? (size_t)(bytes - at) : most;
 
 		got = memfd_read(source, at, room, step, e);
 		if (got == 0)
@@ -148,18 +158,15 @@ int
 object_write(const char *root, uint64_t number, int source, uint64_t bytes,
     const uint8_t sha256[STORE_SHA256_BYTES], struct err *e)
 {
-	char mail[FILE_PATH_BYTES_MAX], dir[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX], path[FILE_PATH_BYTES_MAX];
+	char path[FILE_PATH_BYTES_MAX];
 	uint8_t id[STORE_OBJECT_ID_BYTES];
 
 	object_id(number, sha256, id);
-	file_path(mail, root, MAIL_DIR);
-	shard_path(dir, root, object_shard(number));
-	file_path(fresh, dir, NEW_NAME);
 	object_path(path, root, id);
-	if (make_synced_dir(mail, dir, e) < 0)
+	if (object_prepare(root, number, e) < 0)
 		return -1;
-	if (copy_to(fresh, source, bytes, sha256, e) < 0 || file_rename(fresh, path, e) < 0) {
-		(void)file_unlink(fresh, NULL);
+	if (copy_to(path, source, bytes, sha256, e) < 0) {
+		(void)file_unlink(path, NULL);
 		return -1;
 	}
 	return 0;
@@ -271,13 +278,13 @@ id_of_name(const char *name, uint8_t id_r[STORE_OBJECT_ID_BYTES])
 	return true;
 }
 
-/* True for the name of an object with a number >= next, and for an unfinished one. */
+/* True for the name of an object with a number >= next: no transaction knew it, and it may be unfinished. */
 static bool
 is_leftover(const char *name, uint64_t next)
 {
 	uint8_t id[STORE_OBJECT_ID_BYTES];
 
-	return strcmp(name, NEW_NAME) == 0 || (id_of_name(name, id) && object_number(id) >= next);
+	return id_of_name(name, id) && object_number(id) >= next;
 }
 
 static int

@@ -7,7 +7,8 @@
  * name alone. Its file is the 32 hexadecimal digits of the id; xx are bits 8..15 of the number, so
  * that messages that come together lie together and one directory sync serves them all.
  *
- * A file under its final name is whole: it is written as ".new", synced, then renamed.
+ * A file is whole when the index has given its number away: it is written under its name, it and then its directory are
+ * synced, and only then a transaction refers to it. One with a number from the index's next one on is nobody's.
  */
 #ifndef STORE_OBJECT_H
 #define STORE_OBJECT_H
@@ -31,6 +32,8 @@ void object_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_I
 int object_init(const char *root, struct err *e) __attribute__((warn_unused_result));
 /* Makes durable which directories for objects a killed process made. */
 int object_settle(const char *root, struct err *e) __attribute__((warn_unused_result));
+/* Makes the directory that the object of that number will lie in, durably, when it is not there: else object_write() does. */
+int object_prepare(const char *root, uint64_t number, struct err *e) __attribute__((warn_unused_result));
 /*
  * Copies bytes octets of source (any file, read once with pread(2)) and compares length and hash; then they are on disk
  * under the name that belongs to number, but for the sync of the directory: object_sync_shard() before anything refers
@@ -58,7 +61,7 @@ typedef int object_each_fn(void *arg, const uint8_t id[STORE_OBJECT_ID_BYTES], s
 int object_each_of(const char *root, unsigned shard, object_each_fn *fn, void *arg, struct err *e)
     __attribute__((warn_unused_result));
 int object_each(const char *root, object_each_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
-/* Removes what a crash left: unfinished files, and objects that no transaction knew (number >= next). */
+/* Removes what a crash left: objects that no transaction knew (number >= next). */
 int object_clean(const char *root, uint64_t next, struct err *e) __attribute__((warn_unused_result));
 
 #endif

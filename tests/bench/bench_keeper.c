@@ -3,6 +3,7 @@
 #include "common/config.h"
 #include "common/memfd.h"
 #include "common/role.h"
+#include "store/quota.h"
 #include "store/record.h"
 #include "store/uidset.h"
 
@@ -313,6 +314,8 @@ bench_keeper_start(struct bench_keeper *k, const char *state, uint64_t account)
 		bench_die("the keeper was not started");
 	(void)close(store[1]);
 	k->store = edge_to(k, ROLE_STORE, store[0]);
+	if (!IPC_SEND(k->store, KEEPER_LIMITS, .bytes = QUOTA_NONE, .messages = QUOTA_NONE))
+		bench_die("KEEPER_LIMITS was not sent");
 	while (!k->ready)
 		loop_run(bench_loop());
 	k->deliver = peer(k, ROLE_DELIVER);

@@ -289,16 +289,18 @@ on_time(void *arg)
 	loop_stop(loop);
 }
 
-/* Runs the loop until it was quiet for a moment. */
+/* Runs the loop until it was quiet for a moment: by rounds, not by the clock, which goes on while this process has to wait. */
 static void
 settle(void)
 {
-	bool late = false;
+	bool late;
 	struct loop_timer *t = loop_timer_new(loop, on_time, &late);
 
-	while (!late) {
-		loop_timer_set(t, 30);
-		loop_run(loop);
+	for (int round = 0; round < 40; round++) {
+		for (late = false; !late;) {
+			loop_timer_set(t, 1);
+			loop_run(loop);
+		}
 	}
 	loop_timer_free(&t);
 }
@@ -652,6 +654,53 @@ START_TEST(test_failed_sync)
 }
 END_TEST
 
+static unsigned syncs;
+
+static int
+sync_counted(int fd)
+{
+	struct pollfd answers = {.fd = deliver.fd, .events = POLLIN};
+
+	/* What is synced behind the answers' back is nobody's wait. */
+	syncs += poll(&answers, 1, 0) == 0;
+	return file_system_ops()->sync(fd);
+}
+
+/* Until all of so many deliveries are answered; the syncs made until then. */
+static unsigned
+syncs_of_deliveries(unsigned n, uint64_t *sequence)
+{
+	syncs = 0;
+	deliver.h.n = 0;
+	for (unsigned i = 0; i < n; i++)
+		send_append(&deliver, (*sequence)++, "a message", "a message");
+	while (deliver.h.n < n)
+		loop_run(loop);
+	ck_assert_uint_eq(deliver.h.class, ERR_NONE);
+	return syncs;
+}
+
+/* A delivery waits for three syncs, the first of an account and the first in a directory too; a batch of k for 2 + k. */
+START_TEST(test_syncs)
+{
+	struct file_ops counting = *file_system_ops();
+	uint64_t sequence = 1;
+
+	keeper_quota_set((struct quota){QUOTA_NONE, QUOTA_NONE}, false);
+	counting.sync = sync_counted;
+	file_use(&counting);
+	ck_assert_uint_eq(syncs_of_deliveries(1, &sequence), 3);
+	ck_assert_uint_eq(syncs_of_deliveries(20, &sequence), 22);
+	while (sequence < 240)
+		ck_assert_uint_eq(syncs_of_deliveries(20, &sequence), 22);
+	for (unsigned i = 0; i < 30; i++)
+		ck_assert_uint_eq(syncs_of_deliveries(1, &sequence), 3);
+	ck_assert_uint_gt(index_object_next(ix), OBJECT_SHARD_OBJECTS);
+	file_use(NULL);
+	settle();
+}
+END_TEST
+
 static bool
 collect_entries(void *arg, const struct store_entry *entries, size_t n)
 {
@@ -932,7 +981,8 @@ main(void)
 	const TTest *quotas[] = {test_limits_come_later, test_limits_do_not_come, test_ceiling, test_waiting, test_last_word};
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_delivery, test_append_refused, test_import, test_changes, test_fetch, test_pop3_is_confined,
-	    test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views};
+	    test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views,
+	    test_syncs};
 
 	log_init("test_store_keeper", LOG_BUG);
 	file_hook_db();
