@@ -55,9 +55,8 @@ struct keeper_line {
 	size_t n;
 };
 
-/* A view that was given away, kept for whoever opens that mailbox next. */
+/* A view that was given away, kept for whoever opens that mailbox next; so many, and octets of all their files. */
 #define KEEPER_VIEWS_MAX 8u
-/* Octets of all their files. */
 #define KEEPER_VIEWS_BYTES_MAX (64u << 20)
 struct keeper_view {
 	uint32_t mailbox; /* 0: the place is free */
