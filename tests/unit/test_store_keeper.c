@@ -289,19 +289,25 @@ on_time(void *arg)
 	loop_stop(loop);
 }
 
-/* Runs the loop until it was quiet for a moment: by rounds, not by the clock, which goes on while this process has to wait. */
+static void
+run_for(struct loop_timer *t, bool *late, uint64_t ms)
+{
+	for (*late = false; !*late;) {
+		loop_timer_set(t, ms);
+		loop_run(loop);
+	}
+}
+
+/* Runs the loop until it was quiet for a moment; and some rounds more, since the clock goes on while this process has to wait. */
 static void
 settle(void)
 {
 	bool late;
 	struct loop_timer *t = loop_timer_new(loop, on_time, &late);
 
-	for (int round = 0; round < 40; round++) {
-		for (late = false; !late;) {
-			loop_timer_set(t, 1);
-			loop_run(loop);
-		}
-	}
+	run_for(t, &late, 30);
+	for (int round = 0; round < 40; round++)
+		run_for(t, &late, 0);
 	loop_timer_free(&t);
 }
 
