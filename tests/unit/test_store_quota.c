@@ -36,6 +36,7 @@ struct account {
 	bool refuse_start;
 	bool mute;	 /* does not answer */
 	bool stays;	 /* does not leave when it may */
+	uint64_t greedy; /* takes a message of that size as soon as there is no limit */
 	unsigned grants, refusals, failures, starts, asked;
 };
 
@@ -114,6 +115,11 @@ on_limits(struct edge *e, struct msg_KEEPER_LIMITS *m)
 	a->known = true;
 	a->limit = (struct quota){m->bytes, m->messages};
 	a->shared = m->shared;
+	if (!a->shared && a->greedy > 0) {
+		a->size = a->greedy;
+		a->greedy = 0;
+		put_in(a);
+	}
 	if (a->mute || !a->shared)
 		return;
 	a->asked++;
@@ -527,6 +533,28 @@ START_TEST(limits_change)
 }
 END_TEST
 
+/* A limit that goes and comes back while a keeper answers for the one before: what it took in between counts. */
+START_TEST(only_the_last_answer_counts)
+{
+	tell_everything((struct quota){1000, QUOTA_NONE});
+	keeper_start(1);
+	keeper_start(2);
+	run_for(50);
+	append(2, 1);
+	run_for(100);
+	ck_assert_uint_eq(sum().bytes, 1);
+	accounts[1].greedy = 700;
+	tell(QUOTA_CHANGE, 0, DOMAIN, (struct quota){2000, QUOTA_NONE});
+	tell(QUOTA_CHANGE, 0, DOMAIN, (struct quota){QUOTA_NONE, QUOTA_NONE});
+	tell(QUOTA_CHANGE, 0, DOMAIN, domain_limit);
+	append(2, 900);
+	run_for(100);
+	ck_assert_uint_eq(accounts[1].used.bytes, 700);
+	ck_assert_uint_eq(accounts[2].refusals, 1);
+	assert_within();
+}
+END_TEST
+
 /* A domain that is told no more has no limit; an account that was deleted takes no room. */
 START_TEST(domains_and_accounts_go)
 {
@@ -629,6 +657,7 @@ main(void)
 	tcase_add_test(t, ceilings_come_down);
 	tcase_add_test(t, what_is_not_known_is_not_over_quota);
 	tcase_add_test(t, limits_change);
+	tcase_add_test(t, only_the_last_answer_counts);
 	tcase_add_test(t, domains_and_accounts_go);
 	tcase_add_loop_test(t, at_random, 0, 4);
 	suite_add_tcase(s, t);
