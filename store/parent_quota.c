@@ -7,9 +7,9 @@
  * it. Only when every keeper has answered since the question came, and there is still no room, "over quota" is true: what
  * somebody expunged before counts, whichever edge tells of it first.
  *
- * All of it is in memory. After a restart no usage is known, so before the first grant in a domain all of its accounts are
- * asked, a few at a time. While something cannot be asked (an account that does not open, one that the command
- * has for itself), nobody is told "over quota" on its account: the answer is a temporary error.
+ * All of it is in memory. After a restart no usage is known, so the accounts of domains with a limit are all asked, a few at a
+ * time, and nothing is granted in a domain before it is through. While something cannot be asked (an account that does not
+ * open, one that the command has for itself), nobody is told "over quota" on its account: the answer is a temporary error.
  *
  * Rules of the books:
  * - ceiling_known: usage <= ceiling, for sure. A keeper of a domain without a limit has no bound, so its account is not known.
@@ -198,6 +198,17 @@ tighten(struct parent_account *a, uint64_t want_no)
 	return find_out(a);
 }
 
+/* What a domain with a limit needs to know is asked before somebody waits for it. One that failed is tried when it matters. */
+static void
+survey(struct parent_domain *d)
+{
+	if (!complete || !is_shared(d))
+		return;
+	for (struct parent_account *a = d->accounts; a != NULL && surveyed < PARENT_SURVEY_MAX; a = a->domain_next)
+		if (!a->ceiling_known && a->keeper == NULL && a->failures == 0 && a->holder == NULL)
+			(void)find_out(a);
+}
+
 /* What the ceilings of a domain amount to. *unknown_r: how many accounts have none. */
 static struct quota
 ceilings(const struct parent_domain *d, unsigned *unknown_r)
@@ -308,6 +319,7 @@ survey_end(struct parent_process *p)
 	if (p->account->keeper == p && p->peers_sent == 0)
 		parent_process_leave(p);
 	each_domain(step);
+	each_domain(survey);
 }
 
 /* What one says that has left already is old when another one runs. */
@@ -420,6 +432,7 @@ set_limit(struct parent_domain *d, struct quota limit)
 	while (!is_shared(d) && d->wants_first != NULL)
 		want_answer(d->wants_first, ERR_NONE);
 	step(d);
+	survey(d);
 }
 
 static void
@@ -493,6 +506,7 @@ parent_quota_on_rows(struct edge *e, struct msg_QUOTA_ROWS *m)
 		each_domain(end_telling);
 		complete = true;
 		each_domain(step);
+		each_domain(survey);
 	}
 	if (!IPC_SEND(e, QUOTA_TAKEN, .id = m->id))
 		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", "quota"), LOG_END);

@@ -403,6 +403,31 @@ START_TEST(at_the_edge)
 }
 END_TEST
 
+/* A domain with a limit is measured before anybody asks, so many accounts at once and no more, and only once. */
+START_TEST(it_is_measured)
+{
+	unsigned most = 0, alive = 0;
+
+	tell_everything((struct quota){1000, 8});
+	for (unsigned turns = 0; turns < 400 && accounts[1].starts == 0; turns++)
+		run_for(0);
+	for (unsigned turns = 0; turns < 400; turns++) {
+		run_for(0);
+		alive = 0;
+		for (unsigned i = 1; i <= ACCOUNTS; i++)
+			alive += accounts[i].keeper != NULL;
+		most = alive > most ? alive : most;
+	}
+	ck_assert_uint_eq(alive, 0);
+	ck_assert(most >= 1 && most <= PARENT_SURVEY_MAX);
+	tell_domain((struct quota){QUOTA_NONE, QUOTA_NONE});
+	tell_domain((struct quota){500, QUOTA_NONE});
+	run_for(50);
+	for (unsigned i = 1; i <= ACCOUNTS; i++)
+		ck_assert_uint_eq(accounts[i].starts, 1);
+}
+END_TEST
+
 /* Before everything was told, nothing is granted, and nothing refused. */
 START_TEST(nothing_before_all_is_known)
 {
@@ -653,6 +678,7 @@ main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, at_the_edge);
+	tcase_add_test(t, it_is_measured);
 	tcase_add_test(t, nothing_before_all_is_known);
 	tcase_add_test(t, ceilings_come_down);
 	tcase_add_test(t, what_is_not_known_is_not_over_quota);
