@@ -82,6 +82,26 @@ remove_mail(const char *root, struct err *e)
 	return file_remove_dir(path, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
 }
 
+/* The index goes by one rename to the name of one that is not finished: in pieces it would not open, and no keeper could go
+ * on with the removal. */
+static int
+remove_index(const char *root, struct err *e)
+{
+	char now[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX], old[FILE_PATH_BYTES_MAX];
+
+	file_path(now, root, "index");
+	file_path(fresh, root, "index.new");
+	file_path(old, root, "index.old");
+	/* An old one would take the place of the one that goes. */
+	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0 || file_sync_dir(root, e) < 0)
+		return -1;
+	int exists = file_exists(now, e);
+
+	if (exists < 0 || (exists && (file_rename(now, fresh, e) < 0 || file_sync_dir(root, e) < 0)))
+		return -1;
+	return file_remove_dir(fresh, e);
+}
+
 int
 account_remove(const char *root, struct err *e)
 {
@@ -94,5 +114,5 @@ account_remove(const char *root, struct err *e)
 		if (file_unlink(path, e) < 0)
 			return -1;
 	}
-	return remove_indexes(root, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+	return remove_index(root, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
 }

@@ -125,13 +125,17 @@ $(QUEUE_CRASH_BIN): $(QUEUE_CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_CRASH_OBJ) \
 		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+# Of the mutants a few in the slice, each caught within some tens of states; all of them by `make crash`.
+MUTANTS_SLICE := OBJECT_SYNC OBJECT_HASH ENV_FLUSH FORMAT_SUM
 .PHONY: crash crash-slice
-crash-slice: $(CRASH_BIN) $(QUEUE_CRASH_BIN)
+crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN)
 	@$(CRASH_BIN) --states 600
 	@$(QUEUE_CRASH_BIN) --states 200
-crash: $(CRASH_BIN) $(QUEUE_CRASH_BIN)
-	@$(CRASH_BIN) --states 100000
+	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
+crash: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN)
 	@$(QUEUE_CRASH_BIN) --states 20000
+	@$(CRASH_BIN) --states 100000
+	@$(CRASH_BIN)_mutants --mutant all --states 20000
 check-plain check-san: crash-slice
 
 # Process death under load: a slice among the instance tests, all of it by `make crash`.

@@ -4,9 +4,9 @@
 #include "store/base.h"
 
 #include <assert.h>
-#include <db.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -94,59 +94,68 @@ cut(const char *root, const char *name, uint64_t seed)
 
 /* ---- a record ---- */
 
-static void
-no_error(const DB_ENV *env, const char *prefix, const char *text)
+/* Berkeley DB's page: where its parts lie, and the sum that it keeps. The page keeps its place in the log, so that recovery
+ * takes it for what it was. */
+enum { PAGE_ENTRIES = 20, PAGE_TYPE = 25, PAGE_SUM = 28, PAGE_INDEX = 32, PAGE_LEAF = 5, ITEM_PLAIN = 1 };
+
+static uint32_t
+page_sum(const uint8_t *page)
 {
-	(void)env;
-	(void)prefix;
-	(void)text;
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < PAGE_OCTETS; i++)
+		sum = sum * 33 + (i >= PAGE_SUM && i < PAGE_SUM + 4 ? 0 : page[i]);
+	return sum;
 }
 
-/* Moves to the record that the seed says, and alters an octet of its value. */
-static bool
-alter(DBC *dbc, uint64_t seed)
+static unsigned
+u16_at(const uint8_t *page, unsigned at)
 {
-	static uint8_t room[1 << 17];
-	unsigned count = 0;
-	DBT k, v;
+	uint16_t v;
 
-	memset(&k, 0, sizeof k);
-	memset(&v, 0, sizeof v);
-	while (dbc->get(dbc, &k, &v, DB_NEXT) == 0)
-		count++;
-	if (count == 0)
+	memcpy(&v, page + at, sizeof v);
+	return v;
+}
+
+/* Alters an octet of one of the values of a leaf; false when it is none, or not sound. */
+static bool
+alter(uint8_t *page, uint64_t seed)
+{
+	unsigned entries = u16_at(page, PAGE_ENTRIES);
+	uint32_t sum;
+
+	memcpy(&sum, page + PAGE_SUM, sizeof sum);
+	if (page[PAGE_TYPE] != PAGE_LEAF || entries < 2 || entries > 500 || sum != page_sum(page))
 		return false;
-	count = (unsigned)((seed >> 8) % count);
-	if (dbc->get(dbc, &k, &v, DB_FIRST) != 0)
+	unsigned item = u16_at(page, PAGE_INDEX + 2 * (1 + 2 * (unsigned)((seed >> 8) % (entries / 2))));
+	unsigned length = item < PAGE_OCTETS - 3 ? u16_at(page, item) : 0;
+
+	if (length == 0 || item + 3 + length > PAGE_OCTETS || page[item + 2] != ITEM_PLAIN)
 		return false;
-	for (; count > 0; count--)
-		if (dbc->get(dbc, &k, &v, DB_NEXT) != 0)
-			return false;
-	if (v.size == 0 || v.size > sizeof room)
-		return false;
-	memcpy(room, v.data, v.size);
-	room[(seed >> 24) % v.size] ^= (uint8_t)(1u << (seed & 7));
-	v.data = room;
-	return dbc->put(dbc, &k, &v, DB_CURRENT) == 0;
+	page[item + 3 + (seed >> 24) % length] ^= (uint8_t)(1u << (seed & 7));
+	sum = page_sum(page);
+	memcpy(page + PAGE_SUM, &sum, sizeof sum);
+	return true;
 }
 
 static bool
 alter_record(const char *root, uint64_t seed)
 {
-	char path[PATH_BYTES];
+	uint8_t page[PAGE_OCTETS];
 	bool done = false;
-	DB *db;
-	DBC *dbc;
+	off_t size, pages;
+	int fd = open_file(root, "index.db", &size);
 
-	(void)snprintf(path, sizeof path, "%s/index/index.db", root);
-	if (access(path, R_OK) != 0 || db_create(&db, NULL, 0) != 0)
+	if (fd < 0)
 		return false;
-	db->set_errcall(db, no_error);
-	if (db->open(db, NULL, path, NULL, DB_BTREE, 0, 0600) == 0 && db->cursor(db, NULL, &dbc, 0) == 0) {
-		done = alter(dbc, seed);
-		(void)dbc->close(dbc);
+	pages = size / PAGE_OCTETS;
+	for (off_t i = 0; i < pages && !done; i++) {
+		off_t at = (i + (off_t)(seed >> 40)) % pages * PAGE_OCTETS;
+
+		done = pread(fd, page, sizeof page, at) == PAGE_OCTETS && alter(page, seed) &&
+		    pwrite(fd, page, sizeof page, at) == PAGE_OCTETS;
 	}
-	(void)db->close(db, 0);
+	close(fd);
 	return done;
 }
 

@@ -23,8 +23,10 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/account.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +65,7 @@ struct session {
 	struct bounds *moments; /* by number of operations */
 	size_t base_good;	/* from so many operations on the base copy is whole */
 	bool latent;		/* a database was damaged before it began */
+	size_t removal;		/* the account's removal began after so many operations; 0: it did not */
 	size_t moment_count, moment_cap;
 };
 
@@ -200,6 +203,40 @@ look(const char *root, struct bounds may, uint64_t seed, struct err *e)
 	return why;
 }
 
+static bool
+is_empty(const char *root)
+{
+	DIR *dir = opendir(root);
+	unsigned names = 0;
+
+	for (struct dirent *d; dir != NULL && (d = readdir(dir)) != NULL;)
+		names += strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0;
+	if (dir != NULL)
+		closedir(dir);
+	return names == 0;
+}
+
+/* After its removal began an account has its index or is a new one, it opens (else nobody could go on with it), and the removal
+ * can be done again. */
+static const char *
+look_removed(const char *root, struct bounds may, struct err *e)
+{
+	const char *why = NULL;
+	struct index *ix;
+
+	if (crash_keeper_open(root, CRASH_NOW, &keeper_events, e) < 0)
+		return "it does not open, so nobody can go on with its removal";
+	ix = crash_keeper_index();
+	if (index_serial(ix) == 1 && index_usage(ix).messages != 0)
+		why = "a new account is not empty";
+	else if (index_serial(ix) > 1 && index_serial(ix) < may.told)
+		why = "it is neither there nor gone";
+	crash_keeper_close(false);
+	if (why == NULL && (account_remove(root, e) < 0 || !is_empty(root)))
+		why = "its removal cannot be done again";
+	return why;
+}
+
 /* ---- a session ---- */
 
 static struct session *
@@ -261,7 +298,10 @@ make_history(struct session *s, struct err *e)
 	if (crash_keeper_index()->account.next_object < steps_done / 10)
 		return "the history has hardly any messages";
 	crash_keeper_close(true);
-	return NULL;
+	if (seed_now % 4 != 2)
+		return NULL;
+	s->removal = crash_record_count(s->record);
+	return account_remove(s->root, e) < 0 || !is_empty(s->root) ? "it is not removed" : NULL;
 }
 
 /* Arms a fault of the process, or none. */
@@ -352,6 +392,7 @@ go_on(struct session *s, uint64_t seed, struct err *e)
 /* ---- states ---- */
 
 static bool explore_record(struct session *s, unsigned depth, size_t states);
+static bool explore_moments(struct session *s, unsigned depth, size_t first, size_t last, size_t states);
 
 static bool
 report(const struct session *s, size_t cut, const char *why, const struct err *e)
@@ -397,11 +438,11 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	crash_run_at(replay_text);
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
-	damage = seed >> 20 & 3 ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	damage = seed >> 20 & 3 || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
 	if (!crash_damage(target, damage, mix(seed, 1)))
 		damage = DAMAGE_NONE;
 	latent = s->latent || damages_database();
-	if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && !may_refuse(s, cut, mode, &corrupt)) {
+	if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
 
 		next->latent = latent;
@@ -415,7 +456,10 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 			good = explore_record(next, depth + 1, STATES_PER_RECORD);
 		session_free(&next);
 	} else {
-		why = look(target, s->moments[cut], seed, &e);
+		if (s->removal > 0 && cut > s->removal)
+			why = look_removed(target, s->moments[cut], &e);
+		else
+			why = look(target, s->moments[cut], seed, &e);
 		if (why != NULL && !(crash_keeper_index() == NULL && may_refuse(s, cut, mode, &e)))
 			good = report(s, cut, why, &e);
 	}
@@ -432,15 +476,28 @@ explore_record(struct session *s, unsigned depth, size_t states)
 {
 	size_t n = crash_record_count(s->record);
 
+	/* A removal is short: it has a third of the states. */
+	if (s->removal > 0 && depth == 0 && wanted_count == 0)
+		return explore_moments(s, depth, 0, s->removal, states - states / 3) &&
+		    explore_moments(s, depth, s->removal, n, states / 3);
+	return explore_moments(s, depth, 0, n, states);
+}
+
+/* Those between two moments. */
+static bool
+explore_moments(struct session *s, unsigned depth, size_t first, size_t last, size_t states)
+{
+	size_t n = last - first;
+
 	if (wanted_count > 0)
 		return depth >= wanted_count || try_state(s, wanted[depth].cut, wanted[depth].variant, depth);
 	for (size_t i = 0; i < states; i++) {
 		uint64_t dice = mix(mix(seed_now, n), mix(i, depth));
 		size_t from = n * i / states, width = n * (i + 1) / states - from + 1;
-		size_t cut = from + dice % width;
+		size_t cut = first + from + dice % width;
 
 		/* Few of the moments among zeros. */
-		while (cut < n && crash_record_is_filler(s->record, cut) && (dice >> 40) % 16 != 0)
+		while (cut < last && crash_record_is_filler(s->record, cut) && (dice >> 40) % 16 != 0)
 			cut++;
 		if (!try_state(s, cut, (unsigned)((dice >> 32) % 8), depth))
 			return false;
