@@ -103,7 +103,7 @@ fault_only_once(enum fault_kind kind)
 unsigned
 fault_stride(enum fault_kind kind, unsigned every)
 {
-	return kind == FAULT_SYNC || kind == FAULT_EMFILE || kind == FAULT_SECTOR ? 1 + every / 16 : every;
+	return kind == FAULT_SYNC || kind == FAULT_EMFILE ? 1 + every / 16 : every;
 }
 
 enum fault_kind
