@@ -73,8 +73,9 @@ struct check {
 	size_t at; /* the mailbox at hand; the shard in PHASE_FILES */
 	uint32_t last_uid;
 	struct sums sums; /* of the mailbox at hand */
-	uint64_t messages;
-	uint64_t bytes;
+	struct quota usage;
+	struct quota retained;
+	uint32_t *expunged; /* of each mailbox of the table: how many of its messages are expunged ones */
 	uint64_t done;
 	/* The object being hashed. */
 	int fd;
@@ -115,6 +116,7 @@ check_free(struct check **check)
 	image_fini(&c->table);
 	free(c->refs);
 	free(c->garbage);
+	free(c->expunged);
 	if (c->fd >= 0)
 		(void)file_close(c->fd, NULL);
 	EVP_MD_CTX_free(c->hash);
@@ -126,7 +128,9 @@ check_free(struct check **check)
 uint64_t
 check_done(const struct check *c, uint64_t *total_r)
 {
-	*total_r = c->account.messages > c->done ? c->account.messages : c->done;
+	uint64_t all = c->account.messages + c->account.retained_messages;
+
+	*total_r = all > c->done ? all : c->done;
 	return c->done;
 }
 
@@ -529,6 +533,7 @@ read_mailboxes(struct check *c, struct err *e)
 	if (r == 1 && !format_account_get(c->cursor.value, &c->account))
 		unreadable(c, "the account");
 	snapshot_pause(&c->cursor);
+	c->expunged = mem_new_array(c->table.mailbox_count + 1, sizeof *c->expunged);
 	for (size_t i = 0; i < c->table.mailbox_count; i++)
 		check_marks(c, &c->table.mailboxes[i].m);
 	check_names(c);
@@ -547,8 +552,9 @@ end_mailbox(struct check *c, const struct format_mailbox *m)
 		    "the mailbox says %u messages, %u unseen, %u with \\Deleted, %llu octets, and has %u, %u, %u, %llu", m->messages,
 		    m->unseen, m->deleted, (unsigned long long)m->bytes, s->messages, s->unseen, s->deleted,
 		    (unsigned long long)s->bytes);
-	c->messages += s->messages;
-	c->bytes += s->bytes;
+	struct quota *sum = m->gone_at != 0 ? &c->retained : &c->usage;
+
+	*sum = quota_add(*sum, (struct quota){s->bytes, s->messages});
 	snapshot_messages_close(&c->walk);
 	c->walking = false;
 	c->at++;
@@ -564,7 +570,7 @@ on_message(struct check *c, const struct image_mailbox *mb, const struct format_
 		found(c, "order", mb->m.number, uid, NO_OBJECT, "a message out of order");
 	if (uid >= mb->m.uidnext || m->entry.modseq > mb->m.highestmodseq)
 		found(c, "marks", mb->m.number, uid, NO_OBJECT, "a message above its mailbox's marks");
-	if (!mb->m.selectable || mb->m.gone_at != 0)
+	if (!mb->m.selectable)
 		found(c, "marks", mb->m.number, uid, NO_OBJECT, "a message in what is no mailbox");
 	for (; bits != 0; bits &= bits - 1)
 		if (slice_empty(store_keyword_name(buf_slice(&mb->keywords), (unsigned)__builtin_ctzll(bits))))
@@ -594,7 +600,15 @@ expunged_more(struct check *c, struct err *e)
 		unreadable(c, "a record of expunged messages");
 		return 1;
 	}
+	const struct image_mailbox *mb = image_mailbox(&c->table, x.mailbox);
+
+	if (mb == NULL)
+		found(c, "mailbox-unknown", 0, 0, NO_OBJECT, "expunged messages of mailbox %u, which does not exist", x.mailbox);
+	else
+		c->expunged[mb - c->table.mailboxes] += x.n;
+	c->done += x.n;
 	for (unsigned i = 0; r == 1 && i < x.n; i++) {
+		c->retained = quota_add(c->retained, (struct quota){x.m[i].detail.size, 1});
 		/* An object of them is hashed at once: at most ten, and the next step begins behind them. */
 		while (r == 1 && c->fd >= 0)
 			r = hash_more(c, e) < 0 ? -1 : 1;
@@ -642,12 +656,24 @@ message_more(struct check *c, struct err *e)
 }
 
 static void
+check_sum(struct check *c, const char *what, struct quota counted, struct quota said)
+{
+	if (counted.messages != said.messages || counted.bytes != said.bytes)
+		found(c, "usage", 0, 0, NO_OBJECT, "the account says that it %s %llu messages, %llu octets, and it is %llu, %llu", what,
+		    (unsigned long long)said.messages, (unsigned long long)said.bytes, (unsigned long long)counted.messages,
+		    (unsigned long long)counted.bytes);
+}
+
+static void
 check_sums(struct check *c)
 {
-	if (c->messages != c->account.messages || c->bytes != c->account.bytes)
-		found(c, "usage", 0, 0, NO_OBJECT, "the account says %llu messages, %llu octets, and has %llu, %llu",
-		    (unsigned long long)c->account.messages, (unsigned long long)c->account.bytes,
-		    (unsigned long long)c->messages, (unsigned long long)c->bytes);
+	check_sum(c, "has", c->usage, (struct quota){c->account.bytes, c->account.messages});
+	check_sum(c, "retains", c->retained, (struct quota){c->account.retained_bytes, c->account.retained_messages});
+	for (size_t i = 0; i < c->table.mailbox_count; i++)
+		if (c->expunged[i] != c->table.mailboxes[i].m.retained)
+			found(c, "counts", c->table.mailboxes[i].m.number, 0, NO_OBJECT,
+			    "the mailbox says that %u messages of it are retained, and it is %u", c->table.mailboxes[i].m.retained,
+			    c->expunged[i]);
 	for (size_t i = 0; i < c->refs_count; i++)
 		for (unsigned k = 0; k < FORMAT_REFS_MAX; k++) {
 			const struct refs *r = &c->refs[i];

@@ -52,10 +52,10 @@ dump_begin(struct index *ix, int fd)
 	d->fd = fd;
 	d->snapshot = snapshot_begin(ix->env);
 	d->table.account = ix->account;
-	d->total = ix->account.messages;
 	for (size_t i = 0; i < ix->mailbox_count; i++) {
 		struct image_mailbox *mb = image_add_mailbox(&d->table, &ix->mailboxes[i]->m);
 
+		d->total += ix->mailboxes[i]->m.messages;
 		buf_put_slice(&mb->keywords, buf_slice(&ix->mailboxes[i]->keywords));
 	}
 	buf_init(&d->text, TEXT_BYTES + 16 * (size_t)DUMP_LINE_BYTES_MAX + IMAGE_KEYWORDS_BYTES_MAX * (size_t)16);

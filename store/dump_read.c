@@ -7,6 +7,7 @@
 
 #include "common/mem.h"
 #include "store/file.h"
+#include "store/index_private.h"
 #include "store/name.h"
 #include "store/object.h"
 
@@ -193,7 +194,7 @@ on_mailbox(struct dump_reader *r, struct slice rest)
 		return false;
 	if (im->mailbox_count > 0 && m.number <= im->mailboxes[im->mailbox_count - 1].m.number)
 		return false;
-	if (im->mailbox_count >= 4 * (size_t)STORE_MAILBOXES_MAX)
+	if (im->mailbox_count >= INDEX_MAILBOXES_READ_MAX)
 		return false;
 	(void)image_add_mailbox(r->im, &m);
 	return true;

@@ -171,6 +171,8 @@ format_account_put(struct buf *b, const struct format_account *a)
 	put_u32(b, 0);
 	for (unsigned i = 0; i < FORMAT_RINGS; i++)
 		put_u64(b, a->ring_next[i]);
+	put_u64(b, a->retained_bytes);
+	put_u64(b, a->retained_messages);
 	return format_end(b, format_key_slice(&key));
 }
 
@@ -196,6 +198,8 @@ format_account_get(struct slice value, struct format_account *account_r)
 	(void)cursor_u32(&c);
 	for (unsigned i = 0; i < FORMAT_RINGS; i++)
 		a->ring_next[i] = cursor_u64(&c);
+	a->retained_bytes = cursor_u64(&c);
+	a->retained_messages = cursor_u64(&c);
 	return cursor_done(&c) && a->next_mailbox > 0 && a->next_uidvalidity > 0;
 }
 
@@ -218,6 +222,7 @@ format_mailbox_put(struct buf *b, const struct format_mailbox *m)
 	put_u32(b, m->special_use);
 	put_u32(b, (m->subscribed ? (uint32_t)MAILBOX_SUBSCRIBED : 0) |
 		       (m->selectable ? (uint32_t)MAILBOX_SELECTABLE : 0));
+	put_u32(b, m->retained);
 	put_u64(b, m->highestmodseq);
 	put_u64(b, m->bytes);
 	put_u64(b, m->tombstone_floor);
@@ -248,6 +253,7 @@ format_mailbox_get(struct slice key, struct slice value, struct format_mailbox *
 
 	m->subscribed = (bits & MAILBOX_SUBSCRIBED) != 0;
 	m->selectable = (bits & MAILBOX_SELECTABLE) != 0;
+	m->retained = cursor_u32(&c);
 	m->highestmodseq = cursor_u64(&c);
 	m->bytes = cursor_u64(&c);
 	m->tombstone_floor = cursor_u64(&c);
@@ -542,7 +548,7 @@ format_refs_get(struct slice key, struct slice value, struct format_refs *refs_r
 bool
 format_expunged_put(struct buf *b, struct slice key, const struct format_expunged *x)
 {
-	assert(x->n <= FORMAT_EXPUNGED_MAX);
+	assert(x->n > 0 && x->n <= FORMAT_EXPUNGED_MAX);
 	format_begin(b, FORMAT_EXPUNGED, x->n);
 	put_u32(b, x->mailbox);
 	for (unsigned i = 0; i < x->n; i++) {
@@ -558,7 +564,7 @@ format_expunged_get(struct slice key, struct slice value, struct format_expunged
 	struct format_expunged *x = expunged_r;
 	struct cursor c;
 
-	if (!open_value(FORMAT_EXPUNGED, key, value, &x->n, &c) || x->n > FORMAT_EXPUNGED_MAX)
+	if (!open_value(FORMAT_EXPUNGED, key, value, &x->n, &c) || x->n == 0 || x->n > FORMAT_EXPUNGED_MAX)
 		return false;
 	x->mailbox = cursor_u32(&c);
 	for (unsigned i = 0; i < x->n; i++) {

@@ -77,6 +77,8 @@ struct format_account {
 	uint32_t next_uidvalidity;
 	uint32_t retired_uidvalidity; /* the highest that some name had and lost */
 	uint64_t ring_next[FORMAT_RINGS];
+	uint64_t retained_bytes; /* of all messages that may come back: in X, and in deleted mailboxes */
+	uint64_t retained_messages;
 };
 bool format_account_put(struct buf *b, const struct format_account *a);
 bool format_account_get(struct slice value, struct format_account *account_r) __attribute__((warn_unused_result));
@@ -91,7 +93,8 @@ struct format_mailbox {
 	uint32_t unseen;
 	uint32_t deleted;
 	uint32_t recent_uid;
-	uint32_t special_use;
+	uint32_t special_use; /* of a deleted one: what it had, as its subscription */
+	uint32_t retained;    /* messages of it in X */
 	bool subscribed;
 	bool selectable;
 	uint64_t highestmodseq;
@@ -152,7 +155,7 @@ bool format_refs_get(struct slice key, struct slice value, struct format_refs *r
 
 #define FORMAT_TOMBSTONE_RANGES_MAX 100u
 
-/* ---- X: what was expunged, for undeleting it until the retention time is over ---- */
+/* ---- X: what was expunged, for undeleting it until the retention time is over; never empty ---- */
 
 #define FORMAT_EXPUNGED_MAX 10u
 struct format_message {

@@ -181,7 +181,7 @@ check_messages(const struct image *im, const struct image_mailbox *mb, struct er
 {
 	uint32_t last = 0;
 
-	if (mb->message_count > 0 && (!mb->m.selectable || mb->m.gone_at != 0))
+	if (mb->message_count > 0 && !mb->m.selectable)
 		return wrong(e, "messages in what is no mailbox", mb->m.number);
 	for (size_t i = 0; i < mb->message_count; i++) {
 		const struct store_entry *entry = &mb->messages[i].entry;
@@ -271,7 +271,7 @@ image_check(const struct image *im, struct err *e)
 	if (a->next_mailbox == 0 || a->next_uidvalidity == 0 || a->serial > NUMBER_MAX || a->modseq > NUMBER_MAX ||
 	    a->next_object > NUMBER_MAX)
 		return wrong(e, "the marks of the account", a->serial);
-	if (im->mailbox_count > 4 * (size_t)STORE_MAILBOXES_MAX)
+	if (im->mailbox_count > INDEX_MAILBOXES_READ_MAX)
 		return wrong(e, "too many mailboxes", im->mailbox_count);
 	for (size_t i = 0; i < im->mailbox_count; i++)
 		if (check_mailbox(im, i, e) < 0)
@@ -279,8 +279,8 @@ image_check(const struct image *im, struct err *e)
 	for (size_t i = 0; i < im->expunged_count; i++) {
 		if (check_message(im, &im->expunged[i].m, e) < 0)
 			return -1;
-		if (im->expunged[i].time < time || im->expunged[i].mailbox >= a->next_mailbox)
-			return wrong(e, "an expunged message out of order", i);
+		if (im->expunged[i].time < time || image_mailbox(im, im->expunged[i].mailbox) == NULL)
+			return wrong(e, "an expunged message out of order, or of no mailbox", i);
 		time = im->expunged[i].time;
 	}
 	return check_names(im, e);

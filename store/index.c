@@ -588,6 +588,19 @@ index_quota_fits(const struct index *ix, struct quota limit, struct quota more)
 	return quota_fits(limit, index_usage(ix), more);
 }
 
+int
+index_quota_check(struct index *ix, struct quota limit, struct quota more, struct err *e)
+{
+	ix->quota_wanted = more;
+	return index_quota_fits(ix, limit, more) ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
+}
+
+struct quota
+index_quota_wanted(const struct index *ix)
+{
+	return ix->quota_wanted;
+}
+
 bool
 index_has_space(const struct index *ix, uint64_t more)
 {

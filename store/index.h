@@ -18,6 +18,7 @@
 #include "common/err.h"
 #include "store/format.h"
 #include "store/quota.h"
+#include "store/retained.h"
 #include "store/uidset.h"
 
 struct index;
@@ -127,8 +128,8 @@ int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r
     __attribute__((warn_unused_result));
 /* True when that much more fits. */
 bool index_quota_fits(const struct index *ix, struct quota limit, struct quota more);
-/* How much more the copy wanted that was refused last as over quota. */
-struct quota index_copy_wanted(const struct index *ix);
+/* What the last index_copy(), index_undelete() or index_undelete_mailbox() would have added, or added. */
+struct quota index_quota_wanted(const struct index *ix);
 
 /* Is there room on the disk for that many octets more, with what recovery and deletion need left over? */
 bool index_has_space(const struct index *ix, uint64_t more);
@@ -174,13 +175,63 @@ struct index_fetch {
 };
 int index_fetch(struct index *ix, struct index_fetch *f, struct err *e) __attribute__((warn_unused_result));
 
+/* ---- what may come back: expunged messages, deleted mailboxes with theirs (index_retain.c, index_retained.c) ---- */
+
+/* Copies counted each. None of it is in index_usage(). */
+struct quota index_retained(const struct index *ix);
+/*
+ * What the limit on it is compared with: octets, and INDEX_RETAINED_MESSAGE_BYTES for each message, which is what the
+ * smallest one takes of a disk.
+ */
+#define INDEX_RETAINED_MESSAGE_BYTES 4096u
+uint64_t index_retained_cost(const struct index *ix);
+/* Is it more than bytes_max without `less` of it, or are more than STORE_DELETED_MAILBOXES_MAX mailboxes retained? */
+bool index_retained_over(const struct index *ix, uint64_t bytes_max, uint64_t less);
+
+struct index_retained_list {
+	struct slice mailbox; /* only what is or was in one of that name; empty: all */
+	uint64_t since;	      /* expunged or deleted at that time or later */
+	uint64_t before;      /* and before that one */
+	unsigned want;	      /* STORE_WANT_SUMMARY, STORE_WANT_OBJECT */
+	uint8_t place[STORE_RETAINED_PLACE_BYTES]; /* where to begin; filled: where to go on */
+	bool more;	      /* filled: there is something to go on with */
+	struct buf *records;  /* appended: store/retained.h; its maximum ends a batch */
+	uint32_t count;	      /* filled: number of records */
+	int *objects;	      /* room for STORE_OBJECTS_MAX, when wanted; the caller closes them */
+	uint32_t object_count;
+};
+int index_retained_list(struct index *ix, struct index_retained_list *list, struct err *e) __attribute__((warn_unused_result));
+
+/*
+ * Brings messages back to the mailboxes they were in, or, when one was deleted, to one of its name, made anew when there
+ * is none: as new messages with their flags but \Deleted, keywords and internal date. All or nothing, save
+ * that those which are not there (any more) are passed over. n: at most STORE_RETAINED_IDS_MAX. ids is brought into order.
+ */
+int index_undelete(struct index *ix, struct store_retained_id *ids, size_t n, struct quota limit, uint32_t *count_r,
+    struct err *e) __attribute__((warn_unused_result));
+/*
+ * A deleted mailbox is there again with all that was in it, under that name (empty: its own). It keeps its UIDVALIDITY when
+ * no name ever lost a higher one, and the special uses that no other has.
+ */
+int index_undelete_mailbox(struct index *ix, uint32_t number, struct slice name, struct quota limit,
+    uint32_t *uidvalidity_r, struct err *e) __attribute__((warn_unused_result));
+/* Takes messages out of what is retained for good; index_purge() removes their files when that is durable. */
+int index_forget(struct index *ix, struct store_retained_id *ids, size_t n, struct quota *usage_r, struct err *e)
+    __attribute__((warn_unused_result));
+/* The same for a deleted mailbox that is empty and of which nothing is retained, a step at a time. *done_r: there is nothing
+ * more to do. */
+int index_forget_mailbox(struct index *ix, uint32_t number, bool *done_r, struct err *e) __attribute__((warn_unused_result));
+
 /* ---- housekeeping, outside of transactions ---- */
 
 /*
- * Forgets for good what was expunged or deleted before `before`, a bounded number at a time: 1 when there may be more, 0, -1.
- * Does its own transactions and flushes; objects that nobody refers to are removed after that.
+ * Forgets for good what was expunged or deleted before `before`, and the oldest of what is over bytes_max (see
+ * index_retained_over()), and removes the files of objects that nobody refers to: one transaction of bounded size each time,
+ * flushed. 1 when there may be more, 0, -1.
  */
-int index_purge(struct index *ix, uint64_t before, struct err *e) __attribute__((warn_unused_result));
+int index_purge(struct index *ix, uint64_t before, uint64_t bytes_max, struct err *e) __attribute__((warn_unused_result));
+/* The same, but only files of what is already forgotten. */
+int index_purge_files(struct index *ix, struct err *e) __attribute__((warn_unused_result));
 /* True when so much log was written that a checkpoint, or a new base copy, is worth its time. */
 bool index_wants_upkeep(const struct index *ix);
 /* A bounded piece of that work: 1 when there is more, 0, -1. */

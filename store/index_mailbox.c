@@ -115,7 +115,7 @@ index_mailbox_load(struct index *ix, const struct format_mailbox *m, struct err 
 {
 	struct index_mailbox *mb;
 
-	if (ix->mailbox_count >= 4 * (size_t)STORE_MAILBOXES_MAX)
+	if (ix->mailbox_count >= INDEX_MAILBOXES_READ_MAX)
 		return env_refuse(ix->env, "too many mailboxes", e);
 	mb = table_add(ix, m->number);
 	mb->m = *m;
@@ -204,7 +204,9 @@ room_for(const struct index *ix, struct err *e)
 
 	for (size_t i = 0; i < ix->mailbox_count; i++)
 		names += ix->mailboxes[i]->m.gone_at == 0;
-	return names < STORE_MAILBOXES_MAX ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_NONE, "too many mailboxes", NULL);
+	if (names < STORE_MAILBOXES_MAX && ix->mailbox_count < INDEX_MAILBOXES_MAX)
+		return 0;
+	return err_set(e, ERR_LIMIT, ERR_CODE_NONE, "too many mailboxes", NULL);
 }
 
 static void
@@ -299,9 +301,8 @@ leave_name(struct index *ix, struct slice name, bool subscribed)
 	set_name(ghost, name);
 }
 
-/* Deletes a record of the table that holds no messages. */
-static int
-erase(struct index *ix, struct index_mailbox *mb, struct err *e)
+int
+index_mailbox_erase(struct index *ix, struct index_mailbox *mb, struct err *e)
 {
 	struct format_key key = format_key_u32(FORMAT_MAILBOX, mb->m.number);
 	struct format_key keywords = format_key_u32(FORMAT_KEYWORDS, mb->m.number);
@@ -312,12 +313,24 @@ erase(struct index *ix, struct index_mailbox *mb, struct err *e)
 	return 0;
 }
 
+/* A mailbox with all that is in it goes from one sum of the account to the other. False when they contradict it. */
+static bool
+move_usage(const struct format_mailbox *m, uint64_t *messages, uint64_t *bytes, uint64_t *to_messages, uint64_t *to_bytes)
+{
+	if (*messages < m->messages || *bytes < m->bytes)
+		return false;
+	*messages -= m->messages;
+	*bytes -= m->bytes;
+	*to_messages += m->messages;
+	*to_bytes += m->bytes;
+	return true;
+}
+
+/* Its messages stay where they are, and count as retained. */
 static int
 delete_mailbox(struct index *ix, struct slice name, struct err *e)
 {
 	struct index_mailbox *mb = find_name(ix, name);
-	struct message_list gone = {0};
-	bool subscribed;
 
 	if (name_is_inbox(name))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "INBOX stays", NULL);
@@ -329,22 +342,27 @@ delete_mailbox(struct index *ix, struct slice name, struct err *e)
 		if (mb->m.subscribed)
 			return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such mailbox", NULL);
 		table_changed(ix, 0);
-		return erase(ix, mb, e);
+		return index_mailbox_erase(ix, mb, e);
 	}
-	int failed = messages_remove(ix, mb, uidset_all(), MESSAGES_RETAIN | MESSAGES_SILENT, &gone, e);
-
-	message_list_fini(&gone);
-	if (failed)
-		return -1;
-	subscribed = mb->m.subscribed;
 	retire_uidvalidity(ix, mb->m.uidvalidity);
 	mb->m.gone_at = ix->now ? ix->now : 1;
-	mb->m.special_use = 0;
-	mb->m.subscribed = false;
 	mb->dirty = true;
+	if (!move_usage(&mb->m, &ix->account.messages, &ix->account.bytes, &ix->account.retained_messages,
+		&ix->account.retained_bytes))
+		return env_refuse(ix->env, "the usage of the account", e);
 	table_changed(ix, mb->m.number);
-	leave_name(ix, mb->m.name, subscribed);
+	leave_name(ix, mb->m.name, mb->m.subscribed);
 	return 0;
+}
+
+struct index_mailbox *
+index_mailbox_named(struct index *ix, struct slice name, struct err *e)
+{
+	struct index_mailbox *mb = find_name(ix, name);
+
+	if (mb != NULL && mb->m.selectable)
+		return mb;
+	return create(ix, name, 0, &mb, e) == 0 ? mb : NULL;
 }
 
 /* What the target name of a rename is, to be ready for it: nothing, or a bare name that gives way. */
@@ -359,7 +377,7 @@ clear_target(struct index *ix, struct slice name, bool *subscribed_r, struct err
 	if (mb->m.selectable)
 		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "the mailbox exists", NULL);
 	*subscribed_r = mb->m.subscribed;
-	return erase(ix, mb, e);
+	return index_mailbox_erase(ix, mb, e);
 }
 
 static int
@@ -376,6 +394,52 @@ rename_one(struct index *ix, struct index_mailbox *mb, struct slice new_name, st
 	}
 	retire_uidvalidity(ix, mb->m.uidvalidity);
 	set_name(mb, checked);
+	return 0;
+}
+
+/* The special uses that no other mailbox took meanwhile. */
+static uint32_t
+free_uses(const struct index *ix, const struct index_mailbox *mb)
+{
+	uint32_t uses = mb->m.special_use;
+
+	for (size_t i = 0; i < ix->mailbox_count; i++)
+		if (ix->mailboxes[i]->m.gone_at == 0)
+			uses &= ~ix->mailboxes[i]->m.special_use;
+	return uses;
+}
+
+int
+index_undelete_mailbox(struct index *ix, uint32_t number, struct slice name, struct quota limit,
+    uint32_t *uidvalidity_r, struct err *e)
+{
+	struct index_mailbox *mb = index_mailbox_get(ix, number), *other;
+	bool subscribed;
+
+	if (mb == NULL || mb->m.gone_at == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such deleted mailbox", NULL);
+	if (name_check(slice_empty(name) ? mb->m.name : name, &name, e) < 0)
+		return -1;
+	other = find_name(ix, name);
+	if (other != NULL && other->m.selectable)
+		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "the mailbox exists", NULL);
+	if (index_quota_check(ix, limit, (struct quota){mb->m.bytes, mb->m.messages}, e) < 0)
+		return -1;
+	if ((other == NULL && room_for(ix, e) < 0) || make_superiors(ix, name, e) < 0 ||
+	    clear_target(ix, name, &subscribed, e) < 0)
+		return -1;
+	if (!move_usage(&mb->m, &ix->account.retained_messages, &ix->account.retained_bytes, &ix->account.messages,
+		&ix->account.bytes))
+		return env_refuse(ix->env, "the usage of the account", e);
+	mb->m.special_use = free_uses(ix, mb);
+	mb->m.subscribed = mb->m.subscribed || subscribed;
+	mb->m.gone_at = 0;
+	/* When it has the highest value that was ever lost, no name had a higher one: its clients' copies stay true. */
+	if (mb->m.uidvalidity < ix->account.retired_uidvalidity)
+		mb->m.uidvalidity = ix->account.next_uidvalidity++;
+	set_name(mb, name);
+	*uidvalidity_r = mb->m.uidvalidity;
+	table_changed(ix, 0);
 	return 0;
 }
 
@@ -465,7 +529,7 @@ subscribe(struct index *ix, struct slice name, bool on, struct err *e)
 	} else {
 		mb->m.subscribed = on;
 		mb->dirty = true;
-		if (!on && !mb->m.selectable && !has_inferiors(ix, name) && erase(ix, mb, e) < 0)
+		if (!on && !mb->m.selectable && !has_inferiors(ix, name) && index_mailbox_erase(ix, mb, e) < 0)
 			return -1;
 	}
 	table_changed(ix, 0);
@@ -538,7 +602,7 @@ take_place(struct index *ix, struct index_mailbox *mb, struct index_mailbox *tar
 	/* Whoever looks at it by its old name has to open it again, and finds another UIDVALIDITY. */
 	index_change_add(ix, INDEX_CHANGE_NEW, mb->m.number)->failed = true;
 	table_changed(ix, target->m.number);
-	if (erase(ix, target, e) < 0)
+	if (index_mailbox_erase(ix, target, e) < 0)
 		return -1;
 	set_name(mb, slice_of(name, n));
 	return 0;

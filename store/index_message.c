@@ -210,6 +210,7 @@ put_half(struct index *ix, uint32_t mailbox, enum format_table table, const stru
 static void
 count_in(struct index *ix, struct index_mailbox *mb, const struct format_message *m)
 {
+	assert(mb->m.gone_at == 0);
 	mb->m.messages++;
 	mb->m.unseen += (m->entry.flags & STORE_FLAG_SEEN) == 0;
 	mb->m.deleted += (m->entry.flags & STORE_FLAG_DELETED) != 0;
@@ -224,16 +225,19 @@ count_out(struct index *ix, struct index_mailbox *mb, const struct format_messag
 {
 	uint32_t unseen = (m->entry.flags & STORE_FLAG_SEEN) == 0;
 	uint32_t deleted = (m->entry.flags & STORE_FLAG_DELETED) != 0;
+	bool gone = mb->m.gone_at != 0;
+	uint64_t *messages = gone ? &ix->account.retained_messages : &ix->account.messages;
+	uint64_t *bytes = gone ? &ix->account.retained_bytes : &ix->account.bytes;
 
 	if (mb->m.messages == 0 || mb->m.unseen < unseen || mb->m.deleted < deleted || mb->m.bytes < m->detail.size ||
-	    ix->account.messages == 0 || ix->account.bytes < m->detail.size)
+	    *messages == 0 || *bytes < m->detail.size)
 		return false;
 	mb->m.messages--;
 	mb->m.unseen -= unseen;
 	mb->m.deleted -= deleted;
 	mb->m.bytes -= m->detail.size;
-	ix->account.messages--;
-	ix->account.bytes -= m->detail.size;
+	--*messages;
+	*bytes -= m->detail.size;
 	return true;
 }
 
@@ -317,10 +321,16 @@ write_tombstones(struct index *ix, uint32_t mailbox, uint64_t modseq, const stru
 }
 
 static int
-write_retained(struct index *ix, uint32_t mailbox, const struct message_list *l, struct err *e)
+write_retained(struct index *ix, struct index_mailbox *mb, const struct message_list *l, struct err *e)
 {
-	struct format_expunged x = {.mailbox = mailbox};
+	struct format_expunged x = {.mailbox = mb->m.number};
 	uint32_t piece = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		ix->account.retained_bytes += l->m[i].detail.size;
+	ix->account.retained_messages += l->n;
+	mb->m.retained += (uint32_t)l->n;
+	mb->dirty = true;
 
 	for (size_t i = 0; i < l->n; i += x.n, piece++) {
 		/* No transaction retains from two mailboxes. */
@@ -367,10 +377,10 @@ messages_remove(struct index *ix, struct index_mailbox *mb, const struct uidset 
 		if (!count_out(ix, mb, &l->m[i]))
 			failed = env_refuse(ix->env, "the counts of a mailbox", e);
 	mb->dirty = true;
-	if (failed == 0 && !(how & MESSAGES_SILENT))
+	if (failed == 0)
 		failed = tell_removed(ix, mb, &gone, e);
 	if (failed == 0 && (how & MESSAGES_RETAIN))
-		failed = write_retained(ix, mb->m.number, l, e);
+		failed = write_retained(ix, mb, l, e);
 	uidset_fini(&gone);
 	return failed;
 }
@@ -415,9 +425,8 @@ index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, st
 	return failed ? -1 : 0;
 }
 
-/* Bits of the source's keywords as bits of the target's, which gets those that it lacks. */
-static int
-map_keywords(struct index_mailbox *source, struct index_mailbox *target, struct message_list *l, struct err *e)
+int
+messages_map_keywords(struct index_mailbox *source, struct index_mailbox *target, struct message_list *l, struct err *e)
 {
 	uint64_t map[STORE_KEYWORDS_MAX] = {0}, used = 0;
 
@@ -446,14 +455,7 @@ fits_quota(struct index *ix, const struct message_list *l, struct quota limit, s
 
 	for (size_t i = 0; i < l->n; i++)
 		more.bytes = quota_add_one(more.bytes, l->m[i].detail.size);
-	ix->copy_wanted = more;
-	return index_quota_fits(ix, limit, more) ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_OVER_QUOTA, "over quota", NULL);
-}
-
-struct quota
-index_copy_wanted(const struct index *ix)
-{
-	return ix->copy_wanted;
+	return index_quota_check(ix, limit, more, e);
 }
 
 static int
@@ -483,7 +485,7 @@ index_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, const
 	else if ((failed = messages_collect(ix, mailbox, uids, &l, e)) == 0)
 		failed = fits_quota(ix, &l, limit, e) < 0 || messages_refer(ix, l.m, l.n, 1, e) < 0;
 	if (failed == 0)
-		failed = note_uids(&l, source_r, e) < 0 || map_keywords(from, to, &l, e) < 0 ||
+		failed = note_uids(&l, source_r, e) < 0 || messages_map_keywords(from, to, &l, e) < 0 ||
 		    messages_add(ix, to, &l, e) < 0 || note_uids(&l, target_r, e) < 0;
 	message_list_fini(&l);
 	return failed ? -1 : 0;

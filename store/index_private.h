@@ -11,6 +11,9 @@
 #include "store/index.h"
 
 #define INDEX_KEYWORDS_BYTES_MAX 16384u
+/* Records of mailboxes, those of deleted ones included: no new one past it (a deletion may leave a bare name more). */
+#define INDEX_MAILBOXES_MAX (4u * STORE_MAILBOXES_MAX)
+#define INDEX_MAILBOXES_READ_MAX (INDEX_MAILBOXES_MAX + STORE_MAILBOXES_MAX)
 #define INDEX_CHANGE_BYTES_MAX (64u << 20)
 
 struct index_mailbox {
@@ -38,7 +41,7 @@ struct index {
 	uint64_t now;
 	struct format_account account;
 	uint64_t reserve_object;
-	struct quota copy_wanted;
+	struct quota quota_wanted;
 	struct index_mailbox **mailboxes; /* ascending by number */
 	size_t mailbox_count;
 	size_t mailbox_cap;
@@ -64,6 +67,8 @@ int index_put(struct index *ix, const struct format_key *key, struct buf *value,
 uint64_t index_modseq_next(struct index *ix);
 /* A change to be told; the octets are for the caller to fill. */
 struct buf *index_change_add(struct index *ix, enum index_change_kind kind, uint32_t mailbox);
+/* Does that much more fit? It is what index_quota_wanted() tells. */
+int index_quota_check(struct index *ix, struct quota limit, struct quota more, struct err *e);
 /* Marks the process's state as beyond use when the environment is. */
 int index_failed(struct index *ix);
 
@@ -71,6 +76,10 @@ int index_failed(struct index *ix);
 
 struct index_mailbox *index_mailbox_get(const struct index *ix, uint32_t number);
 struct index_mailbox *index_mailbox_open(struct index *ix, uint32_t number, struct err *e);
+/* The one of that name that can be opened; it is made, with its superiors, when there is none. NULL and e. */
+struct index_mailbox *index_mailbox_named(struct index *ix, struct slice name, struct err *e);
+/* Deletes a record of the table that holds no messages, with its keywords. */
+int index_mailbox_erase(struct index *ix, struct index_mailbox *mb, struct err *e);
 /* A mailbox with the account's next number, not yet written. */
 struct index_mailbox *index_mailbox_new(struct index *ix, struct slice name);
 /* Takes one read from the database into the table. */
@@ -122,12 +131,18 @@ int messages_collect(struct index *ix, uint32_t mailbox, const struct uidset *se
     struct err *e);
 /* Gives them new UIDs (in l) and puts them at the end of mb. One modseq for all. */
 int messages_add(struct index *ix, struct index_mailbox *mb, struct message_list *l, struct err *e);
-enum { MESSAGES_RETAIN = 1, MESSAGES_ONLY_DELETED = 2, MESSAGES_SILENT = 4 };
-/* Takes them out; l (empty before) gets them. SILENT: neither tombstones nor a change (the mailbox itself goes). */
+enum { MESSAGES_RETAIN = 1, MESSAGES_ONLY_DELETED = 2 };
+/* Takes them out, of a deleted mailbox too; l (empty before) gets them. */
 int messages_remove(struct index *ix, struct index_mailbox *mb, const struct uidset *set, unsigned how,
     struct message_list *l, struct err *e);
+/* Bits of the source's keywords become bits of the target's, which gets those that it lacks. */
+int messages_map_keywords(struct index_mailbox *source, struct index_mailbox *target, struct message_list *l,
+    struct err *e);
 /* One reference more or less to the object of each message. */
 int messages_refer(struct index *ix, const struct format_message *m, size_t n, int by, struct err *e);
+/* They leave what is retained of mb; counts only. */
+int messages_unretain(struct index *ix, struct index_mailbox *mb, const struct format_message *m, size_t n,
+    struct err *e);
 /* Every UID. */
 const struct uidset *uidset_all(void);
 

@@ -27,6 +27,7 @@ extern const struct ipc_dispatch keeper_from_admin;
 struct keeper_settings {
 	uint64_t retention_s;
 	uint64_t quota_wait_ms;
+	uint64_t retention_bytes; /* compared with index_retained_cost() */
 };
 
 /* What the keeper wants of the process around it. */

@@ -236,34 +236,6 @@ keeper_stop(void)
 	*k = (struct keeper){.stopped = true};
 }
 
-/* One piece of the purge when its time has come: 1 when there is more, 0, -1. */
-static int
-purge(struct keeper *k, struct err *e)
-{
-	uint64_t now = clock_wall_us() / 1000000;
-	int r;
-
-	if (clock_ms() < k->purge_due_ms)
-		return 0;
-	k->purged_ms = clock_ms();
-	r = index_purge(k->ix, now > k->settings.retention_s ? now - k->settings.retention_s : 0, e);
-	if (r <= 0)
-		k->purge_due_ms = clock_ms() + KEEPER_PURGE_MS;
-	return r;
-}
-
-void
-keeper_make_room(void)
-{
-	struct keeper *k = &the_keeper;
-	uint64_t soonest = k->purged_ms + KEEPER_PURGE_FIRST_MS;
-
-	if (soonest < k->purge_due_ms)
-		k->purge_due_ms = soonest;
-	if (k->events->written != NULL && clock_ms() >= k->purge_due_ms)
-		k->events->written(k->arg);
-}
-
 bool
 keeper_upkeep(void)
 {
@@ -274,7 +246,7 @@ keeper_upkeep(void)
 	if (k->stopped || index_broken(k->ix))
 		return false;
 	index_set_now(k->ix, clock_wall_us() / 1000000);
-	r = purge(k, &e);
+	r = keeper_purge_due(&e);
 	if (r == 0 && index_wants_upkeep(k->ix))
 		r = index_upkeep(k->ix, &e);
 	if (r >= 0)
@@ -287,7 +259,9 @@ keeper_upkeep(void)
 
 /* ---- mutations ---- */
 
-#define REPLIES(X) X(MBOX_CHANGE_REPLY) X(MSG_FLAGS_REPLY) X(MSG_APPEND_REPLY) X(MSG_COPY_REPLY) X(MSG_EXPUNGE_REPLY)
+#define REPLIES(X)                                                                                 \
+	X(MBOX_CHANGE_REPLY) X(MSG_FLAGS_REPLY) X(MSG_APPEND_REPLY) X(MSG_COPY_REPLY) X(MSG_EXPUNGE_REPLY) \
+	X(UNDELETE_MESSAGES_REPLY) X(UNDELETE_MAILBOX_REPLY) X(RETAINED_FORGET_REPLY)
 
 void
 keeper_reply_error(struct msg *reply, const struct err *e)

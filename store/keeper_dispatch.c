@@ -43,4 +43,8 @@ const struct ipc_dispatch keeper_from_admin = {
     .STORE_DUMP = keeper_on_dump,
     .STORE_CHECK = keeper_on_check,
     .STORE_OBJECTS = keeper_on_objects,
+    .RETAINED_LIST = keeper_on_retained_list,
+    .UNDELETE_MESSAGES = keeper_later_UNDELETE_MESSAGES,
+    .UNDELETE_MAILBOX = keeper_later_UNDELETE_MAILBOX,
+    .RETAINED_FORGET = keeper_later_RETAINED_FORGET,
 };

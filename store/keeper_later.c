@@ -51,6 +51,15 @@ apply(struct edge *e, struct msg *m)
 	case MSG_MSG_SUMMARY:
 		keeper_on_summary(e, &m->u.MSG_SUMMARY);
 		break;
+	case MSG_UNDELETE_MESSAGES:
+		keeper_on_undelete_messages(e, &m->u.UNDELETE_MESSAGES);
+		break;
+	case MSG_UNDELETE_MAILBOX:
+		keeper_on_undelete_mailbox(e, &m->u.UNDELETE_MAILBOX);
+		break;
+	case MSG_RETAINED_FORGET:
+		keeper_on_forget(e, &m->u.RETAINED_FORGET);
+		break;
 	default:
 		assert(false); /* no change */
 	}
@@ -168,6 +177,9 @@ LATER(MSG_FLAGS, changes)
 LATER(MSG_COPY, changes)
 LATER(MSG_EXPUNGE, changes)
 LATER(MSG_SUMMARY, changes)
+LATER(UNDELETE_MESSAGES, changes)
+LATER(UNDELETE_MAILBOX, changes)
+LATER(RETAINED_FORGET, changes)
 LATER(MSG_APPEND, appends)
 
 void

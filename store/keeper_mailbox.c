@@ -46,7 +46,7 @@ keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m)
 	struct err err = {0};
 	int failed;
 
-	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
+	if (!(m->verb == MBOX_DELETE ? keeper_retain_begin : keeper_mutation_begin)(e, m->origin, m->sequence, &reply))
 		return;
 	failed = index_mailbox_change(the_keeper.ix, m->verb, m->name, m->new_name, m->special_use, &r->mailbox,
 	    &r->uidvalidity, &err);

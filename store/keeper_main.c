@@ -36,6 +36,7 @@ settings(void)
 	return (struct keeper_settings){
 	    .retention_s = config_number(role_config(), OPT_RETENTION) / 1000,
 	    .quota_wait_ms = KEEPER_QUOTA_WAIT_MS,
+	    .retention_bytes = config_number(role_config(), OPT_RETENTION_BYTES),
 	};
 }
 

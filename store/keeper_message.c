@@ -53,7 +53,6 @@ keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m)
 	struct uidset uids = {0}, source = {0}, target = {0};
 	struct err err = {0};
 	struct buf b, t;
-	bool put_back = false;
 	int failed;
 
 	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
@@ -65,17 +64,13 @@ keeper_on_copy(struct edge *e, struct msg_MSG_COPY *m)
 	if (failed == 0)
 		failed = index_copy(the_keeper.ix, m->mailbox, m->target_mailbox, m->move, &uids,
 		    keeper_quota_limit(), &source, &target, &err);
-	if (failed && err.code == ERR_CODE_OVER_QUOTA)
-		put_back = keeper_quota_admit(e, index_copy_wanted(the_keeper.ix), &err) == 0;
 	if (failed == 0) {
 		uidset_put(&t, &target);
 		r->target_uids = buf_slice(&t);
 		r->uidvalidity = index_mailbox(the_keeper.ix, m->target_mailbox)->uidvalidity;
 		failed = uidset_send(&source, &b, &r->source_uids, &r->source_fd, &err);
 	}
-	if (put_back)
-		index_abort(the_keeper.ix);
-	else
+	if (!keeper_quota_put_back(e, failed, &err))
 		keeper_mutation_end(e, m->origin, m->sequence, failed, &err, &reply);
 	buf_fini(&b);
 	buf_fini(&t);
@@ -92,7 +87,7 @@ keeper_on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m)
 	struct err err = {0};
 	int failed;
 
-	if (!keeper_mutation_begin(e, m->origin, m->sequence, &reply))
+	if (!keeper_retain_begin(e, m->origin, m->sequence, &reply))
 		return;
 	failed = keeper_allowed(e, m->mailbox) ? uidset_receive(m->uids, m->uids_fd, &uids, &err) : denied(&err);
 	if (failed == 0)

@@ -177,6 +177,17 @@ keeper_quota_admit(struct edge *e, struct quota more, struct err *err)
 	return 0;
 }
 
+bool
+keeper_quota_put_back(struct edge *e, int failed, struct err *err)
+{
+	struct keeper *k = &the_keeper;
+
+	if (!failed || err->code != ERR_CODE_OVER_QUOTA || keeper_quota_admit(e, index_quota_wanted(k->ix), err) != 0)
+		return false;
+	index_abort(k->ix);
+	return true;
+}
+
 /* ---- what the parent says ---- */
 
 void

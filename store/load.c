@@ -12,6 +12,7 @@ struct loader {
 	const struct image *im;
 	struct env *env;
 	struct buf value;
+	uint32_t *retained; /* of each mailbox of the image: how many of its messages are expunged ones */
 	unsigned pending; /* records in the running transaction */
 	struct err *e;
 };
@@ -83,12 +84,17 @@ put_account(struct loader *l)
 	struct format_account a = l->im->account;
 
 	a.messages = a.bytes = 0;
+	a.retained_messages = l->im->expunged_count;
+	a.retained_bytes = 0;
+	for (size_t i = 0; i < l->im->expunged_count; i++)
+		a.retained_bytes += l->im->expunged[i].m.detail.size;
 	for (size_t i = 0; i < l->im->mailbox_count; i++) {
 		const struct image_mailbox *mb = &l->im->mailboxes[i];
+		bool gone = mb->m.gone_at != 0;
 
-		a.messages += mb->message_count;
+		*(gone ? &a.retained_messages : &a.messages) += mb->message_count;
 		for (size_t k = 0; k < mb->message_count; k++)
-			a.bytes += mb->messages[k].detail.size;
+			*(gone ? &a.retained_bytes : &a.bytes) += mb->messages[k].detail.size;
 	}
 	format_account_put(&l->value, &a);
 	return put(l, &key);
@@ -102,6 +108,7 @@ put_mailbox(struct loader *l, const struct image_mailbox *mb)
 	struct format_mailbox m = mb->m;
 
 	m.messages = (uint32_t)mb->message_count;
+	m.retained = l->retained[mb - l->im->mailboxes];
 	m.unseen = m.deleted = 0;
 	m.bytes = 0;
 	for (size_t i = 0; i < mb->message_count; i++) {
@@ -262,11 +269,14 @@ fill(void *arg, struct env *env, struct err *e)
 int
 load_image(const char *root, const struct image *im, uint64_t time, struct err *e)
 {
-	struct loader l = {.im = im};
+	struct loader l = {.im = im, .retained = mem_new_array(im->mailbox_count + 1, sizeof(uint32_t))};
 	int failed;
 
+	for (size_t i = 0; i < im->expunged_count; i++)
+		l.retained[image_mailbox(im, im->expunged[i].mailbox) - im->mailboxes]++;
 	buf_init(&l.value, FORMAT_VALUE_BYTES_MAX);
 	failed = rebuild_create(root, fill, &l, im->account.serial, time, e);
 	buf_fini(&l.value);
+	free(l.retained);
 	return failed;
 }

@@ -16,6 +16,8 @@
 #define STORE_NAME_LEVELS_MAX 32
 /* Mailboxes of an account, remembered names of deleted ones included; past it ERR_LIMIT. */
 #define STORE_MAILBOXES_MAX 10000
+/* Deleted mailboxes of an account that may come back; past it the oldest go for good. */
+#define STORE_DELETED_MAILBOXES_MAX 10000
 /* Keywords of one mailbox: bits of a u64; past it ERR_LIMIT (NO [LIMIT]). */
 #define STORE_KEYWORDS_MAX 64
 #define STORE_KEYWORD_BYTES_MAX 200

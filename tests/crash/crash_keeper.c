@@ -15,7 +15,8 @@ struct edge {
 };
 
 static struct edge peers[] = {
-    {.peer = {.role = ROLE_DELIVER}}, {.peer = {.role = ROLE_IMAP_WORKER}}, {.peer = {.role = ROLE_POP3_WORKER}}};
+    {.peer = {.role = ROLE_DELIVER}}, {.peer = {.role = ROLE_IMAP_WORKER}}, {.peer = {.role = ROLE_POP3_WORKER}},
+    {.peer = {.role = ROLE_ADMIN}}};
 static const struct crash_keeper_events *events;
 static struct index *ix;
 static bool broken;
@@ -133,6 +134,9 @@ answer_of(const struct msg *m, uint32_t *class_r)
 		ANSWER(MSG_APPEND_REPLY)
 		ANSWER(MSG_COPY_REPLY)
 		ANSWER(MSG_EXPUNGE_REPLY)
+		ANSWER(UNDELETE_MESSAGES_REPLY)
+		ANSWER(UNDELETE_MAILBOX_REPLY)
+		ANSWER(RETAINED_FORGET_REPLY)
 	default:
 		return 0;
 	}
@@ -201,7 +205,8 @@ int
 crash_keeper_open(const char *root, uint64_t now, const struct crash_keeper_events *e, struct err *err)
 {
 	static const struct keeper_events keeper = {.broken = on_broken};
-	static const struct keeper_settings settings = {.retention_s = 0};
+	static const struct keeper_settings settings = {
+	    .retention_s = CRASH_RETENTION_S, .retention_bytes = CRASH_RETENTION_BYTES};
 	static char kept_root[FILE_PATH_BYTES_MAX];
 
 	assert(ix == NULL && strlen(root) < sizeof kept_root);
@@ -264,7 +269,7 @@ crash_keeper_settle(void)
 void
 crash_keeper_ask(enum role role, struct msg *m)
 {
-	struct edge *e = role == ROLE_DELIVER ? &peers[0] : role == ROLE_IMAP_WORKER ? &peers[1] : &peers[2];
+	struct edge *e = &peers[role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : role == ROLE_POP3_WORKER ? 2 : 3];
 
 	if (m->type != MSG_MSG_APPEND)
 		crash_keeper_settle();
@@ -281,6 +286,9 @@ crash_keeper_ask(enum role role, struct msg *m)
 		ASK(MBOX_CHANGE, keeper_on_change)
 		ASK(MBOX_OPEN, keeper_on_open)
 		ASK(MBOX_RECENT, keeper_on_recent)
+		ASK(UNDELETE_MESSAGES, keeper_on_undelete_messages)
+		ASK(UNDELETE_MAILBOX, keeper_on_undelete_mailbox)
+		ASK(RETAINED_FORGET, keeper_on_forget)
 	default:
 		assert(false); /* no request of the workload */
 	}

@@ -10,6 +10,10 @@
 #include "common/msg.h"
 #include "store/index_private.h"
 
+/* What was expunged stays so long, and so much of it (octets and what messages cost besides). */
+#define CRASH_RETENTION_S 30
+#define CRASH_RETENTION_BYTES (30 * INDEX_RETAINED_MESSAGE_BYTES)
+
 struct crash_keeper_events {
 	/* A transaction was committed (not flushed). */
 	void (*committed)(struct index *ix);
@@ -27,12 +31,12 @@ bool crash_keeper_broken(void);
 void crash_keeper_close(bool in_order);
 void crash_keeper_time(uint64_t seconds);
 
-/* Hands a request over; its id is its sequence. role: DELIVER, IMAP_WORKER or POP3_WORKER. Descriptors stay the caller's. */
+/* Hands a request over; its id is its sequence. role: DELIVER, IMAP_WORKER, POP3_WORKER or ADMIN. Descriptors stay the caller's. */
 void crash_keeper_ask(enum role role, struct msg *m);
 /* Appends that wait are done. */
 void crash_keeper_settle(void);
 void crash_keeper_flush(void);
-/* The purge of what was expunged or deleted before now, whole. */
+/* The purge of what was expunged or deleted before the retention time, whole. */
 void crash_keeper_purge(void);
 
 /* What became of each mutating request, by its sequence, for the whole run of the test. */

@@ -19,7 +19,10 @@
 #define TEXT_BYTES_MAX 600u
 #define OBJECTS_MAX 4096u
 
-enum verb { APPENDS, FLAGS, COPY, MOVE, EXPUNGE, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, CHECKPOINT, BASE, BASE_STEP, REOPEN, LIE };
+enum verb {
+	APPENDS, FLAGS, COPY, MOVE, EXPUNGE, UNDELETE, UNDELETE_MAILBOX, FORGET, FORGET_MAILBOX, MAILBOX, /* requests */
+	OPEN, RECENT, SUMMARY, PURGE, CHECKPOINT, BASE, BASE_STEP, REOPEN, LIE
+};
 
 struct step {
 	enum verb verb;
@@ -320,11 +323,26 @@ any_mailbox(struct index *ix)
 	return index_target(ix, STORE_TARGET_INBOX);
 }
 
+/* One that was deleted, or of which messages are retained, when there is one. */
+static uint32_t
+any_retained(struct index *ix)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		const struct index_mailbox *mb = index_mailbox_get(ix, dice(MAILBOX_NUMBERS) + 1);
+
+		if (mb != NULL && (mb->m.gone_at != 0 || mb->m.retained > 0))
+			return mb->m.number;
+	}
+	return index_target(ix, STORE_TARGET_INBOX);
+}
+
 static enum verb
 any_verb(void)
 {
 	static const enum verb verbs[] = {APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, APPENDS, FLAGS, FLAGS, COPY, COPY, MOVE,
-	    EXPUNGE, EXPUNGE, MAILBOX, MAILBOX, OPEN, RECENT, SUMMARY, PURGE, PURGE, CHECKPOINT, BASE, BASE_STEP, BASE_STEP, REOPEN, LIE};
+	    EXPUNGE, EXPUNGE, EXPUNGE, UNDELETE, UNDELETE, UNDELETE_MAILBOX, FORGET, FORGET_MAILBOX, MAILBOX, MAILBOX,
+	    OPEN, RECENT, SUMMARY, PURGE, PURGE, CHECKPOINT, BASE, BASE_STEP, BASE_STEP, REOPEN,
+	    LIE};
 
 	return verbs[dice(sizeof verbs / sizeof verbs[0])];
 }
@@ -349,6 +367,11 @@ crash_steps_make(void)
 	s.mode = s.verb == MAILBOX ? mailbox_verbs[dice(6)] : 1 + dice(3);
 	s.name = names[dice(dice(8) ? 5 : 6)];
 	s.new_name = names[dice(6)];
+	if (s.verb >= UNDELETE && s.verb <= FORGET_MAILBOX) {
+		s.role = ROLE_ADMIN;
+		s.mailbox = any_retained(ix);
+		s.other = dice(2) ? any_retained(ix) : s.mailbox;
+	}
 	if (s.verb == APPENDS && dice(2))
 		s.role = ROLE_DELIVER;
 	if (s.verb == EXPUNGE && dice(4) == 0) {
@@ -381,12 +404,15 @@ crash_steps_after(uint64_t serial)
 
 /* ---- doing them ---- */
 
-static const uint8_t origins[3][STORE_ORIGIN_BYTES] = {"deliver's origin", "a worker's origi", "POP3's origin..."};
+static const uint8_t origins[4][STORE_ORIGIN_BYTES] = {
+    "deliver's origin", "a worker's origi", "POP3's origin...", "the command's..."};
 
 static struct slice
 origin_of(enum role role)
 {
-	return slice_of(origins[role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : 2], STORE_ORIGIN_BYTES);
+	unsigned i = role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : role == ROLE_POP3_WORKER ? 2 : 3;
+
+	return slice_of(origins[i], STORE_ORIGIN_BYTES);
 }
 
 static uint64_t
@@ -464,6 +490,61 @@ do_request(const struct step *s, uint64_t sequence)
 	}
 	crash_keeper_ask(s->role, &m);
 	buf_fini(&uids);
+}
+
+/* Messages of one mailbox and the first one of another, in a file as the command sends them. */
+static int
+ids_file(const struct step *s)
+{
+	struct buf b;
+	struct err e;
+	int fd;
+
+	buf_init(&b, 64 * STORE_RETAINED_ID_BYTES);
+	for (uint32_t uid = s->first; uid <= s->last; uid++) {
+		put_u32(&b, s->mailbox);
+		put_u32(&b, uid);
+	}
+	put_u32(&b, s->other);
+	put_u32(&b, 1);
+	fd = memfd_of(buf_slice(&b), &e);
+	assert(fd >= 0);
+	buf_fini(&b);
+	return fd;
+}
+
+/* What the command asks of what was expunged or deleted. */
+static void
+do_retained(const struct step *s, uint64_t sequence)
+{
+	struct slice origin = origin_of(s->role);
+	int fd = ids_file(s);
+	struct msg m = {.type = MSG_NONE};
+
+	switch (s->verb) {
+	case UNDELETE:
+		m = (struct msg){.type = MSG_UNDELETE_MESSAGES,
+		    .u.UNDELETE_MESSAGES = {.id = sequence, .origin = origin, .sequence = sequence, .ids = fd}};
+		break;
+	case UNDELETE_MAILBOX:
+		m = (struct msg){.type = MSG_UNDELETE_MAILBOX, .u.UNDELETE_MAILBOX = {.id = sequence, .origin = origin,
+		    .sequence = sequence, .mailbox = s->mailbox, .name = slice_str(s->seed & 1 ? s->name : "")}};
+		break;
+	default:
+		m = (struct msg){.type = MSG_RETAINED_FORGET, .u.RETAINED_FORGET = {.id = sequence, .origin = origin,
+		    .sequence = sequence, .mailbox = s->mailbox, .ids = s->verb == FORGET ? fd : -1}};
+	}
+	crash_keeper_ask(s->role, &m);
+	close(fd);
+}
+
+static void
+ask(const struct step *s, uint64_t sequence)
+{
+	if (s->verb >= UNDELETE && s->verb <= FORGET_MAILBOX)
+		do_retained(s, sequence);
+	else
+		do_request(s, sequence);
 }
 
 /* Requests without an answer to remember. */
@@ -567,7 +648,7 @@ crash_steps_do(size_t step, const char *root, struct err *e)
 		crash_keeper_close(true);
 		return crash_keeper_open(root, CRASH_NOW + step, crash_steps_events, e) == 0;
 	default:
-		do_request(s, sequence_of(step, 0));
+		ask(s, sequence_of(step, 0));
 	}
 	if (s->flush)
 		crash_keeper_flush();
@@ -596,7 +677,7 @@ crash_steps_ask_again(unsigned count, uint64_t seed)
 		if (s->verb == APPENDS)
 			do_append(s, sequence_of(step, part), part);
 		else
-			do_request(s, sequence_of(step, part));
+			ask(s, sequence_of(step, part));
 		crash_keeper_flush();
 		if (crash_keeper_broken())
 			return NULL;

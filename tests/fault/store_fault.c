@@ -325,7 +325,7 @@ do_purge(struct run *r)
 	int more;
 
 	do
-		more = index_purge(r->ix, FIXTURE_NOW + 1000, &r->e);
+		more = index_purge(r->ix, FIXTURE_NOW + 1000, UINT64_MAX, &r->e);
 	while (more > 0);
 	return more;
 }

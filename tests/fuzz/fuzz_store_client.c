@@ -1,9 +1,10 @@
 /*
  * What a worker takes from a keeper: sets of UIDs, entries, records, the table
- * of mailboxes, events on a view. What decodes encodes to the same octets.
+ * of mailboxes, events on a view; and what the command takes: the list of what is retained. What decodes encodes to the same octets.
  */
 #include "store/mailbox_list.h"
 #include "store/record.h"
+#include "store/retained.h"
 #include "store/uidset.h"
 #include "store/view.h"
 
@@ -72,6 +73,25 @@ opened(struct slice in)
 	close(m.changes);
 }
 
+static void
+retained(struct slice in)
+{
+	struct store_retained r;
+	struct cursor c = cursor_of(in);
+	const uint8_t *at = c.p;
+	struct buf b;
+
+	buf_init(&b, 2 * in.n + 64);
+	while (store_retained_next(&c, &r)) {
+		buf_reset(&b);
+		bool put = store_retained_put(&b, &r);
+
+		assert(put && slice_eq(buf_slice(&b), slice_of(at, (size_t)(c.p - at))));
+		at = c.p;
+	}
+	buf_fini(&b);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -85,6 +105,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	sets(in);
 	views(in);
 	opened(in);
+	retained(in);
 	for (c = cursor_of(in); store_record_next(&c, &record);)
 		;
 	for (c = cursor_of(in); store_mailbox_next(&c, &mailbox);)

@@ -21,7 +21,7 @@ MAY_INCLUDE["store"] = {"store", "common"}
 MAY_INCLUDE["dnsd"] = {"dnsd", "common"}
 MAY_INCLUDE["traced"] = {"traced", "common"}
 # Of store/, the others see only the client side.
-STORE_CLIENT_SIDE = {"store/store.h", "store/entry.h", "store/uidset.h", "store/record.h", "store/mailbox_list.h",
+STORE_CLIENT_SIDE = {"store/store.h", "store/entry.h", "store/uidset.h", "store/record.h", "store/mailbox_list.h", "store/retained.h",
                      "store/client.h", "store/view.h", "store/quota.h"}
 # What stands below the store's index, its own part of the house, is shared with those who keep databases and files of their own.
 STORE_GROUND = {"store/env.h", "store/file.h", "store/object.h"}

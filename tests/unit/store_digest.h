@@ -41,6 +41,32 @@ store_digest_records(struct index *ix, uint32_t mailbox, struct buf *b, struct e
 	return 0;
 }
 
+static inline int
+store_digest_retained(struct index *ix, struct buf *b, struct err *e)
+{
+	struct buf records;
+	struct index_retained_list list = {.before = UINT64_MAX, .records = &records};
+	struct store_retained r;
+
+	buf_putf(b, "retained %llu in %llu: ", (unsigned long long)index_retained(ix).bytes,
+	    (unsigned long long)index_retained(ix).messages);
+	buf_init(&records, STORE_RECORDS_BYTES_MAX);
+	do {
+		buf_reset(&records);
+		if (index_retained_list(ix, &list, e) < 0) {
+			buf_fini(&records);
+			return -1;
+		}
+		struct cursor c = cursor_of(buf_slice(&records));
+
+		while (store_retained_next(&c, &r))
+			buf_putf(b, "%u.%u(%.*s) %x %llu %u %.*s ", r.mailbox, r.uid, SLICE_ARG(r.name), r.flags,
+			    (unsigned long long)r.bytes, r.messages, SLICE_ARG(r.keywords));
+	} while (list.more);
+	buf_fini(&records);
+	return 0;
+}
+
 /* NULL and e when it cannot be read. */
 static inline char *
 store_digest(struct index *ix, struct err *e)
@@ -65,7 +91,7 @@ store_digest(struct index *ix, struct err *e)
 		}
 		buf_put_u8(&b, '\n');
 	}
-	char *text = mem_copy_str(b.p, b.n);
+	char *text = store_digest_retained(ix, &b, e) < 0 ? NULL : mem_copy_str(b.p, b.n);
 
 	buf_fini(&b);
 	return text;

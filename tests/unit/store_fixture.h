@@ -164,6 +164,59 @@ fixture_copy(struct index *ix, uint32_t mailbox, uint32_t target, bool move, uin
 	return index_commit(ix, e);
 }
 
+/* Brings back messages first..last of what was in mailbox; how many in *count_r. */
+static inline int
+fixture_undelete(struct index *ix, uint32_t mailbox, uint32_t first, uint32_t last, uint32_t *count_r, struct err *e)
+{
+	const struct quota none = {QUOTA_NONE, QUOTA_NONE};
+	struct store_retained_id ids[256];
+	size_t n = 0;
+
+	assert(first <= last && last - first < 256);
+	for (uint32_t uid = first; uid <= last; uid++)
+		ids[n++] = (struct store_retained_id){mailbox, uid};
+	if (index_begin(ix, e) < 0)
+		return -1;
+	if (index_undelete(ix, ids, n, none, count_r, e) < 0) {
+		index_abort(ix);
+		return -1;
+	}
+	return index_commit(ix, e);
+}
+
+static inline int
+fixture_forget(struct index *ix, uint32_t mailbox, uint32_t first, uint32_t last, struct quota *usage_r,
+    struct err *e)
+{
+	struct store_retained_id ids[256];
+	size_t n = 0;
+
+	assert(first <= last && last - first < 256);
+	for (uint32_t uid = first; uid <= last; uid++)
+		ids[n++] = (struct store_retained_id){mailbox, uid};
+	if (index_begin(ix, e) < 0)
+		return -1;
+	if (index_forget(ix, ids, n, usage_r, e) < 0) {
+		index_abort(ix);
+		return -1;
+	}
+	return index_commit(ix, e);
+}
+
+static inline int
+fixture_undelete_mailbox(struct index *ix, uint32_t mailbox, const char *name, uint32_t *uidvalidity_r, struct err *e)
+{
+	const struct quota none = {QUOTA_NONE, QUOTA_NONE};
+
+	if (index_begin(ix, e) < 0)
+		return -1;
+	if (index_undelete_mailbox(ix, mailbox, slice_str(name), none, uidvalidity_r, e) < 0) {
+		index_abort(ix);
+		return -1;
+	}
+	return index_commit(ix, e);
+}
+
 /* Gives the class and code of the outcome in e; the number of the mailbox made or renamed. */
 static inline uint32_t
 fixture_mailbox(struct index *ix, unsigned verb, const char *name, const char *new_name, struct err *e)

@@ -246,7 +246,7 @@ disturb(void)
 	OK(fixture_expunge(ix, inbox, 30, 31, &e));
 	if (++n % 5 == 0)
 		/* All that was expunged goes for good, with its files. */
-		while ((index_purge(ix, UINT64_MAX, &e)) > 0)
+		while ((index_purge(ix, UINT64_MAX, UINT64_MAX, &e)) > 0)
 			;
 }
 

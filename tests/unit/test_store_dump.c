@@ -163,7 +163,7 @@ disturb(void)
 	if (n == 3) {
 		OK(fixture_copy(ix, inbox, index_target(ix, STORE_TARGET_TRASH), true, 60, 99, &e));
 		fixture_mailbox(ix, MBOX_DELETE, "Arbeit/Zweig \xc3\xa4", "", &e);
-		OK(index_purge(ix, UINT64_MAX, &e) < 0);
+		OK(index_purge(ix, UINT64_MAX, UINT64_MAX, &e) < 0);
 	}
 }
 

@@ -28,9 +28,10 @@ assert_octets(const char *want_hex)
 START_TEST(test_octets)
 {
 	struct format_account a = {.serial = 1, .modseq = 2, .next_object = 3, .bytes = 4, .messages = 5, .created = 6,
-	    .next_mailbox = 7, .next_uidvalidity = 8, .retired_uidvalidity = 9, .ring_next = {10, 11}};
+	    .next_mailbox = 7, .next_uidvalidity = 8, .retired_uidvalidity = 9, .ring_next = {10, 11},
+	    .retained_bytes = 12, .retained_messages = 13};
 	struct format_mailbox m = {.number = 1, .uidvalidity = 2, .uidnext = 3, .messages = 4, .unseen = 5, .deleted = 6,
-	    .recent_uid = 3, .special_use = 8, .subscribed = true, .selectable = true, .highestmodseq = 9, .bytes = 10,
+	    .recent_uid = 3, .special_use = 8, .retained = 13, .subscribed = true, .selectable = true, .highestmodseq = 9, .bytes = 10,
 	    .tombstone_floor = 11, .gone_at = 12, .name = SLICE("ab")};
 	struct format_entries e = {.n = 1, .e = {{.uid = 1, .flags = 2, .keywords = 3, .modseq = 4}}};
 	struct format_details d = {.n = 1, .d = {{.uid = 1, .zone_minutes = -60, .internal_date = 2, .save_date = 3, .size = 4,
@@ -41,9 +42,9 @@ START_TEST(test_octets)
 	ck_assert(format_account_put(&b, &a));
 	assert_octets("41010000" "00000000" "0000000000000001" "0000000000000002" "0000000000000003" "0000000000000004"
 		      "0000000000000005" "0000000000000006" "00000007" "00000008" "00000009" "00000000" "000000000000000a"
-		      "000000000000000b");
+		      "000000000000000b" "000000000000000c" "000000000000000d");
 	ck_assert(format_mailbox_put(&b, &m));
-	assert_octets("4d010000" "00000000" "00000002" "00000003" "00000004" "00000005" "00000006" "00000003" "00000008" "00000003"
+	assert_octets("4d010000" "00000000" "00000002" "00000003" "00000004" "00000005" "00000006" "00000003" "00000008" "00000003" "0000000d"
 		      "0000000000000009" "000000000000000a" "000000000000000b" "000000000000000c" "00000002" "6162");
 	ck_assert(format_entries_put(&b, format_key_slice(&key), &e));
 	assert_octets("45010001" "00000000" "0000000001" "0000000002" "000000000000000003" "000000000000000004");

@@ -281,9 +281,9 @@ START_TEST(test_expunge_and_purge)
 	assert_view(inbox, "40:0:0 ");
 	OK(index_flush(ix, &e));
 	/* Not yet over: nothing goes. */
-	OK(index_purge(ix, FIXTURE_NOW, &e));
+	OK(index_purge(ix, FIXTURE_NOW, UINT64_MAX, &e));
 	OK(index_check(ix, &e));
-	while ((more = index_purge(ix, FIXTURE_NOW + 1, &e)) == 1)
+	while ((more = index_purge(ix, FIXTURE_NOW + 1, UINT64_MAX, &e)) == 1)
 		;
 	OK(more);
 	OK(index_check(ix, &e));

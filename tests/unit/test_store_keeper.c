@@ -246,7 +246,8 @@ static void
 setup_new(void)
 {
 	static const struct keeper_events events = {.broken = on_broken, .ceiling = on_ceiling, .want = on_want};
-	static const struct keeper_settings settings = {.retention_s = 1000, .quota_wait_ms = 200};
+	static const struct keeper_settings settings = {
+	    .retention_s = 1000, .quota_wait_ms = 200, .retention_bytes = UINT64_C(1) << 30};
 
 	fixture_dir(root);
 	loop = loop_new();
