@@ -9,29 +9,6 @@
 #include <stdio.h>
 
 #define SINCE_DEFAULT "7d"
-#define SINCE_SECONDS_MAX (3650ull * 86400)
-
-/* "90s", "15m", "2h", "3d": seconds. */
-static bool
-duration_parse(const char *text, uint64_t *seconds_r)
-{
-	static const struct {
-		char unit;
-		uint64_t seconds;
-	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-	struct slice s = slice_str(text);
-
-	for (size_t i = 0; s.n > 0 && i < sizeof units / sizeof units[0]; i++) {
-		if (s.p[s.n - 1] != (uint8_t)units[i].unit)
-			continue;
-		if (!slice_u64(
-			slice_sub(s, 0, s.n - 1), SINCE_SECONDS_MAX / units[i].seconds, seconds_r))
-			return false;
-		*seconds_r *= units[i].seconds;
-		return true;
-	}
-	return false;
-}
 
 /* Adds the events of one part of the answer to rows; {"cut": true} sets *cut. */
 static enum command_status
@@ -148,7 +125,7 @@ explain(const struct command_call *call)
 	json_t *rows;
 	bool cut = false;
 
-	if (!known || !duration_parse(since != NULL ? since : SINCE_DEFAULT, &seconds))
+	if (!known || !command_duration(since != NULL ? since : SINCE_DEFAULT, &seconds))
 		return command_usage(call, "--since takes a time as 90s, 15m, 2h or 3d");
 	status = option_end(call, argc, call->argv, 1, 1);
 	if (status != COMMAND_OK)

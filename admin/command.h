@@ -52,6 +52,7 @@ extern const struct command commands_mailbox[];
 extern const struct command commands_import[];
 extern const struct command commands_export[];
 extern const struct command commands_store[];
+extern const struct command commands_undelete[];
 extern const struct command commands_explain[];
 extern const struct command commands_queue[];
 
@@ -101,6 +102,14 @@ struct command_link *command_link_over(int fd, enum role role);
 /* The exit status for the class of a reply; when it is not ERR_NONE says `text` on stderr. */
 enum command_status command_outcome(uint32_t class, struct slice text);
 
+/* ---- times ---- */
+
+/* "90s", "15m", "2h", "3d", at most ten years. */
+bool command_duration(const char *text, uint64_t *seconds_r) __attribute__((warn_unused_result));
+/* A moment, in seconds since 1970: "2026-11-29", "2026-11-29T12:00:00Z", or so long ago: "2h". */
+bool command_when(const char *text, uint64_t *time_r) __attribute__((warn_unused_result));
+#define COMMAND_WHEN_HELP "WHEN is a time as 2026-11-29T12:00:00Z (UTC), a day, or so long ago: 90s, 15m, 2h, 3d.\n"
+
 /* ---- printing ---- */
 
 struct command_column {
@@ -112,6 +121,8 @@ struct command_column {
  * borrowed reference. */
 enum command_status command_print_list(
     const struct command_call *call, const json_t *rows, const struct command_column *columns);
+/* Text from outside as a JSON string: what is no UTF-8 becomes U+FFFD. NULL when there is no memory. */
+json_t *command_text(struct slice text);
 /* Any JSON value, indented, on stdout. */
 enum command_status command_print_json(const json_t *value);
 /* Parses JSON that came from the server; NULL after saying so on stderr. The caller owns it. */

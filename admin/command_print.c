@@ -4,6 +4,7 @@
  */
 #include "admin/command.h"
 
+#include "common/charset.h"
 #include "common/mem.h"
 
 #include <stdio.h>
@@ -11,11 +12,45 @@
 #define COLUMNS_MAX 16
 #define CELL_BYTES_MAX 4096
 
+/* What a terminal may obey: controls of both sets, and what turns the direction of writing or ends the line. */
+static bool
+is_control(uint32_t cp)
+{
+	return cp < ' ' || (cp >= 0x7f && cp < 0xa0) || cp == 0x061c || (cp >= 0x200e && cp <= 0x200f) ||
+	    (cp >= 0x2028 && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
 static void
 put_clean(struct buf *b, const char *text)
 {
-	for (; *text; text++)
-		buf_put_u8(b, (uint8_t)*text < ' ' || *text == 0x7f ? '?' : (uint8_t)*text);
+	struct slice rest = slice_str(text);
+
+	while (rest.n > 0) {
+		uint32_t cp;
+		size_t n = utf8_next(rest, &cp);
+
+		(void)utf8_put(b, is_control(cp) ? '?' : cp);
+		rest = slice_sub(rest, n, rest.n);
+	}
+}
+
+json_t *
+command_text(struct slice text)
+{
+	json_t *value;
+	struct buf b;
+
+	buf_init(&b, 3 * text.n + 1);
+	while (text.n > 0) {
+		uint32_t cp;
+		size_t n = utf8_next(text, &cp);
+
+		(void)utf8_put(&b, cp);
+		text = slice_sub(text, n, text.n);
+	}
+	value = json_stringn(b.n > 0 ? (const char *)b.p : "", b.n);
+	buf_fini(&b);
+	return value;
 }
 
 static void

@@ -20,6 +20,7 @@ static const struct command *const tables[] = {
     commands_import,
     commands_export,
     commands_store,
+    commands_undelete,
     commands_explain,
     commands_queue,
 };

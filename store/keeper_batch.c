@@ -6,7 +6,7 @@
  * If the sync fails, nothing of the outbox leaves and the process ends; the
  * peers ask its successor again, with the same {origin, sequence}.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include "common/log.h"
 #include "common/mem.h"

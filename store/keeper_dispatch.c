@@ -4,7 +4,7 @@
  * INBOX, which the handlers see to); an IMAP worker may do what IMAP can; the
  * command may look, import and export, and what only an operator does. What changes something waits for its step.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 const struct ipc_dispatch keeper_from_deliver = {
     .MBOX_LIST = keeper_on_list,

@@ -11,7 +11,7 @@
  * Between two steps the loop reads. So who asks waits for the step that runs just then, and for no other; many
  * changes share a sync; and a row of long appends does not hold up a change of flags. Changes and appends take turns.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include "common/log.h"
 #include "common/mem.h"

@@ -2,7 +2,7 @@
  * What is asked about mailboxes: the table, changes of it, views. A POP3 worker
  * gets INBOX and nothing else.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include "common/memfd.h"
 

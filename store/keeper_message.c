@@ -3,7 +3,7 @@
  * compared with the length and hash that its judge gave; the summary is octets
  * to the keeper, bounded and nothing more.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include "common/log.h"
 #include "common/memfd.h"

@@ -187,9 +187,6 @@ void keeper_later_MSG_COPY(struct edge *e, struct msg_MSG_COPY *m);
 void keeper_later_MSG_EXPUNGE(struct edge *e, struct msg_MSG_EXPUNGE *m);
 void keeper_later_MSG_SUMMARY(struct edge *e, struct msg_MSG_SUMMARY *m);
 void keeper_later_MSG_APPEND(struct edge *e, struct msg_MSG_APPEND *m);
-void keeper_later_UNDELETE_MESSAGES(struct edge *e, struct msg_UNDELETE_MESSAGES *m);
-void keeper_later_UNDELETE_MAILBOX(struct edge *e, struct msg_UNDELETE_MAILBOX *m);
-void keeper_later_RETAINED_FORGET(struct edge *e, struct msg_RETAINED_FORGET *m);
 void keeper_later_peer_down(const struct edge *e);
 /* Claims \Recent below uid for that peer, which is a question's own doing: when there is no room it is left undone. */
 void keeper_later_claim(struct edge *e, uint32_t mailbox, uint32_t uid);
@@ -199,9 +196,6 @@ uint32_t keeper_later_recent(uint32_t mailbox);
 void keeper_step(void *arg);
 /* All steps at once. */
 void keeper_flush(void);
-
-/* The disk has no room for new mail: what is over for good goes at once, though not more often than at the first time. */
-void keeper_make_room(void);
 
 /* ---- keeper_watch.c ---- */
 
@@ -224,13 +218,6 @@ void keeper_view_changed(const struct index_change *change);
 /* Gives up all that are kept. */
 void keeper_views_forget(void);
 
-/* ---- keeper_retain.c ---- */
-
-/* One step of the purge when its time has come: 1 when there is more, 0, -1. */
-int keeper_purge_due(struct err *e);
-/* keeper_mutation_begin() of a request that expunges: before it there is no more retained than may be. */
-bool keeper_retain_begin(struct edge *e, struct slice origin, uint64_t sequence, struct msg *reply);
-
 /* ---- handlers ---- */
 
 /* May this peer touch that mailbox? */
@@ -249,10 +236,6 @@ void keeper_on_expunge(struct edge *e, struct msg_MSG_EXPUNGE *m);
 void keeper_on_fetch(struct edge *e, struct msg_MSG_FETCH *m);
 void keeper_on_summary(struct edge *e, struct msg_MSG_SUMMARY *m);
 void keeper_on_check(struct edge *e, struct msg_STORE_CHECK *m);
-void keeper_on_retained_list(struct edge *e, struct msg_RETAINED_LIST *m);
-void keeper_on_undelete_messages(struct edge *e, struct msg_UNDELETE_MESSAGES *m);
-void keeper_on_undelete_mailbox(struct edge *e, struct msg_UNDELETE_MAILBOX *m);
-void keeper_on_forget(struct edge *e, struct msg_RETAINED_FORGET *m);
 void keeper_on_dump(struct edge *e, struct msg_STORE_DUMP *m);
 void keeper_on_objects(struct edge *e, struct msg_STORE_OBJECTS *m);
 

@@ -4,7 +4,7 @@
  * the latest before the next request that expunges is done: so whoever expunges as fast as
  * possible pays for the room himself, and there never is more than the limit and what one request let go.
  */
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include "common/log.h"
 #include "common/mem.h"

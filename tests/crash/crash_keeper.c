@@ -2,7 +2,7 @@
 
 #include "common/loop.h"
 #include "common/mem.h"
-#include "store/keeper_private.h"
+#include "store/keeper_retain.h"
 
 #include <assert.h>
 
