@@ -28,6 +28,8 @@
 #define PAGE_BYTES 4096u
 #define INDEX_FILE "index.db"
 #define SUMMARY_FILE "summary.db"
+/* Of Berkeley DB's own records, the one that commits a transaction (its txn_regop). */
+#define LOG_COMMIT_TYPE 10u
 #define FILE_MODE 0600
 #define SUMMARY_VALUE_BYTES_MAX (STORE_SUMMARY_BYTES_MAX + FORMAT_HEADER_BYTES)
 
@@ -706,6 +708,45 @@ env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e)
 
 	env_close(&env);
 	return failed;
+}
+
+/* Is the log's next record the commit of the transaction whose last redo record the cursor is at? */
+static bool
+commit_follows(DB_LOGC *logc)
+{
+	DB_LSN lsn;
+	DBT next;
+	u_int32_t type = 0;
+
+	memset(&next, 0, sizeof next);
+	if (logc->get(logc, &lsn, &next, DB_NEXT) == 0 && next.size >= sizeof type)
+		memcpy(&type, next.data, sizeof type);
+	return type == LOG_COMMIT_TYPE;
+}
+
+int
+env_log_serial(struct env *env, uint64_t *serial_r, struct err *e)
+{
+	struct redo redo = {.last = false};
+	DB_LOGC *logc = NULL;
+	DB_LSN lsn;
+	DBT record;
+	int r;
+
+	*serial_r = 0;
+	memset(&record, 0, sizeof record);
+	file_error_reset();
+	r = env->db_env->log_cursor(env->db_env, &logc, 0);
+	if (r == 0)
+		for (r = logc->get(logc, &lsn, &record, DB_LAST); r == 0; r = logc->get(logc, &lsn, &record, DB_PREV))
+			if (redo_open(slice_of(record.data, record.size), &redo) && redo.last)
+				break;
+	/* The end of one that was never committed: the one before it was, since serials leave no gap. */
+	if (r == 0 && redo.serial > 0)
+		*serial_r = commit_follows(logc) ? redo.serial : redo.serial - 1;
+	if (logc != NULL)
+		(void)logc->close(logc, 0);
+	return r == 0 || r == DB_NOTFOUND ? 0 : fail(env, r, "reading the log's end", e);
 }
 
 /* The cursor's keys and values that are sound; false when fn had enough. */

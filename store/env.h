@@ -48,6 +48,8 @@ struct env_log_place {
 };
 struct env_log_place env_log_end(const struct env *env);
 uint64_t env_log_since(const struct env *env, struct env_log_place place);
+/* The serial of the last transaction that the log has whole: what the index holds is not older, or it is damaged. 0: none. */
+int env_log_serial(struct env *env, uint64_t *serial_r, struct err *e) __attribute__((warn_unused_result));
 /* Removes the log files before number keep that recovery does not need either. */
 int env_log_trim(struct env *env, uint32_t keep, struct err *e);
 

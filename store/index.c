@@ -330,13 +330,24 @@ check_base(struct index *ix, struct err *e)
 	return failed == 0 || MUTANT(BASE_RENEW) ? 0 : renew_base(ix, e);
 }
 
+/* Pages may be whole and old. Recovery believes them, and objects of later transactions would be cleared away. */
+static int
+check_age(struct index *ix, struct err *e)
+{
+	uint64_t serial;
+
+	if (env_log_serial(ix->env, &serial, e) < 0)
+		return -1;
+	return serial > ix->account.serial ? env_refuse(ix->env, "the index is older than its log", e) : 0;
+}
+
 static int
 open_env(struct index *ix, struct err *e)
 {
 	if (env_open(ix->dir, false, &ix->env, e) < 0)
 		return -1;
 	ix->checkpoint = env_log_end(ix->env);
-	if (load(ix, e) < 0 || check_base(ix, e) < 0) {
+	if (load(ix, e) < 0 || check_age(ix, e) < 0 || check_base(ix, e) < 0) {
 		env_close(&ix->env);
 		return -1;
 	}
