@@ -167,7 +167,7 @@ check_offline(struct checking *c, const char *number)
 	while ((r = check_step(check, CHECK_STEP_MS, &e)) > 0)
 		progress_step(&c->progress, number, check_done(check, &total), total);
 	if (r == 0)
-		account_checked(c, number, check_done(check, &total), check_found(check));
+		account_checked(c, number, check_messages(check), check_found(check));
 	else
 		status = command_outcome(e.class, slice_str(e.detail));
 	check_free(&check);

@@ -135,6 +135,12 @@ check_done(const struct check *c, uint64_t *total_r)
 }
 
 uint64_t
+check_messages(const struct check *c)
+{
+	return c->usage.messages;
+}
+
+uint64_t
 check_found(const struct check *c)
 {
 	return c->count;

@@ -32,8 +32,10 @@ struct check;
 struct check *check_begin(struct index *ix, bool deep, check_found_fn *found, void *arg);
 /* About ms milliseconds of work: 1 when there is more, 0 when all was looked at, -1 when it could not be. */
 int check_step(struct check *c, unsigned ms, struct err *e) __attribute__((warn_unused_result));
-/* Messages looked at, and all of them; how many contradictions were found. */
+/* Messages looked at, expunged ones too, and all of them; those in mailboxes, once all was looked at; how many
+ * contradictions were found. */
 uint64_t check_done(const struct check *c, uint64_t *total_r);
+uint64_t check_messages(const struct check *c);
 uint64_t check_found(const struct check *c);
 void check_free(struct check **c);
 

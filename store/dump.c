@@ -55,7 +55,7 @@ dump_begin(struct index *ix, int fd)
 	for (size_t i = 0; i < ix->mailbox_count; i++) {
 		struct image_mailbox *mb = image_add_mailbox(&d->table, &ix->mailboxes[i]->m);
 
-		d->total += ix->mailboxes[i]->m.messages;
+		d->total += ix->mailboxes[i]->m.gone_at == 0 ? ix->mailboxes[i]->m.messages : 0;
 		buf_put_slice(&mb->keywords, buf_slice(&ix->mailboxes[i]->keywords));
 	}
 	buf_init(&d->text, TEXT_BYTES + 16 * (size_t)DUMP_LINE_BYTES_MAX + IMAGE_KEYWORDS_BYTES_MAX * (size_t)16);
@@ -175,7 +175,7 @@ put_message(struct dump *d, struct err *e)
 	if (r != SNAPSHOT_MESSAGE || m.entry.uid <= d->last_uid)
 		return damaged("a message that is not whole", m.entry.uid, e);
 	d->last_uid = m.entry.uid;
-	d->messages++;
+	d->messages += mb->m.gone_at == 0;
 	dump_put_message(&d->text, mb->m.number, &m, buf_slice(&mb->keywords));
 	return 1;
 }

@@ -36,7 +36,7 @@ struct dump;
 struct dump *dump_begin(struct index *ix, int fd);
 /* About octets more of text: 1 when there is more, 0 when all is written (not synced), -1 when it is given up. */
 int dump_step(struct dump *d, size_t octets, struct err *e) __attribute__((warn_unused_result));
-/* Messages written, and all of them; octets written. */
+/* Messages in mailboxes that were written, and all of them; octets written. */
 uint64_t dump_done(const struct dump *d, uint64_t *total_r);
 uint64_t dump_octets(const struct dump *d);
 void dump_free(struct dump **d);

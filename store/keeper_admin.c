@@ -171,7 +171,7 @@ answer_check(struct edge *e, uint64_t id, const struct err *error)
 		r->text = slice_str(err.client);
 		log_event(LOG_WARN, NO_SESSION, "check-failed", LOG_ERR(&err), LOG_END);
 	} else {
-		r->messages = check_done(job.check, &r->found);
+		r->messages = check_messages(job.check);
 		r->found = check_found(job.check);
 		r->bytes = job.findings.n;
 		if (r->found > 0)
