@@ -1,7 +1,7 @@
 /*
  * mailstead export: an account's mail for other programs, while the server runs.
  */
-#include "admin/directory_request.h"
+#include "admin/mail_format.h"
 #include "admin/maildir_export.h"
 #include "admin/mbox_export.h"
 
@@ -9,10 +9,7 @@
 
 typedef enum command_status export_fn(struct export *x, const char *path, const char *mailbox);
 
-static const struct {
-	const char *name;
-	export_fn *run;
-} formats[] = {{"maildir", maildir_export}, {"mbox", mbox_export}};
+static export_fn *const formats[] = {[MAIL_FORMAT_MAILDIR] = maildir_export, [MAIL_FORMAT_MBOX] = mbox_export};
 
 static enum command_status
 print_counts(const struct command_call *call, const struct export_counts *c)
@@ -57,23 +54,12 @@ export(const struct command_call *call)
 {
 	struct command_link *keeper;
 	const char *mailbox;
-	int argc = call->argc;
-	export_fn *run = NULL;
+	enum mail_format format;
+	enum command_status status = mail_format_words(call, &format, &mailbox, &keeper);
 
-	if (!option_value(&argc, call->argv, "--mailbox", &mailbox))
-		return command_usage(call, "--mailbox takes the name of a mailbox");
-	enum command_status status = option_end(call, argc, call->argv, 3, 3);
-
-	for (size_t i = 0; status == COMMAND_OK && i < sizeof formats / sizeof formats[0]; i++)
-		if (strcmp(formats[i].name, call->argv[1]) == 0)
-			run = formats[i].run;
-	if (status == COMMAND_OK && run == NULL)
-		status = command_usage(call, "%s: not a format that is known", call->argv[1]);
-	if (status == COMMAND_OK)
-		status = account_keeper(call, call->argv[0], NULL, &keeper);
 	if (status != COMMAND_OK)
 		return status;
-	status = run_export(call, keeper, run, mailbox);
+	status = run_export(call, keeper, formats[format], mailbox);
 	command_disconnect(&keeper);
 	return status;
 }
