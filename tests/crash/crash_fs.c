@@ -159,7 +159,7 @@ static struct entry *
 entry_find(const struct entries *list, const char *name, size_t n)
 {
 	for (size_t i = 0; i < list->n; i++)
-		if (memcmp(list->e[i].name, name, n) == 0 && list->e[i].name[n] == '\0')
+		if (strncmp(list->e[i].name, name, n) == 0 && list->e[i].name[n] == '\0')
 			return &list->e[i];
 	return NULL;
 }
