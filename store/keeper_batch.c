@@ -214,6 +214,8 @@ keeper_stop(void)
 		keeper_flush();
 	if (!k->stopped)
 		keeper_quota_tell(true);
+	while (k->peers != NULL)
+		keeper_peer_down(k->peers->edge);
 	for (size_t i = 0; i < k->outbox_count; i++)
 		keeper_out_free(&k->outbox[i]);
 	for (size_t i = 0; i < k->changes.n; i++)
@@ -230,8 +232,6 @@ keeper_stop(void)
 	loop_timer_free(&k->step_timer);
 	loop_timer_free(&k->job_timer);
 	keeper_quota_fini(k);
-	while (k->peers != NULL)
-		keeper_peer_down(k->peers->edge);
 	index_close(&k->ix);
 	*k = (struct keeper){.stopped = true};
 }
