@@ -1,49 +1,25 @@
 /*
  * Each kind of contradiction is put into a sound account, and named by the check; and nothing else is.
  */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/index_fixture.h"
 
 #include "store/check.h"
 #include "store/file.h"
 #include "store/index_private.h"
-
-#include <check.h>
-
-static char root[64];
-static struct index *ix;
-static struct err e;
-static uint32_t inbox;
-
-#define OK(x) ck_assert_msg((x) == 0, "%s: %s / %s", #x, e.client, e.detail)
-
-static void
-open_index(void)
-{
-	OK(index_open(root, FIXTURE_NOW, &ix, &e));
-	inbox = index_target(ix, STORE_TARGET_INBOX);
-}
 
 static void
 setup(void)
 {
 	uint32_t uid;
 
-	fixture_dir(root);
 	fixture_summary = slice_of(NULL, 0);
-	open_index();
+	make_account();
 	for (unsigned i = 0; i < 40; i++)
 		OK(fixture_append(ix, root, inbox, "a message\r\n", &uid, &e));
 	OK(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "key\n", 3, 9, &e));
 	OK(fixture_expunge(ix, inbox, 20, 22, &e));
 	OK(fixture_copy(ix, inbox, index_target(ix, STORE_TARGET_SENT), false, 1, 2, &e));
 	OK(index_flush(ix, &e));
-}
-
-static void
-teardown(void)
-{
-	index_close(&ix);
-	fixture_remove(root);
 }
 
 static void
@@ -277,7 +253,7 @@ main(void)
 
 	log_init("test", LOG_BUG);
 	file_hook_db();
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, setup, remove_account);
 	tcase_add_loop_test(t, test_contradictions, 0, sizeof rows / sizeof rows[0]);
 	tcase_add_test(t, test_unreadable);
 	tcase_add_test(t, test_no_false_alarm);

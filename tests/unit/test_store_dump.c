@@ -1,7 +1,7 @@
 /*
  * The snapshot, the dump and its way back.
  */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/index_fixture.h"
 
 #include "store/dump.h"
 #include "store/file.h"
@@ -9,44 +9,7 @@
 #include "store/load.h"
 #include "store/snapshot.h"
 
-#include <check.h>
 #include <fcntl.h>
-
-static char root[64];
-static struct index *ix;
-static struct err e;
-static uint32_t inbox;
-
-#define OK(x) ck_assert_msg((x) == 0, "%s: %s / %s", #x, e.client, e.detail)
-
-static void
-open_index(void)
-{
-	OK(index_open(root, FIXTURE_NOW, &ix, &e));
-	inbox = index_target(ix, STORE_TARGET_INBOX);
-}
-
-static void
-setup(void)
-{
-	fixture_dir(root);
-	open_index();
-}
-
-static void
-teardown(void)
-{
-	index_close(&ix);
-	fixture_remove(root);
-}
-
-static void
-append(uint32_t mailbox, const char *text)
-{
-	uint32_t uid;
-
-	OK(fixture_append(ix, root, mailbox, text, &uid, &e));
-}
 
 /* Messages, flags, keywords, tombstones, copies, deleted and renamed mailboxes, subscriptions. */
 static void
@@ -251,7 +214,7 @@ main(void)
 
 	log_init("test", LOG_BUG);
 	file_hook_db();
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, make_account, remove_account);
 	tcase_add_test(t, test_round_trip);
 	tcase_add_test(t, test_dump_is_of_one_state);
 	tcase_add_test(t, test_snapshot_limit);

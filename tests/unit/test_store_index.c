@@ -2,81 +2,22 @@
  * The index of an account, without processes: every operation, what it leaves
  * behind, and what a new opening finds.
  */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/index_fixture.h"
 
 #include "store/file.h"
 #include "store/mailbox_list.h"
 #include "store/rebuild.h"
 #include "store/record.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-
-static char root[64];
-static struct index *ix;
-static struct err e;
-static uint32_t inbox;
-
-#define OK(x) ck_assert_msg((x) == 0, "%s: %s / %s", #x, e.client, e.detail)
-
-static void
-open_index(void)
-{
-	OK(index_open(root, FIXTURE_NOW, &ix, &e));
-	inbox = index_target(ix, STORE_TARGET_INBOX);
-}
-
-static void
-setup(void)
-{
-	fixture_dir(root);
-	open_index();
-}
-
-static void
-teardown(void)
-{
-	index_close(&ix);
-	fixture_remove(root);
-}
 
 static void
 reopen(void)
 {
 	index_close(&ix);
 	open_index();
-}
-
-static uint32_t
-append(uint32_t mailbox, const char *text)
-{
-	uint32_t uid = 0;
-
-	OK(fixture_append(ix, root, mailbox, text, &uid, &e));
-	return uid;
-}
-
-/* All entries of a mailbox as "uid:flags:keywords " text. */
-static bool
-describe(void *arg, const struct store_entry *entries, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		buf_putf(arg, "%u:%x:%llx ", entries[i].uid, entries[i].flags, (unsigned long long)entries[i].keywords);
-	return true;
-}
-
-static void
-assert_view(uint32_t mailbox, const char *want)
-{
-	struct buf b;
-
-	buf_init(&b, 1 << 20);
-	OK(index_view(ix, mailbox, describe, &b, &e));
-	buf_put_u8(&b, '\0');
-	ck_assert_str_eq((char *)b.p, want);
-	buf_fini(&b);
 }
 
 /* The table of mailboxes as "name(messages)" with marks. */
@@ -718,7 +659,7 @@ main(void)
 	    test_recent, test_abort, test_rebuild, test_old_pages, test_import_takes_place, test_import_into_use};
 
 	file_hook_db();
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, make_account, remove_account);
 	tcase_set_timeout(t, 60);
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(t, tests[i]);

@@ -2,23 +2,18 @@
  * What was expunged or deleted: how long it stays, what comes back and where to,
  * what goes for good, and that it is bounded.
  */
-#include "tests/unit/store_fixture.h"
+#include "tests/unit/index_fixture.h"
 
 #include "store/file.h"
 #include "store/index_private.h"
 #include "store/rebuild.h"
 #include "store/record.h"
 
-#include <check.h>
 #include <dirent.h>
 
-static char root[64];
-static struct index *ix;
-static struct err e;
-static uint32_t inbox, count, uidvalidity;
+static uint32_t count, uidvalidity;
 static struct quota usage;
 
-#define OK(x) ck_assert_msg((x) == 0, "%s: %s / %s", #x, e.client, e.detail)
 #define REFUSED(x, wanted)                                                                         \
 	do {                                                                                       \
 		ck_assert_int_eq((x), -1);                                                         \
@@ -26,25 +21,10 @@ static struct quota usage;
 	} while (0)
 
 static void
-open_index(void)
-{
-	OK(index_open(root, FIXTURE_NOW, &ix, &e));
-	inbox = index_target(ix, STORE_TARGET_INBOX);
-}
-
-static void
-setup(void)
-{
-	fixture_dir(root);
-	open_index();
-}
-
-static void
 teardown(void)
 {
 	OK(index_check(ix, &e));
-	index_close(&ix);
-	fixture_remove(root);
+	remove_account();
 }
 
 static void
@@ -66,15 +46,6 @@ rebuild(void)
 }
 
 static uint32_t
-append(uint32_t mailbox, const char *text)
-{
-	uint32_t uid = 0;
-
-	OK(fixture_append(ix, root, mailbox, text, &uid, &e));
-	return uid;
-}
-
-static uint32_t
 mailbox(unsigned verb, const char *name, const char *new_name)
 {
 	uint32_t number = fixture_mailbox(ix, verb, name, new_name, &e);
@@ -90,26 +61,6 @@ numbered(const char *name)
 		if (index_mailbox(ix, n) != NULL && slice_eq(index_mailbox(ix, n)->name, slice_str(name)))
 			return n;
 	return 0;
-}
-
-static bool
-describe(void *arg, const struct store_entry *entries, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		buf_putf(arg, "%u:%x:%llx ", entries[i].uid, entries[i].flags, (unsigned long long)entries[i].keywords);
-	return true;
-}
-
-static void
-assert_view(uint32_t number, const char *want)
-{
-	struct buf b;
-
-	buf_init(&b, 1 << 20);
-	OK(index_view(ix, number, describe, &b, &e));
-	buf_put_u8(&b, '\0');
-	ck_assert_str_eq((char *)b.p, want);
-	buf_fini(&b);
 }
 
 static void
@@ -661,7 +612,7 @@ main(void)
 	    test_forget, test_large_mailbox};
 
 	file_hook_db();
-	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_checked_fixture(t, make_account, teardown);
 	tcase_set_timeout(t, 120);
 	for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++)
 		tcase_add_test(t, tests[i]);
