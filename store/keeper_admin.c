@@ -11,6 +11,7 @@
 #include "store/object.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -239,12 +240,14 @@ open_objects(struct slice ids, struct msg_STORE_OBJECTS_REPLY *r, struct err *e)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "internal error", "ids of %zu octets", ids.n);
 	for (size_t i = 0; i < ids.n / sizeof id; i++) {
 		memcpy(id, ids.p + i * sizeof id, sizeof id);
-		int fd = object_open_any(the_keeper.root, id, NULL);
+		int fd = object_open_any(the_keeper.root, id, e);
 
-		if (fd < 0)
+		if (fd >= 0)
+			r->objects.fd[r->objects.n++] = fd;
+		else if (errno == ENOENT)
 			r->missing |= UINT64_C(1) << i;
 		else
-			r->objects.fd[r->objects.n++] = fd;
+			return -1;
 	}
 	return 0;
 }
@@ -260,8 +263,12 @@ keeper_on_objects(struct edge *e, struct msg_STORE_OBJECTS *m)
 		return;
 	reply = (struct msg){.type = MSG_STORE_OBJECTS_REPLY, .u.STORE_OBJECTS_REPLY = {.id = m->id}};
 	if (open_objects(m->ids, r, &err) < 0) {
+		while (r->objects.n > 0)
+			(void)close(r->objects.fd[--r->objects.n]);
 		r->class = err.class;
 		r->code = err.code;
+		r->missing = 0;
+		log_event(LOG_WARN, NO_SESSION, "objects-unread", LOG_ERR(&err), LOG_END);
 	}
 	keeper_send(e, &reply);
 }

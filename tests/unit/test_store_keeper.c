@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "store/file.h"
 #include "store/keeper_private.h"
+#include "store/object.h"
 #include "store/record.h"
 #include "store/view.h"
 
@@ -112,6 +113,7 @@ ANSWER(MSG_COPY_REPLY, 'c', h->count = (uint32_t)(m->target_uids.n / 8))
 ANSWER(MSG_EXPUNGE_REPLY, 'e', h->modseq = m->modseq)
 ANSWER(MBOX_LIST_REPLY, 'l', h->count = (uint32_t)m->bytes)
 ANSWER(MBOX_CHANGE_REPLY, 't', h->uid = m->mailbox)
+ANSWER(STORE_OBJECTS_REPLY, 'b', (h->count = m->objects.n, h->modseq = m->missing))
 
 static void
 on_open_reply(struct edge *e, struct msg_MBOX_OPEN_REPLY *m)
@@ -167,6 +169,7 @@ static const struct ipc_dispatch from_keeper = {
     .MBOX_CHANGE_REPLY = on_MBOX_CHANGE_REPLY,
     .MBOX_OPEN_REPLY = on_open_reply,
     .MSG_FETCH_REPLY = on_fetch_reply,
+    .STORE_OBJECTS_REPLY = on_STORE_OBJECTS_REPLY,
 };
 
 static void
@@ -586,6 +589,43 @@ START_TEST(test_fetch)
 }
 END_TEST
 
+static int
+no_descriptor(const char *path, int flags, mode_t mode)
+{
+	(void)path;
+	(void)flags;
+	(void)mode;
+	errno = EMFILE;
+	return -1;
+}
+
+/* A file that is there but cannot be opened is not called missing: a copy would be made without it. */
+START_TEST(test_objects)
+{
+	struct file_ops ops = *file_system_ops();
+	uint8_t ids[2 * STORE_OBJECT_ID_BYTES], sha256[32];
+
+	send_append(&deliver, 1, "the object", "the object");
+	assert_heard(&deliver, "a");
+	EVP_Digest("the object", 10, sha256, NULL, EVP_sha256(), NULL);
+	object_id(index_object_next(ix) - 1, sha256, ids);
+	object_id(12345, sha256, ids + STORE_OBJECT_ID_BYTES);
+	ck_assert(IPC_SEND(admin.client, STORE_OBJECTS, .id = 1, .ids = slice_of(ids, sizeof ids)));
+	assert_heard(&admin, "b");
+	ck_assert_uint_eq(admin.h.class, ERR_NONE);
+	ck_assert_uint_eq(admin.h.count, 1);
+	ck_assert_uint_eq(admin.h.modseq, 2);
+	ops.open = no_descriptor;
+	file_use(&ops);
+	ck_assert(IPC_SEND(admin.client, STORE_OBJECTS, .id = 2, .ids = slice_of(ids, sizeof ids)));
+	assert_heard(&admin, "b");
+	ck_assert_uint_eq(admin.h.class, ERR_TEMP);
+	ck_assert_uint_eq(admin.h.count, 0);
+	ck_assert_uint_eq(admin.h.modseq, 0);
+	file_use(NULL);
+}
+END_TEST
+
 /* POP3 has INBOX and nothing else. */
 START_TEST(test_pop3_is_confined)
 {
@@ -987,9 +1027,9 @@ main(void)
 	TCase *q = tcase_create("quota");
 	const TTest *quotas[] = {test_limits_come_later, test_limits_do_not_come, test_ceiling, test_waiting, test_last_word};
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_delivery, test_append_refused, test_import, test_changes, test_fetch, test_pop3_is_confined,
-	    test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_kept_view, test_many_kept_views,
-	    test_syncs};
+	const TTest *tests[] = {test_delivery, test_append_refused, test_import, test_changes, test_fetch, test_objects,
+	    test_pop3_is_confined, test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait,
+	    test_kept_view, test_many_kept_views, test_syncs};
 
 	log_init("test_store_keeper", LOG_BUG);
 	file_hook_db();
