@@ -29,6 +29,26 @@ box_find(struct worker *w, uint32_t mailbox)
 }
 
 static void
+box_link(struct box *b)
+{
+	struct worker *w = b->worker;
+
+	b->next = w->boxes;
+	b->link = &w->boxes;
+	if (b->next)
+		b->next->link = &b->next;
+	w->boxes = b;
+}
+
+static void
+box_unlink(struct box *b)
+{
+	*b->link = b->next;
+	if (b->next)
+		b->next->link = b->link;
+}
+
+static void
 box_free(struct box *b)
 {
 	struct edge *e = keeper_link_edge(b->worker->keeper);
@@ -36,9 +56,7 @@ box_free(struct box *b)
 	if (e && !IPC_SEND(e, MBOX_CLOSE, .mailbox = b->mailbox))
 		log_event(LOG_DEBUG, NO_SESSION, "close-not-sent", LOG_END);
 	keeper_forget(&b->request);
-	*b->link = b->next;
-	if (b->next)
-		b->next->link = b->link;
+	box_unlink(b);
 	store_view_close(&b->view);
 	free(b);
 }
@@ -59,6 +77,13 @@ static void
 tell_opened(struct session *s, void *arg)
 {
 	session_box_opened(s, arg);
+}
+
+static void
+tell_waiting(struct session *s, void *arg)
+{
+	if (!session_is_selected(s))
+		session_box_opened(s, arg);
 }
 
 static void
@@ -93,8 +118,7 @@ tell_reopened(struct session *s, void *arg)
 {
 	if (session_is_selected(s))
 		session_box_changed(s, true, true);
-	else
-		session_box_opened(s, arg);
+	tell_waiting(s, arg);
 }
 
 /* The new view's entries that the old one has too, but different. */
@@ -169,35 +193,105 @@ ask_open(struct box *b)
 static void
 reopen(struct box *b)
 {
+	if (b->sessions == NULL) {
+		box_free(b);
+		return;
+	}
 	if (b->state == BOX_OPEN)
 		b->state = BOX_REOPENING;
 	ask_open(b);
+}
+
+static void
+on_fence(void *owner, void *reply, const struct err *e)
+{
+	struct box *b = owner;
+
+	(void)reply;
+	b->request = NULL;
+	each_session(b, tell_waiting, (void *)(uintptr_t)e);
+}
+
+/* What happened before the SELECT may still be on its way from the keeper. */
+static void
+ask_fence(struct box *b)
+{
+	struct msg m = {.type = MSG_MBOX_FENCE};
+
+	b->request = keeper_ask(b->worker->keeper, &m, on_fence, b);
+}
+
+static struct box *
+box_new(struct worker *w, uint32_t mailbox)
+{
+	struct box *b = MEM_NEW(struct box);
+
+	b->worker = w;
+	b->mailbox = mailbox;
+	box_link(b);
+	ask_open(b);
+	return b;
 }
 
 void
 box_attach(struct worker *w, struct session *s, uint32_t mailbox, uint32_t uidvalidity)
 {
 	struct box *b = box_find(w, mailbox);
+	bool idle = b != NULL && b->sessions == NULL;
 
 	assert(s->box == NULL);
-	if (b == NULL) {
-		b = MEM_NEW(struct box);
-		b->worker = w;
-		b->mailbox = mailbox;
-		b->next = w->boxes;
-		b->link = &w->boxes;
-		if (b->next)
-			b->next->link = &b->next;
-		w->boxes = b;
-		ask_open(b);
-	}
+	if (b == NULL)
+		b = box_new(w, mailbox);
 	s->box = b;
 	s->box_next = b->sessions;
 	b->sessions = s;
-	if (b->state == BOX_OPEN) {
-		b->view.uidvalidity = uidvalidity;
+	if (b->state != BOX_OPEN)
+		return;
+	b->view.uidvalidity = uidvalidity;
+	if (idle)
+		ask_fence(b);
+	else if (b->request == NULL)
 		session_box_opened(s, NULL);
+}
+
+/* In the order in which they were left. */
+static void
+trim_idle(struct worker *w, unsigned boxes_max, uint64_t messages_max)
+{
+	struct box *next;
+	uint64_t messages = 0;
+	unsigned boxes = 0;
+
+	for (struct box *b = w->boxes; b; b = next) {
+		next = b->next;
+		if (b->sessions != NULL)
+			continue;
+		messages += b->view.count;
+		if (++boxes > boxes_max || messages > messages_max)
+			box_free(b);
 	}
+}
+
+void
+box_drop_idle(struct worker *w)
+{
+	trim_idle(w, 0, 0);
+}
+
+/* The last session has left. */
+static void
+box_rest(struct box *b)
+{
+	struct worker *w = b->worker;
+
+	if (b->state != BOX_OPEN || b->deleted) {
+		box_free(b);
+		return;
+	}
+	keeper_forget(&b->request);
+	box_unlink(b);
+	box_link(b);
+	trim_idle(w, BOX_IDLE_MAX, BOX_IDLE_MESSAGES_MAX);
 }
 
 void
@@ -216,7 +310,7 @@ box_detach(struct session *s)
 	}
 	s->box_next = NULL;
 	if (b->sessions == NULL)
-		box_free(b);
+		box_rest(b);
 }
 
 void
@@ -332,13 +426,19 @@ box_deleted(struct worker *w, uint32_t mailbox)
 {
 	struct box *b = box_find(w, mailbox);
 
-	if (b)
+	if (b == NULL)
+		return;
+	b->deleted = true;
+	if (b->sessions == NULL)
+		box_free(b);
+	else
 		each_session(b, tell_bye, (void *)"The mailbox was deleted");
 }
 
 void
 box_reopen_all(struct worker *w)
 {
+	box_drop_idle(w);
 	for (struct box *b = w->boxes; b; b = b->next)
 		reopen(b);
 }

@@ -1,6 +1,7 @@
 /*
  * box: a mailbox that sessions of this worker have selected: one view of the store (store/view.h), kept true by
  * the keeper's events, shared by all of them. What each session was told is the session's own (session.h).
+ * When the last one has left, the view is kept for a while: who comes back to the mailbox finds it true.
  */
 #ifndef IMAPD_BOX_H
 #define IMAPD_BOX_H
@@ -11,6 +12,10 @@
 
 struct session;
 struct worker;
+
+/* Views that nobody has selected: so many, of so many messages together; the ones left longest ago go first. */
+#define BOX_IDLE_MAX 8
+#define BOX_IDLE_MESSAGES_MAX 2000000u
 
 enum box_state {
 	BOX_OPENING,   /* the first answer is awaited */
@@ -26,7 +31,8 @@ struct box {
 	enum box_state state;
 	struct store_view view;
 	uint32_t recent_uid; /* UIDs from here on are nobody's \Recent yet */
-	struct keeper_request *request;
+	struct keeper_request *request; /* for the view, or for the fence behind which it is true */
+	bool deleted;
 	struct session *sessions; /* by session->box_next */
 };
 
@@ -36,7 +42,7 @@ struct box {
  * still has the old one.
  */
 void box_attach(struct worker *w, struct session *s, uint32_t mailbox, uint32_t uidvalidity);
-/* Parts s from its mailbox; the last one closes the view. NULL box is fine. */
+/* Parts s from its mailbox. NULL box is fine. */
 void box_detach(struct session *s);
 /* s takes what is new in its box as \Recent: [first, uidnext) if it may claim it (read-write), else it just shows it. */
 void box_claim_recent(struct box *b, struct session *s);
@@ -53,5 +59,7 @@ void box_resync(struct worker *w, uint32_t mailbox);
 void box_deleted(struct worker *w, uint32_t mailbox);
 /* A new keeper is there. */
 void box_reopen_all(struct worker *w);
+/* Closes the views that nobody has selected. */
+void box_drop_idle(struct worker *w);
 
 #endif

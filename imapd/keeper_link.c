@@ -65,6 +65,8 @@ parts_of(struct msg *m)
 		return (struct parts){.id = &m->u.MBOX_LIST.id};
 	case MSG_MBOX_OPEN:
 		return (struct parts){.id = &m->u.MBOX_OPEN.id};
+	case MSG_MBOX_FENCE:
+		return (struct parts){.id = &m->u.MBOX_FENCE.id};
 	case MSG_MBOX_CHANGE:
 		return (struct parts){.id = &m->u.MBOX_CHANGE.id,
 		    .origin = &m->u.MBOX_CHANGE.origin,

@@ -44,6 +44,7 @@ worker_fini(struct worker *w)
 {
 	while (w->sessions)
 		session_free(w->sessions);
+	box_drop_idle(w);
 	assert(w->boxes == NULL);
 	mailbox_table_free(&w->table);
 	keeper_link_free(&w->keeper);
@@ -58,6 +59,7 @@ worker_keeper_up(struct worker *w, struct edge *e)
 void
 worker_keeper_down(struct worker *w, struct edge *e)
 {
+	box_drop_idle(w);
 	keeper_link_down(w->keeper, e, w->boxes != NULL);
 }
 
@@ -70,6 +72,7 @@ worker_keeper_down(struct worker *w, struct edge *e)
 	}
 REPLY(MBOX_LIST_REPLY, slice_of(NULL, 0))
 REPLY(MBOX_OPEN_REPLY, slice_of(NULL, 0))
+REPLY(MBOX_FENCE_REPLY, slice_of(NULL, 0))
 REPLY(MSG_FETCH_REPLY, slice_of(NULL, 0))
 REPLY(MBOX_CHANGE_REPLY, m->text)
 REPLY(MSG_FLAGS_REPLY, m->text)
@@ -119,6 +122,7 @@ const struct ipc_dispatch worker_from_keeper = {
     .MBOX_LIST_REPLY = on_MBOX_LIST_REPLY,
     .MBOX_CHANGE_REPLY = on_MBOX_CHANGE_REPLY,
     .MBOX_OPEN_REPLY = on_MBOX_OPEN_REPLY,
+    .MBOX_FENCE_REPLY = on_MBOX_FENCE_REPLY,
     .MSG_FLAGS_REPLY = on_MSG_FLAGS_REPLY,
     .MSG_APPEND_REPLY = on_MSG_APPEND_REPLY,
     .MSG_COPY_REPLY = on_MSG_COPY_REPLY,

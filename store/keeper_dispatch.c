@@ -15,6 +15,7 @@ const struct ipc_dispatch keeper_from_imap = {
     .MBOX_LIST = keeper_on_list,
     .MBOX_CHANGE = keeper_later_MBOX_CHANGE,
     .MBOX_OPEN = keeper_on_open,
+    .MBOX_FENCE = keeper_on_fence,
     .MBOX_CLOSE = keeper_on_close,
     .MBOX_RECENT = keeper_later_MBOX_RECENT,
     .MSG_FLAGS = keeper_later_MSG_FLAGS,

@@ -123,6 +123,15 @@ keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 }
 
 void
+keeper_on_fence(struct edge *e, struct msg_MBOX_FENCE *m)
+{
+	const struct msg reply = {.type = MSG_MBOX_FENCE_REPLY, .u.MBOX_FENCE_REPLY = {.id = m->id}};
+
+	if (keeper_begin_request(e))
+		keeper_send(e, &reply);
+}
+
+void
 keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m)
 {
 	if (keeper_begin_request(e))

@@ -227,6 +227,7 @@ void keeper_on_list(struct edge *e, struct msg_MBOX_LIST *m);
 void keeper_on_change(struct edge *e, struct msg_MBOX_CHANGE *m);
 void keeper_on_adopt(struct edge *e, struct msg_MBOX_ADOPT *m);
 void keeper_on_open(struct edge *e, struct msg_MBOX_OPEN *m);
+void keeper_on_fence(struct edge *e, struct msg_MBOX_FENCE *m);
 void keeper_on_close(struct edge *e, struct msg_MBOX_CLOSE *m);
 void keeper_on_recent(struct edge *e, struct msg_MBOX_RECENT *m);
 void keeper_on_flags(struct edge *e, struct msg_MSG_FLAGS *m);

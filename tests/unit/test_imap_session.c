@@ -32,6 +32,8 @@ static struct {
 	bool deadly;	  /* every STORE kills it */
 	bool deadly_list; /* every question for the table kills it */
 	unsigned connects;
+	unsigned opens;	   /* views that were asked for */
+	uint32_t on_its_way; /* the expunge of this UID is told before the next fence is answered */
 	enum err_code refuse; /* mutations are answered with it */
 } keeper;
 
@@ -98,6 +100,7 @@ on_open(struct edge *e, struct msg_MBOX_OPEN *m)
 
 	if (keeper_dies())
 		return;
+	keeper.opens++;
 	buf_init(&b, 10000);
 	must(store_entries_put(&b, keeper.entries, keeper.n));
 	fd = memfd_of(buf_slice(&b), &why);
@@ -182,6 +185,16 @@ expunge(struct edge *e, uint32_t uid)
 	must(IPC_SEND(e, EVENT_EXPUNGE, .mailbox = 1, .highestmodseq = keeper.modseq, .uids = buf_slice(&b)));
 	buf_fini(&b);
 	uidset_fini(&set);
+}
+
+static void
+on_fence(struct edge *e, struct msg_MBOX_FENCE *m)
+{
+	if (keeper_dies())
+		return;
+	if (keeper.on_its_way != 0)
+		expunge(e, keeper.on_its_way);
+	must(IPC_SEND(e, MBOX_FENCE_REPLY, .id = m->id));
 }
 
 static void
@@ -284,6 +297,7 @@ on_recent(struct edge *e, struct msg_MBOX_RECENT *m)
 static const struct ipc_dispatch from_worker = {
     .MBOX_LIST = on_list,
     .MBOX_OPEN = on_open,
+    .MBOX_FENCE = on_fence,
     .MBOX_CLOSE = on_close_box,
     .MBOX_RECENT = on_recent,
     .MSG_FLAGS = on_flags,
@@ -627,6 +641,67 @@ START_TEST(test_changes_while_the_keeper_was_away)
 }
 END_TEST
 
+#define SELECTED_THREE                                                                             \
+	"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n"                               \
+	"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft \\*)] Flags permitted\r\n"      \
+	"* 3 EXISTS\r\n* 0 RECENT\r\n* OK [UNSEEN 2] First unseen\r\n"                              \
+	"* OK [UIDVALIDITY 7] UIDs valid\r\n* OK [UIDNEXT 17] Predicted next UID\r\n"
+
+/* A view that nobody has selected is kept true: who comes back is shown what has happened, to the last. */
+START_TEST(test_select_again)
+{
+	int fd = connect_client(), other;
+
+	check(fd, "a SELECT INBOX\r\n", "a ", SELECTED "a OK [READ-WRITE] SELECT completed\r\n");
+	check(fd, "b UNSELECT\r\n", "b ", "b OK UNSELECT completed\r\n");
+	keeper.modseq++;
+	flags_changed(keeper.edge, 1, STORE_FLAG_SEEN);
+	run_for(10);
+	keeper.on_its_way = 3;
+	check(fd, "c SELECT INBOX\r\n", "c ", SELECTED_THREE "c OK [READ-WRITE] SELECT completed\r\n");
+	keeper.on_its_way = 0;
+	check(fd, "d FETCH 1:* (FLAGS)\r\n", "d ",
+	    "* 1 FETCH (FLAGS (\\Seen))\r\n* 2 FETCH (FLAGS ())\r\n* 3 FETCH (FLAGS ())\r\nd OK FETCH completed\r\n");
+	/* Without leaving it; and by a session that comes when all have left. */
+	check(fd, "e SELECT INBOX\r\n", "e ", SELECTED_THREE "e OK [READ-WRITE] SELECT completed\r\n");
+	close(fd);
+	run_for(10);
+	other = connect_client();
+	check(other, "a SELECT INBOX\r\n", "a ", SELECTED_THREE "a OK [READ-WRITE] SELECT completed\r\n");
+	ck_assert_uint_eq(keeper.opens, 1);
+	close(other);
+}
+END_TEST
+
+/* Nobody waits for a keeper because of it, and after another one came it is not believed. */
+START_TEST(test_idle_view_goes_with_its_keeper)
+{
+	int fd = connect_client();
+
+	check(fd, "a SELECT INBOX\r\n", "a ", SELECTED "a OK [READ-WRITE] SELECT completed\r\n");
+	check(fd, "b UNSELECT\r\n", "b ", "b OK UNSELECT completed\r\n");
+	edge_free(&keeper.edge);
+	run_for(50);
+	ck_assert_uint_eq(keeper.connects, 1);
+	keeper.entries[0].flags = STORE_FLAG_SEEN;
+	keeper.entries[2] = keeper.entries[3];
+	keeper.n = 3;
+	check(fd, "c SELECT INBOX\r\n", "c ", SELECTED_THREE "c OK [READ-WRITE] SELECT completed\r\n");
+	ck_assert_uint_eq(keeper.opens, 2);
+	/* It dies while it is asked whether that is all. */
+	for (unsigned n = 1; n <= 3; n++) {
+		keeper.dies_at = n;
+		check(fd, "d SELECT INBOX\r\n", "d ", SELECTED_THREE "d OK [READ-WRITE] SELECT completed\r\n");
+		keeper.dies_at = 0;
+	}
+	check(fd, "e UNSELECT\r\n", "e ", "e OK UNSELECT completed\r\n");
+	must(IPC_SEND(keeper.edge, EVENT_MAILBOXES, .deleted = 1));
+	run_for(10);
+	ck_assert_ptr_null(worker.boxes);
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_refused)
 {
 	int fd = connect_client();
@@ -673,6 +748,8 @@ main(void)
 	tcase_add_test(tc, test_never_answered);
 	tcase_add_test(tc, test_changes_by_others);
 	tcase_add_test(tc, test_changes_while_the_keeper_was_away);
+	tcase_add_test(tc, test_select_again);
+	tcase_add_test(tc, test_idle_view_goes_with_its_keeper);
 	tcase_add_test(tc, test_refused);
 	tcase_add_test(tc, test_autologout);
 	suite_add_tcase(suite, tc);
