@@ -1,7 +1,7 @@
 /*
  * mailstead undelete, mailstead purge: what was expunged, and deleted
  * mailboxes, until their time is over. The keeper knows messages by number; which ones are
- * meant by their text is found out here, where mail may be read.
+ * meant by their text is found out here, by a child that may read mail.
  */
 #include "admin/directory_request.h"
 #include "admin/retained_ask.h"
@@ -72,7 +72,7 @@ is_among(const struct retained_ids *ids, const struct store_retained *r)
 }
 
 static void
-add_message(struct rows *rows, const struct store_retained *r, const struct summary *s)
+add_message(struct rows *rows, const struct store_retained *r, const struct retained_text *text)
 {
 	char id[32];
 
@@ -83,10 +83,10 @@ add_message(struct rows *rows, const struct store_retained *r, const struct summ
 
 	if (row == NULL)
 		return;
-	if (s != NULL) {
-		(void)json_object_set_new(row, "date", s->has_date ? time_json(s->date.seconds) : json_null());
-		(void)json_object_set_new(row, "from", summary_text(rows, s->from, TABLE_FROM_BYTES));
-		(void)json_object_set_new(row, "subject", summary_text(rows, s->subject, TABLE_SUBJECT_BYTES));
+	if (text != NULL) {
+		(void)json_object_set_new(row, "date", text->has_date ? time_json(text->date) : json_null());
+		(void)json_object_set_new(row, "from", summary_text(rows, text->from, TABLE_FROM_BYTES));
+		(void)json_object_set_new(row, "subject", summary_text(rows, text->subject, TABLE_SUBJECT_BYTES));
 	}
 	(void)json_array_append_new(rows->messages, row);
 }
@@ -102,14 +102,14 @@ add_mailbox(struct rows *rows, const struct store_retained *r)
 }
 
 static void
-on_row(void *arg, const struct store_retained *r, const struct summary *s)
+on_row(void *arg, const struct store_retained *r, const struct retained_text *text)
 {
 	struct rows *rows = arg;
 
 	if (rows->only != NULL && !is_among(rows->only, r))
 		return;
 	if (r->uid != 0)
-		add_message(rows, r, s);
+		add_message(rows, r, text);
 	else
 		add_mailbox(rows, r);
 }
@@ -275,9 +275,9 @@ undelete_message(const struct command_call *call)
 }
 
 static void
-on_found(void *arg, const struct store_retained *r, const struct summary *s)
+on_found(void *arg, const struct store_retained *r, const struct retained_text *text)
 {
-	(void)s;
+	(void)text;
 	if (r->uid != 0)
 		retained_ids_add(arg, r->mailbox, r->uid);
 }
@@ -329,11 +329,11 @@ struct newest {
 };
 
 static void
-on_deleted(void *arg, const struct store_retained *r, const struct summary *s)
+on_deleted(void *arg, const struct store_retained *r, const struct retained_text *text)
 {
 	struct newest *n = arg;
 
-	(void)s;
+	(void)text;
 	if (r->uid != 0)
 		return;
 	n->count++;
@@ -408,11 +408,11 @@ struct purge {
 };
 
 static void
-on_purge(void *arg, const struct store_retained *r, const struct summary *s)
+on_purge(void *arg, const struct store_retained *r, const struct retained_text *text)
 {
 	struct purge *p = arg;
 
-	(void)s;
+	(void)text;
 	retained_ids_add(r->uid != 0 ? &p->messages : &p->mailboxes, r->mailbox, r->uid);
 }
 

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,10 +11,21 @@
 #define FILE_MODE 0600
 #define DIRECTORY_MODE 0700
 
+/* A name of this process alone, where a file cannot be without one. */
+static bool
+temporary_name(const char *temporary, char name_r[EXPORT_TEMPORARY_SIZE])
+{
+	int n = snprintf(name_r, EXPORT_TEMPORARY_SIZE, "%s.%d", temporary, (int)getpid());
+
+	return n > 0 && n < EXPORT_TEMPORARY_SIZE;
+}
+
 int
 export_file_make(struct export_file *f, int at, const char *temporary, struct err *e)
 {
-	*f = (struct export_file){.fd = openat(at, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE)};
+	*f = (struct export_file){.fd = openat(at, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, FILE_MODE)};
+	if (f->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL) && temporary_name(temporary, f->temporary))
+		f->fd = openat(at, f->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
 	if (f->fd < 0)
 		return err_sys(e, errno, temporary);
 	buf_init(&f->room, ROOM_BYTES);
@@ -79,19 +91,39 @@ export_file_put_lf(struct export_file *f, struct slice octets)
 	}
 }
 
+void
+export_file_cut(struct export_file *f, uint64_t bytes)
+{
+	f->held_cr = false;
+	write_room(f);
+	if (f->errnum == 0 && (ftruncate(f->fd, (off_t)bytes) < 0 || lseek(f->fd, (off_t)bytes, SEEK_SET) < 0))
+		f->errnum = errno;
+	f->bytes = bytes;
+}
+
 static void
-finish(struct export_file *f, int at, const char *temporary)
+finish(struct export_file *f, int at)
 {
 	if (close(f->fd) < 0 && f->errnum == 0)
 		f->errnum = errno;
-	if (unlinkat(at, temporary, 0) < 0 && f->errnum == 0)
+	if (f->temporary[0] != '\0' && unlinkat(at, f->temporary, 0) < 0 && f->errnum == 0)
 		f->errnum = errno;
 	buf_fini(&f->room);
 }
 
+static int
+give_name(const struct export_file *f, int at, int to, const char *name)
+{
+	char path[40];
+
+	if (f->temporary[0] != '\0')
+		return linkat(at, f->temporary, to, name, 0);
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", f->fd);
+	return linkat(AT_FDCWD, path, to, name, AT_SYMLINK_FOLLOW);
+}
+
 int
-export_file_place(struct export_file *f, int at, const char *temporary, int to, const char *name, bool sync, int64_t date,
-    struct err *e)
+export_file_place(struct export_file *f, int at, int to, const char *name, bool sync, int64_t date, struct err *e)
 {
 	struct timespec times[2] = {{.tv_sec = date}, {.tv_sec = date}};
 
@@ -101,16 +133,16 @@ export_file_place(struct export_file *f, int at, const char *temporary, int to, 
 		f->errnum = errno;
 	if (f->errnum == 0 && sync && fsync(f->fd) < 0)
 		f->errnum = errno;
-	if (f->errnum == 0 && linkat(at, temporary, to, name, 0) < 0)
+	if (f->errnum == 0 && give_name(f, at, to, name) < 0)
 		f->errnum = errno;
-	finish(f, at, temporary);
+	finish(f, at);
 	return f->errnum == 0 ? 0 : err_sys(e, f->errnum, name);
 }
 
 void
-export_file_drop(struct export_file *f, int at, const char *temporary)
+export_file_drop(struct export_file *f, int at)
 {
-	finish(f, at, temporary);
+	finish(f, at);
 }
 
 int

@@ -1,5 +1,5 @@
 /*
- * Messages get LF for CR LF, as files on a Unix have it. A file is made in tmp/ and linked into cur/; all of a folder is
+ * Messages get LF for CR LF, as files on a Unix have it. A file gets its name in cur/ when it is whole; all of a folder is
  * on the disk (syncfs(2): one for all messages) before dovecot-uidlist names them.
  */
 #include "admin/maildir_export.h"
@@ -76,7 +76,7 @@ place_file(struct maildir_out *o, const char *name, struct slice octets, struct 
 	if (export_file_make(&f, o->tmp, name, e) < 0)
 		return -1;
 	export_file_put(&f, octets);
-	return export_file_place(&f, o->tmp, name, o->fd, name, true, -1, e);
+	return export_file_place(&f, o->tmp, o->fd, name, true, -1, e);
 }
 
 static void
@@ -183,7 +183,7 @@ message(struct export *x, const struct store_record *r, int fd, struct err *e)
 	if (export_file_make(&f, o->tmp, temporary, e) < 0)
 		return -1;
 	if (export_octets(fd, put_octets, &f, e) < 0) {
-		export_file_drop(&f, o->tmp, temporary);
+		export_file_drop(&f, o->tmp);
 		return -1;
 	}
 	export_file_put_rest(&f);
@@ -191,7 +191,7 @@ message(struct export *x, const struct store_record *r, int fd, struct err *e)
 	    (unsigned long long)(f.bytes + f.bare_lf));
 	put_info(x, r, info);
 	(void)snprintf(name, sizeof name, "%s:2,%s", base, info);
-	if (export_file_place(&f, o->tmp, temporary, o->cur, name, false, date, e) < 0)
+	if (export_file_place(&f, o->tmp, o->cur, name, false, date, e) < 0)
 		return -1;
 	buf_putf(&o->uidlist, "%u :%s\n", r->uid, base);
 	return 0;
@@ -222,7 +222,7 @@ place_uidlist(struct export *x, struct err *e)
 	export_file_put(&f, buf_slice(&head));
 	buf_fini(&head);
 	export_file_put(&f, buf_slice(&o->uidlist));
-	return export_file_place(&f, o->tmp, "dovecot-uidlist", o->fd, "dovecot-uidlist", true, -1, e);
+	return export_file_place(&f, o->tmp, o->fd, "dovecot-uidlist", true, -1, e);
 }
 
 static int

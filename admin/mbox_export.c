@@ -1,6 +1,6 @@
 #include "admin/mbox_export.h"
 
-#include "admin/mbox.h"
+#include "admin/mbox_quoter.h"
 #include "common/mutf7.h"
 #include "store/entry.h"
 
@@ -13,8 +13,6 @@
 #define TEMPORARY ".mailstead-export"
 #define SUFFIX ".mbox"
 #define NAME_BYTES_MAX 255u
-/* Of a line so much is looked at, as in reading (admin/mbox.c). */
-#define START_BYTES MBOX_FROM_BYTES_MAX
 
 struct mbox_out {
 	int root;
@@ -24,69 +22,8 @@ struct mbox_out {
 	char name[NAME_BYTES_MAX + 1];
 	struct export_file out;
 	bool first;
-	/* The message on its way. */
-	bool in_header;
-	bool dropping; /* a field of it that would be taken for a mark */
-	bool in_line;  /* the start of the line is written, or dropped */
-	struct buf start;
+	struct mbox_quoter quoter;
 };
-
-/* ---- a message's lines ---- */
-
-static bool
-needs_quote(struct slice line)
-{
-	size_t n = 0;
-
-	while (n < line.n && line.p[n] == '>')
-		n++;
-	return slice_starts(slice_sub(line, n, line.n), SLICE("From "));
-}
-
-/* The start of a line, or all of it: decides what becomes of the line. */
-static void
-line_start(struct mbox_out *o, struct slice line)
-{
-	bool empty = slice_eq(line, SLICE("\n")) || slice_eq(line, SLICE("\r\n"));
-
-	if (o->in_header && !(line.n > 0 && (line.p[0] == ' ' || line.p[0] == '\t')))
-		o->dropping = mbox_field_is_ours(slice_sub(line, 0, slice_index(line, ':')));
-	if (empty)
-		o->in_header = o->dropping = false;
-	else if (!o->in_header && needs_quote(line))
-		export_file_put_lf(&o->out, SLICE(">"));
-	if (!o->dropping)
-		export_file_put_lf(&o->out, line);
-}
-
-static void
-put_octets(void *arg, struct slice octets)
-{
-	struct mbox_out *o = arg;
-
-	while (octets.n > 0) {
-		size_t n = slice_index(octets, '\n') + 1;
-
-		n = n < octets.n ? n : octets.n;
-		if (!o->in_line && n > START_BYTES - o->start.n)
-			n = START_BYTES - o->start.n;
-		struct slice piece = slice_sub(octets, 0, n);
-		bool ends = piece.p[n - 1] == '\n';
-
-		if (o->in_line && !o->dropping)
-			export_file_put_lf(&o->out, piece);
-		else if (!o->in_line)
-			buf_put_slice(&o->start, piece);
-		if (!o->in_line && (ends || o->start.n == START_BYTES)) {
-			line_start(o, buf_slice(&o->start));
-			buf_reset(&o->start);
-			o->in_line = true;
-		}
-		if (ends)
-			o->in_line = false;
-		octets = slice_sub(octets, n, octets.n);
-	}
-}
 
 /* ---- its marks ---- */
 
@@ -153,26 +90,34 @@ put_marks(struct export *x, const struct store_record *r)
 	buf_fini(&b);
 }
 
+static void
+put_octets(void *arg, struct slice octets)
+{
+	export_file_put_lf(arg, octets);
+}
+
 static int
 message(struct export *x, const struct store_record *r, int fd, struct err *e)
 {
 	struct mbox_out *o = x->arg;
+	uint64_t before = o->out.bytes;
+	bool first = o->first, in_header = true;
 
 	put_from_line(&o->out, r->internal_date);
 	put_marks(x, r);
-	o->in_header = true;
-	o->dropping = o->in_line = false;
-	buf_reset(&o->start);
-	int failed = export_octets(fd, put_octets, o, e);
+	int failed = mbox_quoter_message(&o->quoter, fd, put_octets, &o->out, &in_header, e);
 
-	if (o->start.n > 0)
-		line_start(o, buf_slice(&o->start));
+	if (failed) {
+		export_file_cut(&o->out, before);
+		o->first = first;
+		return -1;
+	}
 	export_file_put_rest(&o->out);
 	if (o->out.last != '\n')
 		export_file_put(&o->out, SLICE("\n"));
 	/* The line that ends a header must be there, and the one before the next message. */
-	export_file_put(&o->out, o->in_header ? SLICE("\n\n") : SLICE("\n"));
-	return failed;
+	export_file_put(&o->out, in_header ? SLICE("\n\n") : SLICE("\n"));
+	return 0;
 }
 
 /* ---- an mbox ---- */
@@ -239,7 +184,7 @@ static int
 end(struct export *x, struct err *e)
 {
 	struct mbox_out *o = x->arg;
-	int failed = export_file_place(&o->out, o->fd, TEMPORARY, o->fd, o->name, true, -1, e);
+	int failed = export_file_place(&o->out, o->fd, o->fd, o->name, true, -1, e);
 
 	if (failed == 0 && fsync(o->fd) < 0)
 		failed = err_sys(e, errno, "fsync");
@@ -279,10 +224,11 @@ mbox_export(struct export *x, const char *path, const char *mailbox)
 			close(o.root);
 		return COMMAND_REFUSED;
 	}
-	buf_init(&o.start, START_BYTES);
 	x->arg = &o;
-	status = export_run(x, &writer, mailbox);
-	buf_fini(&o.start);
+	status = mbox_quoter_open(&o.quoter);
+	if (status == COMMAND_OK)
+		status = export_run(x, &writer, mailbox);
+	mbox_quoter_close(&o.quoter);
 	close(o.root);
 	return status;
 }

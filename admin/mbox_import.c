@@ -1,7 +1,7 @@
 #include "admin/mbox_import.h"
 
 #include "admin/maildir_parse.h"
-#include "admin/mbox.h"
+#include "admin/mbox_reader.h"
 #include "common/mem.h"
 
 #include <dirent.h>
@@ -18,8 +18,8 @@
 
 struct run {
 	struct import *im;
+	struct mbox_reader reader;
 	unsigned files;
-	struct mbox mbox;
 	char path[PATH_BYTES_MAX]; /* below the directory */
 };
 
@@ -29,26 +29,6 @@ struct file {
 	int fd;
 	uint64_t size;
 };
-
-static int64_t
-read_file(void *arg, uint64_t at, void *p, size_t n)
-{
-	const struct file *f = arg;
-	size_t done = 0;
-
-	while (done < n) {
-		ssize_t got = pread(f->fd, (uint8_t *)p + done, n - done, (off_t)(at + done));
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -1;
-		if (got == 0)
-			break;
-		done += (size_t)got;
-	}
-	return (int64_t)done;
-}
 
 static void
 spool(void *arg, struct slice octets)
@@ -69,61 +49,39 @@ take(struct import *im, const struct mbox_message *m, const char *label)
 }
 
 static enum command_status
-import_messages(struct run *r, struct file *f, const char *label)
+import_messages(struct run *r, const struct file *f, const char *label)
 {
 	struct import *im = r->im;
 	struct mbox_message m;
 	char name[IMPORT_LABEL_SIZE];
-	enum command_status status = COMMAND_OK;
 	struct err e;
 	int next = 1;
+	enum command_status status = mbox_reader_begin(&r->reader, f->fd);
 
-	mbox_init(&r->mbox, read_file, f);
 	buf_init(&m.keywords, MBOX_KEYWORDS_BYTES_MAX);
 	while (status == COMMAND_OK) {
-		(void)snprintf(name, sizeof name, "%.100s, octet %llu", label, (unsigned long long)r->mbox.at);
+		(void)snprintf(name, sizeof name, "%.100s, octet %llu", label, (unsigned long long)r->reader.at);
 		import_spool_begin(&im->spool);
-		next = mbox_next(&r->mbox, &m, spool, im, &e);
-		if (next <= 0)
+		status = mbox_reader_next(&r->reader, &m, spool, im, &next, &e);
+		if (status != COMMAND_OK || next <= 0)
 			break;
 		status = take(im, &m, name);
-		progress_step(im->progress, label, r->mbox.at >> 10, f->size >> 10);
+		progress_step(im->progress, label, r->reader.at >> 10, f->size >> 10);
 	}
-	if (next < 0)
+	if (status == COMMAND_OK && next < 0)
 		import_failed(im, label, e.detail);
 	buf_fini(&m.keywords);
 	return status;
 }
 
-static void
-drop(void *arg, struct slice octets)
-{
-	(void)arg;
-	(void)octets;
-}
-
-/* What the first message says of UIDs, into r->mbox. */
-static void
-look_at_first(struct run *r, struct file *f)
-{
-	struct mbox_message m;
-	struct err e;
-
-	mbox_init(&r->mbox, read_file, f);
-	buf_init(&m.keywords, MBOX_KEYWORDS_BYTES_MAX);
-	/* When there is none, it is said when the messages are read. */
-	if (mbox_next(&r->mbox, &m, drop, NULL, &e) < 0)
-		r->mbox.uidvalidity = 0;
-	buf_fini(&m.keywords);
-}
-
 static enum command_status
-import_file(struct run *r, struct file *f, struct slice mailbox, const char *label)
+import_file(struct run *r, const struct file *f, struct slice mailbox, const char *label)
 {
-	enum command_status status;
+	uint32_t uidvalidity, last_uid;
+	enum command_status status = mbox_reader_look(&r->reader, f->fd, &uidvalidity, &last_uid);
 
-	look_at_first(r, f);
-	status = import_mailbox(r->im, mailbox, r->mbox.uidvalidity, r->mbox.last_uid + 1);
+	if (status == COMMAND_OK)
+		status = import_mailbox(r->im, mailbox, uidvalidity, last_uid + 1);
 	if (status != COMMAND_OK || r->im->mailbox == 0)
 		return status;
 	status = import_messages(r, f, label);
@@ -136,15 +94,15 @@ static enum command_status import_directory(struct run *r, int fd, unsigned dept
 
 /* Does it begin as an mbox does, or is it empty? */
 static bool
-looks_like_mbox(struct file *f)
+looks_like_mbox(const struct file *f)
 {
 	char start[5];
 
-	return f->size == 0 || (read_file(f, 0, start, sizeof start) == (int64_t)sizeof start && memcmp(start, "From ", 5) == 0);
+	return f->size == 0 || (pread(f->fd, start, sizeof start, 0) == (ssize_t)sizeof start && memcmp(start, "From ", 5) == 0);
 }
 
 static enum command_status
-import_named(struct run *r, struct file *f)
+import_named(struct run *r, const struct file *f)
 {
 	struct slice name = slice_str(r->path);
 	enum command_status status = COMMAND_OK;
@@ -242,26 +200,38 @@ import_directory(struct run *r, int fd, unsigned depth)
 	return status;
 }
 
-enum command_status
-mbox_import(struct import *im, const char *path, const char *mailbox)
+static enum command_status
+import_path(struct run *r, const char *path, const char *mailbox)
 {
-	static struct run r;
 	struct file f = {.fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
 	enum command_status status = COMMAND_REFUSED;
 	struct stat st;
 
-	r = (struct run){.im = im};
 	if (f.fd < 0 || fstat(f.fd, &st) < 0) {
 		command_error("%s: %s", path, strerror(errno));
 	} else if (S_ISREG(st.st_mode)) {
 		f.size = (uint64_t)st.st_size;
-		status = import_file(&r, &f, slice_str(mailbox != NULL ? mailbox : "INBOX"), path);
+		status = import_file(r, &f, slice_str(mailbox != NULL ? mailbox : "INBOX"), path);
 	} else if (S_ISDIR(st.st_mode) && mailbox == NULL) {
-		status = import_directory(&r, f.fd, 1);
+		status = import_directory(r, f.fd, 1);
 	} else {
 		command_error("%s: not a file", path);
 	}
 	if (f.fd >= 0)
 		close(f.fd);
+	return status;
+}
+
+enum command_status
+mbox_import(struct import *im, const char *path, const char *mailbox)
+{
+	static struct run r;
+	enum command_status status;
+
+	r = (struct run){.im = im};
+	status = mbox_reader_open(&r.reader);
+	if (status == COMMAND_OK)
+		status = import_path(&r, path, mailbox);
+	mbox_reader_close(&r.reader);
 	return status;
 }

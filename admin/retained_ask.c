@@ -4,7 +4,6 @@
 #include "common/loop.h"
 #include "common/mem.h"
 #include "common/memfd.h"
-#include "common/search_text.h"
 #include "common/text.h"
 
 #include <errno.h>
@@ -13,7 +12,6 @@
 
 #define TRIES_MAX 6
 #define TRY_AGAIN_MS 500
-#define PIECE_BYTES (64u * 1024)
 
 /* ---- which ones ---- */
 
@@ -51,11 +49,6 @@ retained_filter_has_text(const struct retained_filter *f)
 	return f->from != NULL || f->subject != NULL || f->summary != NULL || f->text != NULL;
 }
 
-/* The filter's texts, folded. */
-struct needles {
-	struct buf from, subject, summary, text;
-};
-
 static void
 needle_init(struct buf *b, const char *text)
 {
@@ -66,7 +59,7 @@ needle_init(struct buf *b, const char *text)
 }
 
 static void
-needles_init(struct needles *n, const struct retained_filter *f)
+needles_init(struct retained_needles *n, const struct retained_filter *f)
 {
 	needle_init(&n->from, f->from);
 	needle_init(&n->subject, f->subject);
@@ -75,33 +68,12 @@ needles_init(struct needles *n, const struct retained_filter *f)
 }
 
 static void
-needles_fini(struct needles *n)
+needles_fini(struct retained_needles *n)
 {
 	buf_fini(&n->from);
 	buf_fini(&n->subject);
 	buf_fini(&n->summary);
 	buf_fini(&n->text);
-}
-
-static bool
-has(struct slice hay, const struct buf *needle)
-{
-	return needle->n == 0 || text_contains(hay, buf_slice(needle));
-}
-
-/* s and fd (-1) may be missing: then what asks for them is not true. */
-static bool
-is_meant(const struct needles *n, const struct summary *s, int fd)
-{
-	if (n->from.n + n->subject.n + n->summary.n + n->text.n == 0)
-		return true;
-	if (s == NULL || !has(s->from, &n->from) || !has(s->subject, &n->subject))
-		return false;
-	if (!has(s->from, &n->summary) && !has(s->to, &n->summary) && !has(s->cc, &n->summary) &&
-	    !has(s->subject, &n->summary) && !has(s->preview, &n->summary))
-		return false;
-	return n->text.n == 0 ||
-	    (fd >= 0 && (search_header_text(fd, s, buf_slice(&n->text)) || search_body(fd, s, buf_slice(&n->text))));
 }
 
 /* ---- the keeper ---- */
@@ -150,69 +122,52 @@ retained_ask(struct retained_link *l, const struct msg *m, enum msg_type type, s
 /* ---- the list ---- */
 
 struct each {
-	struct needles needles;
+	struct retained_needles needles;
+	bool reads; /* what the messages say matters: reader is there */
+	struct retained_reader reader;
 	retained_fn *fn;
 	void *arg;
-	struct buf made; /* a summary that was lost, made anew */
 };
 
-static struct slice
-make_summary(struct each *each, int fd)
+static enum command_status
+one(struct each *each, const struct store_retained *r)
 {
-	static uint8_t piece[PIECE_BYTES];
-	struct summary_builder *b;
-	uint64_t offset = 0;
-	int64_t n;
+	struct retained_text text = {.known = false};
+	enum command_status status = COMMAND_OK;
+	bool meant = true;
 
-	buf_reset(&each->made);
-	if (fd < 0)
-		return slice_of(NULL, 0);
-	b = summary_builder_new(0);
-	while ((n = memfd_read(fd, offset, piece, sizeof piece, NULL)) > 0) {
-		summary_builder_feed(b, slice_of(piece, (size_t)n));
-		offset += (uint64_t)n;
-	}
-	bool made = n == 0 && summary_builder_finish(b, &each->made);
-
-	summary_builder_free(&b);
-	return made ? buf_slice(&each->made) : slice_of(NULL, 0);
-}
-
-static void
-one(struct each *each, const struct store_retained *r, int fd)
-{
-	struct summary summary;
-	bool known;
-
-	if (r->uid == 0) {
-		if (is_meant(&each->needles, NULL, -1))
-			each->fn(each->arg, r, NULL);
-		return;
-	}
-	known = summary_decode(slice_empty(r->summary) ? make_summary(each, fd) : r->summary, &summary);
-	if (is_meant(&each->needles, known ? &summary : NULL, fd))
-		each->fn(each->arg, r, known ? &summary : NULL);
+	if (each->reads && r->uid != 0)
+		status = retained_reader_next(&each->reader, &meant, &text);
+	else if (r->uid == 0)
+		/* A mailbox says nothing. */
+		meant = each->needles.from.n + each->needles.subject.n + each->needles.summary.n + each->needles.text.n == 0;
+	if (status == COMMAND_OK && meant)
+		each->fn(each->arg, r, text.known ? &text : NULL);
+	else if (status != COMMAND_OK)
+		command_error("it was reading message %u.%u", r->mailbox, r->uid);
+	return status;
 }
 
 static enum command_status
 each_of(struct each *each, const struct msg_RETAINED_LIST_REPLY *r)
 {
+	enum command_status status = COMMAND_OK;
 	struct store_retained retained;
 	struct memfd_map map;
-	unsigned object = 0;
 	struct err e;
 
+	if (each->reads)
+		status = retained_reader_batch(&each->reader, r->records, r->bytes, r->objects.fd, r->objects.n);
+	if (status != COMMAND_OK)
+		return status;
 	if (memfd_map(r->records, r->bytes, STORE_RECORDS_BYTES_MAX, &map, &e) < 0)
 		return command_outcome(e.class, slice_str(e.detail));
 	struct cursor c = cursor_of(map.octets);
 
-	while (store_retained_next(&c, &retained)) {
-		int fd = retained.object && object < r->objects.n ? r->objects.fd[object++] : -1;
-
-		one(each, &retained, fd);
-	}
+	while (status == COMMAND_OK && store_retained_next(&c, &retained))
+		status = one(each, &retained);
 	memfd_unmap(&map);
-	return COMMAND_OK;
+	return status;
 }
 
 static enum command_status
@@ -255,10 +210,12 @@ retained_each(struct retained_link *l, const struct retained_filter *f, bool sum
 	m.u.RETAINED_LIST.want = (uint8_t)((summaries || texts ? STORE_WANT_SUMMARY : 0u) |
 	    (f->text != NULL ? (unsigned)STORE_WANT_OBJECT : 0u));
 	needles_init(&each.needles, f);
-	buf_init(&each.made, SUMMARY_BYTES_MAX);
+	each.reads = m.u.RETAINED_LIST.want != 0;
+	if (each.reads)
+		status = retained_reader_open(&each.reader, &each.needles);
 	while (status == COMMAND_OK && more)
 		status = each_batch(l, &m, &each, place, &more);
-	buf_fini(&each.made);
+	retained_reader_close(&each.reader);
 	needles_fini(&each.needles);
 	return status;
 }

@@ -7,7 +7,7 @@
 #define ADMIN_RETAINED_ASK_H
 
 #include "admin/account_link.h"
-#include "common/summary.h"
+#include "admin/retained_reader.h"
 #include "store/retained.h"
 
 /* ---- which ones ---- */
@@ -60,8 +60,8 @@ enum command_status retained_ask(struct retained_link *l, const struct msg *m, e
 		    __VA_ARGS__}},                                                                 \
 	    MSG_##NAME##_REPLY, (reply))
 
-/* One that is meant; s is NULL for a mailbox, and for a message whose summary is lost. */
-typedef void retained_fn(void *arg, const struct store_retained *r, const struct summary *s);
+/* One that is meant; text is NULL for a mailbox, for a message that cannot be read, and when nobody asked for it. */
+typedef void retained_fn(void *arg, const struct store_retained *r, const struct retained_text *text);
 /* All that are meant, in the order of the list. summaries: fn wants them even when the filter does not. */
 enum command_status retained_each(struct retained_link *l, const struct retained_filter *f, bool summaries, retained_fn *fn,
     void *arg);

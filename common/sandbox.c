@@ -168,7 +168,7 @@ change_root(const struct sandbox_place *place, const struct sandbox_row *row, st
 {
 	char path[600];
 
-	if (row->directory == NULL) {
+	if (row->directory == NULL && place->state_dir != NULL) {
 		snprintf(path, sizeof path, "%s/empty", place->state_dir);
 		if (chroot(path) < 0)
 			return err_sys(e, errno, path);

@@ -17,7 +17,7 @@
 struct sandbox_place {
 	enum role role;
 	uint64_t account;      /* of a keeper or worker */
-	const char *state_dir; /* absolute */
+	const char *state_dir; /* absolute; NULL: a role without a directory of its own keeps the root directory that it has */
 	bool own_user;	       /* switch to the role's user: started as root, and not a demo */
 };
 

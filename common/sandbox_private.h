@@ -31,7 +31,7 @@ struct sandbox_row {
 	int oom_score;		     /* -1000 ... 1000: the higher, the sooner it is killed */
 };
 
-/* NULL for the supervisor and the command, which are not confined. */
+/* NULL for the supervisor, which is not confined. */
 const struct sandbox_row *sandbox_row(enum role role);
 
 /* The three walls, each 0 or -1 and e. */

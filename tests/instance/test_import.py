@@ -379,6 +379,54 @@ class TestMbox(TransferTest):
         self.assertIn("no From_ line at octet 0", errors)
 
 
+    def command(self, *words):
+        return subprocess.Popen([harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", *words],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def child_of(self, process):
+        """What the kernel says of the one child of a command at work, which is stopped; the caller lets it go on."""
+        def children():
+            with open("/proc/%d/task/%d/children" % (process.pid, process.pid), encoding="utf-8") as f:
+                return f.read().split()
+
+        def status():
+            with open("/proc/%s/status" % child[0], encoding="utf-8") as f:
+                return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+        child = harness.wait_for(children, step=0.0005)
+        process.send_signal(signal.SIGSTOP)
+        # Its start may not be over, and it cannot end while nobody takes what it reads.
+        return harness.wait_for(lambda: harness.INSTRUMENTED or status()["Seccomp"] == "2") and status()
+
+    def assert_confined(self, status):
+        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertNotIn("0", status["Uid"].split())
+        self.assertNotIn("0", status["Gid"].split())
+        self.assertEqual(int(status["CapPrm"], 16), 0)
+
+    def test_who_reads(self):
+        """Octets of others are read by a child without rights; a killed export leaves nothing and can be run again."""
+        address = self.account("confined")
+        path = self.place + "/large"
+        texts = [message(i, b"\nFrom me\n>From\n" + b"y" * 76 * 400) for i in range(400)]
+        with open(path, "wb") as f:
+            f.writelines(FROM + text.replace(b"\nFrom me", b"\n>From me") + b"\n" for text in texts)
+        p = self.command("import", address, "mbox", path)
+        self.assert_confined(self.child_of(p))
+        p.send_signal(signal.SIGCONT)
+        self.assertEqual(p.wait(60), 0)
+        os.mkdir(self.place + "/out")
+        p = self.command("export", address, "mbox", self.place + "/out/file", "--mailbox", "INBOX")
+        self.assert_confined(self.child_of(p))
+        p.kill()
+        p.wait()
+        self.assertEqual(os.listdir(self.place + "/out"), [])
+        self.server.run("export", address, "mbox", self.place + "/out/file", "--mailbox", "INBOX")
+        self.assertEqual(os.listdir(self.place + "/out"), ["file"])
+        counts, _ = self.do_import(address, "mbox", self.place + "/out/file")
+        self.assertEqual((counts["messages"], counts["present"], counts["failed"]), (0, 400, 0))
+
+
 class TestRoundTrip(TransferTest):
     """The corpus in by IMAP, out, into another account: the same."""
 

@@ -1,5 +1,6 @@
 """What was expunged and deleted, from outside: it is listed, comes back to its mailbox, watchers see it; or goes for good."""
 
+import base64
 import json
 
 import harness
@@ -94,4 +95,18 @@ class TestUndelete(UndeleteTest):
         self.assertEqual(self.subjects(client, "INBOX"), ["by pop3"])
         client.logout()
 
-
+    def test_texts(self):
+        """What is looked for may be in any charset and encoding; a summary that is not there yet is made."""
+        client = self.account("texts")
+        body = "\u041f\u0440\u0438\u0432\u0435\u0442".encode("koi8-r")
+        octets = (b"From: =?koi8-r?B?" + base64.b64encode(body) + b"?= <x@client.example>\r\nSubject: =?iso-2022-jp?B?GyRCRnxLXBsoQg==?=\r\n"
+                  b"Content-Type: text/plain; charset=koi8-r\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.b64encode(body + b" world") + b"\r\n")
+        self.assertEqual(client.append("INBOX", None, None, octets)[0], "OK")
+        self.append(client, "INBOX", "other", "nothing of it")
+        self.expunge(client, "INBOX")
+        for words in (("--from", "\u043f\u0440\u0438\u0432\u0435\u0442"), ("--subject", "\u65e5\u672c"), ("--text", "\u041f\u0420\u0418\u0412\u0415\u0422 W"),
+                      ("--search", "\u043f\u0440\u0438"), ("--text", "\u65e5\u672c")):
+            self.assertEqual(list(self.ids(*words)), ["\u65e5\u672c"], words)
+        self.assertEqual(list(self.ids("--text", "nothing OF")), ["other"])
+        self.assertEqual(self.ids("--text", "nowhere"), {})
+        client.logout()
