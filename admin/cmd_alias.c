@@ -64,6 +64,16 @@ alias_list(const struct command_call *call)
 					  call->argc > 0 ? call->argv[0] : "", columns);
 }
 
+static enum command_status
+alias_resolve(const struct command_call *call)
+{
+	static const struct command_column columns[] = {
+	    {"address", "ADDRESS"}, {"answer", "ANSWER"}, {"accounts", "ACCOUNTS"}, {"detail", "DETAIL"}, {NULL, NULL}};
+	enum command_status status = option_end(call, call->argc, call->argv, 1, 1);
+
+	return status != COMMAND_OK ? status : directory_list(call, "alias-resolve", call->argv[0], columns);
+}
+
 const struct command commands_alias[] = {
     {
 	.name = "alias add",
@@ -85,6 +95,16 @@ const struct command commands_alias[] = {
 	.args_max = 1 + TARGETS_MAX,
 	.needs_config = true,
 	.run = alias_delete,
+    },
+    {
+	.name = "alias resolve",
+	.args = "ADDRESS",
+	.help = "where mail for an address goes",
+	.more = "What a RCPT command with this address is answered by, and the accounts that get the message.\n",
+	.args_min = 1,
+	.args_max = 1,
+	.needs_config = true,
+	.run = alias_resolve,
     },
     {
 	.name = "alias list",

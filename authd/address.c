@@ -1,7 +1,7 @@
 /*
  * A local part is opaque to everyone but us (RFC 5321 2.3.11); here its ASCII
- * letters compare without case and its UTF-8 in NFC. Case folding beyond ASCII is
- * left alone: it differs by language, and two people must never share a key by it.
+ * letters compare without case and its UTF-8 in NFC. Case folding beyond ASCII is not part of the normal
+ * form, since it differs by language; a domain's rules may ask for it.
  */
 #include "authd/address.h"
 
@@ -200,18 +200,57 @@ address_admin_parse(struct slice in, bool catch_all, struct address_name *name_r
 }
 
 bool
-address_split_detail(struct address_name *name, char detail_r[ADDRESS_LOCAL_BYTES_MAX + 1])
+address_split_detail(
+    struct address_name *base, const struct address_name *whole, const char *separators, const char **detail_r)
 {
-	struct slice local = slice_str(name->local);
-	size_t at = slice_index(local, ADDRESS_DETAIL_SEPARATOR);
-	bool ok;
+	for (size_t at = strlen(base->local); at-- > 1;) {
+		if (strchr(separators, base->local[at]) == NULL)
+			continue;
+		base->local[at] = '\0';
+		*detail_r = whole->local + at + 1;
+		return true;
+	}
+	return false;
+}
 
-	if (at == 0 || at == local.n)
+bool
+address_separators_good(struct slice separators)
+{
+	for (size_t i = 0; i < separators.n; i++) {
+		uint8_t c = separators.p[i];
+
+		if (c >= 0x80 || !octet_is_atext(c) || ascii_alpha(c) || ascii_digit(c) ||
+		    memchr(separators.p, c, i) != NULL)
+			return false;
+	}
+	return separators.n <= ADDRESS_SEPARATORS_MAX;
+}
+
+/* Unicode case folding, then NFC again. */
+static bool
+fold_letters(const char *in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
+{
+	utf8proc_uint8_t *text = NULL;
+	utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)in, (utf8proc_ssize_t)strlen(in), &text,
+	    UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
+	bool ok = n > 0 && slice_cstr(slice_of(text, (size_t)n), out, ADDRESS_LOCAL_BYTES_MAX + 1);
+
+	free(text);
+	return ok;
+}
+
+bool
+address_fold(const char *local, const struct address_rules *rules, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
+{
+	size_t n = 0;
+
+	if (rules->fold_letters ? !fold_letters(local, out) : !slice_cstr(slice_str(local), out, ADDRESS_LOCAL_BYTES_MAX + 1))
 		return false;
-	ok = slice_cstr(slice_sub(local, at + 1, local.n), detail_r, ADDRESS_LOCAL_BYTES_MAX + 1);
-	assert(ok);
-	name->local[at] = '\0';
-	return true;
+	for (const char *p = out; *p != '\0'; p++)
+		if (!rules->dots_ignored || *p != '.')
+			out[n++] = *p;
+	out[n] = '\0';
+	return n > 0;
 }
 
 void

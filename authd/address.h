@@ -12,13 +12,24 @@
 #define ADDRESS_LOCAL_BYTES_MAX 64   /* RFC 5321 4.5.3.1.1 */
 #define ADDRESS_DOMAIN_BYTES_MAX 253 /* RFC 1035 2.3.4, without the last dot */
 #define ADDRESS_BYTES_MAX (ADDRESS_LOCAL_BYTES_MAX + 1 + ADDRESS_DOMAIN_BYTES_MAX)
-#define ADDRESS_DETAIL_SEPARATOR '+'
+#define ADDRESS_SEPARATORS_MAX 8
 
 /* A normal form; NUL-terminated strings, so that they can be keys and log values as they are. */
 struct address_name {
 	char local[ADDRESS_LOCAL_BYTES_MAX + 1]; /* empty for a catch-all "@domain" */
 	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
 };
+
+/*
+ * What a domain's administrator decides of its local parts. Normal forms are the same in every domain; rules only say
+ * which of them lead to the same name.
+ */
+struct address_rules {
+	char separators[ADDRESS_SEPARATORS_MAX + 1]; /* what may stand between a name and its detail; empty: no details */
+	bool fold_letters; /* letters beyond ASCII compare without case, too (Unicode case folding) */
+	bool dots_ignored; /* "a.b" is "ab" */
+};
+#define ADDRESS_RULES_DEFAULT ((struct address_rules){.separators = "+"})
 
 /* Normalises a domain name (U-labels or A-labels, a last dot is dropped). False for what is no host
  * name. */
@@ -45,11 +56,17 @@ int address_admin_parse(struct slice in, bool catch_all, struct address_name *na
     __attribute__((warn_unused_result));
 
 /*
- * Splits off "+detail": name keeps what is before the first separator, detail_r (of the same size
- * as local) what is behind it. False, and nothing is changed, when there is none or nothing is
- * before it.
+ * The next shorter name that may be meant: cuts base, which begins as whole does, at its last separator; *detail_r, within
+ * whole, is what stands behind that place. False, and nothing is changed, when there is none or nothing is before it.
  */
-bool address_split_detail(struct address_name *name, char detail_r[ADDRESS_LOCAL_BYTES_MAX + 1]);
+bool address_split_detail(
+    struct address_name *base, const struct address_name *whole, const char *separators, const char **detail_r);
+
+/* Separators are ASCII signs that a Dot-string may have without quotes, no letters, digits or dots, each once. */
+bool address_separators_good(struct slice separators);
+
+/* The form in which local compares by the rules; false when it has none (empty, or longer than a local part). */
+bool address_fold(const char *local, const struct address_rules *rules, char out[ADDRESS_LOCAL_BYTES_MAX + 1]);
 
 /* Prints "local@domain"; out has ADDRESS_BYTES_MAX + 1 octets. */
 void address_print(const struct address_name *name, char *out);

@@ -3,9 +3,8 @@
  * A change reads what it needs, checks, and writes all its keys in one
  * transaction, so that an account never stands half in the indices.
  */
-#include "authd/directory.h"
+#include "authd/directory_private.h"
 
-#include "authd/directory_db.h"
 #include "common/cursor.h"
 #include "common/log.h"
 #include "common/mem.h"
@@ -19,14 +18,6 @@
 /* Keys that are taken per scan of a deletion. */
 #define DELETE_BATCH 256
 
-struct directory {
-	struct directory_db *db;
-	struct dir_meta meta;
-	struct buf value; /* the record last found */
-	struct buf index; /* values of index entries and of encodings */
-	struct buf key;
-};
-
 /* ---- keys ---- */
 
 static struct slice
@@ -37,8 +28,8 @@ key_begin(struct directory *d, uint8_t letter)
 	return buf_slice(&d->key);
 }
 
-static struct slice
-key_domain(struct directory *d, const char *domain)
+struct slice
+directory_key_domain(struct directory *d, const char *domain)
 {
 	(void)key_begin(d, 'D');
 	(void)buf_put_str(&d->key, domain);
@@ -53,9 +44,8 @@ key_account(struct directory *d, uint64_t id)
 	return buf_slice(&d->key);
 }
 
-/* The prefix of all of a domain's keys with that letter; all domains for NULL or the empty name. */
-static struct slice
-key_of_domain(struct directory *d, uint8_t letter, const char *domain)
+struct slice
+directory_key_of_domain(struct directory *d, uint8_t letter, const char *domain)
 {
 	(void)key_begin(d, letter);
 	if (domain != NULL && domain[0] != '\0') {
@@ -65,10 +55,10 @@ key_of_domain(struct directory *d, uint8_t letter, const char *domain)
 	return buf_slice(&d->key);
 }
 
-static struct slice
-key_name(struct directory *d, uint8_t letter, const struct address_name *name)
+struct slice
+directory_key_name(struct directory *d, uint8_t letter, const struct address_name *name)
 {
-	(void)key_of_domain(d, letter, name->domain);
+	(void)directory_key_of_domain(d, letter, name->domain);
 	(void)buf_put_str(&d->key, name->local);
 	return buf_slice(&d->key);
 }
@@ -76,7 +66,7 @@ key_name(struct directory *d, uint8_t letter, const struct address_name *name)
 static struct slice
 key_order(struct directory *d, const char *domain, uint64_t id)
 {
-	(void)key_of_domain(d, 'O', domain);
+	(void)directory_key_of_domain(d, 'O', domain);
 	put_u64(&d->key, id);
 	return buf_slice(&d->key);
 }
@@ -180,7 +170,7 @@ int
 directory_domain_find(
     struct directory *d, const char *domain, struct dir_domain *domain_r, struct err *e)
 {
-	int r = directory_db_get(d->db, key_domain(d, domain), &d->value, e);
+	int r = directory_db_get(d->db, directory_key_domain(d, domain), &d->value, e);
 
 	if (r == 1 && !dir_domain_decode(buf_slice(&d->value), domain_r))
 		return damaged(e, domain);
@@ -232,7 +222,7 @@ int
 directory_account_find(struct directory *d, const struct address_name *name,
     struct dir_account *account_r, struct err *e)
 {
-	int r = directory_db_get(d->db, key_name(d, 'L', name), &d->index, e);
+	int r = directory_db_get(d->db, directory_key_name(d, 'L', name), &d->index, e);
 	struct cursor c;
 	uint64_t id;
 
@@ -250,7 +240,7 @@ int
 directory_alias_find(
     struct directory *d, const struct address_name *name, struct dir_alias *alias_r, struct err *e)
 {
-	int r = directory_db_get(d->db, key_name(d, 'X', name), &d->value, e);
+	int r = directory_db_get(d->db, directory_key_name(d, 'X', name), &d->value, e);
 
 	if (r == 1 && !dir_alias_decode(buf_slice(&d->value), alias_r))
 		return damaged(e, "an alias");
@@ -282,7 +272,7 @@ directory_account_first(
     struct directory *d, const char *domain, struct dir_account *account_r, struct err *e)
 {
 	struct first_account f = {.n = 0};
-	struct slice prefix = domain != NULL ? key_of_domain(d, 'O', domain) : key_begin(d, 'A');
+	struct slice prefix = domain != NULL ? directory_key_of_domain(d, 'O', domain) : key_begin(d, 'A');
 
 	if (directory_db_scan(d->db, prefix, slice_of(NULL, 0), first_account_visit, &f, e) != 0)
 		return -1;
@@ -299,9 +289,8 @@ directory_account_first(
 
 /* ---- changes ---- */
 
-/* Ends a change: all of its writes (r == 0) become durable, or none does. */
-static int
-change_end(struct directory *d, int r, struct err *e)
+int
+directory_change_end(struct directory *d, int r, struct err *e)
 {
 	if (r == 0)
 		return directory_db_commit(d->db, e);
@@ -341,7 +330,7 @@ directory_domain_add(struct directory *d, const char *domain, uint64_t now, stru
 		return -1;
 	if (r == 1)
 		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "the domain is there already", NULL);
-	record = (struct dir_domain){d->meta.next_order, now, {QUOTA_NONE, QUOTA_NONE}};
+	record = (struct dir_domain){d->meta.next_order, now, {QUOTA_NONE, QUOTA_NONE}, ADDRESS_RULES_DEFAULT};
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
 	d->meta.next_order++;
@@ -349,8 +338,8 @@ directory_domain_add(struct directory *d, const char *domain, uint64_t now, stru
 	encoded = dir_domain_encode(&record, &d->index);
 	assert(encoded);
 	if (r == 0)
-		r = directory_db_put(d->db, key_domain(d, domain), buf_slice(&d->index), e);
-	return change_end(d, r, e);
+		r = directory_db_put(d->db, directory_key_domain(d, domain), buf_slice(&d->index), e);
+	return directory_change_end(d, r, e);
 }
 
 int
@@ -363,16 +352,16 @@ directory_name_free(
 	if (r == 0)
 		return not_found(e, "the domain is not one of ours: add it first (domain add)");
 	if (r > 0)
-		r = directory_db_get(d->db, key_name(d, 'L', name), &d->index, e);
+		r = directory_db_get(d->db, directory_key_name(d, 'L', name), &d->index, e);
 	if (r == 1)
 		return err_set(
 		    e, ERR_PERM, ERR_CODE_EXISTS, "there is an account of that name", NULL);
 	if (r == 0 && !alias_may_be)
-		r = directory_db_get(d->db, key_name(d, 'X', name), &d->index, e);
+		r = directory_db_get(d->db, directory_key_name(d, 'X', name), &d->index, e);
 	if (r == 1)
 		return err_set(
 		    e, ERR_PERM, ERR_CODE_EXISTS, "there is an alias of that name", NULL);
-	return r;
+	return r < 0 ? -1 : directory_fold_free(d, name, e);
 }
 
 static int
@@ -385,11 +374,12 @@ account_add_writes(struct directory *d, const struct dir_account *a,
 
 	if (meta_put(d, e) != 0 || account_put(d, a, e) != 0)
 		return -1;
-	if (directory_db_put(d->db, key_order(d, login->domain, a->id), slice_of("", 0), e) != 0)
+	if (directory_db_put(d->db, key_order(d, login->domain, a->id), slice_of("", 0), e) != 0 ||
+	    directory_fold_put(d, login, e) != 0)
 		return -1;
 	buf_init(&id, sizeof octets);
 	put_u64(&id, a->id);
-	r = directory_db_put(d->db, key_name(d, 'L', login), buf_slice(&id), e);
+	r = directory_db_put(d->db, directory_key_name(d, 'L', login), buf_slice(&id), e);
 	buf_fini(&id);
 	return r;
 }
@@ -413,7 +403,7 @@ directory_account_add(struct directory *d, const struct address_name *login, str
 	/* Counted up even when the change fails: a hole does no harm, a second use would. */
 	d->meta.next_account++;
 	*id_r = a.id;
-	return change_end(d, account_add_writes(d, &a, login, e), e);
+	return directory_change_end(d, account_add_writes(d, &a, login, e), e);
 }
 
 /* The account's keys go; the store is to be told. */
@@ -422,8 +412,9 @@ account_delete_writes(
     struct directory *d, const struct address_name *login, uint64_t id, struct err *e)
 {
 	if (directory_db_delete(d->db, key_account(d, id), e) != 0 ||
-	    directory_db_delete(d->db, key_name(d, 'L', login), e) != 0 ||
-	    directory_db_delete(d->db, key_order(d, login->domain, id), e) != 0)
+	    directory_db_delete(d->db, directory_key_name(d, 'L', login), e) != 0 ||
+	    directory_db_delete(d->db, key_order(d, login->domain, id), e) != 0 ||
+	    directory_fold_delete(d, login, e) != 0)
 		return -1;
 	if (effect_put(d, DIR_EFFECT_REVOKE, id, e) != 0)
 		return -1;
@@ -448,7 +439,7 @@ directory_account_delete(struct directory *d, const struct address_name *login, 
 
 	if (account_must_find(d, login, &a, e) != 0 || directory_db_begin(d->db, e) != 0)
 		return -1;
-	return change_end(d, account_delete_writes(d, login, a.id, e), e);
+	return directory_change_end(d, account_delete_writes(d, login, a.id, e), e);
 }
 
 /* Writes the changed record; its sessions are to end. */
@@ -462,7 +453,7 @@ account_change(struct directory *d, const struct dir_account *a, struct err *e)
 	r = account_put(d, a, e);
 	if (r == 0)
 		r = effect_put(d, DIR_EFFECT_REVOKE, a->id, e);
-	return change_end(d, r, e);
+	return directory_change_end(d, r, e);
 }
 
 int
@@ -503,7 +494,7 @@ directory_account_set_limit(struct directory *d, uint64_t id, struct quota limit
 	if (r < 0 || directory_db_begin(d->db, e) != 0)
 		return -1;
 	a.limit = limit;
-	return change_end(d, account_put(d, &a, e), e);
+	return directory_change_end(d, account_put(d, &a, e), e);
 }
 
 int
@@ -520,7 +511,7 @@ directory_domain_set_limit(struct directory *d, const char *domain, struct quota
 	bool encoded = dir_domain_encode(&record, &d->index);
 
 	assert(encoded);
-	return change_end(d, directory_db_put(d->db, key_domain(d, domain), buf_slice(&d->index), e), e);
+	return directory_change_end(d, directory_db_put(d->db, directory_key_domain(d, domain), buf_slice(&d->index), e), e);
 }
 
 int
@@ -536,14 +527,16 @@ directory_alias_set(struct directory *d, const struct address_name *name,
 		    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
-	r = directory_db_put(d->db, key_name(d, 'X', name), buf_slice(&d->index), e);
-	return change_end(d, r, e);
+	r = directory_db_put(d->db, directory_key_name(d, 'X', name), buf_slice(&d->index), e);
+	if (r == 0)
+		r = directory_fold_put(d, name, e);
+	return directory_change_end(d, r, e);
 }
 
 int
 directory_alias_delete(struct directory *d, const struct address_name *name, struct err *e)
 {
-	int r = directory_db_get(d->db, key_name(d, 'X', name), &d->value, e);
+	int r = directory_db_get(d->db, directory_key_name(d, 'X', name), &d->value, e);
 
 	if (r < 0)
 		return -1;
@@ -551,8 +544,10 @@ directory_alias_delete(struct directory *d, const struct address_name *name, str
 		return not_found(e, "there is no such alias");
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
-	r = directory_db_delete(d->db, key_name(d, 'X', name), e);
-	return change_end(d, r, e);
+	r = directory_db_delete(d->db, directory_key_name(d, 'X', name), e);
+	if (r == 0)
+		r = directory_fold_delete(d, name, e);
+	return directory_change_end(d, r, e);
 }
 
 /* ---- a whole domain ---- */
@@ -563,9 +558,8 @@ struct name_batch {
 	unsigned n;
 };
 
-/* Splits "letter domain NUL local". */
-static bool
-key_name_split(struct slice key, struct address_name *name_r)
+bool
+directory_key_split(struct slice key, struct address_name *name_r)
 {
 	struct slice rest = slice_sub(key, 1, key.n);
 	struct slice domain;
@@ -581,7 +575,7 @@ batch_visit(struct slice key, struct slice value, void *arg)
 	struct name_batch *b = arg;
 	struct cursor c = cursor_of(value);
 
-	if (!key_name_split(key, &b->name[b->n]))
+	if (!directory_key_split(key, &b->name[b->n]))
 		return true;
 	b->id[b->n++] = key.p[0] == 'L' ? cursor_u64(&c) : 0;
 	return b->n < DELETE_BATCH;
@@ -594,13 +588,13 @@ domain_names_delete(
 {
 	do {
 		b->n = 0;
-		if (directory_db_scan(d->db, key_of_domain(d, letter, domain), slice_of(NULL, 0),
+		if (directory_db_scan(d->db, directory_key_of_domain(d, letter, domain), slice_of(NULL, 0),
 			batch_visit, b, e) != 0)
 			return -1;
 		for (unsigned i = 0; i < b->n; i++) {
 			int r = letter == 'L'
 				    ? account_delete_writes(d, &b->name[i], b->id[i], e)
-				    : directory_db_delete(d->db, key_name(d, 'X', &b->name[i]), e);
+				    : directory_db_delete(d->db, directory_key_name(d, 'X', &b->name[i]), e);
 
 			if (r != 0)
 				return -1;
@@ -614,9 +608,9 @@ domain_is_empty(struct directory *d, const char *domain, struct name_batch *b, s
 {
 	b->n = 0;
 	if (directory_db_scan(
-		d->db, key_of_domain(d, 'L', domain), slice_of(NULL, 0), batch_visit, b, e) != 0)
+		d->db, directory_key_of_domain(d, 'L', domain), slice_of(NULL, 0), batch_visit, b, e) != 0)
 		return -1;
-	if (b->n == 0 && directory_db_scan(d->db, key_of_domain(d, 'X', domain), slice_of(NULL, 0),
+	if (b->n == 0 && directory_db_scan(d->db, directory_key_of_domain(d, 'X', domain), slice_of(NULL, 0),
 			     batch_visit, b, e) != 0)
 		return -1;
 	if (b->n > 0)
@@ -644,8 +638,10 @@ directory_domain_delete(struct directory *d, const char *domain, bool all, struc
 		if (r == 0)
 			r = domain_names_delete(d, domain, 'X', b, e);
 		if (r == 0)
-			r = directory_db_delete(d->db, key_domain(d, domain), e);
-		r = change_end(d, r, e);
+			r = directory_fold_clear(d, domain, e);
+		if (r == 0)
+			r = directory_db_delete(d->db, directory_key_domain(d, domain), e);
+		r = directory_change_end(d, r, e);
 	} else {
 		r = -1;
 	}
@@ -688,7 +684,7 @@ directory_effect_done(struct directory *d, enum dir_effect effect, uint64_t acco
 {
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
-	return change_end(d, directory_db_delete(d->db, key_effect(d, effect, account), e), e);
+	return directory_change_end(d, directory_db_delete(d->db, key_effect(d, effect, account), e), e);
 }
 
 /* ---- lists ---- */
@@ -754,7 +750,7 @@ directory_account_each(struct directory *d, const char *domain, struct slice aft
 	struct each each = {.account = visit, .d = d, .arg = arg};
 
 	return directory_db_scan(
-	    d->db, key_of_domain(d, 'L', domain), after, account_visit, &each, e);
+	    d->db, directory_key_of_domain(d, 'L', domain), after, account_visit, &each, e);
 }
 
 static bool
@@ -765,7 +761,7 @@ alias_visit(struct slice key, struct slice value, void *arg)
 	struct dir_alias *record = MEM_NEW(struct dir_alias);
 	bool more = true;
 
-	if (key_name_split(key, &name) && dir_alias_decode(value, record))
+	if (directory_key_split(key, &name) && dir_alias_decode(value, record))
 		more = each->alias(key, &name, record, each->arg);
 	else
 		log_damaged("alias");
@@ -780,5 +776,5 @@ directory_alias_each(struct directory *d, const char *domain, struct slice after
 	struct each each = {.alias = visit, .arg = arg};
 
 	return directory_db_scan(
-	    d->db, key_of_domain(d, 'X', domain), after, alias_visit, &each, e);
+	    d->db, directory_key_of_domain(d, 'X', domain), after, alias_visit, &each, e);
 }

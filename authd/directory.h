@@ -38,6 +38,11 @@ int directory_alias_find(struct directory *d, const struct address_name *name,
 int directory_account_first(struct directory *d, const char *domain, struct dir_account *account_r,
     struct err *e) __attribute__((warn_unused_result));
 
+/* The name of ours that is meant by name where the domain's rules call it the same: 1 and it is in name, in the form under
+ * which it is kept. For names that are not found as they are. */
+int directory_name_meant(struct directory *d, struct address_name *name, struct err *e)
+    __attribute__((warn_unused_result));
+
 /* 0 when name's domain is ours and no account, nor (unless alias_may_be) an alias, has the name;
  * else -1 and e. */
 int directory_name_free(struct directory *d, const struct address_name *name, bool alias_may_be,
@@ -63,6 +68,9 @@ int directory_account_set_state(struct directory *d, const struct address_name *
 int directory_account_set_limit(struct directory *d, uint64_t id, struct quota limit, struct err *e)
     __attribute__((warn_unused_result));
 int directory_domain_set_limit(struct directory *d, const char *domain, struct quota limit, struct err *e)
+    __attribute__((warn_unused_result));
+/* What is to be the same name in that domain. Refused (ERR_CODE_EXISTS) when two of its names would be one. */
+int directory_domain_set_rules(struct directory *d, const char *domain, const struct address_rules *rules, struct err *e)
     __attribute__((warn_unused_result));
 /* Replaces an alias of that name. Whether the targets exist is the caller's to check. */
 int directory_alias_set(struct directory *d, const struct address_name *name,

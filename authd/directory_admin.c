@@ -2,6 +2,7 @@
  * Arguments by verb (name, value, password):
  *   domain-add      DOMAIN
  *   domain-delete   DOMAIN, "" or "with-accounts"
+ *   domain-set      DOMAIN, lines "separators=CHARS", "case=ascii" or "case=unicode", "dots=keep" or "dots=ignore"; what is not named stays
  *   domain-list     DOMAIN or "", where to go on
  *   account-add     ADDRESS, display name, hash
  *   account-passwd  ADDRESS, "", hash
@@ -12,6 +13,7 @@
  *   alias-add       ADDRESS or @DOMAIN, targets one a line: added to those that the alias has
  *   alias-delete    ADDRESS or @DOMAIN, targets one a line to take away; "": all of it
  *   alias-list      DOMAIN or "", where to go on
+ *   alias-resolve   ADDRESS: where mail for it goes
  */
 #include "authd/directory_admin.h"
 
@@ -64,15 +66,24 @@ domain_filter(struct request *q, char domain_r[ADDRESS_DOMAIN_BYTES_MAX + 1], st
 	return r < 0 ? -1 : 0;
 }
 
-/* An account's name: "+" would make its mail somebody else's with a detail. */
 static int
 login_of(struct request *q, struct address_name *name_r, struct err *e)
 {
-	if (address_admin_parse(q->m->name, false, name_r, e) != 0)
+	return address_admin_parse(q->m->name, false, name_r, e);
+}
+
+/* A new account's name: a separator would make its mail somebody else's with a detail. */
+static int
+new_login_of(struct request *q, struct address_name *name_r, struct err *e)
+{
+	struct dir_domain domain = {.rules = ADDRESS_RULES_DEFAULT};
+
+	if (login_of(q, name_r, e) != 0 || directory_domain_find(q->d, name_r->domain, &domain, e) < 0)
 		return -1;
-	if (strchr(name_r->local, ADDRESS_DETAIL_SEPARATOR) != NULL)
+	if (strpbrk(name_r->local, domain.rules.separators) != NULL)
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
-		    "an account's name has no +: what follows it is a detail", NULL);
+		    "an account's name has no separator of its domain: what follows it is a detail", "%s",
+		    domain.rules.separators);
 	return 0;
 }
 
@@ -272,12 +283,59 @@ domain_delete(struct request *q, struct err *e)
 	return 0;
 }
 
+/* One line of domain-set; false when it is none. */
+static bool
+rule_parse(struct slice line, struct address_rules *rules)
+{
+	struct slice name;
+
+	if (!slice_cut(&line, '=', &name))
+		return false;
+	if (slice_eq(name, SLICE("separators")))
+		return address_separators_good(line) && slice_cstr(line, rules->separators, sizeof rules->separators);
+	if (slice_eq(name, SLICE("case"))) {
+		rules->fold_letters = slice_eq(line, SLICE("unicode"));
+		return rules->fold_letters || slice_eq(line, SLICE("ascii"));
+	}
+	rules->dots_ignored = slice_eq(line, SLICE("ignore"));
+	return slice_eq(name, SLICE("dots")) && (rules->dots_ignored || slice_eq(line, SLICE("keep")));
+}
+
+static int
+domain_set(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	struct slice lines = q->m->value;
+	struct dir_domain record;
+	struct slice line;
+	int r = domain_of(q->m->name, domain, e) != 0 ? -1 : directory_domain_find(q->d, domain, &record, e);
+
+	if (r == 0)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no such domain", NULL);
+	while (r == 1 && slice_cut(&lines, '\n', &line))
+		if (line.n > 0 && !rule_parse(line, &record.rules))
+			return err_set(e, ERR_PERM, ERR_CODE_MALFORMED,
+			    "separators are up to 8 different signs of !#$%&'*+-/=?^_`{|}~, case is ascii or unicode, dots is keep or "
+			    "ignore",
+			    NULL);
+	return r < 0 ? -1 : directory_domain_set_rules(q->d, domain, &record.rules, e);
+}
+
+static void
+json_rules(json_t *row, const struct address_rules *rules)
+{
+	(void)json_object_set_new(row, "separators", json_string(rules->separators));
+	(void)json_object_set_new(row, "case", json_string(rules->fold_letters ? "unicode" : "ascii"));
+	(void)json_object_set_new(row, "dots", json_string(rules->dots_ignored ? "ignore" : "keep"));
+}
+
 static bool
 domain_row(struct slice key, const char *domain, const struct dir_domain *record, void *arg)
 {
 	json_t *row = json_pack("{s:s, s:I, s:o}", "domain", domain, "id", (json_int_t)record->order, "created",
 	    json_time(record->created));
 
+	json_rules(row, &record->rules);
 	json_limit(row, record->limit, QUOTA_NONE);
 	return page_take(arg, key, row);
 }
@@ -315,7 +373,7 @@ account_add(struct request *q, struct err *e)
 	struct address_name login;
 	uint64_t id;
 
-	if (login_of(q, &login, e) != 0 || hash_check(q, e) != 0)
+	if (new_login_of(q, &login, e) != 0 || hash_check(q, e) != 0)
 		return -1;
 	if (!display_acceptable(q->m->value))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
@@ -579,11 +637,45 @@ alias_list(struct request *q, struct err *e)
 	return page_end(q, directory_alias_each(q->d, domain, q->m->value, alias_row, q, e));
 }
 
+/* The login addresses of what an address leads to. */
+static int
+json_accounts(struct request *q, const struct dir_resolved *found, json_t *list, struct err *e)
+{
+	struct dir_account a;
+
+	for (unsigned i = 0; i < found->n; i++) {
+		if (directory_account_get(q->d, found->account[i], &a, e) < 0)
+			return -1;
+		(void)json_array_append_new(list, json_slice(a.login));
+	}
+	return 0;
+}
+
+static int
+alias_resolve(struct request *q, struct err *e)
+{
+	static const char *const answers[] = {[DIR_LOCAL] = "local",
+	    [DIR_UNKNOWN] = "unknown",
+	    [DIR_NOT_OURS] = "not ours",
+	    [DIR_DISABLED] = "suspended",
+	    [DIR_TEMP] = "temporary failure"};
+	struct dir_resolved found;
+	json_t *list = json_array();
+	int r;
+
+	directory_resolve(q->d, q->m->name, "", &found);
+	r = json_accounts(q, &found, list, e);
+	(void)page_add(&q->reply->json, json_pack("{s:o, s:s, s:o, s:s}", "address", json_slice(q->m->name), "answer",
+	    answers[found.status], "accounts", list, "detail", found.detail));
+	return r;
+}
+
 /* ---- the door ---- */
 
 static const struct verb verbs[] = {
     {"domain-add", domain_add},
     {"domain-delete", domain_delete},
+    {"domain-set", domain_set},
     {"domain-list", domain_list},
     {"account-add", account_add},
     {"account-passwd", account_passwd},
@@ -596,6 +688,7 @@ static const struct verb verbs[] = {
     {"alias-add", alias_add},
     {"alias-delete", alias_delete},
     {"alias-list", alias_list},
+    {"alias-resolve", alias_resolve},
 };
 
 void

@@ -97,6 +97,8 @@ login_find(struct slice login, struct dir_account *a_r, struct err *e)
 	if (!address_parse(login, &name))
 		return 0;
 	r = directory_account_find(me.d, &name, a_r, e);
+	if (r == 0 && (r = directory_name_meant(me.d, &name, e)) == 1)
+		r = directory_account_find(me.d, &name, a_r, e);
 	return r == 1 && a_r->state != DIR_ACCOUNT_ACTIVE ? 0 : r;
 }
 

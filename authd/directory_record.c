@@ -98,7 +98,22 @@ dir_domain_encode(const struct dir_domain *d, struct buf *b)
 	put_u64(b, d->order);
 	put_u64(b, d->created);
 	put_quota(b, d->limit);
-	return record_end(b);
+	put_u8(b, d->rules.fold_letters);
+	put_u8(b, d->rules.dots_ignored);
+	put_slice(b, slice_str(d->rules.separators));
+	return record_end(b) && address_separators_good(slice_str(d->rules.separators));
+}
+
+static bool
+take_rules(struct cursor *c, struct address_rules *r)
+{
+	unsigned fold = cursor_u8(c);
+	unsigned dots = cursor_u8(c);
+	struct slice separators = cursor_slice(c, ADDRESS_SEPARATORS_MAX);
+
+	*r = (struct address_rules){.fold_letters = fold != 0, .dots_ignored = dots != 0};
+	return !c->bad && fold <= 1 && dots <= 1 && address_separators_good(separators) &&
+	    slice_cstr(separators, r->separators, sizeof(r->separators));
 }
 
 bool
@@ -111,6 +126,9 @@ dir_domain_decode(struct slice in, struct dir_domain *d_r)
 	d_r->order = cursor_u64(&c);
 	d_r->created = cursor_u64(&c);
 	d_r->limit = take_quota(&c);
+	d_r->rules = ADDRESS_RULES_DEFAULT;
+	if (!c.bad && cursor_left(&c) > 0 && !take_rules(&c, &d_r->rules))
+		return false;
 	return cursor_done(&c);
 }
 

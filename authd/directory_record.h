@@ -2,13 +2,15 @@
  * directory_record: what the directory keeps, and its octets on disk. A record is
  *   u8 version (1), u8 kind, body, u32 CRC-32 of all before it
  * in the encoding of common/cursor.h. Keys are a letter and the name:
- *   "V"                      the format's version (u32), next account id (u64), next domain order
- * (u64) "D" domain               struct dir_domain "A" u64 id               struct dir_account "L"
- * domain NUL local     u64 id of the account with that login address "O" domain NUL u64 id nothing:
- * a domain's accounts, oldest first "X" domain NUL local     struct dir_alias; local is empty for a
- * catch-all "E" u8 effect u64 id     nothing: something that other processes must still be told
- * (enum dir_effect) What is read from disk is treated as hostile: a record that does not decode is
- * damage, not a crash.
+ *   "V"                    the format's version (u32), next account id (u64), next domain order (u64)
+ *   "D" domain             struct dir_domain
+ *   "A" u64 id             struct dir_account
+ *   "L" domain NUL local   u64 id of the account with that login address
+ *   "O" domain NUL u64 id  nothing: a domain's accounts, oldest first
+ *   "X" domain NUL local   struct dir_alias; local is empty for a catch-all
+ *   "F" domain NUL folded  the local part of the account or alias that has this folded form (authd/directory_fold.c)
+ *   "E" u8 effect u64 id   nothing: something that other processes must still be told (enum dir_effect)
+ * What is read from disk is treated as hostile: a record that does not decode is damage, not a crash.
  */
 #ifndef AUTHD_DIRECTORY_RECORD_H
 #define AUTHD_DIRECTORY_RECORD_H
@@ -52,6 +54,7 @@ struct dir_domain {
 	uint64_t order;	  /* the first domain has the lowest */
 	uint64_t created; /* seconds since 1970 */
 	struct quota limit; /* of all of its accounts together */
+	struct address_rules rules; /* a record that ends before them has the default ones */
 };
 
 /* The slices of a decoded record point into its octets. */

@@ -13,6 +13,7 @@
 struct step {
 	struct address_name name;
 	unsigned depth;
+	bool whole; /* found under its whole name, not under a base of it */
 };
 
 struct walk {
@@ -22,6 +23,7 @@ struct walk {
 	struct dir_alias alias; /* the one being looked at: too large for the stack */
 	bool over_limit;
 	bool suspended; /* at least one account found is */
+	bool whole;	/* what find_name() found, it found under the whole name */
 	struct dir_resolved *out;
 };
 
@@ -50,7 +52,7 @@ walk_add(struct walk *w, const struct address_name *name, unsigned depth)
 		w->over_limit = true;
 		return;
 	}
-	w->step[w->n++] = (struct step){*name, depth};
+	w->step[w->n++] = (struct step){.name = *name, .depth = depth};
 }
 
 static void
@@ -104,22 +106,54 @@ find_catch_all(struct walk *w, const struct address_name *name, struct err *e)
 	return r == 1 ? MEANING_ALIAS : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
 }
 
+/* As it is written; else what the domain's rules call the same. */
+static enum meaning
+find_registered(struct walk *w, const struct address_name *name, struct dir_account *a_r, struct err *e)
+{
+	struct address_name meant = *name;
+	enum meaning m = find_exact(w, name, a_r, e);
+	int r;
+
+	if (m != MEANING_NOTHING)
+		return m;
+	r = directory_name_meant(w->d, &meant, e);
+	return r < 0 ? MEANING_FAILED : r == 0 ? MEANING_NOTHING : find_exact(w, &meant, a_r, e);
+}
+
+/* Without its detail: the longest name first, so that one that has a separator in it wins over a shorter one. */
+static enum meaning
+find_base(struct walk *w, const struct address_name *name, const char *separators, bool first, struct dir_account *a_r,
+    struct err *e)
+{
+	struct address_name base = *name;
+	enum meaning m = MEANING_NOTHING;
+	const char *detail;
+
+	while (m == MEANING_NOTHING && address_split_detail(&base, name, separators, &detail)) {
+		m = find_registered(w, &base, a_r, e);
+		if (m == MEANING_NOTHING && address_is_role(base.local))
+			m = find_role(w, &base, a_r, e);
+	}
+	if (first && (m == MEANING_ACCOUNT || m == MEANING_ALIAS))
+		(void)snprintf(w->out->detail, sizeof w->out->detail, "%s", detail);
+	return m;
+}
+
 /* first: the address itself, which may have a detail to be told and may fall to the catch-all. */
 static enum meaning
 find_name(struct walk *w, const struct address_name *name, bool first, struct dir_account *a_r,
     struct err *e)
 {
-	char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
-	struct address_name base = *name;
-	enum meaning m = find_exact(w, name, a_r, e);
+	struct dir_domain domain;
+	enum meaning m;
+	int r = directory_domain_find(w->d, name->domain, &domain, e);
 
-	if (m == MEANING_NOTHING && address_split_detail(&base, detail)) {
-		m = find_exact(w, &base, a_r, e);
-		if (m == MEANING_NOTHING && address_is_role(base.local))
-			m = find_role(w, &base, a_r, e);
-		if (first && (m == MEANING_ACCOUNT || m == MEANING_ALIAS))
-			memcpy(w->out->detail, detail, sizeof detail);
-	}
+	if (r != 1)
+		return r < 0 ? MEANING_FAILED : MEANING_NOTHING;
+	m = find_registered(w, name, a_r, e);
+	w->whole = m == MEANING_ACCOUNT || m == MEANING_ALIAS;
+	if (m == MEANING_NOTHING)
+		m = find_base(w, name, domain.rules.separators, first, a_r, e);
 	if (m == MEANING_NOTHING && address_is_role(name->local))
 		m = find_role(w, name, a_r, e);
 	if (m == MEANING_NOTHING && first)
@@ -149,8 +183,10 @@ walk_run(struct walk *w, unsigned at, struct err *e)
 
 	for (; at < w->n; at++) {
 		struct step *s = &w->step[at];
+		enum meaning m = find_name(w, &s->name, s->depth == 0, &a, e);
 
-		switch (find_name(w, &s->name, s->depth == 0, &a, e)) {
+		s->whole = w->whole;
+		switch (m) {
 		case MEANING_ACCOUNT:
 			walk_add_account(w, &a);
 			break;
@@ -300,19 +336,31 @@ target_check(struct walk *w, struct slice target, struct err *e)
 	}
 }
 
+/* The same to the domain: as they are, or folded. */
+static bool
+names_same(const struct address_name *a, const struct address_name *b, const struct address_rules *rules)
+{
+	char x[ADDRESS_LOCAL_BYTES_MAX + 1], y[ADDRESS_LOCAL_BYTES_MAX + 1];
+
+	return names_equal(a, b) ||
+	    (strcmp(a->domain, b->domain) == 0 && address_fold(a->local, rules, x) &&
+		address_fold(b->local, rules, y) && strcmp(x, y) == 0);
+}
+
 /* Does the walk come by name again, itself or with a detail? */
 static bool
-walk_returns(const struct walk *w, const struct address_name *name)
+walk_returns(const struct walk *w, const struct address_name *name, const struct address_rules *rules)
 {
-	char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
+	const char *detail;
 
 	for (unsigned i = 0; i < w->n; i++) {
 		struct address_name base = w->step[i].name;
 
-		if (names_equal(&base, name))
+		if (names_same(&base, name, rules))
 			return true;
-		if (address_split_detail(&base, detail) && names_equal(&base, name))
-			return true;
+		while (!w->step[i].whole && address_split_detail(&base, &w->step[i].name, rules->separators, &detail))
+			if (names_same(&base, name, rules))
+				return true;
 	}
 	return false;
 }
@@ -323,15 +371,18 @@ directory_alias_check(struct directory *d, const struct address_name *name,
 {
 	struct dir_resolved out = {.n = 0};
 	struct walk *w = MEM_NEW(struct walk);
+	struct dir_domain domain = {.rules = ADDRESS_RULES_DEFAULT};
 	int r = directory_name_free(d, name, true, e);
 
+	if (r == 0 && directory_domain_find(d, name->domain, &domain, e) < 0)
+		r = -1;
 	w->d = d;
 	w->out = &out;
 	for (uint32_t i = 0; r == 0 && i < alias->n; i++)
 		r = target_check(w, alias->target[i], e);
 	if (r == 0)
 		r = walk_run(w, 0, e);
-	if (r == 0 && walk_returns(w, name))
+	if (r == 0 && walk_returns(w, name, &domain.rules))
 		r = err_set(
 		    e, ERR_PERM, ERR_CODE_BAD_NAME, "the alias would lead back to itself", NULL);
 	/* The name itself is one of those that count. */

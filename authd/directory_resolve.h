@@ -1,7 +1,7 @@
 /*
  * directory_resolve: from an address in an envelope to the accounts that get the
- * message. Looked up in this order: the exact name (account or alias), the name
- * without its "+detail", postmaster and abuse (the domain's oldest account when
+ * message. Looked up in this order: the exact name (account or alias), a name that the domain's rules call the same, the
+ * longest name without a detail behind one of the domain's separators, postmaster and abuse (the domain's oldest account when
  * nothing else has that name), the domain's catch-all alias. Names behind an
  * alias are looked up the same way, without catch-all.
  */

@@ -4,6 +4,7 @@
  */
 #include "smtpd/deliver.h"
 
+#include "common/config.h"
 #include "common/mem.h"
 #include "store/store.h"
 
@@ -40,8 +41,11 @@ set_result(struct target *t, enum queue_state state, unsigned code, const char *
 static void
 set_failure(struct target *t, enum err_class class, enum err_code code)
 {
+	bool refuse = config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE);
+
+	/* Pending all the same: when others have the message already, the queue tries this one again. */
 	if (code == ERR_CODE_OVER_QUOTA)
-		set_result(t, QUEUE_PENDING, 452, "4.2.2", "Mailbox full");
+		set_result(t, QUEUE_PENDING, refuse ? 552 : 452, refuse ? "5.2.2" : "4.2.2", "Mailbox full");
 	else if (code == ERR_CODE_NO_SPACE)
 		set_result(t, QUEUE_PENDING, 452, "4.3.1", "No room on the disk");
 	else if (code == ERR_CODE_TOO_BIG)
@@ -221,15 +225,16 @@ deliver_append_init(struct loop *l)
 
 /* ---- what comes of it ---- */
 
-/* Answers with the words of the first account in that state; there is one. */
+/* Answers with the words of the first account in that state, one that may take it later before one that will not; there is one. */
 static void
 reply_of(struct job *j, enum queue_state state)
 {
-	const struct target *t = j->targets;
+	const struct target *t = NULL;
 
-	while (t < j->targets + j->target_count && t->state != state)
-		t++;
-	assert(t < j->targets + j->target_count);
+	for (const struct target *at = j->targets; at < j->targets + j->target_count; at++)
+		if (at->state == state && (t == NULL || (t->code >= 500 && at->code < 500)))
+			t = at;
+	assert(t != NULL);
 	deliver_job_reply(j, t->code, t->enhanced, t->text);
 }
 

@@ -6,7 +6,6 @@
 
 #include "common/auth_proto.h"
 #include "common/config.h"
-#include "common/cursor.h"
 
 #include <assert.h>
 
@@ -199,17 +198,17 @@ usage_gone(void *obj, const struct err *e)
 }
 
 /*
- * A full mailbox is told at RCPT already, as far as the store knows. The keeper decides when the message is there; so without the
- * store's answer the recipient is taken.
+ * A full mailbox is told at RCPT already, as far as the store knows; of an alias, when all of its mailboxes are full. The keeper
+ * decides when the message is there; so without the store's answer the recipient is taken.
  */
 static void
-ask_usage(struct front *f, uint64_t account)
+ask_usage(struct front *f, struct slice accounts)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 	uint64_t id = store ? ipc_expect(store, FRONT_ASK_MS, usage_gone, f) : 0;
 	uint64_t size = f->t.size > 0 ? f->t.size : 1;
 
-	if (id != 0 && IPC_SEND(store, STORE_USAGE, .id = id, .account = account, .bytes = size)) {
+	if (id != 0 && IPC_SEND(store, STORE_USAGE, .id = id, .accounts = accounts, .bytes = size)) {
 		smtpd_wait_for(f, FRONT_WAIT_USAGE, store, id);
 		return;
 	}
@@ -221,13 +220,14 @@ ask_usage(struct front *f, uint64_t account)
 void
 smtpd_on_usage(struct edge *e, struct msg_STORE_USAGE_REPLY *m)
 {
-	static const struct smtp_reply_words full = {452, "4.2.2", "Mailbox full"};
+	static const struct smtp_reply_words later_room = {452, "4.2.2", "Mailbox full"};
+	static const struct smtp_reply_words no_room = {552, "5.2.2", "Mailbox full"};
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_USAGE);
 
 	if (f == NULL)
 		return;
 	if (m->full)
-		rcpt_refused(f, &full);
+		rcpt_refused(f, config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE) ? &no_room : &later_room);
 	else
 		rcpt_taken(f);
 	smtpd_step(f);
@@ -266,14 +266,10 @@ smtpd_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	if (f == NULL)
 		return;
 	w = resolve_words(m->status);
-	if (w) {
+	if (w)
 		rcpt_refused(f, w);
-	} else if (m->accounts.n == sizeof(uint64_t)) {
-		struct cursor c = cursor_of(m->accounts);
-		ask_usage(f, cursor_u64(&c));
-	} else {
-		rcpt_taken(f);
-	}
+	else
+		ask_usage(f, m->accounts);
 	smtpd_step(f);
 }
 

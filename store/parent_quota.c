@@ -557,8 +557,11 @@ is_full(const struct parent_account *a, struct quota more)
 void
 parent_quota_on_usage(struct edge *e, struct msg_STORE_USAGE *m)
 {
-	bool full = is_full(parent_account_find(m->account), (struct quota){m->bytes, 1});
+	struct cursor c = cursor_of(m->accounts);
+	bool full = m->accounts.n > 0;
 
+	while (full && cursor_left(&c) >= sizeof(uint64_t))
+		full = is_full(parent_account_find(cursor_u64(&c)), (struct quota){m->bytes, 1});
 	if (!IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = full))
 		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", "usage"), LOG_END);
 }

@@ -9,9 +9,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static void
 check_address(struct slice in)
 {
-	struct address_name name, again;
+	const struct address_rules rules = {.separators = "+-", .fold_letters = true, .dots_ignored = true};
+	struct address_name name, again, base;
 	char text[ADDRESS_BYTES_MAX + 1];
-	char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
+	const char *detail;
 	struct err e;
 
 	if (address_admin_parse(in, true, &name, &e) == 0) {
@@ -20,8 +21,13 @@ check_address(struct slice in)
 		assert(address_admin_parse(slice_str(text), true, &again, &e) == 0);
 		assert(strcmp(name.local, again.local) == 0 && strcmp(name.domain, again.domain) == 0);
 	}
-	if (address_parse(in, &name) && address_split_detail(&name, detail))
-		assert(name.local[0] != '\0' && strchr(name.local, '+') == NULL);
+	if (!address_parse(in, &name))
+		return;
+	for (base = name; address_split_detail(&base, &name, rules.separators, &detail);)
+		assert(base.local[0] != '\0' && strlen(base.local) + 1 + strlen(detail) == strlen(name.local));
+	/* What is folded stays as it is. */
+	if (address_fold(name.local, &rules, again.local) && address_fold(again.local, &rules, base.local))
+		assert(strcmp(again.local, base.local) == 0);
 }
 
 int

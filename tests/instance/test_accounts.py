@@ -231,6 +231,38 @@ class TestAddresses(AccountTest):
         self.server.run("alias", "delete", "@where.test")
         self.assertEqual(self.server.deliver("x", "nobody@where.test")[0], 550)
 
+    def leads(self, address):
+        row, = self.rows("alias", "resolve", address)
+        return row["answer"], row["accounts"], row["detail"]
+
+    def test_rules_of_a_domain(self):
+        """What a domain says of separators, dots and letters: over SMTP, at login, and as the command tells."""
+        self.server.run("domain", "add", "rules.test")
+        self.add("ann.lee@rules.test")
+        self.add("j\u00f6rg@rules.test")
+        self.server.run("domain", "add", "plain.test")
+        self.add("ann.lee@plain.test")
+        asked = ("ann.lee-x@rules.test", "annlee@rules.test", "A.N.N.Lee+y=z@rules.test", "annlee@plain.test")
+        self.assertEqual([self.server.deliver(MESSAGE % (a, "r"), a)[0] for a in asked], [550, 550, 550, 550])
+        self.server.run("domain", "set", "rules.test", "--separators", "-+", "--dots", "ignore", "--case", "unicode")
+        row, = [r for r in self.rows("domain", "list") if r["domain"] == "rules.test"]
+        self.assertEqual((row["separators"], row["dots"], row["case"]), ("-+", "ignore", "unicode"))
+        self.assertEqual([self.server.deliver(MESSAGE % (a, "r"), a)[0] for a in asked], [250, 250, 250, 550])
+        self.assertEqual(self.inbox_count("ann.lee@rules.test"), 3)
+        self.assertEqual(self.leads("A.N.N.Lee+y=z@rules.test"), ("local", ["ann.lee@rules.test"], "y=z"))
+        self.assertEqual(self.leads("J\u00d6RG-a@RULES.test"), ("local", ["j\u00f6rg@rules.test"], "a"))
+        self.assertEqual(self.leads("jorg@rules.test"), ("unknown", [], ""))
+        self.assertEqual(self.leads("abuse-x@rules.test"), ("local", ["ann.lee@rules.test"], "x"))
+        self.assertEqual(self.leads("x@elsewhere.test"), ("not ours", [], ""))
+        client = self.server.imap(user=None)
+        client.login("AnnLee@rules.test", "first password")
+        client.logout()
+        self.assertEqual(self.status("account", "add", "an.nlee@rules.test", "--password-stdin", stdin="pw of some length\n"), REFUSED)
+        self.assertEqual(self.status("domain", "set", "rules.test"), USAGE)
+        self.assertEqual(self.status("domain", "set", "rules.test", "--dots", "none"), REFUSED)
+        self.server.run("domain", "set", "rules.test", "--separators", "", "--dots", "keep")
+        self.assertEqual([self.server.deliver(MESSAGE % (a, "r"), a)[0] for a in asked[:2]], [550, 550])
+
     def test_bare_postmaster(self):
         with self.server.smtp() as s:
             s.ehlo()

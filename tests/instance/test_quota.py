@@ -48,6 +48,22 @@ class QuotaTest(harness.InstanceTest):
         c.logout()
 
 
+class TestRefusal(QuotaTest):
+    settings = {"policy.quota_refuse": "yes"}
+
+    def test_refused_at_once(self):
+        """At RCPT from what is known, and from the keeper's word at the end."""
+        self.limit("alice@demo.test", "--messages", "1")
+        with self.server.smtp() as s:
+            s.ehlo()
+            s.mail("a@client.example")
+            self.assertEqual(s.rcpt("alice@demo.test")[0], 250)
+            self.assertEqual(self.server.deliver(message("two"))[0], 250)
+            self.assertEqual(s.data(message("three")), (552, b"5.2.2 Mailbox full"))
+            s.mail("a@client.example")
+            self.assertEqual((s.rcpt("alice@demo.test")), (552, b"5.2.2 Mailbox full"))
+
+
 class TestAccount(QuotaTest):
     settings = {"quota.messages": "50"}
 
@@ -106,6 +122,14 @@ class TestAccount(QuotaTest):
             s.ehlo()
             self.assertEqual(s.mail("a@client.example", ["SIZE=9000"])[0], 250)
             self.assertEqual(s.rcpt("alice@demo.test")[0], 452)
+            # Of several, one with room is enough; who is full is asked again by the queue.
+            self.server.run("alias", "add", "both@demo.test", "alice@demo.test", "bob@demo.test")
+            self.assertEqual(s.rcpt("both@demo.test")[0], 250)
+            self.limit("bob@demo.test", "--bytes", "9000")
+            self.server.deliver(message("three"), "bob")
+            self.assertEqual(s.rcpt("both@demo.test")[0], 452)
+        self.server.run("alias", "delete", "both@demo.test")
+        self.limit("bob@demo.test", "--bytes", "default")
 
     def test_survives_restarts(self):
         self.limit("alice@demo.test", "--messages", "1")

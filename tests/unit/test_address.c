@@ -167,27 +167,66 @@ START_TEST(test_admin)
 }
 END_TEST
 
+/* All names that may be meant, the longest first. */
 START_TEST(test_detail)
 {
 	static const struct {
-		const char *in, *local, *detail; /* detail NULL: none */
+		const char *in, *separators, *want; /* "base detail" and a comma each */
 	} rows[] = {
-	    {"alice+news@d.test", "alice", "news"},
-	    {"alice+a+b@d.test", "alice", "a+b"},
-	    {"alice+@d.test", "alice", ""},
-	    {"+alice@d.test", "+alice", NULL},
-	    {"alice@d.test", "alice", NULL},
+	    {"alice+news@d.test", "+", "alice news,"},
+	    {"alice+a+b@d.test", "+", "alice+a b,alice a+b,"},
+	    {"alice+@d.test", "+", "alice ,"},
+	    {"+alice@d.test", "+", ""},
+	    {"+a+b@d.test", "+", "+a b,"},
+	    {"alice@d.test", "+", ""},
+	    {"alice+x-y=z@d.test", "-=", "alice+x-y z,alice+x y=z,"},
+	    {"alice+x@d.test", "", ""},
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		struct address_name name;
-		char detail[ADDRESS_LOCAL_BYTES_MAX + 1];
+		struct address_name name, base;
+		char got[256] = "";
+		const char *detail;
 
 		ck_assert(address_parse(slice_str(rows[i].in), &name));
-		ck_assert(address_split_detail(&name, detail) == (rows[i].detail != NULL));
-		ck_assert_str_eq(name.local, rows[i].local);
-		if (rows[i].detail != NULL)
-			ck_assert_str_eq(detail, rows[i].detail);
+		base = name;
+		while (address_split_detail(&base, &name, rows[i].separators, &detail))
+			(void)snprintf(got + strlen(got), sizeof got - strlen(got), "%s %s,", base.local, detail);
+		ck_assert_str_eq(got, rows[i].want);
+	}
+}
+END_TEST
+
+#define X64 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+START_TEST(test_fold)
+{
+	static const struct {
+		const char *in;
+		bool letters, dots;
+		const char *want; /* NULL: none */
+	} rows[] = {
+	    {"a.b", false, false, "a.b"},
+	    {"a.b.", false, true, "ab"},
+	    {"...", false, true, NULL},
+	    {"\xc3\x84", false, false, "\xc3\x84"},
+	    {"\xc3\x84", true, false, "\xc3\xa4"},
+	    {"stra\xc3\x9f" "e", true, false, "strasse"},
+	    {X64, true, true, X64},
+	    /* Longer when folded than a local part can be. */
+	    {"\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89"
+	     "\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89\xc5\x89",
+		true, false, NULL},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct address_rules rules = {.fold_letters = rows[i].letters, .dots_ignored = rows[i].dots};
+		char out[ADDRESS_LOCAL_BYTES_MAX + 1];
+		bool ok = address_fold(rows[i].in, &rules, out);
+
+		ck_assert_msg(ok == (rows[i].want != NULL), "row %zu", i);
+		if (ok)
+			ck_assert_str_eq(out, rows[i].want);
 	}
 }
 END_TEST
@@ -205,6 +244,7 @@ main(void)
 	tcase_add_test(t, test_address);
 	tcase_add_test(t, test_admin);
 	tcase_add_test(t, test_detail);
+	tcase_add_test(t, test_fold);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

@@ -2,6 +2,7 @@
  * what survives. */
 #include "authd/directory.h"
 #include "authd/directory_resolve.h"
+#include "common/cursor.h"
 #include "common/log.h"
 
 #include <check.h>
@@ -12,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #define HASH SLICE("$y$j9T$ArvuzDAgTAJI4k022zh0Z0$XA9iiadMoqPjuhMYQq0JqAn32uIQBqEUVjb5r66CtC.")
 #define HOSTNAME "mail.one.test"
@@ -209,6 +211,125 @@ START_TEST(test_resolve)
 	ck_assert_int_eq(resolve("both@one.test", &r), DIR_LOCAL);
 	ck_assert_uint_eq(r.n, 1);
 	ck_assert_uint_ne(dave, 0);
+}
+END_TEST
+
+static void
+rules(const char *domain, const char *separators, bool fold_letters, bool dots_ignored, int want)
+{
+	struct address_rules r = {.fold_letters = fold_letters, .dots_ignored = dots_ignored};
+
+	memcpy(r.separators, separators, strlen(separators) + 1);
+	ck_assert_int_eq(directory_domain_set_rules(d, domain, &r, &e), want);
+}
+
+static void
+check_leads(const char *address, uint64_t account, const char *detail)
+{
+	struct dir_resolved r;
+
+	ck_assert_msg(resolve(address, &r) == (account != 0 ? DIR_LOCAL : DIR_UNKNOWN), "%s: %d", address, r.status);
+	ck_assert_msg(account == 0 || (r.n == 1 && r.account[0] == account), "%s", address);
+	ck_assert_msg(strcmp(r.detail, detail) == 0, "%s: detail %s", address, r.detail);
+}
+
+#define JOE_UPPER "J\xc3\x96\xc3\x8b" /* JÖË */
+#define JOE_LOWER "j\xc3\xb6\xc3\xab"
+
+/* What a domain says of separators, letters and dots holds for it alone, and can be changed at any time. */
+START_TEST(test_rules)
+{
+	uint64_t mary, ann, joe, mb;
+
+	domain_add("one.test");
+	domain_add("two.test");
+	mary = account_add("mary@one.test");
+	ann = account_add("mary-ann@one.test");
+	joe = account_add(JOE_LOWER "@one.test");
+	mb = account_add("m.b@one.test");
+	check_leads("mary-x@one.test", 0, "");
+	check_leads(JOE_UPPER "@one.test", 0, "");
+	check_leads("mb@one.test", 0, "");
+
+	rules("one.test", "-=", false, false, 0);
+	check_leads("mary-x@one.test", mary, "x");
+	check_leads("mary=x-y@one.test", mary, "x-y");
+	check_leads("mary-ann@one.test", ann, "");
+	check_leads("mary-ann-x@one.test", ann, "x");
+	check_leads("mary-ann-x=y-@one.test", ann, "x=y-");
+	check_leads("mary+x@one.test", 0, "");
+	check_leads("-mary@one.test", 0, "");
+	check_leads("postmaster-x@one.test", mary, "x");
+	rules("one.test", "", false, false, 0);
+	check_leads("mary-x@one.test", 0, "");
+	check_leads("mary+x@one.test", 0, "");
+
+	rules("one.test", "+", true, false, 0);
+	check_leads(JOE_UPPER "@one.test", joe, "");
+	check_leads(JOE_UPPER "+Q@one.test", joe, "q");
+	check_leads("jo\xcc\x88" "e\xcc\x88" "@one.test", joe, "");
+	check_leads("mb@one.test", 0, "");
+	rules("one.test", "+", false, true, 0);
+	check_leads("mb@one.test", mb, "");
+	check_leads("M.B@one.test", mb, "");
+	check_leads("ma.ry+a.b@one.test", mary, "a.b");
+	check_leads("\".mary.\"@one.test", mary, "");
+	check_leads("\"...\"@one.test", 0, "");
+	check_leads(JOE_UPPER "@one.test", 0, "");
+
+	/* A name that comes, goes, and comes again under another spelling. */
+	ck_assert_int_eq(ALIAS("in.fo@one.test", "mary@one.test"), 0);
+	ck_assert_int_eq(ALIAS("in.fo@one.test", "mary@one.test", "m.b@one.test"), 0);
+	ck_assert_int_eq(ALIAS("info@one.test", "mary@one.test"), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	struct address_name info = name("in.fo@one.test");
+	ck_assert_int_eq(directory_alias_delete(d, &info, &e), 0);
+	check_leads("info@one.test", 0, "");
+	ck_assert_int_eq(ALIAS("info@one.test", "mary@one.test"), 0);
+	check_leads("i.n.f.o@one.test", mary, "");
+	ck_assert_int_eq(ALIAS("sales@one.test", "info@one.test"), 0);
+	ck_assert_int_eq(ALIAS("info@one.test", "s.ales@one.test"), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_BAD_NAME);
+
+	/* The other domain has none of this; what is on disk says the same. */
+	ck_assert_int_eq(ALIAS("mary@two.test", "mary@one.test"), 0);
+	check_leads("ma.ry@two.test", 0, "");
+	open_again(false);
+	check_leads("i.nfo@one.test", mary, "");
+	rules("one.test", "+", false, false, 0);
+	check_leads("i.nfo@one.test", 0, "");
+	(void)account_add("i.nfo@one.test");
+	rules("one.test", "+", true, true, -1);
+	ck_assert_int_eq(e.code, ERR_CODE_EXISTS);
+	check_leads("i.n.fo@one.test", 0, "");
+	rules("three.test", "+", true, true, -1);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", true, &e), 0);
+	domain_add("one.test");
+	rules("one.test", "+", true, true, 0);
+	mary = account_add("i.n.f.o@one.test");
+	check_leads("info@one.test", mary, "");
+}
+END_TEST
+
+/* More names than one scan takes. */
+START_TEST(test_rules_of_many)
+{
+	char text[64];
+
+	domain_add("one.test");
+	for (unsigned i = 0; i < 600; i++) {
+		(void)snprintf(text, sizeof text, "u.%u@one.test", i);
+		(void)account_add(text);
+	}
+	rules("one.test", "+", false, true, 0);
+	for (unsigned i = 0; i < 600; i++) {
+		struct dir_resolved r;
+
+		(void)snprintf(text, sizeof text, "u%u@one.test", i);
+		ck_assert_msg(resolve(text, &r) == DIR_LOCAL, "%s", text);
+	}
+	rules("one.test", "+", false, false, 0);
+	check_leads("u599@one.test", 0, "");
 }
 END_TEST
 
@@ -471,6 +592,22 @@ START_TEST(test_records)
 	}
 	ck_assert(buf_put_u8(&b, 0));
 	ck_assert(!dir_account_decode(buf_slice(&b), &out));
+	/* A domain's record that ends before the rules has the default ones; half of them is damage. */
+	domain = (struct dir_domain){3, 4, {QUOTA_NONE, 7}, {"-+", true, true}};
+	ck_assert(dir_domain_encode(&domain, &b) && dir_domain_decode(buf_slice(&b), &domain));
+	ck_assert(domain.rules.fold_letters && domain.rules.dots_ignored && domain.limit.messages == 7);
+	ck_assert_str_eq(domain.rules.separators, "-+");
+	for (size_t n = b.n - 4, cut = 1; cut <= 8; cut++) {
+		struct buf old;
+
+		buf_init(&old, DIR_RECORD_BYTES_MAX);
+		(void)buf_put_slice(&old, slice_of(b.p, n - cut));
+		put_u32(&old, (uint32_t)crc32(0, old.p, (uInt)old.n));
+		ck_assert_msg(dir_domain_decode(buf_slice(&old), &domain) == (cut == 8), "cut %zu", cut);
+		buf_fini(&old);
+	}
+	ck_assert_str_eq(domain.rules.separators, "+");
+	ck_assert(!domain.rules.fold_letters && !domain.rules.dots_ignored && domain.limit.messages == 7);
 	a.login = SLICE("no address");
 	ck_assert(dir_account_encode(&a, &b) && !dir_account_decode(buf_slice(&b), &out));
 	a.id = 0;
@@ -626,6 +763,8 @@ main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_resolve);
+	tcase_add_test(t, test_rules);
+	tcase_add_test(t, test_rules_of_many);
 	tcase_add_test(t, test_bare_postmaster);
 	tcase_add_test(t, test_alias_refused);
 	tcase_add_test(t, test_alias_depth);

@@ -115,7 +115,7 @@ fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
 }
 
-static const char *store_is; /* "full", "away" */
+static const char *store_is; /* "full", "full-552", "away" */
 
 static void
 fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
@@ -123,7 +123,7 @@ fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
 	if (strcmp(store_is, "away") == 0)
 		end_edge(ROLE_STORE);
 	else
-		ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = strcmp(store_is, "full") == 0 || m->bytes > 1000));
+		ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = begins(slice_str(store_is), "full") || m->bytes > 1000));
 }
 
 static void
@@ -225,7 +225,8 @@ serve(int tell)
 	loop = loop_new();
 	config = config_new();
 	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 ||
-	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 || smtpd_init(&e) < 0)
+	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 ||
+	    config_set(config, OPT_POLICY_QUOTA_REFUSE, strcmp(store_is, "full-552") == 0 ? SLICE("yes") : SLICE("no"), &e) < 0 || smtpd_init(&e) < 0)
 		abort();
 	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
 	join(ROLE_STORE, &smtpd_from_store, &store);
@@ -350,6 +351,7 @@ START_TEST(test_quota)
 {
 	static const char *const full[] = {
 	    HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 452 4.2.2", "> DATA", "< 554 5.5.1", NULL};
+	static const char *const refuse[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 552 5.2.2", NULL};
 	static const char *const room[] = {HELLO, "> MAIL FROM:<a@x.example> SIZE=1001", "< 250", "> RCPT TO:<good@test>", "< 452 4.2.2",
 	    "> RSET", "< 250", "> MAIL FROM:<a@x.example> SIZE=1000", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5", NULL};
 	static const char *const away[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<good@test>", "< 250 2.1.5",
@@ -357,6 +359,9 @@ START_TEST(test_quota)
 
 	start_server("full");
 	talk(full);
+	stop_server();
+	start_server("full-552");
+	talk(refuse);
 	stop_server();
 	start_server("");
 	talk(room);
