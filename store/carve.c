@@ -26,7 +26,8 @@
 #define ITEM_HEADER_BYTES 3u
 #define ITEM_OVERFLOW_BYTES 12u
 #define LOG_HEADER_BYTES 12u
-#define WINDOW_BYTES (4u << 20)
+#define LOG_PIECE_BYTES (64u << 10)
+#define WINDOW_BYTES (1u << 20)
 
 static uint16_t
 u16_at(const uint8_t *p)
@@ -341,7 +342,8 @@ read_log_file(const char *dir, uint32_t number, struct buf *b, struct err *e)
 	if (fd < 0)
 		return -1;
 	do {
-		size_t room = CARVE_LOG_BYTES_MAX - b->n < WINDOW_BYTES ? CARVE_LOG_BYTES_MAX - b->n : WINDOW_BYTES;
+		/* Buffers grow by doubling, and pages that nothing was read into are not free either. */
+		size_t left = CARVE_LOG_BYTES_MAX - b->n, room = left < LOG_PIECE_BYTES ? left : LOG_PIECE_BYTES;
 		uint8_t *to = room > 0 ? buf_room(b, room) : NULL;
 
 		got = to != NULL ? file_read(fd, b->n, to, room, e) : 0;

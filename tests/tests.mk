@@ -3,7 +3,9 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(B)/tests/unit/%)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/tests/replay/%)
-FUZZ_LIVE := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/tests/live/%)
+# Names of targets, all unless told: FUZZ="store_dump store_salvage".
+FUZZ ?= $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
+FUZZ_LIVE := $(FUZZ:%=$(B)/tests/live/fuzz_%)
 # A test links the rooms whose headers it includes (two daemons may use one name), with what those stand on.
 rooms_of = $$(sed -n 's,^\#include "\([a-z0-9]*\)/.*,\1,p' $(1) | grep -vxE 'common|store|tests' | sort -u)
 room_libs = $$(for r in $(call rooms_of,$(1)); do echo $(B)/lib$$r.a; done) $(call lib_of,store) $(call lib_of,common)
@@ -28,16 +30,18 @@ unit: $(UNIT_BIN)
 fuzz-replay: $(FUZZ_REPLAY)
 	@set -e; for t in $(FUZZ_REPLAY); do n=$${t##*/fuzz_}; $$t tests/fuzz/corpus/$$n; done
 
-# libFuzzer, with the corpus as seeds; findings stay in $(B)/fuzz/.
+# libFuzzer, with the corpus as seeds: each target FUZZ_SECONDS, FUZZ_JOBS of them side by side. What is found stays in
+# $(B)/found/, with the log of each.
 FUZZ_SECONDS ?= 60
+FUZZ_JOBS ?= 1
 .PHONY: fuzz
 fuzz:
-	@$(MAKE) --no-print-directory CC=clang B=$(B)/fuzz SAN=address,undefined,fuzzer-no-link fuzz-live
+	@$(MAKE) --no-print-directory CC="$(FUZZ_CC)" B=$(B)/fuzz SAN=address,undefined,fuzzer-no-link fuzz-live
+FUZZ_CC ?= clang
 .PHONY: fuzz-live
 fuzz-live: $(FUZZ_LIVE)
-	@set -e; for t in $(FUZZ_LIVE); do n=$${t##*/fuzz_}; mkdir -p $(B)/found/$$n; echo "fuzz $$n"; \
-		$$t -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=1024 -artifact_prefix=$(B)/found/$$n- \
-			-verbosity=0 $(B)/found/$$n tests/fuzz/corpus/$$n; done
+	@mkdir -p $(FUZZ:%=$(B)/found/%)
+	@printf '%s\n' $(FUZZ) | xargs -P $(FUZZ_JOBS) -I N tests/fuzz/run.sh $(B) N $(FUZZ_SECONDS)
 $(B)/tests/live/%: $(B)/obj/tests/fuzz/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@clang $(filter-out -fsanitize=%,$(ALL_LDFLAGS)) -fsanitize=address,undefined,fuzzer -o $@ $< \

@@ -47,6 +47,17 @@ salvage_dump(struct index *ix)
 	return (char *)b.p;
 }
 
+/* A dump from the line of the first mailbox on: without the account's own marks and the end, which is cut off. */
+static inline char *
+salvage_body(char *dump)
+{
+	char *from = strstr(dump, "\nmailbox "), *end = strstr(dump, "\nend ");
+
+	assert(from != NULL && end != NULL);
+	*end = '\0';
+	return from;
+}
+
 /* The same as root/account.dump. */
 static inline void
 salvage_write_dump(struct index *ix, const char *root)
@@ -69,10 +80,10 @@ salvage_abandon(struct index **ix)
 	index_close(ix);
 }
 
-/* An account in root; how: bit 0: account.dump is of the middle of its life; bit 1: no checkpoint at the end; bit 2: a
+/* An account in root with so many messages, at least 54; how: bit 0: account.dump is of the middle of its life; bit 1: no checkpoint at the end; bit 2: a
  * base copy in the middle. */
 static inline void
-salvage_make(const char *root, unsigned how)
+salvage_make(const char *root, unsigned how, unsigned messages)
 {
 	struct index *ix;
 	struct err e;
@@ -82,10 +93,10 @@ salvage_make(const char *root, unsigned how)
 	salvage_must(index_open(root, FIXTURE_NOW, &ix, &e), &e);
 	inbox = index_target(ix, STORE_TARGET_INBOX);
 	fixture_summary = slice_of(NULL, 0);
-	for (unsigned i = 0; i < SALVAGE_MESSAGES; i++) {
+	for (unsigned i = 0; i < messages; i++) {
 		snprintf(text, sizeof text, "Received: from a by b; Tue, 1 Jul 2003 10:52:%02u +0200\r\nSubject: %u\r\n\r\nx\r\n", i % 60, i);
 		salvage_must(fixture_append(ix, root, inbox, text, &uid, &e), &e);
-		if (i == SALVAGE_MESSAGES / 2) {
+		if (i == messages / 2) {
 			work = fixture_mailbox(ix, MBOX_CREATE, "Work", "", &e);
 			salvage_must(fixture_flags(ix, inbox, STORE_FLAGS_ADD, STORE_FLAG_SEEN, "first\nsecond\n", 3, 9, &e), &e);
 			salvage_must(fixture_copy(ix, inbox, work, false, 5, 8, &e), &e);

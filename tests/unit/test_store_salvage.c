@@ -1,7 +1,7 @@
 /*
  * Damaged accounts: each kind by itself, then many at random. Every message whose file is intact is there afterwards.
  */
-#include "tests/unit/salvage_fixture.h"
+#include "tests/unit/salvage_damage.h"
 
 #include <check.h>
 
@@ -61,17 +61,6 @@ count(const char *text, const char *word)
 	return n;
 }
 
-/* From the line of the first mailbox on: without the account's own marks and the end. */
-static char *
-body(char *text)
-{
-	char *from = strstr(text, "\nmailbox "), *end = strstr(text, "\nend ");
-
-	ck_assert(from != NULL && end != NULL);
-	*end = '\0';
-	return from;
-}
-
 /* What the database alone can lose leaves everything as it was: UIDVALIDITY, UIDs, modseqs, flags. */
 START_TEST(test_only_the_database)
 {
@@ -80,7 +69,7 @@ START_TEST(test_only_the_database)
 	    "mv index index.old && mkdir index.new", "cp -r index index.new"};
 	struct salvage_result r;
 
-	salvage_make(root, (unsigned)_i % 2 * 6);
+	salvage_make(root, (unsigned)_i % 2 * 6, SALVAGE_MESSAGES);
 	shell("cp -r . ../keep.%d", getpid());
 	char *before = dump_of_account();
 
@@ -91,7 +80,7 @@ START_TEST(test_only_the_database)
 	if (_i != 6) {
 		/* An empty index.new takes the place of the index: it is not, and what is left is joined. */
 		ck_assert(r.sound);
-		ck_assert_str_eq(body(before), body(after));
+		ck_assert_str_eq(salvage_body(before), salvage_body(after));
 		ck_assert_uint_eq(r.recovered + r.lost + r.filled, 0);
 	} else {
 		ck_assert_uint_eq(count(before, "message"), count(after, "message"));
@@ -124,7 +113,7 @@ START_TEST(test_kinds)
 {
 	struct salvage_result r;
 
-	salvage_make(root, rows[_i].how);
+	salvage_make(root, rows[_i].how, SALVAGE_MESSAGES);
 	shell("%s", rows[_i].damage);
 	char *text = salvage_and_look(root, getenv("VERBOSE") ? stderr : NULL, &r);
 
@@ -142,7 +131,7 @@ START_TEST(test_kinds)
 
 	ck_assert(r.sound);
 	ck_assert_uint_eq(r.recovered + r.lost + r.filled, 0);
-	ck_assert_str_eq(body(text), body(again));
+	ck_assert_str_eq(salvage_body(text), salvage_body(again));
 	free(text);
 	free(again);
 }
@@ -153,7 +142,7 @@ START_TEST(test_clients_learn)
 	struct salvage_result r;
 
 	/* A lost file: the UID is told as gone. A lost log: all mailboxes begin anew. */
-	salvage_make(root, 0);
+	salvage_make(root, 0, SALVAGE_MESSAGES);
 	char *before = dump_of_account();
 
 	shell("rm $(ls mail/00/* | head -1)");
@@ -178,80 +167,47 @@ END_TEST
 
 /* ---- at random ---- */
 
-static unsigned
-dice(unsigned n)
+#define RANDOM_RUNS 120
+#define RANDOM_STEPS_MAX 12u
+
+static struct damage_account accounts[DAMAGE_ACCOUNTS];
+
+/* In the parent of all tests, so that each starts from what is made once. */
+static void
+prepare(void)
 {
-	return (unsigned)random() % n;
+	damage_use_fast_files();
+	for (unsigned i = 0; i < DAMAGE_ACCOUNTS; i++)
+		damage_prepare(&accounts[i], i, SALVAGE_MESSAGES);
 }
 
 static void
-damage_file(const char *path)
+unprepare(void)
 {
-	struct stat st;
-	uint8_t octet;
-	int fd = open(path, O_RDWR);
-
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size == 0) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	switch (dice(4)) {
-	case 0:
-		ck_assert_int_eq(ftruncate(fd, (off_t)dice((unsigned)st.st_size)), 0);
-		break;
-	case 1:
-		ck_assert_int_eq(unlink(path), 0);
-		break;
-	default:
-		for (unsigned i = dice(40); i < 40; i++) {
-			/* Logs are mostly zeros behind their end. */
-			off_t at = (off_t)dice((unsigned)(st.st_size > 100000 && dice(4) ? 100000 : st.st_size));
-
-			if (pread(fd, &octet, 1, at) == 1) {
-				octet = (uint8_t)(octet ^ 1u << dice(8));
-				ck_assert_int_eq((int)pwrite(fd, &octet, 1, at), 1);
-			}
-		}
-	}
-	close(fd);
-}
-
-static void
-damage_some(const char *dir, unsigned one_in)
-{
-	char path[FILE_PATH_BYTES_MAX];
-	DIR *d = opendir(dir);
-
-	for (struct dirent *f; d != NULL && (f = readdir(d)) != NULL;)
-		if (f->d_name[0] != '.' && dice(one_in) == 0) {
-			file_path(path, dir, f->d_name);
-			damage_file(path);
-		}
-	if (d != NULL)
-		closedir(d);
+	for (unsigned i = 0; i < DAMAGE_ACCOUNTS; i++)
+		damage_free(&accounts[i]);
+	file_use(NULL);
 }
 
 START_TEST(test_at_random)
 {
+	uint8_t steps[RANDOM_STEPS_MAX * DAMAGE_STEP_BYTES];
 	unsigned seed = 1000 + (unsigned)_i;
 	struct salvage_result r;
-	char path[FILE_PATH_BYTES_MAX];
 
 	srandom(seed);
-	salvage_make(root, dice(8));
-	file_path(path, root, "index");
-	damage_some(path, 2);
-	if (dice(3) == 0) {
-		file_path(path, root, "mail/00");
-		damage_some(path, 10);
-	}
-	file_path(path, root, "account.dump");
-	if (dice(2) == 0)
-		damage_file(path);
-	free(salvage_and_look(root, NULL, &r));
-	free(salvage_and_look(root, NULL, &r));
+	for (size_t i = 0; i < sizeof steps; i++)
+		steps[i] = (uint8_t)random();
+	size_t n = DAMAGE_STEP_BYTES * (1 + (size_t)random() % RANDOM_STEPS_MAX);
+
+	damage_make(&accounts[(unsigned)_i % DAMAGE_ACCOUNTS], slice_of(steps, n), root);
+	char *first = salvage_and_look(root, NULL, &r), *second = salvage_and_look(root, NULL, &r);
+
 	ck_assert_msg(r.sound, "seed %u: the second run is not sound", seed);
+	ck_assert_uint_eq(r.recovered + r.filled + r.lost, 0);
+	ck_assert_str_eq(salvage_body(first), salvage_body(second));
+	free(first);
+	free(second);
 }
 END_TEST
 
@@ -259,7 +215,7 @@ int
 main(void)
 {
 	Suite *s = suite_create("store_salvage");
-	TCase *t = tcase_create("salvage");
+	TCase *t = tcase_create("salvage"), *random_case = tcase_create("at random");
 
 	log_init("test", LOG_BUG);
 	file_hook_db();
@@ -268,8 +224,12 @@ main(void)
 	tcase_add_loop_test(t, test_only_the_database, 0, 8);
 	tcase_add_loop_test(t, test_kinds, 0, sizeof rows / sizeof rows[0]);
 	tcase_add_test(t, test_clients_learn);
-	tcase_add_loop_test(t, test_at_random, 0, 120);
 	suite_add_tcase(s, t);
+	tcase_set_timeout(random_case, 60);
+	tcase_add_unchecked_fixture(random_case, prepare, unprepare);
+	tcase_add_checked_fixture(random_case, setup, teardown);
+	tcase_add_loop_test(random_case, test_at_random, 0, RANDOM_RUNS);
+	suite_add_tcase(s, random_case);
 	SRunner *r = srunner_create(s);
 
 	srunner_run_all(r, CK_NORMAL);
