@@ -65,7 +65,7 @@ help:
 	@echo 'make              build everything into $(B)/ (installs missing Debian packages first)'
 	@echo 'make demo         build, then run a demo server on 127.0.0.1 (Ctrl-C ends it)'
 	@echo 'make check        build and run all tests, plain and with sanitizers'
-	@echo 'make fuzz         libFuzzer over every target, FUZZ_SECONDS each (default 60)'
+	@echo 'make fuzz         libFuzzer over every target, or those in FUZZ, FUZZ_SECONDS each (default 60), FUZZ_JOBS at a time'
 	@echo 'make crash        explore crash states of the store at length'
 	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
 	@echo 'make soak         64 clients at work for SOAK_SECONDS (default 600)'
