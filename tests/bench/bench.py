@@ -18,8 +18,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "instance"))
-import dnsserver  # noqa: E402
 import harness  # noqa: E402
+import ports  # noqa: E402
 
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "2000"))
 SESSIONS = int(os.environ.get("BENCH_SESSIONS", "20"))
@@ -36,8 +36,8 @@ class Rival:
     def __init__(self, postfix=True):
         self.directory = tempfile.mkdtemp(prefix="bench-rival-", dir="/var/tmp")
         os.chmod(self.directory, 0o755)
-        self.smtp_port = dnsserver.free_port((socket.SOCK_STREAM,))
-        self.imaps_port = dnsserver.free_port((socket.SOCK_STREAM,))
+        self.smtp_port = ports.take((socket.SOCK_STREAM,))
+        self.imaps_port = ports.take((socket.SOCK_STREAM,))
         self.rcpt, self.login, self.password = "alice@demo.test", "alice@demo.test", "secret"
         self.with_postfix = postfix
         self.dovecot()

@@ -10,23 +10,9 @@ import subprocess
 import threading
 import time
 
+import ports
+
 SOA = "@ 60 IN SOA ns.invalid. hostmaster.invalid. 1 3600 600 86400 60\n@ 60 IN NS ns.invalid.\n"
-
-
-def free_port(kinds=(socket.SOCK_STREAM, socket.SOCK_DGRAM)):
-    """A port on 127.0.0.1 that is free for all of the socket kinds."""
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, kinds[0]) as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                for kind in kinds[1:]:
-                    with socket.socket(socket.AF_INET, kind) as other:
-                        other.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port")
 
 
 def txt(text):
@@ -40,7 +26,7 @@ class DnsServer:
 
     def __init__(self, directory, zones):
         self.directory = os.path.abspath(directory)
-        self.port = free_port()
+        self.port = ports.take()
         self.process = None
         shutil.rmtree(self.directory, ignore_errors=True)
         os.makedirs(self.directory)
@@ -102,7 +88,7 @@ class FaultProxy:
     def __init__(self, upstream_port, rules):
         self.upstream = ("127.0.0.1", upstream_port)
         self.rules = [(re.compile(pattern, re.I), what) for pattern, what in rules]
-        self.port = free_port()
+        self.port = ports.take()
         self.queries = []
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", self.port))

@@ -28,6 +28,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import dnsserver  # noqa: E402
+import ports  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("MAILSTEAD_BUILD", os.path.join(ROOT, "build")))
@@ -42,23 +43,8 @@ STOP_SECONDS_MAX = 40 if INSTRUMENTED else 20
 
 
 def free_offset():
-    """A port offset with which all ports of a demo instance are free."""
-    for offset in range(20000 + os.getpid() % 500 * 20, 60000, 7):
-        sockets = []
-        try:
-            for port in BASE_PORTS.values():
-                if port + offset > 65000:
-                    raise OSError
-                s = socket.socket()
-                sockets.append(s)
-                s.bind(("127.0.0.1", port + offset))
-            return offset
-        except OSError:
-            continue
-        finally:
-            for s in sockets:
-                s.close()
-    raise RuntimeError("no free ports")
+    """A port offset with which all ports of a demo instance are free, and stay ours until this process ends."""
+    return ports.take_offset(tuple(BASE_PORTS.values()))
 
 
 def client_tls():
