@@ -37,6 +37,8 @@ struct rows {
 	json_t *messages;
 	json_t *mailboxes;
 	const struct retained_ids *only; /* NULL: all */
+	uint32_t mailbox; /* only that deleted mailbox and what was in it when it was deleted; 0: all */
+	bool inside; /* its row has come: its messages follow */
 };
 
 static json_t *
@@ -108,6 +110,9 @@ on_row(void *arg, const struct store_retained *r, const struct retained_text *te
 
 	if (rows->only != NULL && !is_among(rows->only, r))
 		return;
+	rows->inside = rows->inside || r->uid == 0;
+	if (rows->mailbox != 0 && (!rows->inside || r->mailbox != rows->mailbox))
+		return;
 	if (r->uid != 0)
 		add_message(rows, r, text);
 	else
@@ -137,11 +142,12 @@ print_rows(struct rows *rows)
 	return status;
 }
 
-/* Prints what is meant, and does nothing to it. only: of these alone, when not NULL. */
+/* Prints what is meant, and does nothing to it. only: of these alone, when not NULL; mailbox: as in struct rows. */
 static enum command_status
-show(struct retained_link *l, const struct retained_filter *f, const struct retained_ids *only)
+show(struct retained_link *l, const struct retained_filter *f, const struct retained_ids *only, uint32_t mailbox)
 {
-	struct rows rows = {.call = l->call, .messages = json_array(), .mailboxes = json_array(), .only = only};
+	struct rows rows = {
+	    .call = l->call, .messages = json_array(), .mailboxes = json_array(), .only = only, .mailbox = mailbox};
 	enum command_status status = retained_each(l, f, true, on_row, &rows);
 
 	if (status == COMMAND_OK)
@@ -188,7 +194,7 @@ undelete_list(const struct command_call *call)
 		return status;
 	status = retained_open(call, call->argv[0], &l);
 	if (status == COMMAND_OK)
-		status = show(&l, &f, NULL);
+		status = show(&l, &f, NULL, 0);
 	retained_close(&l);
 	return status;
 }
@@ -267,7 +273,7 @@ undelete_message(const struct command_call *call)
 	if (status == COMMAND_OK) {
 		status = retained_open(call, call->argv[0], &l);
 		if (status == COMMAND_OK)
-			status = dry ? show(&l, &all, &ids) : bring_all_back(&l, &ids);
+			status = dry ? show(&l, &all, &ids, 0) : bring_all_back(&l, &ids);
 		retained_close(&l);
 	}
 	retained_ids_fini(&ids);
@@ -315,7 +321,7 @@ undelete_search(const struct command_call *call)
 		return status;
 	status = retained_open(call, call->argv[0], &l);
 	if (status == COMMAND_OK)
-		status = dry ? show(&l, &f, NULL) : find_and_bring_back(&l, &f);
+		status = dry ? show(&l, &f, NULL, 0) : find_and_bring_back(&l, &f);
 	retained_close(&l);
 	return status;
 }
@@ -350,7 +356,7 @@ restore(struct retained_link *l, const struct newest *newest, const char *name, 
 	enum command_status status;
 
 	if (dry)
-		return show(l, &f, NULL);
+		return show(l, &f, NULL, newest->number);
 	status = RETAINED_CHANGE(l, UNDELETE_MAILBOX, &reply, .mailbox = newest->number, .name = slice_str(name));
 	if (status != COMMAND_OK)
 		return status;
@@ -479,7 +485,7 @@ purge_meant(struct purge *p, const struct retained_filter *f, bool dry)
 	enum command_status status = COMMAND_OK;
 
 	if (dry)
-		return show(&p->l, f, p->messages.n > 0 ? &p->messages : NULL);
+		return show(&p->l, f, p->messages.n > 0 ? &p->messages : NULL, 0);
 	if (p->messages.n == 0)
 		status = retained_each(&p->l, f, false, on_purge, p);
 	return status == COMMAND_OK ? purge_all(p) : status;

@@ -1,10 +1,11 @@
-"""Run by test_full_disk.py with a directory in which demo/state is a small file system of its own.
+"""Run by test_full_disk.py with a directory in which demo/state is a small file system of its own, and a scenario's name.
 
 Deliveries go on until they are refused; then a stranger takes what is left, to the last octet. All the while reading,
 flags, deletion, logins and the recovery of a killed keeper go on; and when there is room again, new mail is taken without anybody's help.
 """
 
 import glob
+import json
 import os
 import signal
 import subprocess
@@ -188,23 +189,48 @@ def restart(server, mail, disk):
     reads_and_changes(server, mail, "started full")
 
 
+def purge(server, disk):
+    """What was expunged is retained, and its room comes back when the operator takes it for good, on the full disk."""
+    mail = Mail(server)
+    mail.until_refused(OCTETS)
+    expunge(server, mail, 20)
+    disk.fill()
+    expect("octets left", disk.left(), disk.left() < 65536)
+    code, text = mail.deliver(OCTETS)
+    expect("delivery, full", text, code == 452 and "4.3.1" in text)
+    listed = json.loads(server.run("undelete", "list", "alice@demo.test", "--json").stdout)
+    expect("retained", len(listed["messages"]), len(listed["messages"]) == 20)
+    back = server.run("undelete", "message", "alice@demo.test", listed["messages"][0]["id"], check=False)
+    expect("undelete, full", back.stdout + back.stderr, back.returncode in (0, 4))
+    done = json.loads(server.run("purge", "alice@demo.test", "--yes", "--json").stdout)
+    expect("purged", done, done["messages"] == 20 - (back.returncode == 0) and done["bytes"] > 19 * OCTETS * 0.99)
+    expect("octets left", disk.left(), disk.left() > 19 * OCTETS * 0.99 - 8 * MiB)
+    accepted_again(mail, 10)
+    reads_and_changes(server, mail, "after the purge")
+    disk.empty()
+
+
+SCENARIOS = {"fills-up": (scenario, {"store.retention": "1s", "store.keeper_linger": "5s"}), "purge": (purge, {})}
+
+
 def main():
     directory = sys.argv[1]
+    run, settings = SCENARIOS[sys.argv[2]]
     disk = Disk(directory + "/demo/state")
-    server = harness.Server(settings={"store.retention": "1s", "store.keeper_linger": "5s"}, directory=directory)
+    server = harness.Server(settings=settings, directory=directory)
     server.allow(r"event=(reserve-given|keeper-refused|upkeep-failed|trace-\S+|directory-checkpoint|directory-db|queue-\S+|deferred)\b")
     server.allow(r"event=(role-ended|process-ended)\b.*\b(signal=9|status=137)")
     server.allow(r"event=ceiling-untold")
     server.allow(r"No space left on device|no space left|NO_SPACE|the disk is nearly full")
     try:
-        scenario(server, disk)
+        run(server, disk)
     finally:
         wrong = server.stop()
         server.dns.stop()
     accounts = glob.glob(disk.state + "/accounts/*")
     for account in accounts:
         subprocess.run([harness.BUILD + "/tests/crash/account_check", account], check=True, stdout=subprocess.DEVNULL)
-    expect("accounts that index_check finds sound", len(accounts), len(accounts) >= 2)
+    expect("accounts that index_check finds sound", len(accounts), len(accounts) >= 1)
     expect("wrong at the end", wrong, wrong == [])
     print("full disk: passed")
 

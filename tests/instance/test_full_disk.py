@@ -26,14 +26,20 @@ def command(mount_point, argv):
 
 
 class TestFullDisk(unittest.TestCase):
-    def test_on_a_small_file_system(self):
+    def test_it_fills_up(self):
+        self.run_scenario("fills-up")
+
+    def test_purge(self):
+        self.run_scenario("purge")
+
+    def run_scenario(self, name):
         directory = tempfile.mkdtemp(prefix="mailstead-full-")
         try:
             state = directory + "/demo/state"
             os.makedirs(state)
             here = os.path.dirname(os.path.abspath(__file__))
-            done = subprocess.run(command(state, [sys.executable, here + "/full_disk.py", directory]), capture_output=True,
-                                  text=True, timeout=SECONDS_MAX)
+            done = subprocess.run(command(state, [sys.executable, here + "/full_disk.py", directory, name]),
+                                  capture_output=True, text=True, timeout=SECONDS_MAX)
             self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr[-8000:])
             self.assertIn("full disk: passed", done.stdout)
         finally:
