@@ -17,7 +17,5 @@ enum command_status store_load(const struct command_call *call);
 /* One finding as JSON, for the caller to release; and such a row as a line. */
 json_t *store_finding_json(const struct check_finding *f);
 void store_finding_print(const char *address, const json_t *row);
-/* The path from the root on, because the command will change its directory. */
-enum command_status store_absolute(const char *path, char path_r[FILE_PATH_BYTES_MAX]);
 
 #endif

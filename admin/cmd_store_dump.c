@@ -1,6 +1,6 @@
 /*
  * mailstead store dump: the keeper writes the text into a file of ours between its other requests; a copy of the
- * messages is made from the descriptors that it gives. Without a server the account's directory is read itself.
+ * messages is made from the descriptors that it gives. Without a server a child reads the account's directory itself.
  */
 #include "admin/cmd_store.h"
 
@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PATH_BYTES_MAX FILE_PATH_BYTES_MAX
@@ -64,7 +66,9 @@ open_output(struct dump_call *d)
 		command_error("%s: the name is too long", d->to);
 		return COMMAND_REFUSED;
 	}
-	d->fd = open(d->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	/* Of a run that was killed, or put there by somebody else. */
+	(void)unlink(d->part);
+	d->fd = open(d->part, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	return d->fd >= 0 ? COMMAND_OK : failed_file(d->part);
 }
 
@@ -124,9 +128,10 @@ ask_dump(struct dump_call *d, struct command_link *keeper)
 	return command_outcome(reply.u.STORE_DUMP_REPLY.class, reply.u.STORE_DUMP_REPLY.text);
 }
 
-/* Where the objects of a copy come from: the keeper, or the directory that we are in. */
+/* Where the objects of a copy come from: the keeper, or the account's directory. */
 struct object_source {
 	struct command_link *keeper;
+	const char *directory;
 };
 
 /* Descriptors of n objects, at most 64; -1 for one that is not there. */
@@ -141,7 +146,7 @@ get_objects(const struct object_source *source, const struct load_object *list, 
 
 	if (source->keeper == NULL) {
 		for (size_t i = 0; i < n; i++)
-			fds_r[i] = object_open_any(".", list[i].id, NULL);
+			fds_r[i] = object_open_any(source->directory, list[i].id, NULL);
 		return COMMAND_OK;
 	}
 	for (size_t i = 0; i < n; i++)
@@ -275,10 +280,10 @@ dump_index(struct dump_call *c, struct index *ix)
 	return r == 0 ? COMMAND_OK : failed(&e);
 }
 
+/* In the account's directory, as its owner. */
 static enum command_status
-dump_offline(struct dump_call *d)
+dump_as_owner(struct dump_call *d)
 {
-	struct object_source source = {.keeper = NULL};
 	struct command_link *hold;
 	struct index *ix = NULL;
 	struct err e;
@@ -288,40 +293,58 @@ dump_offline(struct dump_call *d)
 		return status;
 	file_hook_db();
 	if (index_open(".", clock_wall_us() / 1000000, &ix, &e) < 0)
-		status = failed(&e);
-	if (status == COMMAND_OK)
-		status = dump_index(d, ix);
-	if (status == COMMAND_OK && d->messages != NULL)
-		status = copy_messages(d, &source);
+		return failed(&e);
+	status = dump_index(d, ix);
 	index_close(&ix);
-	command_disconnect(&hold);
 	return status;
 }
 
-/* The command changes to the account's directory when it works there. */
-enum command_status
-store_absolute(const char *path, char path_r[FILE_PATH_BYTES_MAX])
+/* By a child, which becomes the account's owner: this process may have to be root to put files where the operator wants them. */
+static enum command_status
+dump_by_child(struct dump_call *d)
 {
-	char here[FILE_PATH_BYTES_MAX];
-	int n;
+	uint64_t *count = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	enum command_status status = COMMAND_TEMPORARY;
+	int ended = 0;
+	pid_t pid;
 
-	if (path[0] == '/')
-		n = snprintf(path_r, FILE_PATH_BYTES_MAX, "%s", path);
-	else if (getcwd(here, sizeof here) != NULL)
-		n = snprintf(path_r, FILE_PATH_BYTES_MAX, "%s/%s", here, path);
+	if (count == MAP_FAILED)
+		return failed_file("memory");
+	(void)fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		status = dump_as_owner(d);
+		*count = d->count;
+		_exit(status);
+	}
+	while (pid > 0 && waitpid(pid, &ended, 0) < 0 && errno == EINTR)
+		continue;
+	if (pid > 0 && WIFEXITED(ended))
+		status = (enum command_status)WEXITSTATUS(ended);
 	else
-		return failed_file(".");
-	if (n > 0 && n < FILE_PATH_BYTES_MAX - 64)
-		return COMMAND_OK;
-	command_error("%s: the name is too long", path);
-	return COMMAND_REFUSED;
+		command_error("the dump was not written");
+	d->count = *count;
+	(void)munmap(count, sizeof *count);
+	return status;
+}
+
+static enum command_status
+dump_offline(struct dump_call *d)
+{
+	char directory[PATH_BYTES_MAX];
+	struct object_source source = {.directory = directory};
+	enum command_status status = dump_by_child(d);
+	int n = snprintf(directory, sizeof directory, "%s/accounts/%s", config_string(d->call->config, OPT_STATE_DIR), d->address);
+
+	if (n < 0 || (size_t)n >= sizeof directory)
+		status = COMMAND_REFUSED;
+	return status == COMMAND_OK && d->messages != NULL ? copy_messages(d, &source) : status;
 }
 
 enum command_status
 store_dump(const struct command_call *call)
 {
 	struct dump_call d = {.call = call, .fd = -1};
-	char to[FILE_PATH_BYTES_MAX], messages[FILE_PATH_BYTES_MAX];
 	enum command_status status;
 	uint64_t number;
 	int argc = call->argc;
@@ -330,16 +353,9 @@ store_dump(const struct command_call *call)
 		return command_usage(call, "--with-messages takes a directory");
 	status = option_end(call, argc, call->argv, 1, 2);
 	d.address = call->argv[0];
-	if (status == COMMAND_OK && argc > 1) {
-		status = store_absolute(call->argv[1], to);
-		d.to = to;
-	}
-	if (status == COMMAND_OK && d.messages != NULL) {
-		status = store_absolute(d.messages, messages);
-		d.messages = messages;
-	}
 	if (status != COMMAND_OK)
 		return status;
+	d.to = argc > 1 ? call->argv[1] : NULL;
 	progress_begin(&d.progress, call);
 	status = open_output(&d);
 	if (status == COMMAND_OK)

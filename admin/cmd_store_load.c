@@ -1,10 +1,12 @@
 /*
- * mailstead store load: the dump is read and judged first; then the account is taken out of use, the messages that it
- * lacks are copied in, and the new index is built beside the old one and put in its place by renames.
+ * mailstead store load: the dump is judged first, by a child without rights; then the account is taken out of use, the dump is read
+ * by its owner, the messages that it lacks are copied in, and the new index is built beside the old one and put in its place by renames.
  */
 #include "admin/cmd_store.h"
 
+#include "admin/confined.h"
 #include "admin/directory_request.h"
+#include "admin/opener.h"
 #include "admin/progress.h"
 #include "common/loop.h"
 #include "store/dump.h"
@@ -17,8 +19,9 @@
 #include <unistd.h>
 
 struct load_call {
-	const char *messages; /* NULL: the messages are in the account already */
+	struct opener messages; /* pid 0: the messages are in the account already */
 	bool replace;
+	int dump;
 	struct image image;
 	struct load_object *objects;
 	size_t object_count;
@@ -33,23 +36,58 @@ failed(const struct err *e)
 	return e->class == ERR_TEMP ? COMMAND_TEMPORARY : COMMAND_REFUSED;
 }
 
-static enum command_status
-read_dump(struct load_call *l, const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct err e;
-	int r;
+/* ---- the dump ---- */
 
-	if (fd < 0) {
+/* The child's: answers with nothing but "+", or with what is wrong with the dump in the file that it is given. */
+static void
+judge(int link, void *arg)
+{
+	struct slice request;
+	struct msg_fds fds;
+	struct image im;
+	struct err e;
+
+	(void)arg;
+	if (!confined_take(link, &request, &fds) || fds.n != 1)
+		return;
+	confined_give(link, dump_read(fds.fd[0], &im, &e) == 0 ? SLICE("+") : slice_str(e.detail[0] != '\0' ? e.detail : e.client));
+}
+
+/* No message of the child plays with the terminal. */
+static enum command_status
+refuse(const char *path, struct slice why)
+{
+	char text[sizeof((struct err *)0)->detail];
+	size_t n = 0;
+
+	for (; n < why.n && n < sizeof text - 1; n++)
+		text[n] = why.p[n] >= ' ' && why.p[n] < 0x7f ? (char)why.p[n] : '?';
+	text[n] = '\0';
+	command_error("%s: %s", path, text);
+	return COMMAND_REFUSED;
+}
+
+static enum command_status
+open_dump(struct load_call *l, const char *path)
+{
+	struct confined child = {.pid = 0};
+	enum command_status status;
+	struct slice answer;
+
+	l->dump = open(path, O_RDONLY | O_CLOEXEC);
+	if (l->dump < 0) {
 		command_error("%s: %s", path, strerror(errno));
 		return COMMAND_REFUSED;
 	}
-	r = dump_read(fd, &l->image, &e);
-	(void)close(fd);
-	if (r == 0)
-		return COMMAND_OK;
-	command_error("%s: %s", path, e.detail);
-	return COMMAND_REFUSED;
+	status = confined_begin(&child, judge, NULL);
+	if (status == COMMAND_OK)
+		status = confined_ask(&child, SLICE("?"), &l->dump, 1);
+	if (status == COMMAND_OK)
+		status = confined_answer(&child, &answer);
+	if (status == COMMAND_OK && !slice_eq(answer, SLICE("+")))
+		status = refuse(path, answer);
+	confined_end(&child);
+	return status;
 }
 
 /* ---- what is there already ---- */
@@ -86,7 +124,7 @@ meet_old(struct load_call *l)
 
 /* 1: it is in its place; 0: nowhere, or not what its name says; -1. */
 static int
-bring_object(const struct load_call *l, const struct load_object *o, struct err *e)
+bring_object(struct load_call *l, const struct load_object *o, struct err *e)
 {
 	uint8_t sha256[STORE_SHA256_BYTES];
 	uint64_t bytes;
@@ -96,9 +134,11 @@ bring_object(const struct load_call *l, const struct load_object *o, struct err 
 		(void)close(fd);
 		return 1;
 	}
-	fd = l->messages != NULL ? object_open_any(l->messages, o->id, NULL) : -1;
-	if (fd < 0)
+	if (l->messages.pid == 0)
 		return 0;
+	fd = opener_get(&l->messages, o->id);
+	if (fd < 0)
+		return errno == ENOENT || errno == ELOOP ? 0 : err_sys(e, errno, "--messages");
 	if (object_hash(fd, sha256, &bytes, e) < 0)
 		r = -1;
 	else if (bytes == o->size && object_id_fits(o->id, sha256))
@@ -186,6 +226,8 @@ load_here(struct load_call *l)
 	enum command_status status = COMMAND_OK;
 	struct err e;
 
+	if (dump_read(l->dump, &l->image, &e) < 0)
+		return failed(&e);
 	file_hook_db();
 	l->objects = load_objects(&l->image, &l->object_count);
 	if (object_init(".", &e) < 0)
@@ -200,28 +242,29 @@ load_here(struct load_call *l)
 enum command_status
 store_load(const struct command_call *call)
 {
-	struct load_call l = {.now = clock_wall_us() / 1000000};
-	char messages[FILE_PATH_BYTES_MAX];
+	struct load_call l = {.now = clock_wall_us() / 1000000, .dump = -1};
+	const char *messages;
 	struct command_link *hold = NULL;
 	int argc = call->argc;
 	enum command_status status;
 
 	progress_begin(&l.progress, call);
 	l.replace = option_flag(&argc, call->argv, "--replace");
-	if (!option_value(&argc, call->argv, "--messages", &l.messages))
+	if (!option_value(&argc, call->argv, "--messages", &messages))
 		return command_usage(call, "--messages takes a directory");
 	status = option_end(call, argc, call->argv, 2, 2);
-	if (status == COMMAND_OK && l.messages != NULL) {
-		status = store_absolute(l.messages, messages);
-		l.messages = messages;
-	}
 	if (status == COMMAND_OK)
-		status = read_dump(&l, call->argv[1]);
+		status = open_dump(&l, call->argv[1]);
+	if (status == COMMAND_OK && messages != NULL)
+		status = opener_begin(&l.messages, messages);
 	if (status == COMMAND_OK)
 		status = account_hold(call, call->argv[0], &hold);
 	if (status == COMMAND_OK)
 		status = load_here(&l);
 	command_disconnect(&hold);
+	opener_end(&l.messages);
+	if (l.dump >= 0)
+		(void)close(l.dump);
 	free(l.objects);
 	image_fini(&l.image);
 	return status;

@@ -4,6 +4,7 @@
  */
 #include "admin/command.h"
 
+#include "admin/packet.h"
 #include "common/mem.h"
 
 #include <errno.h>
@@ -101,31 +102,6 @@ command_id(void)
 	return ++last;
 }
 
-/* Sends b with the descriptors of fds. */
-static bool
-send_packet(int to, const struct buf *b, const struct msg_fds *fds)
-{
-	union {
-		struct cmsghdr align;
-		uint8_t room[CMSG_SPACE(sizeof fds->fd)];
-	} control;
-	struct iovec iov = {.iov_base = b->p, .iov_len = b->n};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	memset(&control, 0, sizeof control);
-	if (fds->n > 0) {
-		h.msg_control = control.room;
-		h.msg_controllen = CMSG_SPACE(fds->n * sizeof(int));
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(fds->n * sizeof(int));
-		memcpy(CMSG_DATA(c), fds->fd, fds->n * sizeof(int));
-	}
-	return sendmsg(to, &h, MSG_NOSIGNAL) >= 0;
-}
-
 enum command_status
 command_send(struct command_link *l, const struct msg *m)
 {
@@ -138,7 +114,7 @@ command_send(struct command_link *l, const struct msg *m)
 	if (!msg_encode(m, &b, &fds)) {
 		command_error("an argument is too long");
 		status = COMMAND_REFUSED;
-	} else if (!send_packet(l->fd, &b, &fds)) {
+	} else if (!packet_send(l->fd, buf_slice(&b), fds.fd, fds.n)) {
 		command_error(
 		    "the %s does not listen: %s", role_info(l->role)->name, strerror(errno));
 		status = COMMAND_UNREACHABLE;
@@ -153,30 +129,6 @@ no_answer(const struct command_link *l, const char *why)
 {
 	command_error("no answer from the %s: %s", role_info(l->role)->name, why);
 	return COMMAND_UNREACHABLE;
-}
-
-/* One packet and its descriptors: octets, 0 at the end, -1 and errno. */
-static ssize_t
-receive_packet(struct command_link *l)
-{
-	struct msg_fds *fds = &l->fds;
-	union {
-		struct cmsghdr align;
-		uint8_t room[CMSG_SPACE(sizeof fds->fd)];
-	} control;
-	struct iovec iov = {.iov_base = l->in, .iov_len = sizeof l->in};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.room,
-	    .msg_controllen = sizeof control.room};
-	ssize_t n = recvmsg(l->fd, &h, MSG_CMSG_CLOEXEC);
-
-	fds->n = 0;
-	for (struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&h) : NULL; c != NULL; c = CMSG_NXTHDR(&h, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		fds->n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(fds->fd, CMSG_DATA(c), fds->n * sizeof(int));
-	}
-	return n;
 }
 
 static void
@@ -197,7 +149,7 @@ command_receive_any(struct command_link *l, int wait_ms, struct msg *m_r)
 	while (ready < 0 && errno == EINTR);
 	if (ready <= 0)
 		return no_answer(l, "it took too long");
-	ssize_t n = receive_packet(l);
+	ssize_t n = packet_receive(l->fd, l->in, sizeof l->in, &l->fds);
 
 	if (n < 0)
 		return no_answer(l, strerror(errno));

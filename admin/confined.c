@@ -1,5 +1,6 @@
 #include "admin/confined.h"
 
+#include "admin/packet.h"
 #include "common/mem.h"
 #include "common/sandbox.h"
 
@@ -18,66 +19,6 @@
 #define EXIT_NO_SANDBOX 99
 /* Between the end of the link and that of the child. */
 #define END_WAIT_MS 1000u
-
-/* ---- packets ---- */
-
-static bool
-send_packet(int to, struct slice packet, const int *fds, unsigned n)
-{
-	union {
-		struct cmsghdr align;
-		uint8_t room[CMSG_SPACE(MSG_FDS_MAX * sizeof(int))];
-	} control;
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)packet.p, .iov_len = packet.n};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t sent;
-
-	assert(packet.n > 0 && packet.n <= CONFINED_PACKET_BYTES_MAX && n <= MSG_FDS_MAX);
-	memset(&control, 0, sizeof control);
-	if (n > 0) {
-		h.msg_control = control.room;
-		h.msg_controllen = CMSG_SPACE(n * sizeof(int));
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(n * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-	}
-	do
-		sent = sendmsg(to, &h, MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	return sent == (ssize_t)packet.n;
-}
-
-/* Its length, 0 at the end; -1 and errno. fds NULL: descriptors that come are not wanted, and the kernel closes them. */
-static ssize_t
-receive_packet(int from, uint8_t *in, struct msg_fds *fds)
-{
-	union {
-		struct cmsghdr align;
-		uint8_t room[CMSG_SPACE(MSG_FDS_MAX * sizeof(int))];
-	} control;
-	struct iovec iov = {.iov_base = in, .iov_len = CONFINED_PACKET_BYTES_MAX};
-	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
-	ssize_t n;
-
-	if (fds != NULL) {
-		fds->n = 0;
-		h.msg_control = control.room;
-		h.msg_controllen = sizeof control.room;
-	}
-	do
-		n = recvmsg(from, &h, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	for (struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&h) : NULL; fds != NULL && c != NULL; c = CMSG_NXTHDR(&h, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		fds->n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(fds->fd, CMSG_DATA(c), fds->n * sizeof(int));
-	}
-	return n;
-}
 
 /* ---- the child ---- */
 
@@ -114,7 +55,7 @@ bool
 confined_take(int fd, struct slice *packet_r, struct msg_fds *fds_r)
 {
 	static uint8_t in[CONFINED_PACKET_BYTES_MAX];
-	ssize_t n = receive_packet(fd, in, fds_r);
+	ssize_t n = packet_receive(fd, in, sizeof in, fds_r);
 
 	*packet_r = slice_of(in, n > 0 ? (size_t)n : 0);
 	return n > 0;
@@ -123,7 +64,7 @@ confined_take(int fd, struct slice *packet_r, struct msg_fds *fds_r)
 void
 confined_give(int fd, struct slice packet)
 {
-	if (!send_packet(fd, packet, NULL, 0))
+	if (!packet_send(fd, packet, NULL, 0))
 		_exit(0);
 }
 
@@ -203,7 +144,8 @@ confined_ask(struct confined *c, struct slice packet, const int *fds, unsigned n
 {
 	if (c->pid == 0)
 		return COMMAND_REFUSED;
-	return send_packet(c->fd, packet, fds, n) ? COMMAND_OK : ended(c);
+	assert(packet.n > 0 && packet.n <= CONFINED_PACKET_BYTES_MAX);
+	return packet_send(c->fd, packet, fds, n) ? COMMAND_OK : ended(c);
 }
 
 enum command_status
@@ -223,7 +165,7 @@ confined_answer(struct confined *c, struct slice *packet_r)
 		(void)reap(c, 0);
 		return COMMAND_TEMPORARY;
 	}
-	n = receive_packet(c->fd, c->in, NULL);
+	n = packet_receive(c->fd, c->in, CONFINED_PACKET_BYTES_MAX, NULL);
 	if (n <= 0)
 		return ended(c);
 	*packet_r = slice_of(c->in, (size_t)n);

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
 import time
+import unittest
 
 import harness
 from harness import wait_for
@@ -105,6 +107,40 @@ class TestDumpLoad(ToolTest):
         self.assertEqual(REFUSED, done.returncode)
         rows = json.loads(self.server.run("mailbox", "list", "empty@demo.test", "--json").stdout)
         self.assertEqual([0] * 6, [r["messages"] for r in rows])
+
+
+    @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
+    def test_owner_may_read_nothing_else(self):
+        """Root's files are read and written for an account that belongs to another user, who can see none of them."""
+        self.add("root@demo.test")
+        self.add("other@demo.test")
+        self.fill("root@demo.test")
+        text = self.server.run("store", "dump", "root@demo.test").stdout
+        numbers = [str(self.account_id(a)) for a in ("root@demo.test", "other@demo.test")]
+        self.server.run("mailbox", "list", "other@demo.test")
+        self.assertEqual([], self.server.stop())
+
+        def own(user):
+            for number in numbers:
+                subprocess.run(["chown", "-R", user, os.path.join(self.server.demo, "state", "accounts", number)], check=True)
+
+        own("nobody:nogroup")
+        try:
+            out = self.server.run("store", "dump", numbers[0], self.path("roots"), "--with-messages", self.path("roots-copy"))
+            self.assertEqual("12 messages\n", out.stdout)
+            with open(self.path("roots"), encoding="utf-8") as f:
+                self.assertEqual(text, f.read())
+            os.chmod(self.path("roots-copy"), 0o700)
+            out = self.server.run("store", "load", numbers[1], self.path("roots"), "--messages", self.path("roots-copy"))
+            self.assertIn("12 messages", out.stdout)
+            done = self.server.run("store", "load", numbers[1], self.path("roots"), "--messages", self.path("none"), check=False)
+            self.assertEqual(REFUSED, done.returncode)
+            self.assertIn("none/mail: No such file", done.stderr)
+        finally:
+            own("root:root")
+            self.server.start()
+        self.assertEqual(text, self.server.run("store", "dump", "other@demo.test").stdout)
+        self.assertEqual(0, self.server.run("store", "check", "other@demo.test", "--deep").returncode)
 
 
 class TestAccountDump(ToolTest):
@@ -296,5 +332,4 @@ class TestSalvage(ToolTest):
 
 
 if __name__ == "__main__":
-    import unittest
     unittest.main()
