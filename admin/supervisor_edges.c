@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -85,27 +86,32 @@ remember(struct child *a, struct child *b)
 		a->recorder = b->generation;
 }
 
+/* An edge that could not be made now would never be: the new process ends, and its successor gets all of them. */
+static bool
+no_edge(struct child *fresh, const struct child *peer, const char *why)
+{
+	log_event(LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("one", role_info(fresh->role)->name),
+	    LOG_CSTR("other", role_info(peer->role)->name), LOG_CSTR("error", why), LOG_END);
+	child_kill(fresh, SIGKILL);
+	return false;
+}
+
 /* The recorder first: when its control edge is full, nobody has been told of the new edge yet. */
 static bool
 join(struct child *a, struct child *b)
 {
 	int fd[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0) {
-		log_event(
-		    LOG_ERROR, NO_SESSION, "no-edge", LOG_CSTR("error", strerror(errno)), LOG_END);
-		return false;
-	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd) < 0)
+		return no_edge(a, b, strerror(errno));
 	bool ok = send_edge(a, b, fd[0]) && send_edge(b, a, fd[1]);
 
-	if (ok)
-		remember(a, b);
-	else if (a->role != ROLE_RECORDER)
-		log_event(LOG_ERROR, NO_SESSION, "no-edge",
-		    LOG_CSTR("one", role_info(a->role)->name),
-		    LOG_CSTR("other", role_info(b->role)->name), LOG_END);
 	close(fd[0]);
 	close(fd[1]);
+	if (ok)
+		remember(a, b);
+	else if (a->role != ROLE_RECORDER && b->role != ROLE_RECORDER)
+		return no_edge(a, b, "a control edge is full");
 	return ok;
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/role.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -83,7 +84,7 @@ refuse(struct supervisor *s, const struct spawn_order *o)
 {
 	log_event(LOG_WARN, NO_SESSION, "spawn-refused", LOG_NUM("role", o->role),
 	    LOG_NUM("account", o->account), LOG_END);
-	supervisor_tell_spawn_exit(s, o->id, 255);
+	supervisor_tell_spawn_exit(s, o->id, ROLE_EXIT_REFUSED);
 }
 
 static void

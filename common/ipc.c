@@ -9,6 +9,9 @@
  *   it has returned (`busy`).
  * - What a handler puts back is copied out of that buffer and is the next thing to be handled; until then the
  *   socket is not read, so that the kernel holds the peer's further messages back, and in order.
+ * - A packet is looked at (MSG_PEEK) before it is taken. Its descriptors are this process's only when there is room for
+ *   all of them; as long as there is not, it stays in the kernel, with what the peer says after it, and is looked at
+ *   again after a pause: being short of descriptors loses no message and ends no edge.
  * - Packets are received into and encoded in one static buffer each: the process has one thread and
  *   handlers do not nest.
  */
@@ -30,7 +33,7 @@
 #define SOCKET_BYTES 212992
 /* What a queued message costs besides its octets. */
 #define QUEUED_OVERHEAD_BYTES 256u
-/* Pause before another try when the kernel is short of memory or of descriptors in flight. */
+/* Pause before another try when the kernel is short of memory or of descriptors in flight, or this process of its own. */
 #define SHORTAGE_PAUSE_MS 20u
 
 struct queued {
@@ -61,6 +64,7 @@ struct edge {
 	unsigned busy; /* frames of this file that still use the edge */
 	bool was_full; /* a message was refused since the queue was last empty */
 	bool stalled;  /* kernel shortage: the timer tries again */
+	bool starved;  /* no room for the next message's descriptors: the timer looks again */
 	bool broken;   /* a write failed; the timer reports it */
 	bool down;     /* on_down was or is being called */
 	bool garbage;
@@ -353,7 +357,7 @@ collect_fds(struct msghdr *h, struct msg_fds *fds_r)
 }
 
 /* The kernel also cuts the descriptors when this process may hold no more: then the peer is not to
- * blame. */
+ * blame. Asked while those that did fit are held. */
 static bool
 out_of_descriptors(const struct edge *e)
 {
@@ -369,7 +373,8 @@ static void
 watch(struct edge *e, bool room_wanted)
 {
 	if (e->io != NULL)
-		loop_io_set(e->io, (e->kept == NULL ? LOOP_READ : 0) | (room_wanted ? LOOP_WRITE : 0));
+		loop_io_set(e->io, (e->kept == NULL && !e->starved ? LOOP_READ : 0) |
+				       (room_wanted ? LOOP_WRITE : 0));
 }
 
 /* As call_handler(), and keeps what is put back, with its descriptors. */
@@ -401,12 +406,6 @@ take_packet(struct edge *e, struct slice in, struct msg_fds *fds, int flags)
 	static struct msg m;
 	const char *why = NULL;
 
-	if ((flags & MSG_CTRUNC) && out_of_descriptors(e)) {
-		log_event(LOG_ERROR, NO_SESSION, "descriptors-spent", LOG_END);
-		close_fds(fds);
-		go_down(e);
-		return false;
-	}
 	if (flags & (MSG_TRUNC | MSG_CTRUNC))
 		why = "a packet too big";
 	else if (!msg_decode(in, fds, &m))
@@ -422,19 +421,48 @@ take_packet(struct edge *e, struct slice in, struct msg_fds *fds, int flags)
 	return !e->freed && !e->down;
 }
 
-/* One packet from the socket. False when there is none now, or the edge has ended. */
+static void set_timer(struct edge *e);
+
+static void
+starve(struct edge *e, bool starved)
+{
+	if (e->starved == starved)
+		return;
+	if (starved)
+		log_event(LOG_WARN, NO_SESSION, "descriptors-spent",
+		    LOG_CSTR("peer", role_info(e->peer.role)->name), LOG_END);
+	e->starved = starved;
+	watch(e, e->head != NULL);
+	set_timer(e);
+}
+
+/* The next packet and its descriptors, which stays in the socket: its size as recvmsg(2) has it. */
+static ssize_t
+look(const struct edge *e, struct iovec to, struct msg_fds *fds_r, int *flags_r)
+{
+	union fds_control control;
+	struct msghdr h = {.msg_iov = &to,
+	    .msg_iovlen = 1,
+	    .msg_control = &control,
+	    .msg_controllen = sizeof control};
+	ssize_t n = recvmsg(e->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_PEEK);
+
+	fds_r->n = 0;
+	if (n > 0)
+		collect_fds(&h, fds_r);
+	*flags_r = h.msg_flags;
+	return n;
+}
+
+/* One packet from the socket. False when none can be taken now, or the edge has ended. */
 static bool
 read_packet(struct edge *e)
 {
 	static uint8_t octets[MSG_BYTES_MAX];
-	union fds_control control;
-	struct iovec iov = {octets, sizeof octets};
-	struct msghdr h = {.msg_iov = &iov,
-	    .msg_iovlen = 1,
-	    .msg_control = &control,
-	    .msg_controllen = sizeof control};
 	struct msg_fds fds;
-	ssize_t n = recvmsg(e->fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int flags;
+	bool more = false;
+	ssize_t n = look(e, (struct iovec){octets, sizeof octets}, &fds, &flags);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOMEM || errno == ENOBUFS))
 		return false;
@@ -442,11 +470,18 @@ read_packet(struct edge *e)
 		go_down(e);
 		return false;
 	}
-	collect_fds(&h, &fds);
-	struct slice in = slice_of(octets, (size_t)n);
-	bool more = take_packet(e, in, &fds, h.msg_flags);
 	unsigned type = n >= 2 ? (unsigned)octets[0] << 8 | octets[1] : MSG_NONE;
 
+	if ((flags & MSG_CTRUNC) && out_of_descriptors(e)) {
+		close_fds(&fds);
+		starve(e, true);
+	} else if (recv(e->fd, NULL, 0, MSG_DONTWAIT) < 0) {
+		close_fds(&fds);
+		go_down(e);
+	} else {
+		starve(e, false);
+		more = take_packet(e, slice_of(octets, (size_t)n), &fds, flags);
+	}
 	if (type >= MSG_TYPE_COUNT || has_secret[type])
 		mem_wipe(octets, (size_t)n);
 	return more;
@@ -539,7 +574,7 @@ set_timer(struct edge *e)
 		return;
 	if (e->broken)
 		wait = 0;
-	else if (e->stalled && wait > SHORTAGE_PAUSE_MS)
+	else if ((e->stalled || e->starved) && wait > SHORTAGE_PAUSE_MS)
 		wait = SHORTAGE_PAUSE_MS;
 	if (wait == UINT64_MAX)
 		loop_timer_stop(e->timer);
@@ -659,13 +694,14 @@ on_timer(void *arg)
 	e->busy++;
 	err_set(&late, ERR_TEMP, ERR_CODE_TIMEOUT, "temporary failure",
 	    "the %s did not answer in time", role_info(e->peer.role)->name);
-	if (e->broken) {
-		read_some(e);
-		go_down(e);
-	} else if (e->stalled) {
+	if (e->stalled && !e->broken) {
 		e->stalled = false;
 		write_queue(e);
 	}
+	if (e->broken || e->starved)
+		read_some(e);
+	if (e->broken)
+		go_down(e);
 	while (!e->down && pending_take_due(e->pending, clock_ms(), &entry))
 		entry.gone(entry.obj, &late);
 	set_timer(e);

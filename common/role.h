@@ -19,6 +19,8 @@
  */
 #define ROLE_EXIT_MISMATCH 64
 #define ROLE_EXIT_INIT 65
+/* As CTL_SPAWN_EXIT tells of a process that was never started. */
+#define ROLE_EXIT_REFUSED 255
 
 struct role_spec {
 	enum role role;

@@ -99,7 +99,8 @@ struct parent_process *parent_process_of(struct edge *e);
 void parent_process_down(struct edge *e);
 /* It has leave to go: the account gets another one when there is need. */
 void parent_process_leave(struct parent_process *p);
-/* The supervisor tells how a process ended: a keeper that was killed from outside has not failed. Before or after its edge ends. */
+/* The supervisor tells how a process ended: a keeper that was killed from outside, or never started, has not failed. Before or
+ * after its edge ends. */
 void parent_process_exit(uint64_t generation, uint32_t status);
 /* Answers the hold of an account once its keepers have gone. */
 void parent_hold_settle(struct parent_account *a);

@@ -165,7 +165,7 @@ note_keeper_end(struct parent_account *a, const struct parent_process *p)
 void
 parent_process_exit(uint64_t generation, uint32_t status)
 {
-	if (status != 128 + SIGKILL)
+	if (status != 128 + SIGKILL && status != ROLE_EXIT_REFUSED)
 		return;
 	for (unsigned i = 0; i < HEADS; i++) {
 		for (struct parent_account *a = heads[i]; a != NULL; a = a->next) {

@@ -149,12 +149,14 @@ $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(ACCOUNT_CHECK_BIN)
-.PHONY: death soak
+.PHONY: death soak descriptors
+descriptors: programs
+	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DESCRIPTORS=all /usr/bin/python3 tests/instance/run.py test_descriptors
 soak: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
 death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
-crash: death
+crash: death descriptors
 
 # Every call of the file layer fails in turn, below the index and below the keeper: each, by `make fault`; each N-th in
 # `make check`.

@@ -11,6 +11,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -539,6 +540,122 @@ START_TEST(what_is_put_back_goes_with_its_edge)
 }
 END_TEST
 
+/* ---- no descriptor left ---- */
+
+static void
+heard_summary(struct edge *e, struct msg_MSG_SUMMARY *m)
+{
+	(void)e;
+	heard[got++] = (char)('0' + m->uid);
+	same_fd(m->summary, m->uid == 2 ? -1 : some_fd);
+}
+
+static void
+heard_objects(struct edge *e, struct msg_MSG_FETCH_REPLY *m)
+{
+	(void)e;
+	heard[got++] = 'f';
+	same_fds(&m->objects, &sent.u.MSG_FETCH_REPLY.objects);
+}
+
+/* Leaves so many numbers free for new descriptors. */
+static void
+leave_free(unsigned room, struct rlimit *old_r)
+{
+	struct rlimit few;
+	int n = 0;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, old_r), 0);
+	for (; room > 0 || fcntl(n, F_GETFD) >= 0; n++)
+		if (fcntl(n, F_GETFD) < 0)
+			room--;
+	few = (struct rlimit){(rlim_t)n, old_r->rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+}
+
+static void
+send_objects(unsigned count)
+{
+	sent = (struct msg){.type = MSG_MSG_FETCH_REPLY, .u.MSG_FETCH_REPLY = {.records = -1, .objects = {.n = count}}};
+	for (unsigned i = 0; i < count; i++)
+		sent.u.MSG_FETCH_REPLY.objects.fd[i] = some_fd;
+	ck_assert(ipc_send(end_a, &sent));
+}
+
+static const unsigned rooms[] = {0, 1, 2, 63};
+
+/* What has no room for its descriptors waits with what follows it, however far the room goes; then all is heard once, in order, whole. */
+START_TEST(without_descriptors_a_message_waits)
+{
+	static const struct ipc_dispatch d = {.MSG_FETCH_REPLY = heard_objects};
+	struct rlimit old;
+
+	set_up();
+	unsigned before = open_descriptors();
+	int fd = open_ends(ROLE_KEEPER, ROLE_IMAP_WORKER, &d);
+
+	end_a = edge_new(loop, fd, ROLE_KEEPER, (struct edge_peer){.role = ROLE_IMAP_WORKER}, &all, &events, &end_a);
+	unsigned with_ends = open_descriptors();
+
+	memset(heard, 0, sizeof heard);
+	send_objects(64);
+	leave_free(rooms[_i], &old);
+	run_for(60);
+	ck_assert_uint_eq(got, 0);
+	ck_assert_uint_eq(downs, 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	ck_assert_uint_eq(open_descriptors(), with_ends);
+	run_for(60);
+	ck_assert_str_eq(heard, "f");
+	ck_assert_uint_eq(open_descriptors(), with_ends);
+	send_objects(rooms[_i]);
+	leave_free(rooms[_i], &old);
+	run_for(5);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	ck_assert_str_eq(heard, "ff");
+	ck_assert_uint_eq(downs, 0);
+	edge_free(&end_a);
+	edge_free(&end_b);
+	ck_assert_uint_eq(open_descriptors(), before);
+	tear_down();
+}
+END_TEST
+
+/* Others go on meanwhile; a peer that has gone is heard to its end. */
+START_TEST(without_descriptors_others_go_on)
+{
+	static const struct ipc_dispatch d = {.MSG_SUMMARY = heard_summary};
+	struct edge *other_a, *other_b;
+	struct rlimit old;
+	int pair[2];
+
+	set_up();
+	int fd = open_ends(ROLE_IMAP_WORKER, ROLE_KEEPER, &d);
+
+	end_a = edge_new(loop, fd, ROLE_IMAP_WORKER, (struct edge_peer){.role = ROLE_KEEPER}, &deaf, &events, &end_a);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	other_a = edge_new(loop, pair[0], ROLE_IMAP_WORKER, (struct edge_peer){.role = ROLE_KEEPER}, &deaf, &events, &other_a);
+	other_b = edge_new(loop, pair[1], ROLE_KEEPER, (struct edge_peer){.role = ROLE_IMAP_WORKER}, &d, &events, &other_b);
+	memset(heard, 0, sizeof heard);
+	for (uint32_t uid = 1; uid <= 3; uid++)
+		ck_assert(IPC_SEND(end_a, MSG_SUMMARY, .uid = uid, .summary = uid == 2 ? -1 : some_fd));
+	edge_free(&end_a);
+	leave_free(0, &old);
+	ck_assert(IPC_SEND(other_a, MSG_SUMMARY, .uid = 2, .summary = -1));
+	run_for(60);
+	ck_assert_str_eq(heard, "2");
+	ck_assert_uint_eq(downs, 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	run_for(60);
+	ck_assert_str_eq(heard, "2123");
+	ck_assert_uint_eq(downs, 1);
+	ck_assert_ptr_null(end_b);
+	edge_free(&other_a);
+	edge_free(&other_b);
+	tear_down();
+}
+END_TEST
+
 /* ---- the end of an edge ---- */
 
 static void
@@ -738,6 +855,8 @@ main(void)
 	tcase_add_test(t, queued_descriptors_are_bounded_and_closed);
 	tcase_add_test(t, what_is_put_back_comes_again);
 	tcase_add_test(t, what_is_put_back_goes_with_its_edge);
+	tcase_add_loop_test(t, without_descriptors_a_message_waits, 0, (int)(sizeof rooms / sizeof rooms[0]));
+	tcase_add_test(t, without_descriptors_others_go_on);
 	tcase_add_test(t, a_handler_may_free_its_edge);
 	tcase_add_test(t, what_was_said_before_the_end_is_heard);
 	tcase_add_test(t, requests_meet_their_deadline);
