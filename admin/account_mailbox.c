@@ -57,13 +57,19 @@ account_mailboxes(struct command_link *keeper, struct buf *table)
 	return status;
 }
 
+struct slice
+account_mailbox_name(struct slice name)
+{
+	return slice_eq_nocase(name, SLICE("INBOX")) ? SLICE("INBOX") : name;
+}
+
 bool
 account_mailbox_find(struct slice table, struct slice name, struct store_mailbox *mailbox_r)
 {
 	struct cursor c = cursor_of(table);
 
 	while (store_mailbox_next(&c, mailbox_r))
-		if (mailbox_r->selectable && slice_eq(mailbox_r->name, name))
+		if (mailbox_r->selectable && slice_eq(mailbox_r->name, account_mailbox_name(name)))
 			return true;
 	return false;
 }

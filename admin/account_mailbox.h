@@ -10,6 +10,8 @@
 
 /* The table of mailboxes, as store/mailbox_list.h encodes it, into table (reset first; of STORE_LIST_BYTES_MAX). */
 enum command_status account_mailboxes(struct command_link *keeper, struct buf *table);
+/* As the store has it: INBOX may be written as anybody likes (RFC 9051 5.1). */
+struct slice account_mailbox_name(struct slice name);
 /* The mailbox of that name in such a table; false when it is not there as one that can be opened. The name points into it. */
 bool account_mailbox_find(struct slice table, struct slice name, struct store_mailbox *mailbox_r);
 /* Its special uses as their names, RFC 6154 section 2 and RFC 8457: a new array. */

@@ -42,6 +42,9 @@ run_export(const struct command_call *call, struct command_link *keeper, export_
 	progress_end(&p);
 	if (status == COMMAND_OK && x.counts.failed > 0)
 		status = COMMAND_REFUSED;
+	/* It did not even begin, and it was said why. */
+	if (status != COMMAND_OK && x.counts.mailboxes == 0 && x.counts.failed == 0 && !call->json)
+		return status;
 	if (status != COMMAND_OK)
 		command_error("not all was exported");
 	enum command_status printed = print_counts(call, &x.counts);

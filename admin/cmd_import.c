@@ -51,6 +51,11 @@ run_import(const struct command_call *call, struct command_link *keeper, import_
 	progress_end(&p);
 	if (status == COMMAND_OK && im.counts.failed > 0)
 		status = COMMAND_REFUSED;
+	if (status != COMMAND_OK && im.counts.mailboxes == 0 && im.counts.failed == 0 && !call->json) {
+		/* It did not even begin, and it was said why. */
+		import_close(&im);
+		return status;
+	}
 	if (status != COMMAND_OK)
 		command_error("not all was imported; what was is safe, and running the command again does not double it");
 	if (im.place != NULL)

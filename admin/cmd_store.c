@@ -12,9 +12,25 @@
 
 #define US_PER_SECOND 1000000u
 
+enum command_status
+store_usage_print(const struct command_call *call, const char *what, struct quota usage)
+{
+	enum command_status status = COMMAND_OK;
+
+	if (call->json) {
+		json_t *row = json_pack("{sI sI}", "messages", (json_int_t)usage.messages, "bytes", (json_int_t)usage.bytes);
+
+		status = command_print_json(row);
+		json_decref(row);
+	} else {
+		printf("%s%llu messages, %llu octets\n", what, (unsigned long long)usage.messages, (unsigned long long)usage.bytes);
+	}
+	return status;
+}
+
 /* In the account's directory, with nobody else at work: marks the index and opens it, which makes it anew. */
 static enum command_status
-rebuild_here(void)
+rebuild_here(const struct command_call *call)
 {
 	struct index *ix;
 	struct err e;
@@ -29,11 +45,10 @@ rebuild_here(void)
 
 	if (failed)
 		command_error("it was made anew and contradicts the messages: %s", e.detail);
-	else
-		printf("made anew: %llu messages, %llu octets\n", (unsigned long long)index_usage(ix).messages,
-		    (unsigned long long)index_usage(ix).bytes);
+	struct quota usage = index_usage(ix);
+
 	index_close(&ix);
-	return failed ? COMMAND_REFUSED : COMMAND_OK;
+	return failed ? COMMAND_REFUSED : store_usage_print(call, "made anew: ", usage);
 }
 
 static enum command_status
@@ -43,7 +58,7 @@ store_rebuild(const struct command_call *call)
 	enum command_status status = account_hold(call, call->argv[0], &hold);
 
 	if (status == COMMAND_OK)
-		status = rebuild_here();
+		status = rebuild_here(call);
 	command_disconnect(&hold);
 	return status;
 }

@@ -341,6 +341,22 @@ dump_offline(struct dump_call *d)
 	return status == COMMAND_OK && d->messages != NULL ? copy_messages(d, &source) : status;
 }
 
+static enum command_status
+print_count(const struct dump_call *d)
+{
+	enum command_status status = COMMAND_OK;
+
+	if (d->call->json) {
+		json_t *row = json_pack("{sI}", "messages", (json_int_t)d->count);
+
+		status = command_print_json(row);
+		json_decref(row);
+	} else {
+		printf("%llu messages\n", (unsigned long long)d->count);
+	}
+	return status;
+}
+
 enum command_status
 store_dump(const struct command_call *call)
 {
@@ -361,7 +377,5 @@ store_dump(const struct command_call *call)
 	if (status == COMMAND_OK)
 		status = slice_u64(slice_str(d.address), UINT64_MAX, &number) ? dump_offline(&d) : dump_online(&d);
 	status = close_output(&d, status);
-	if (status == COMMAND_OK && d.to != NULL)
-		printf("%llu messages\n", (unsigned long long)d.count);
-	return status;
+	return status == COMMAND_OK && d.to != NULL ? print_count(&d) : status;
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 struct load_call {
+	const struct command_call *call;
 	struct opener messages; /* pid 0: the messages are in the account already */
 	bool replace;
 	int dump;
@@ -212,12 +213,10 @@ finish(struct load_call *l)
 	if (index_open(".", l->now, &ix, &e) < 0)
 		return failed(&e);
 	int r = index_check(ix, &e);
+	struct quota usage = index_usage(ix);
 
-	if (r == 0)
-		printf("%llu messages, %llu octets\n", (unsigned long long)index_usage(ix).messages,
-		    (unsigned long long)index_usage(ix).bytes);
 	index_close(&ix);
-	return r == 0 ? COMMAND_OK : failed(&e);
+	return r == 0 ? store_usage_print(l->call, "", usage) : failed(&e);
 }
 
 static enum command_status
@@ -242,7 +241,7 @@ load_here(struct load_call *l)
 enum command_status
 store_load(const struct command_call *call)
 {
-	struct load_call l = {.now = clock_wall_us() / 1000000, .dump = -1};
+	struct load_call l = {.call = call, .now = clock_wall_us() / 1000000, .dump = -1};
 	const char *messages;
 	struct command_link *hold = NULL;
 	int argc = call->argc;

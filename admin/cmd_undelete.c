@@ -454,7 +454,9 @@ forget_messages(struct purge *p)
 			return COMMAND_TEMPORARY;
 		status = forget(p, fd, 0, &more);
 		(void)close(fd);
+		progress_step(&p->l.progress, "purged", at + n, p->messages.n);
 	}
+	progress_end(&p->l.progress);
 	return status;
 }
 

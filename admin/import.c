@@ -322,8 +322,7 @@ import_mailbox(struct import *im, struct slice name, uint32_t uidvalidity, uint3
 	struct buf stage;
 	enum command_status status;
 
-	if (slice_eq_nocase(name, SLICE("INBOX")))
-		name = SLICE("INBOX");
+	name = account_mailbox_name(name);
 	if (uidvalidity > STORE_IMPORT_MAX || uidnext > STORE_IMPORT_MAX)
 		uidvalidity = 0;
 	MEM_FREE(&im->place);

@@ -111,7 +111,7 @@ static enum command_status
 cannot_read(const struct err *e)
 {
 	command_error("%s", e->detail);
-	return e->class == ERR_TEMP ? COMMAND_TEMPORARY : COMMAND_REFUSED;
+	return COMMAND_REFUSED;
 }
 
 enum command_status

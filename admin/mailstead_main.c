@@ -54,13 +54,29 @@ find(int argc, char **argv, int *words_r)
 	return NULL;
 }
 
-static void
-print_list(FILE *out)
+/* Is the row's name that word and more? */
+static bool
+begins_with(const struct command *c, const char *word)
 {
+	size_t n = strlen(word);
+
+	return strncmp(c->name, word, n) == 0 && c->name[n] == ' ';
+}
+
+/* All commands, or those that begin with the word when there are any. */
+static void
+print_list(FILE *out, const char *word)
+{
+	bool some = false;
+
 	fputs("Usage: mailstead [--config FILE] COMMAND ...\n\nCommands:\n", out);
+	for (size_t t = 0; t < TABLES && word != NULL; t++)
+		for (const struct command *c = tables[t]; c->name; c++)
+			some = some || begins_with(c, word);
 	for (size_t t = 0; t < TABLES; t++)
 		for (const struct command *c = tables[t]; c->name; c++)
-			fprintf(out, "  %-18s %s\n", c->name, c->help);
+			if (!some || begins_with(c, word))
+				fprintf(out, "  %-18s %s\n", c->name, c->help);
 	fputs("\n`mailstead COMMAND --help` explains one. Common to all:\n"
 	      "  --config FILE      the server's configuration file (default " CONFIG_FILE_DEFAULT
 	      ")\n"
@@ -168,7 +184,7 @@ main(int argc, char **argv)
 		if (c)
 			print_help(c, stdout);
 		else
-			print_list(stdout);
+			print_list(stdout, argc > 0 ? argv[0] : NULL);
 		return COMMAND_OK;
 	}
 	if (c == NULL || w.bad) {
@@ -176,7 +192,7 @@ main(int argc, char **argv)
 			command_error("--config takes a file");
 		else if (argc > 0)
 			command_error("%s: no such command", argv[0]);
-		print_list(stderr);
+		print_list(stderr, argc > 0 ? argv[0] : NULL);
 		return COMMAND_USAGE;
 	}
 	struct command_call call = {

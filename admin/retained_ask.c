@@ -1,5 +1,6 @@
 #include "admin/retained_ask.h"
 
+#include "admin/account_mailbox.h"
 #include "admin/directory_request.h"
 #include "common/loop.h"
 #include "common/mem.h"
@@ -38,6 +39,8 @@ retained_filter_words(const struct command_call *call, int *argc, struct retaine
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
 		if (!option_value(argc, call->argv, texts[i].word, texts[i].value))
 			return command_usage(call, "%s takes a text", texts[i].word);
+	if (f->mailbox != NULL && slice_eq(account_mailbox_name(slice_str(f->mailbox)), SLICE("INBOX")))
+		f->mailbox = "INBOX";
 	if (f->mailbox != NULL && strlen(f->mailbox) > STORE_NAME_BYTES_MAX)
 		return command_usage(call, "--mailbox: too long");
 	return COMMAND_OK;
@@ -82,6 +85,7 @@ enum command_status
 retained_open(const struct command_call *call, const char *address, struct retained_link *l)
 {
 	*l = (struct retained_link){.call = call, .address = address};
+	progress_begin(&l->progress, call);
 	if (getrandom(l->origin, sizeof l->origin, 0) != (ssize_t)sizeof l->origin) {
 		command_error("no random numbers: %s", strerror(errno));
 		return COMMAND_TEMPORARY;
@@ -127,6 +131,9 @@ struct each {
 	struct retained_reader reader;
 	retained_fn *fn;
 	void *arg;
+	struct progress *progress;
+	uint64_t done; /* messages that came, of how many there are */
+	uint64_t total;
 };
 
 static enum command_status
@@ -136,6 +143,7 @@ one(struct each *each, const struct store_retained *r)
 	enum command_status status = COMMAND_OK;
 	bool meant = true;
 
+	progress_step(each->progress, "looked through", each->done += r->uid != 0, each->total);
 	if (each->reads && r->uid != 0)
 		status = retained_reader_next(&each->reader, &meant, &text);
 	else if (r->uid == 0)
@@ -182,6 +190,7 @@ each_batch(struct retained_link *l, struct msg *request, struct each *each, uint
 	if (status != COMMAND_OK)
 		return status;
 	status = command_outcome(r->class, SLICE("the list cannot be read; the log says why"));
+	each->total = r->retained_messages;
 	if (status == COMMAND_OK)
 		status = each_of(each, r);
 	*more_r = r->more;
@@ -200,7 +209,7 @@ enum command_status
 retained_each(struct retained_link *l, const struct retained_filter *f, bool summaries, retained_fn *fn, void *arg)
 {
 	uint8_t place[STORE_RETAINED_PLACE_BYTES] = {0};
-	struct each each = {.fn = fn, .arg = arg};
+	struct each each = {.fn = fn, .arg = arg, .progress = &l->progress};
 	enum command_status status = COMMAND_OK;
 	bool more = true, texts = retained_filter_has_text(f);
 	struct msg m = {.type = MSG_RETAINED_LIST,
@@ -215,6 +224,7 @@ retained_each(struct retained_link *l, const struct retained_filter *f, bool sum
 		status = retained_reader_open(&each.reader, &each.needles);
 	while (status == COMMAND_OK && more)
 		status = each_batch(l, &m, &each, place, &more);
+	progress_end(&l->progress);
 	retained_reader_close(&each.reader);
 	needles_fini(&each.needles);
 	return status;

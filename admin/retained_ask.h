@@ -7,6 +7,7 @@
 #define ADMIN_RETAINED_ASK_H
 
 #include "admin/account_link.h"
+#include "admin/progress.h"
 #include "admin/retained_reader.h"
 #include "store/retained.h"
 
@@ -41,6 +42,7 @@ struct retained_link {
 	struct command_link *keeper;
 	uint8_t origin[STORE_ORIGIN_BYTES];
 	uint64_t sequence;
+	struct progress progress;
 };
 
 /* Until retained_close(). */

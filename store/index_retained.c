@@ -110,14 +110,16 @@ add_message(struct lister *l, const struct index_mailbox *mb, const struct forma
 	    .zone_minutes = m->detail.zone_minutes};
 	struct buf keywords;
 	int fd = -1, got;
+	bool object;
 
-	if ((list->want & STORE_WANT_OBJECT) && list->object_count == STORE_OBJECTS_MAX)
-		return 0;
 	buf_reset(&l->summary);
 	if ((list->want & STORE_WANT_SUMMARY) &&
 	    env_summary_get(l->ix->env, object_number(m->detail.object_id), &l->summary, e) < 0)
 		return index_failed(l->ix);
-	if (list->want & STORE_WANT_OBJECT)
+	object = (list->want & STORE_WANT_OBJECT) || ((list->want & STORE_WANT_SUMMARY) && l->summary.n == 0);
+	if (object && list->object_count == STORE_OBJECTS_MAX)
+		return 0;
+	if (object)
 		fd = object_open(l->ix->root, m->detail.object_id, m->detail.size, NULL);
 	buf_init(&keywords, INDEX_KEYWORDS_BYTES_MAX);
 	put_keywords(mb, m->entry.keywords, &keywords);

@@ -340,7 +340,7 @@ rebuild_from_log(const char *root, uint64_t time, struct err *e)
 	struct build b = {.serial = 0};
 
 	file_path(b.source, root, INDEX);
-	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", "a page of the index was refused"), LOG_END);
+	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", "the index is marked as damaged"), LOG_END);
 	if (build(root, fill_from_log, &b, &b.serial, time, e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);

@@ -307,7 +307,8 @@ class TestMaildir(TransferTest):
         for words, status in ((("import", address, "zip", self.place), USAGE), (("import", address, "maildir"), USAGE),
                               (("import", address, "maildir", self.place, "--mailbox"), USAGE),
                               (("import", address, "maildir", self.place), REFUSED),
-                              (("import", address, "maildir", self.place + "/none"), TEMPORARY),
+                              (("import", address, "maildir", self.place + "/none"), REFUSED),
+                              (("import", address, "mbox", self.place + "/none"), REFUSED),
                               (("import", "nobody@demo.test", "maildir", self.place), REFUSED)):
             done = self.server.run(*words, check=False)
             self.assertEqual(done.returncode, status, (words, done.stderr))

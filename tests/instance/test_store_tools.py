@@ -83,6 +83,11 @@ class TestDumpLoad(ToolTest):
         out = self.server.run("store", "load", "to@demo.test", self.path("dump"), "--messages", self.path("copy"))
         self.assertIn("12 messages", out.stdout)
         self.assertEqual(before, self.seen("to@demo.test"))
+        figures = {"messages": 12, "bytes": sum(r["bytes"] for r in before["figures"])}
+        for words, wanted in ((("dump", "from@demo.test", self.path("dump2")), {"messages": 12}),
+                              (("load", "to@demo.test", self.path("dump2"), "--replace"), figures),
+                              (("rebuild", "to@demo.test"), figures)):
+            self.assertEqual(wanted, json.loads(self.server.run("store", *words, "--json").stdout))
         self.assertEqual(text, self.server.run("store", "dump", "to@demo.test").stdout)
         # And mail goes on arriving.
         self.assertEqual(250, self.server.deliver("From: a@b.example\r\n\r\nnew\r\n", rcpt="to@demo.test")[0])

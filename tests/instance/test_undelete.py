@@ -143,6 +143,15 @@ class TestUndelete(UndeleteTest):
             self.assertEqual(list(self.ids(*words)), ["\u65e5\u672c"], words)
         self.assertEqual(list(self.ids("--text", "nothing OF")), ["other"])
         self.assertEqual(self.ids("--text", "nowhere"), {})
+        # An imported message has no summary before a client wants it.
+        path = self.server.directory + "/texts"
+        with open(path, "wb") as f:
+            f.write(b"From a@client.example Thu Feb 13 23:32:54 2003\n" + octets.replace(b"\r\n", b"\n"))
+        self.server.run("import", self.me, "mbox", path, "--mailbox", "Sent")
+        self.expunge(client, "Sent")
+        self.assertEqual([(m["subject"], m["from"]) for m in self.listed("--mailbox", "Sent")["messages"]],
+                         [("\u65e5\u672c", "\u041f\u0440\u0438\u0432\u0435\u0442 <x@client.example>")])
+        self.assertEqual(len(self.listed("--mailbox", "inbox")["messages"]), 2)
         client.logout()
 
     def test_mailbox(self):
