@@ -137,6 +137,7 @@ facts_file(const struct job *j)
 	    .hostname = host,
 	    .authserv_id = host,
 	    .smtputf8 = j->envelope.smtputf8,
+	    .binary = j->envelope.binary,
 	    .submission = j->submission,
 	};
 	struct buf b;

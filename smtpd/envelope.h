@@ -27,7 +27,8 @@
 struct envelope {
 	bool esmtp; /* EHLO, not HELO */
 	bool tls;
-	bool eightbit; /* BODY=8BITMIME */
+	bool eightbit; /* BODY=8BITMIME or BINARYMIME */
+	bool binary;   /* BODY=BINARYMIME */
 	bool smtputf8;
 	uint64_t received_us;
 	uint8_t client_ip[16];

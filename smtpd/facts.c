@@ -3,7 +3,7 @@
 
 #include "common/cursor.h"
 
-enum { FLAG_SMTPUTF8 = 1, FLAG_SUBMISSION = 2, FLAGS_KNOWN = FLAG_SMTPUTF8 | FLAG_SUBMISSION };
+enum { FLAG_SMTPUTF8 = 1, FLAG_SUBMISSION = 2, FLAG_BINARY = 4, FLAGS_KNOWN = 7 };
 
 bool
 facts_encode(const struct facts *f, struct buf *b)
@@ -11,7 +11,8 @@ facts_encode(const struct facts *f, struct buf *b)
 	const struct slice texts[] = {f->helo, f->mail_from, f->hostname, f->authserv_id};
 
 	put_u8(b, FACTS_VERSION);
-	put_u8(b, (uint8_t)((f->smtputf8 ? FLAG_SMTPUTF8 : 0) | (f->submission ? FLAG_SUBMISSION : 0)));
+	put_u8(b, (uint8_t)((f->smtputf8 ? FLAG_SMTPUTF8 : 0) | (f->submission ? FLAG_SUBMISSION : 0) |
+		      (f->binary ? FLAG_BINARY : 0)));
 	buf_put(b, f->client_ip, sizeof f->client_ip);
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		if (texts[i].n > FACTS_TEXT_BYTES_MAX)
@@ -30,7 +31,8 @@ facts_decode(struct slice in, struct facts *facts_r)
 	struct slice ip;
 	uint8_t version = cursor_u8(&c), flags = cursor_u8(&c);
 
-	*facts_r = (struct facts){.smtputf8 = flags & FLAG_SMTPUTF8, .submission = flags & FLAG_SUBMISSION};
+	*facts_r = (struct facts){.smtputf8 = flags & FLAG_SMTPUTF8, .submission = flags & FLAG_SUBMISSION,
+	    .binary = flags & FLAG_BINARY};
 	ip = cursor_take(&c, sizeof facts_r->client_ip);
 	if (ip.n == sizeof facts_r->client_ip)
 		memcpy(facts_r->client_ip, ip.p, ip.n);

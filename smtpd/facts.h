@@ -5,7 +5,7 @@
  * The encoded form, version 1. Integers are big-endian, a slice is a u32
  * length and that many octets:
  *
- *   u8 version, u8 flags (1 smtputf8, 2 submission), 16 octets client address,
+ *   u8 version, u8 flags (1 smtputf8, 2 submission, 4 binary), 16 octets client address,
  *   slice helo, slice mail_from, slice hostname, slice authserv_id; nothing follows.
  */
 #ifndef SMTPD_FACTS_H
@@ -25,6 +25,7 @@ struct facts {
 	struct slice hostname;	   /* our own name: %{r} of SPF */
 	struct slice authserv_id;  /* whose Authentication-Results are ours */
 	bool smtputf8;		   /* SMTPUTF8 was a parameter of MAIL */
+	bool binary;		   /* BODY=BINARYMIME was */
 	bool submission;	   /* from an account of ours: Bcc is taken out, nothing is checked */
 };
 

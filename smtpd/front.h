@@ -12,6 +12,7 @@
  * front_command.c   the table of commands; greeting, STARTTLS and the small ones
  * front_transaction.c MAIL and RCPT with the directory's answers
  * front_data.c      DATA: framing, limits, spooling, handing over
+ * front_chunk.c     BDAT: the same by counted octets
  * front_auth.c      AUTH (submission)
  * front_service.c   the role: listeners, settings, edges, drain
  */
@@ -25,31 +26,10 @@
 #include "common/role.h"
 #include "common/stream.h"
 #include "smtpd/envelope.h"
+#include "smtpd/front_limits.h"
 #include "smtpd/smtp_framer.h"
 #include "smtpd/smtp_grammar.h"
 #include "smtpd/smtp_id.h"
-
-/* Limits. Each has its reply in brackets. */
-#define FRONT_LINE_BYTES_MAX 4096	  /* a command line with CRLF [500 5.5.2]; RFC 5321 4.5.3.1.4 asks 512 */
-#define FRONT_AUTH_LINE_BYTES_MAX 12290	  /* RFC 4954 4: 12288 and CRLF [500 5.5.2] */
-#define FRONT_THROWN_BYTES_MAX (1u << 20) /* of over-long lines in one session [421 4.7.0] */
-#define FRONT_BAD_COMMANDS_MAX 20	  /* [421 4.7.0] */
-#define FRONT_REFUSED_RECIPIENTS_MAX 200  /* in one session [421 4.7.0] */
-#define FRONT_FAILED_LOGINS_MAX 3	  /* [421 4.7.0] */
-#define FRONT_COMMANDS_MAX 20000	  /* in one session [421 4.7.0] */
-#define FRONT_TRANSACTIONS_MAX 1000	  /* in one session [421 4.7.0] */
-#define FRONT_INPUT_BYTES_MAX (64u * 1024)
-#define FRONT_TRANSACTION_BYTES_MAX (4u << 20) /* memory for the envelope [452 4.5.3] */
-#define FRONT_MEMFD_BYTES_MAX (1u << 20)       /* of a message; what is longer goes to a spool file */
-#define FRONT_MEMORY_BYTES_MAX (256u << 20)    /* of all messages in memory files; past it even small ones go to spool files */
-#define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
-
-/* Times. */
-#define FRONT_GREET_DELAY_MS 20		 /* who talks before the greeting is no mail server [554 5.5.1] */
-#define FRONT_ASK_MS 20000		 /* for directory, store and queue [451 4.3.0] */
-#define FRONT_DELIVER_MS 110000		 /* RFC 6409 4: every command is answered within two minutes */
-#define FRONT_DATA_MS_MAX (60u * 60 * 1000) /* for one message's data [421 4.4.2] */
-#define FRONT_STREAM_GRACE_MS 10000
 
 enum front_state {
 	FRONT_STATE_GREETING, /* the greeting is not out yet */
@@ -59,6 +39,8 @@ enum front_state {
 	FRONT_STATE_MAIL,     /* MAIL was taken */
 	FRONT_STATE_RCPT,     /* and a recipient too */
 	FRONT_STATE_DATA,     /* message data is due */
+	FRONT_STATE_CHUNK,    /* the octets of a BDAT are due */
+	FRONT_STATE_CHUNKED,  /* between two BDATs of a message */
 	FRONT_STATE_HANDED,   /* deliver has the message */
 	FRONT_STATE_CLOSING,  /* nothing more is read */
 	FRONT_STATE_COUNT
@@ -89,10 +71,21 @@ struct front_data {
 	bool no_space;	       /* the spool has no room, or could not be written */
 };
 
+/* The chunk that is being read (RFC 3030 2). */
+struct front_chunk {
+	uint64_t bytes;
+	uint64_t left;
+	bool last;
+	const struct smtp_reply_words *refusal; /* its octets are thrown away, then this is said; NULL: they are kept */
+	enum front_state back;			/* where a refused one leads */
+	uint64_t began_ms;
+};
+
 struct front_transaction {
 	struct arena *arena; /* all of it; reset when it ends */
 	struct slice mail_from;
-	bool eightbit;
+	enum smtp_body body;
+	bool failed; /* a chunk was refused: only RSET helps (RFC 3030 2) */
 	uint64_t size; /* as MAIL declared it; 0: it did not */
 	struct slice *recipients;
 	size_t recipient_count;
@@ -125,6 +118,8 @@ struct front {
 	unsigned failed_logins;
 	unsigned transactions;
 	uint64_t thrown;
+	uint64_t swallowed; /* of refused chunks */
+	struct front_chunk chunk;
 	uint64_t began_ms;
 	/* who logged in (submission) */
 	struct edge *verifier; /* one exchange stays at one verifier */
@@ -219,8 +214,21 @@ void smtpd_data(struct front *f, struct slice args);
 bool smtpd_data_step(struct front *f);
 /* Releases what it holds. */
 void smtpd_data_drop(struct front *f);
+/* For chunks: a file for a message that begins, or the words why there is none; keeps octets; the words for a message that
+ * cannot be kept; the end, with the reply to come. */
+const struct smtp_reply_words *smtpd_data_begin(struct front *f);
+void smtpd_data_keep(struct front *f, struct slice octets, bool at_end);
+const struct smtp_reply_words *smtpd_data_refusal(const struct front *f);
+void smtpd_data_end(struct front *f);
 void smtpd_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);
 void smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m);
+
+/* ---- front_chunk.c ---- */
+
+/* BDAT. Its octets follow whatever is wrong with it: with a refusal they are thrown away before it is said. */
+void smtpd_bdat(struct front *f, struct slice args, const struct smtp_reply_words *refusal);
+/* Takes what has arrived of a chunk; false when there is nothing to take now. */
+bool smtpd_chunk_step(struct front *f);
 
 /* ---- front_auth.c ---- */
 

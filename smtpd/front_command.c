@@ -14,11 +14,12 @@ enum {
 	NO_ARGS = 1,   /* 501 with one */
 	NEED_ARGS = 2, /* 501 without */
 	NO_LOGIN = 4,  /* needs none even on submission */
+	COUNTED = 8,   /* octets follow, also when it is refused */
 };
 
 #define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
-#define ANY_STATE (IN(HELO) | IN(READY) | IN(MAIL) | IN(RCPT))
-#define GREETED (IN(READY) | IN(MAIL) | IN(RCPT))
+#define ANY_STATE (IN(HELO) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
+#define GREETED (IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
 
 struct command {
 	const char *verb;
@@ -87,7 +88,7 @@ run_ehlo(struct front *f, struct slice args)
 	smtpd_trace(f, "ehlo", LOG_CSTR("helo", f->helo), LOG_END);
 	buf_init(&b, 1024);
 	buf_putf(&b, "250-%s\r\n", config_string(role_config(), OPT_HOSTNAME));
-	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n");
+	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n");
 	/* RFC 3207 4.2: not offered once TLS is in use; RFC 8314 3.3: not offered when it would fail. */
 	if (!stream_is_tls(f->stream) && tls_server_ready(tls_server()))
 		buf_put_str(&b, "250-STARTTLS\r\n");
@@ -142,6 +143,12 @@ run_noop(struct front *f, struct slice args)
 {
 	(void)args;
 	smtpd_reply(f, 250, "2.0.0", "OK");
+}
+
+static void
+run_bdat(struct front *f, struct slice args)
+{
+	smtpd_bdat(f, args, NULL);
 }
 
 static void
@@ -209,6 +216,7 @@ static const struct command commands[] = {
     {"MAIL", IN(READY), NEED_ARGS, NULL, smtpd_mail},
     {"RCPT", IN(MAIL) | IN(RCPT), NEED_ARGS, NULL, smtpd_rcpt},
     {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS, NULL, smtpd_data},
+    {"BDAT", IN(MAIL) | IN(RCPT) | IN(CHUNKED), COUNTED, NULL, run_bdat},
     {"RSET", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_rset},
     {"NOOP", ANY_STATE, NO_LOGIN, NULL, run_noop},
     {"QUIT", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_quit},
@@ -217,7 +225,6 @@ static const struct command commands[] = {
     {"VRFY", GREETED, NEED_ARGS, NULL, run_vrfy},
     {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
     {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
-    {"BDAT", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"ETRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"ATRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"TURN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
@@ -284,10 +291,12 @@ smtpd_command(struct front *f, struct slice line)
 		verb = args = slice_of(NULL, 0);
 	c = find_command(verb);
 	w = refusal(f, c, args);
-	if (w) {
+	if (w && c && (c->flags & COUNTED)) {
+		smtpd_bdat(f, args, w);
+	} else if (w) {
 		smtpd_reply_words(f, w);
 		f->bad_commands++;
-		return;
+	} else {
+		c->run(f, args);
 	}
-	c->run(f, args);
 }

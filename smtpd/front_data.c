@@ -12,8 +12,6 @@
 #include <assert.h>
 #include <unistd.h>
 
-/* Of a message that is too big: so much more is swallowed before the connection is cut. */
-#define SWALLOW_BYTES_MAX (64u << 20)
 /* The framer may put two octets for one (SMTP_BARE_FIX). */
 #define STAGE_BYTES_MAX (2 * FRONT_INPUT_BYTES_MAX)
 
@@ -34,26 +32,38 @@ refuse_data(struct front *f, const struct smtp_reply_words *w)
 		smtpd_close(f, "4.7.0", "Input behind a DATA that was refused");
 }
 
+const struct smtp_reply_words *
+smtpd_data_begin(struct front *f)
+{
+	struct err e;
+
+	f->t.data.began_ms = clock_ms();
+	f->t.data.fd = memfd_new(&e);
+	if (f->t.data.fd >= 0)
+		return NULL;
+	log_event(LOG_ERROR, slice_str(f->id), "memfd", LOG_ERR(&e), LOG_END);
+	return &later;
+}
+
 void
 smtpd_data(struct front *f, struct slice args)
 {
 	static const struct smtp_reply_words no_recipients = {554, "5.5.1", "No valid recipients"};
-	struct front_data *d = &f->t.data;
-	struct err e;
+	static const struct smtp_reply_words binary = {503, "5.5.1", "BODY=BINARYMIME goes with BDAT only (RFC 3030 3)"};
+	const struct smtp_reply_words *w = NULL;
 
 	(void)args;
-	if (f->state == FRONT_STATE_MAIL) {
-		refuse_data(f, &no_recipients);
+	if (f->state == FRONT_STATE_MAIL)
+		w = &no_recipients;
+	else if (f->t.body == SMTP_BODY_BINARYMIME)
+		w = &binary;
+	if (w == NULL)
+		w = smtpd_data_begin(f);
+	if (w != NULL) {
+		refuse_data(f, w);
 		return;
 	}
-	d->fd = memfd_new(&e);
-	if (d->fd < 0) {
-		log_event(LOG_ERROR, slice_str(f->id), "memfd", LOG_ERR(&e), LOG_END);
-		refuse_data(f, &later);
-		return;
-	}
-	smtp_data_init(&d->framer, smtpd_service.submission ? SMTP_BARE_FIX : SMTP_BARE_REFUSE);
-	d->began_ms = clock_ms();
+	smtp_data_init(&f->t.data.framer, smtpd_service.submission ? SMTP_BARE_FIX : SMTP_BARE_REFUSE);
 	smtpd_set_state(f, FRONT_STATE_DATA);
 	smtpd_reply(f, 354, NULL, "Go ahead, end with <CRLF>.<CRLF>");
 }
@@ -174,8 +184,8 @@ smtpd_on_spool(struct edge *edge, struct msg_SPOOL_REPLY *m)
 	smtpd_step(f);
 }
 
-static void
-keep(struct front *f, struct slice octets)
+void
+smtpd_data_keep(struct front *f, struct slice octets, bool at_end)
 {
 	struct front_data *d = &f->t.data;
 	struct err e;
@@ -191,29 +201,37 @@ keep(struct front *f, struct slice octets)
 		lose_space(f, e.detail);
 		return;
 	}
-	if (needs_file(d, octets.n) && d->framer.state != SMTP_DATA_END)
+	if (needs_file(d, octets.n) && !at_end)
 		ask_spool(f);
 }
 
 /* ---- the end ---- */
 
-/* Why the message is refused by its form alone, or NULL. */
-static const struct smtp_reply_words *
-form_refusal(const struct front_data *d)
+const struct smtp_reply_words *
+smtpd_data_refusal(const struct front *f)
 {
+	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
+
+	if (f->t.data.too_big)
+		return &too_big;
+	return f->t.data.no_space ? &no_space : NULL;
+}
+
+/* Why the message is refused by its form alone, or NULL. What came in chunks has no framer: verify looks at its lines. */
+static const struct smtp_reply_words *
+form_refusal(const struct front *f)
+{
+	const struct front_data *d = &f->t.data;
 	static const struct smtp_reply_words bare = {521, "5.5.2",
 	    "Lines end in CRLF; CR or LF alone is not accepted (RFC 5321 2.3.8)"};
 	static const struct smtp_reply_words nul = {521, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
 	static const struct smtp_reply_words user_nul = {550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
-	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
 
 	if (d->framer.bare && d->framer.bare_rule == SMTP_BARE_REFUSE)
 		return &bare;
 	if (d->framer.nul)
 		return smtpd_service.submission ? &user_nul : &nul;
-	if (d->too_big)
-		return &too_big;
-	return d->no_space ? &no_space : NULL;
+	return smtpd_data_refusal(f);
 }
 
 static void
@@ -235,7 +253,8 @@ write_envelope(struct front *f, struct buf *b)
 	struct envelope e = {
 	    .esmtp = f->esmtp,
 	    .tls = stream_is_tls(f->stream),
-	    .eightbit = t->eightbit,
+	    .eightbit = t->body != SMTP_BODY_7BIT,
+	    .binary = t->body == SMTP_BODY_BINARYMIME,
 	    .received_us = clock_wall_us(),
 	    .client_port = ntohs(f->client.peer.sin6_port),
 	    .helo = slice_str(f->helo),
@@ -281,10 +300,10 @@ hand_over(struct front *f, int envelope)
 	return true;
 }
 
-static void
-data_ended(struct front *f)
+void
+smtpd_data_end(struct front *f)
 {
-	const struct smtp_reply_words *w = form_refusal(&f->t.data);
+	const struct smtp_reply_words *w = form_refusal(f);
 	struct err e;
 	struct buf b;
 	int envelope;
@@ -351,10 +370,10 @@ smtpd_data_step(struct front *f)
 		out += got.n;
 	}
 	stream_consume(f->stream, used);
-	keep(f, slice_of(stage, out));
+	smtpd_data_keep(f, slice_of(stage, out), d->framer.state == SMTP_DATA_END);
 	if (d->framer.state == SMTP_DATA_END)
-		data_ended(f);
-	else if (d->bytes > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES) + SWALLOW_BYTES_MAX)
+		smtpd_data_end(f);
+	else if (d->bytes > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES) + FRONT_SWALLOW_BYTES_MAX)
 		smtpd_close(f, "4.3.4", "Message too big");
 	return true;
 }

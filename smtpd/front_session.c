@@ -17,13 +17,17 @@
 /* Which states may follow; every one may end in CLOSING. */
 static const unsigned follows[FRONT_STATE_COUNT] = {
     [FRONT_STATE_GREETING] = FRONT_STATE_BIT(FRONT_STATE_HELO),
-    [FRONT_STATE_HELO] = FRONT_STATE_BIT(FRONT_STATE_READY),
-    [FRONT_STATE_READY] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_HELO) |
+    [FRONT_STATE_HELO] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_CHUNK),
+    [FRONT_STATE_READY] = FRONT_STATE_BIT(FRONT_STATE_CHUNK) | FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_HELO) |
 	FRONT_STATE_BIT(FRONT_STATE_AUTH) | FRONT_STATE_BIT(FRONT_STATE_MAIL),
     [FRONT_STATE_AUTH] = FRONT_STATE_BIT(FRONT_STATE_READY),
-    [FRONT_STATE_MAIL] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_RCPT),
+    [FRONT_STATE_MAIL] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_RCPT) |
+	FRONT_STATE_BIT(FRONT_STATE_CHUNK),
     [FRONT_STATE_RCPT] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_RCPT) |
-	FRONT_STATE_BIT(FRONT_STATE_DATA),
+	FRONT_STATE_BIT(FRONT_STATE_DATA) | FRONT_STATE_BIT(FRONT_STATE_CHUNK),
+    [FRONT_STATE_CHUNK] = FRONT_STATE_BIT(FRONT_STATE_CHUNKED) | FRONT_STATE_BIT(FRONT_STATE_HANDED) |
+	FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_HELO),
+    [FRONT_STATE_CHUNKED] = FRONT_STATE_BIT(FRONT_STATE_CHUNK) | FRONT_STATE_BIT(FRONT_STATE_READY),
     [FRONT_STATE_DATA] = FRONT_STATE_BIT(FRONT_STATE_READY) | FRONT_STATE_BIT(FRONT_STATE_HANDED),
     [FRONT_STATE_HANDED] = FRONT_STATE_BIT(FRONT_STATE_READY),
     [FRONT_STATE_CLOSING] = 0,
@@ -72,10 +76,12 @@ silence_ms(void)
 static uint64_t
 deadline_ms(const struct front *f)
 {
-	if (f->state == FRONT_STATE_DATA)
+	if (f->state == FRONT_STATE_DATA || f->t.data.fd >= 0)
 		return f->t.data.began_ms + FRONT_DATA_MS_MAX;
 	if (smtpd_service.submission && f->account == 0)
 		return f->began_ms + config_number(role_config(), OPT_LOGIN_TIMEOUT);
+	if (f->state == FRONT_STATE_CHUNK)
+		return f->chunk.began_ms + FRONT_DATA_MS_MAX;
 	return UINT64_MAX;
 }
 
@@ -172,6 +178,15 @@ line_step(struct front *f)
 	return got != SMTP_FRAME_MORE || used > 0;
 }
 
+/* As much as has come of what is due in this state; false when nothing was taken. */
+static bool
+input_step(struct front *f)
+{
+	if (f->state == FRONT_STATE_DATA)
+		return smtpd_data_step(f);
+	return f->state == FRONT_STATE_CHUNK ? smtpd_chunk_step(f) : line_step(f);
+}
+
 static bool
 may_go_on(const struct front *f)
 {
@@ -207,7 +222,7 @@ smtpd_step(struct front *f)
 	while (more && may_go_on(f)) {
 		if (!still_patient(f))
 			break;
-		more = f->state == FRONT_STATE_DATA ? smtpd_data_step(f) : line_step(f);
+		more = input_step(f);
 		if (more && ++commands == FRONT_STEP_COMMANDS_MAX) {
 			loop_timer_set(f->again, 0);
 			break;

@@ -106,10 +106,10 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 		mail_refused(f, &no_memory);
 		return;
 	}
-	f->t.eightbit = mail->body == SMTP_BODY_8BITMIME;
+	f->t.body = mail->body;
 	f->t.size = mail->has_size ? mail->size : 0;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_NUM("size", mail->size),
-	    LOG_CSTR("body", f->t.eightbit ? "8bitmime" : "7bit"), LOG_END);
+	    LOG_CSTR("body", smtp_body_name(f->t.body)), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
 	else
@@ -122,7 +122,7 @@ smtpd_mail(struct front *f, struct slice args)
 	/* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). SMTPUTF8 is not offered: what IMAP
 	 * and POP3 clients without UTF8=ACCEPT would be given of such a message is not settled yet. */
 	struct smtp_offered offered = {
-	    .size = f->esmtp, .eightbit = f->esmtp, .auth = f->esmtp && smtpd_service.submission};
+	    .size = f->esmtp, .eightbit = f->esmtp, .binary = f->esmtp, .auth = f->esmtp && smtpd_service.submission};
 	struct smtp_mail mail;
 	enum smtp_syntax syntax;
 

@@ -28,6 +28,12 @@ unreadable(const struct input *in)
 }
 
 static bool
+stray_octets(const struct input *in)
+{
+	return in->v->form.stray_octets;
+}
+
+static bool
 too_many_hops(const struct input *in)
 {
 	return in->v->form.received_fields >= POLICY_RECEIVED_FIELDS_MAX;
@@ -96,6 +102,7 @@ spf_says_fail(const struct input *in)
 
 static const struct rule incoming[] = {
     {unreadable, REFUSE("unreadable", 550, "5.6.0", "The message's header cannot be read reliably")},
+    {stray_octets, REFUSE("stray-octets", 550, "5.6.0", "CR or LF alone, or NUL, in what is not declared binary (RFC 5321 2.3.8)")},
     {too_many_hops, REFUSE("hops", 554, "5.4.6", "Too many Received fields: a mail loop")},
     /* RFC 9989 lets a receiver refuse what DMARC cannot be applied to; RFC 5322 3.6 wants one From. */
     {from_fields_not_one, REFUSE("from-fields", 550, "5.6.0", "Exactly one From field is needed (RFC 5322 3.6)")},
@@ -111,6 +118,7 @@ static const struct rule incoming[] = {
 
 static const struct rule submission[] = {
     {unreadable, REFUSE("unreadable", 554, "5.6.0", "The message's header cannot be read reliably")},
+    {stray_octets, REFUSE("stray-octets", 554, "5.6.0", "CR or LF alone, or NUL, in what is not declared binary (RFC 5321 2.3.8)")},
     {too_many_hops, REFUSE("hops", 554, "5.4.6", "Too many Received fields: a mail loop")},
     {from_fields_not_one, REFUSE("from-fields", 554, "5.6.0", "Exactly one From field is needed (RFC 5322 3.6)")},
     {no_author, REFUSE("from-empty", 554, "5.6.0", "The From field has no address (RFC 5322 3.6.2)")},

@@ -339,23 +339,35 @@ scan_params(struct scan *s, struct param *params, size_t *n_r)
 	return true;
 }
 
+/* 1*DIGIT; a number over 64 bits is UINT64_MAX. */
+static bool
+octet_count(struct slice digits, uint64_t *count_r)
+{
+	for (size_t i = 0; i < digits.n; i++)
+		if (!ascii_digit(digits.p[i]))
+			return false;
+	while (digits.n > 1 && digits.p[0] == '0')
+		digits = slice_sub(digits, 1, digits.n);
+	if (digits.n > 0 && !slice_u64(digits, UINT64_MAX, count_r))
+		*count_r = UINT64_MAX;
+	return digits.n > 0;
+}
+
 /* size-value = 1*20DIGIT (RFC 1870 3); a number over 64 bits is just too big a message. */
 static bool
 param_size(struct slice value, uint64_t *size_r)
 {
-	for (size_t i = 0; i < value.n; i++)
-		if (!ascii_digit(value.p[i]))
-			return false;
-	if (value.n == 0 || value.n > 20)
-		return false;
-	if (!slice_u64(value, UINT64_MAX, size_r))
-		*size_r = UINT64_MAX;
-	return true;
+	return value.n <= 20 && octet_count(value, size_r);
 }
 
+/* body-value = "7BIT" / "8BITMIME" (RFC 6152 2) / "BINARYMIME" (RFC 3030 3) */
 static bool
-param_body(struct slice value, enum smtp_body *body_r)
+param_body(struct slice value, bool binary, enum smtp_body *body_r)
 {
+	if (binary && slice_eq_nocase(value, SLICE("BINARYMIME"))) {
+		*body_r = SMTP_BODY_BINARYMIME;
+		return true;
+	}
 	if (slice_eq_nocase(value, SLICE("8BITMIME")))
 		*body_r = SMTP_BODY_8BITMIME;
 	else if (slice_eq_nocase(value, SLICE("7BIT")))
@@ -390,7 +402,7 @@ mail_param(const struct param *p, const struct smtp_offered *offered, struct smt
 		mail->has_size = true;
 		good = p->has_value && param_size(p->value, &mail->size);
 	} else if (offered->eightbit && slice_eq_nocase(p->keyword, SLICE("BODY"))) {
-		good = p->has_value && param_body(p->value, &mail->body);
+		good = p->has_value && param_body(p->value, offered->binary, &mail->body);
 	} else if (offered->smtputf8 && slice_eq_nocase(p->keyword, SLICE("SMTPUTF8"))) {
 		mail->smtputf8 = true;
 		good = !p->has_value;
@@ -486,6 +498,26 @@ smtp_rcpt_parse(struct slice args, bool utf8, struct arena *a, struct smtp_path 
 	if (!utf8 && has_non_ascii(args))
 		return SMTP_SYNTAX_NON_ASCII;
 	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_RECIPIENT;
+}
+
+enum smtp_syntax
+smtp_bdat_parse(struct slice args, uint64_t *bytes_r, bool *last_r)
+{
+	struct slice size = {0};
+
+	if (!slice_cut(&args, ' ', &size) || !octet_count(size, bytes_r))
+		return SMTP_SYNTAX_BAD_ARGS;
+	*last_r = args.p != NULL;
+	return !*last_r || slice_eq_nocase(args, SLICE("LAST")) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_ARGS;
+}
+
+const char *
+smtp_body_name(enum smtp_body b)
+{
+	static const char *const names[] = {
+	    [SMTP_BODY_7BIT] = "7bit", [SMTP_BODY_8BITMIME] = "8bitmime", [SMTP_BODY_BINARYMIME] = "binarymime"};
+
+	return names[b];
 }
 
 bool

@@ -1,6 +1,6 @@
 /*
  * smtp_grammar: the command lines of SMTP (RFC 5321 4.1.1 to 4.1.3, ESMTP
- * parameters of RFC 1870, 6152, 4954 and 6531) as structs. Pure and strict:
+ * parameters of RFC 1870, 3030, 6152, 4954 and 6531) as structs. Pure and strict:
  * slices in, slices into the line or the caller's arena out, no I/O. A line is
  * given without its CRLF.
  */
@@ -50,7 +50,9 @@ struct smtp_path {
 	struct slice domain; /* as written */
 };
 
-enum smtp_body { SMTP_BODY_7BIT, SMTP_BODY_8BITMIME };
+enum smtp_body { SMTP_BODY_7BIT, SMTP_BODY_8BITMIME, SMTP_BODY_BINARYMIME };
+/* "7bit" and so on, for the time line. */
+const char *smtp_body_name(enum smtp_body b);
 
 struct smtp_mail {
 	struct smtp_path path;
@@ -65,6 +67,7 @@ struct smtp_mail {
 struct smtp_offered {
 	bool size;
 	bool eightbit;
+	bool binary;
 	bool smtputf8;
 	bool auth;
 };
@@ -78,6 +81,10 @@ enum smtp_syntax smtp_mail_parse(struct slice args, const struct smtp_offered *o
     struct smtp_mail *mail_r) __attribute__((warn_unused_result));
 enum smtp_syntax smtp_rcpt_parse(struct slice args, bool utf8, struct arena *a,
     struct smtp_path *path_r) __attribute__((warn_unused_result));
+
+/* args of BDAT: chunk-size [SP "LAST"] (RFC 3030 2). A number over 64 bits is UINT64_MAX. */
+enum smtp_syntax smtp_bdat_parse(struct slice args, uint64_t *bytes_r, bool *last_r)
+    __attribute__((warn_unused_result));
 
 /* The argument of EHLO and HELO: Domain / address-literal, at most SMTP_DOMAIN_BYTES_MAX octets. */
 bool smtp_helo_valid(struct slice args) __attribute__((warn_unused_result));

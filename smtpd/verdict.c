@@ -108,6 +108,7 @@ code_form(struct coder *c, struct verdict_form *f)
 	field_bool(c, &f->has_nul);
 	field_bool(c, &f->has_bare_cr);
 	field_bool(c, &f->has_bare_lf);
+	field_bool(c, &f->stray_octets);
 	field_bool(c, &f->line_too_long);
 	field_bool(c, &f->body_8bit);
 }

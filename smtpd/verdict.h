@@ -48,6 +48,7 @@ struct verdict_form {
 	bool has_nul;
 	bool has_bare_cr;
 	bool has_bare_lf;
+	bool stray_octets; /* one of the three where neither BODY=BINARYMIME nor a part's encoding lets it be */
 	bool line_too_long; /* over 998 octets without its CRLF (RFC 5322 2.1.1) */
 	bool body_8bit;
 };

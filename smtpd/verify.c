@@ -368,6 +368,32 @@ give_dkim_header(struct verify *v, struct slice block)
 	dkim_check_header_end(v->dkim);
 }
 
+/*
+ * CR or LF alone, and NUL, are no text (RFC 5321 2.3.8, 4.5.2) and never belong in a header. They may stand in a
+ * binary message's body (RFC 3030 3), and in the body of one that only its Content-Transfer-Encoding calls binary, which
+ * "MUST be accepted" as well.
+ */
+static bool
+has_stray_octets(struct verify *v, bool in_header)
+{
+	const struct verdict_form *f = &v->verdict.form;
+	struct summary s;
+	struct summary_part part;
+
+	if (!f->has_nul && !f->has_bare_cr && !f->has_bare_lf)
+		return false;
+	if (in_header || (!v->facts.binary && !summary_decode(buf_slice(&v->summary), &s)))
+		return true;
+	for (uint32_t i = 0; !v->facts.binary; i++) {
+		if (i == s.parts_count)
+			return true;
+		summary_part_get(&s, i, &part);
+		if (part.encoding == TRANSFER_BINARY)
+			break;
+	}
+	return false;
+}
+
 static bool
 take_header(struct verify *v, struct slice block)
 {
@@ -379,6 +405,7 @@ take_header(struct verify *v, struct slice block)
 	v->scan.in_header = true;
 	verify_scan_feed(&v->scan, block, &v->verdict.form);
 	v->scan.in_header = false;
+	v->verdict.form.stray_octets = has_stray_octets(v, true);
 	summarise_header(v, block);
 	if (v->verdict.full)
 		give_dkim_header(v, block);
@@ -441,7 +468,10 @@ read_message(struct verify *v)
 	    !read_body(v))
 		return false;
 	verify_scan_end(&v->scan, &v->verdict.form);
-	return EVP_DigestFinal_ex(v->hash, v->result.sha256, &n) == 1 && summary_builder_finish(v->builder, &v->summary);
+	if (EVP_DigestFinal_ex(v->hash, v->result.sha256, &n) != 1 || !summary_builder_finish(v->builder, &v->summary))
+		return false;
+	v->verdict.form.stray_octets |= has_stray_octets(v, false);
+	return true;
 }
 
 /* ---- life ---- */

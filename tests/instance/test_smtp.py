@@ -119,7 +119,7 @@ class TestReception(SmtpTest):
         self.say(w, b"EHLO client.example", b"250")  # like RSET
         self.say(w, b"DATA", rb"503 5\.5\.1")
         self.say(w, b"STARTTLS now", rb"501 5\.5\.4")
-        for verb in (b"EXPN list", b"ETRN x", b"TURN", b"BDAT 3 LAST", b"SOML FROM:<a@b>"):
+        for verb in (b"EXPN list", b"ETRN x", b"TURN", b"SOML FROM:<a@b>"):
             self.say(w, verb, rb"502 5\.5\.1")
         self.say(w, b"AUTH PLAIN", rb"502 5\.5\.1")
         self.say(w, b"HELP", rb"214 2\.0\.0")
@@ -221,6 +221,126 @@ class TestReception(SmtpTest):
             self.assertEqual(s.sendmail("a@client.example", ["both@demo.test", "alice@demo.test", "alice+x@demo.test"], MESSAGE), {})
         self.assertEqual(len(self.messages()), 1)
         self.assertEqual(len(self.messages("bob")), 1)
+
+
+class TestChunking(SmtpTest):
+    """RFC 3030."""
+
+    HEAD = b"From: a@client.example\r\nSubject: chunks\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n"
+    BINARY = HEAD + b"Content-Transfer-Encoding: binary\r\n\r\n" + bytes(range(256)) * 3 + b"\r\n.\r\n\n.\nno line end"
+
+    def tearDown(self):
+        self.messages()
+
+    def begin(self, body=b"", service="smtp"):
+        w = self.session(service)
+        self.say(w, b"MAIL FROM:<a@client.example>" + body, b"250")
+        self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+        return w
+
+    def fetched(self):
+        """The one message in INBOX, octet for octet."""
+        with self.server.imap() as c:
+            c.select("INBOX")
+            return c.fetch("1", "BODYSTRUCTURE")[1][0], c.fetch("1", "BODY.PEEK[]")[1][0][1]
+
+    def test_offered(self):
+        w = self.session(ehlo=None)
+        w.send(b"EHLO client.example\r\n")
+        offer = w.reply().split(b"\r\n")
+        self.assertIn(b"250-CHUNKING", offer)
+        self.assertIn(b"250-BINARYMIME", offer)
+
+    def test_example(self):
+        """4.1, with a size that is right, pipelined, and its octets one at a time."""
+        text = b"To: alice@demo.test\r\nFrom: a@client.example\r\nSubject: This is a bodyless test message\r\n"
+        for slowly in (False, True):
+            w = self.session()
+            (w.send_slowly if slowly else w.send)(
+                b"MAIL FROM:<a@client.example>\r\nRCPT TO:<alice@demo.test>\r\nBDAT %d LAST\r\n" % len(text) + text + b"QUIT\r\n")
+            for pattern in (rb"250 2\.1\.0", rb"250 2\.1\.5", rb"250 2\.0\.0 Taken", rb"221"):
+                self.assertRegex(w.reply(), pattern)
+            self.assertTrue(self.messages()[0].endswith(text))
+
+    def test_binary(self):
+        """Every octet is kept; IMAP gives them all but NUL, which a literal cannot carry, under their true size."""
+        w = self.begin(b" BODY=BINARYMIME")
+        for at in range(0, len(self.BINARY), 100):
+            chunk = self.BINARY[at:at + 100]
+            w.send(b"BDAT %d\r\n" % len(chunk) + chunk)
+            self.assertRegex(w.reply(), rb"^250 2\.0\.0 \d+ octets")
+        self.say(w, b"BDAT 0 LAST", rb"250 2\.0\.0 Taken")
+        structure, stored = self.fetched()
+        self.assertTrue(stored.endswith(self.BINARY.replace(b"\0", b"\x80")), stored)
+        self.assertIn(b'"binary"', structure.lower())
+        self.assertTrue(self.object_of(self.BINARY), "no object has the octets")
+        # POP3 is lines: only what makes them so is added.
+        got = b"\n".join(self.messages()[0].split(b"\r\n"))
+        self.assertIn(b"no line end", got)
+
+    def object_of(self, octets):
+        for directory, _, names in os.walk(self.server.demo):
+            for name in names:
+                try:
+                    with open(os.path.join(directory, name), "rb") as f:
+                        if f.read().endswith(octets):
+                            return name
+                except OSError:
+                    continue
+        return None
+
+    def test_declared_by_its_field_alone(self):
+        """3: a message that only its Content-Transfer-Encoding calls binary is accepted."""
+        w = self.begin()
+        w.send(b"BDAT %d LAST\r\n" % len(self.BINARY) + self.BINARY)
+        self.assertRegex(w.reply(), rb"^250 2\.0\.0")
+        self.assertEqual(len(self.messages()), 1)
+
+    def test_stray_octets(self):
+        """Text has no CR or LF alone and no NUL, in chunks as little as in DATA; the session goes on."""
+        w = self.session()
+        for body, octets in ((b"", b"x\ny\r\n"), (b" BODY=8BITMIME", b"x\ry\r\n"), (b"", b"x\0y\r\n"), (b"", b"x\r\n.\n"), (b"", b"x\r")):
+            message = MESSAGE + octets
+            self.say(w, b"MAIL FROM:<a@client.example>" + body, b"250")
+            self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+            w.send(b"BDAT %d LAST\r\n" % len(message) + message)
+            self.assertRegex(w.reply(), rb"^550 5\.6\.0", octets)
+        for head in (b"Subject: x\ny\r\n", b"Subject: x\ry\r\n", b"Subject: x\0\r\n"):
+            message = head + self.BINARY
+            self.say(w, b"MAIL FROM:<a@client.example> BODY=BINARYMIME", b"250")
+            self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+            w.send(b"BDAT %d LAST\r\n" % len(message) + message)
+            self.assertRegex(w.reply(), rb"^550 5\.6\.0", head)
+        self.assertEqual(self.messages(), [])
+
+    def test_end_of_data_is_no_end(self):
+        """What ends DATA, or would for a sloppy server, ends no chunk; what is behind it is part of the message."""
+        bait = b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<bob@demo.test>\r\nBDAT 3 LAST\r\nevil"
+        for end in (b"\r\n.\r\n", b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n\0.\r\n", b"\r\n.\r"):
+            for slowly in (False, True):
+                message = self.BINARY + end + bait
+                w = self.begin(b" BODY=BINARYMIME")
+                cut = len(self.BINARY) + 1 + len(end) // 2  # the sequence lies across two chunks
+                (w.send_slowly if slowly else w.send)(b"BDAT %d\r\n" % cut + message[:cut] + b"BDAT %d LAST\r\n" % (len(message) - cut) +
+                                                      message[cut:] + b"QUIT\r\n")
+                self.assertRegex(w.reply(), rb"^250 2\.0\.0 \d+ octets", end)
+                self.assertRegex(w.reply(), rb"^250 2\.0\.0 Taken", end)
+                self.assertRegex(w.reply(), rb"^221", end)
+                self.assertTrue(w.at_end(6))
+        self.assertEqual(self.messages("bob"), [])
+
+    def test_submission(self):
+        w = self.server.raw("submissions", tls=True)
+        w.reply()
+        self.say(w, b"EHLO client.example", b"250")
+        w.send(b"BDAT 6\r\nQUIT\r\n")
+        self.assertRegex(w.reply(), rb"^503")
+        self.say(w, b"AUTH PLAIN " + base64.b64encode(("\0alice@demo.test\0" + self.server.password("alice")).encode()), b"235")
+        self.say(w, b"MAIL FROM:<alice@demo.test>", b"250")
+        self.say(w, b"RCPT TO:<bob@demo.test>", b"250")
+        w.send(b"BDAT %d LAST\r\n" % len(OWN) + OWN)
+        self.assertRegex(w.reply(), rb"^250 2\.0\.0")
+        self.assertTrue(self.messages("bob")[0].endswith(OWN))
 
 
 class TestPatience(SmtpTest):

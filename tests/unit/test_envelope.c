@@ -77,7 +77,7 @@ START_TEST(test_cut_and_left_over)
 	b.p[0] = 2; /* another version */
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	b.p[0] = 1;
-	b.p[1] = 16; /* a flag that does not exist */
+	b.p[1] = 32; /* a flag that does not exist */
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	buf_fini(&b);
 }

@@ -140,6 +140,14 @@ fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 		abort();
 	if (begins(env.mail_from, "kill")) {
 		end_edge(ROLE_DELIVER);
+	} else if (begins(env.mail_from, "echo")) {
+		/* What has come: how many octets, and the first of them. */
+		uint8_t text[40];
+		int64_t n = memfd_read(m->message, 0, text, sizeof(text), &err);
+		buf_reset(&b);
+		buf_putf(&b, "%llu%s %.*s", (unsigned long long)m->bytes, env.binary ? " binary" : "", (int)n, (char *)text);
+		ck_assert(n >= 0 && IPC_SEND(e, DELIVER_REPLY, .id = m->id, .code = 250, .enhanced = SLICE("9.9.9"),
+		    .text = buf_slice(&b)));
 	} else {
 		if (begins(env.mail_from, "refuse"))
 			code = 550;
@@ -302,7 +310,7 @@ read_line(char *line, size_t size)
 	}
 }
 
-/* "> text" sends a line; "< begin" takes a reply that begins so (all its lines); "!" waits for the end. */
+/* "> text" sends a line; "+ text" sends just that; "< begin" takes a reply that begins so (all its lines); "!" waits for the end. */
 static void
 talk(const char *const *script)
 {
@@ -316,6 +324,10 @@ talk(const char *const *script)
 			buf_putf(&b, "%s\r\n", s + 2);
 			ck_assert_int_eq(write(client, b.p, b.n), (ssize_t)b.n);
 			buf_fini(&b);
+			continue;
+		}
+		if (s[0] == '+') {
+			ck_assert_int_eq(write(client, s + 2, strlen(s + 2)), (ssize_t)strlen(s + 2));
 			continue;
 		}
 		if (s[0] == '!') {
@@ -439,6 +451,102 @@ START_TEST(test_spool)
 }
 END_TEST
 
+/* ---- BDAT ---- */
+
+#define X50 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+#define X450 X50 X50 X50 X50 X50 X50 X50 X50 X50
+#define ECHO "> MAIL FROM:<echo@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250"
+
+START_TEST(test_chunks)
+{
+	static const char *const script[] = {HELLO,
+	    /* pieces, an empty one, an empty last one, and what would end DATA */
+	    ECHO, "> BDAT 5", "+ 12345", "< 250 2.0.0 5 octets", "> BDAT 0", "< 250", "> BDAT 7 LAST", "+ \r\n.\r\n67", "< 250 9.9.9 12 12345??.??67",
+	    ECHO, "> BDAT 3", "+ abc", "< 250", "> BDAT 0 LAST", "< 250 9.9.9 3 abc", ECHO, "> BDAT 0 LAST", "< 250 9.9.9 0",
+	    /* all at once; the commands between are commands again */
+	    "+ MAIL FROM:<echo@x.example>\r\nRCPT TO:<a@test>\r\nBDAT 8\r\nQUITNOOPNOOP\r\nVRFY a\r\nBDAT 6 LAST\r\nRSET\r\nNOOP\r\n", "< 250 2.1.0",
+	    "< 250 2.1.5", "< 250 2.0.0 8 octets", "< 250 2.0.0 OK", "< 252", "< 250 9.9.9 14 QUITNOOPRSET??", "< 250 2.0.0 OK",
+	    /* RSET and EHLO clear what came */
+	    ECHO, "> BDAT 3", "+ abc", "< 250", "> RSET", "< 250", "> BDAT 2 LAST", "+ de", "< 503 5.5.1", ECHO, "> BDAT 3", "+ abc", "< 250",
+	    "> EHLO x.example", "< 250", ECHO, "> BDAT 2 LAST", "+ de", "< 250 9.9.9 2 de", "> QUIT", "< 221", "!", NULL};
+
+	start_server("");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
+/* A refused BDAT's octets are never commands, wherever it comes. */
+START_TEST(test_refused_chunks)
+{
+	static const char *const script[] = {"< 220 mail.test", "> BDAT 6", "+ QUIT\r\n", "< 503 5.5.1 EHLO", "> HELO x.example", "< 250",
+	    "> MAIL FROM:<echo@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> BDAT 6 LAST", "+ QUIT\r\n", "< 503 5.5.1 BDAT needs EHLO",
+	    "> EHLO x.example", "< 250", "> BDAT 6", "+ QUIT\r\n", "< 503 5.5.1 Bad sequence", "> MAIL FROM:<echo@x.example>", "< 250",
+	    /* no recipient: the message cannot begin later either */
+	    "> BDAT 6", "+ QUIT\r\n", "< 554 5.5.1", "> RCPT TO:<a@test>", "< 503", "> BDAT 2", "+ xx", "< 503 5.5.1 A chunk", "> DATA", "< 503",
+	    "> MAIL FROM:<echo@x.example>", "< 503", "> BDAT 2 LAST", "+ xx", "< 503 5.5.1 A chunk", ECHO, "> BDAT 2 LAST", "+ ab", "< 250 9.9.9 2 ab",
+	    /* after LAST */
+	    "> BDAT 6", "+ QUIT\r\n", "< 503 5.5.1", ECHO,
+	    /* DATA and BDAT do not mix */
+	    "> BDAT 2", "+ ab", "< 250", "> DATA", "< 503 5.5.1", "> RCPT TO:<a@test>", "< 503", "> RSET", "< 250",
+	    /* BINARYMIME and DATA neither */
+	    "> MAIL FROM:<echo@x.example> BODY=BINARYMIME", "< 250", "> RCPT TO:<a@test>", "< 250", "> DATA", "< 503 5.5.1", "> BDAT 3 LAST", "+ a\nb",
+	    "< 250 9.9.9 3 binary a?b", NULL};
+	static const char *const no_count[] = {HELLO, ECHO, "+ BDAT x\r\nRSET\r\nMAIL FROM:<evil@x.example>\r\n", "< 501 5.5.4", "< 421 4.7.0", "!", NULL};
+
+	start_server("");
+	talk(script);
+	stop_server();
+	start_server("");
+	talk(no_count);
+	stop_server();
+}
+END_TEST
+
+/* The limit is 3 MiB: told after the first chunk that passes it. */
+START_TEST(test_chunk_limits)
+{
+	static const char *const first[] = {HELLO, ECHO, "> BDAT 3006000", NULL};
+	static const char *const second[] = {"< 250", "> BDAT 139278", NULL};
+	static const char *const over[] = {"< 250", "> BDAT 450", "+ " X450, "< 250", "> BDAT 1", "+ a", "< 552 5.3.4", "> BDAT 2 LAST", "+ ab",
+	    "< 503 5.5.1", "> NOOP", "< 250", NULL};
+	static const char *const no_file[] = {ECHO, "> BDAT 2004000", NULL};
+	static const char *const huge[] = {"< 452 4.3.1", "> BDAT 2 LAST", "+ ab", "< 503", ECHO, "> BDAT 99999999999999999999999", "< 552 5.3.4",
+	    "< 421 4.3.4", "!", NULL};
+
+	start_server("");
+	talk(first);
+	send_big(3006000);
+	talk(second);
+	send_big(139278);
+	talk(over);
+	talk(no_file);
+	send_big(2004000);
+	talk(huge);
+	stop_server();
+}
+END_TEST
+
+/* What is thrown away is counted, in all chunks together: 3 MiB and 64 MiB. */
+START_TEST(test_wasted_chunks)
+{
+	static const char *const hello[] = {HELLO, NULL};
+	static const char *const chunk[] = {"> BDAT 8016000", NULL};
+	static const char *const refused[] = {"< 503 5.5.1", NULL};
+	static const char *const closed[] = {"> BDAT 8016000", "< 503 5.5.1", "< 421 4.3.4", "!", NULL};
+
+	start_server("");
+	talk(hello);
+	for (unsigned i = 0; i < 8; i++) {
+		talk(chunk);
+		send_big(8016000);
+		talk(refused);
+	}
+	talk(closed);
+	stop_server();
+}
+END_TEST
+
 /* Says the same n times; each time the answers must begin so. */
 static void
 repeat(unsigned n, const char *const *script)
@@ -532,6 +640,10 @@ main(void)
 	tcase_add_test(t, test_outcomes);
 	tcase_add_test(t, test_held_commands);
 	tcase_add_test(t, test_spool);
+	tcase_add_test(t, test_chunks);
+	tcase_add_test(t, test_refused_chunks);
+	tcase_add_test(t, test_chunk_limits);
+	tcase_add_test(t, test_wasted_chunks);
 	tcase_add_test(t, test_session_limits);
 	tcase_add_test(t, test_recipients_limit);
 	tcase_add_test(t, test_gone_client);

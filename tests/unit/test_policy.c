@@ -83,6 +83,11 @@ START_TEST(test_form)
 	v = good();
 	v.form.ranges_overflow = true;
 	check(&v, &usual, "unreadable", POLICY_REFUSE, 550);
+	v = good();
+	v.form.has_nul = v.form.has_bare_cr = v.form.has_bare_lf = true;
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	v.form.stray_octets = true;
+	check(&v, &usual, "stray-octets", POLICY_REFUSE, 550);
 }
 END_TEST
 

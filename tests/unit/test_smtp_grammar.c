@@ -8,7 +8,7 @@
 #define LABEL63 X60 "xxx"
 #define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
 
-static const struct smtp_offered all = {true, true, true, true};
+static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true};
 
 static void
 check_text(const char *line, struct slice got, const char *want)
@@ -77,7 +77,8 @@ START_TEST(test_mail)
 	    {"FROM:<a@b> SIZE=", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> SIZE", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> SIZE=1 SIZE=1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
-	    {"FROM:<a@b> BODY=BINARYMIME", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> BODY=BINARY", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> BODY=binarymime", SMTP_SYNTAX_OK, "a@b", 0, SMTP_BODY_BINARYMIME},
 	    {"FROM:<a@b> RET=HDRS", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> X=a=b", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> -X=a", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
@@ -142,6 +143,45 @@ START_TEST(test_mail)
 			ck_assert_msg(mail.body == rows[i].body, "%s", rows[i].args);
 		}
 		arena_free(&a);
+	}
+}
+END_TEST
+
+/* RFC 3030 2 */
+START_TEST(test_bdat)
+{
+	static const struct {
+		const char *args;
+		bool good, last;
+		uint64_t bytes;
+	} rows[] = {
+	    {"0", true, false, 0},
+	    {"0 LAST", true, true, 0},
+	    {"86 last", true, true, 86},
+	    {"0000000000000000000000086", true, false, 86},
+	    {"18446744073709551615", true, false, UINT64_MAX},
+	    {"18446744073709551616", true, false, UINT64_MAX},
+	    {"99999999999999999999999999 LAST", true, true, UINT64_MAX},
+	    {"", false, false, 0},
+	    {"LAST", false, false, 0},
+	    {"-1", false, false, 0},
+	    {"+1", false, false, 0},
+	    {"0x10", false, false, 0},
+	    {"1 LAS", false, false, 0},
+	    {"1 LAST LAST", false, false, 0},
+	    {"1  LAST", false, false, 0},
+	    {"1,000", false, false, 0},
+	    {"1LAST", false, false, 0},
+	    {"1\tLAST", false, false, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		uint64_t bytes = 0;
+		bool last = false;
+		enum smtp_syntax got = smtp_bdat_parse(slice_str(rows[i].args), &bytes, &last);
+		ck_assert_msg((got == SMTP_SYNTAX_OK) == rows[i].good, "%s", rows[i].args);
+		if (rows[i].good)
+			ck_assert_msg(bytes == rows[i].bytes && last == rows[i].last, "%s", rows[i].args);
 	}
 }
 END_TEST
@@ -314,6 +354,7 @@ main(void)
 
 	tcase_add_test(t, test_split);
 	tcase_add_test(t, test_mail);
+	tcase_add_test(t, test_bdat);
 	tcase_add_test(t, test_not_offered);
 	tcase_add_test(t, test_rcpt);
 	tcase_add_test(t, test_params_max);

@@ -195,6 +195,42 @@ START_TEST(test_long_lines_and_nul)
 }
 END_TEST
 
+/* Where CR or LF alone and NUL may stand: in a body declared binary, by MAIL or by its MIME field (RFC 3030 3). */
+START_TEST(test_stray_octets)
+{
+	static const struct {
+		struct slice message;
+		bool text, binary; /* stray without and with BODY=BINARYMIME */
+	} rows[] = {
+#define M(lit) {(const uint8_t *)(lit), sizeof(lit) - 1}
+	    {M("Subject: x\r\n\r\nbody\r\n"), false, false},
+	    {M("Subject: x\r\n\r\nbo\ndy\r\n"), true, false},
+	    {M("Subject: x\r\n\r\nbo\rdy\r\n"), true, false},
+	    {M("Subject: x\r\n\r\nbo\0dy\r\n"), true, false},
+	    {M("Subject: x\r\n\r\nbody\r"), true, false},
+	    {M("Content-Transfer-Encoding: BINARY\r\n\r\nbo\n\0dy\r"), false, false},
+	    {M("Content-Transfer-Encoding: 8bit\r\n\r\nbo\ndy\r\n"), true, false},
+	    {M("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+	       "\n\0\r\n--b--\r\n"), false, false},
+	    {M("Subject: x\n\r\nbody\r\n"), true, true},
+	    {M("Subject: x\ry\r\n\r\nbody\r\n"), true, true},
+	    {M("Subject: x\0\r\nContent-Transfer-Encoding: binary\r\n\r\nbody\r\n"), true, true},
+	    {M("Content-Transfer-Encoding: binary\n\nbody\r\n"), true, true},
+#undef M
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		facts.binary = false;
+		judge_slice(rows[i].message, false);
+		ck_assert_msg(got.form.stray_octets == rows[i].text, "row %zu", i);
+		facts.binary = true;
+		judge_slice(rows[i].message, true);
+		ck_assert_msg(got.form.stray_octets == rows[i].binary, "row %zu, binary", i);
+		facts.binary = false;
+	}
+}
+END_TEST
+
 /* ---- what is left out ---- */
 
 static void
@@ -455,7 +491,7 @@ END_TEST
 int
 main(void)
 {
-	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_ranges, test_ranges_overflow,
+	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_ranges_overflow,
 	    test_header_lengths, test_pass, test_null_path, test_authors, test_temporary, test_time_limit, test_wrong_size,
 	    test_largest_verdict};
 	Suite *s = suite_create("verify");
