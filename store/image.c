@@ -7,9 +7,6 @@
 
 #include <assert.h>
 
-/* What counts up for ever stays below this: RFC 7162 section 3 bounds modseqs to 63 bits. */
-#define NUMBER_MAX (UINT64_MAX >> 1)
-
 void
 image_fini(struct image *im)
 {
@@ -268,8 +265,8 @@ image_check(const struct image *im, struct err *e)
 	const struct format_account *a = &im->account;
 	uint64_t time = 0;
 
-	if (a->next_mailbox == 0 || a->next_uidvalidity == 0 || a->serial > NUMBER_MAX || a->modseq > NUMBER_MAX ||
-	    a->next_object > NUMBER_MAX)
+	if (a->next_mailbox == 0 || a->next_uidvalidity == 0 || a->serial > IMAGE_NUMBER_MAX || a->modseq > IMAGE_NUMBER_MAX ||
+	    a->next_object > IMAGE_NUMBER_MAX)
 		return wrong(e, "the marks of the account", a->serial);
 	if (im->mailbox_count > INDEX_MAILBOXES_READ_MAX)
 		return wrong(e, "too many mailboxes", im->mailbox_count);

@@ -45,6 +45,8 @@ struct image {
 };
 
 #define IMAGE_KEYWORDS_BYTES_MAX 16384u
+/* What counts up for ever (serial, modseq, object) stays below this: RFC 7162 section 3 bounds modseqs to 63 bits. */
+#define IMAGE_NUMBER_MAX (UINT64_MAX >> 1)
 
 /* All zero is an empty image. */
 void image_fini(struct image *im);

@@ -18,7 +18,6 @@
 
 #define ASIDE_MAX 10000u
 #define TEXT_BYTES 400u
-#define NUMBER_MAX (UINT64_MAX >> 1)
 
 void
 salvage_note(const struct salvage *s, const char *code, const struct image_mailbox *mb, uint32_t uid, uint64_t object,
@@ -392,6 +391,7 @@ forget_all(struct salvage *s)
 {
 	image_fini(&s->im);
 	s->garbage_count = 0;
+	s->serial = 0;
 	s->result->sound = false;
 	s->result->recovered = s->result->filled = 0;
 	for (size_t i = 0; i < s->object_count; i++)

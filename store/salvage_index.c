@@ -75,7 +75,8 @@ gather_what_is_left(struct salvage *s, char dirs[][FILE_PATH_BYTES_MAX], size_t 
 		(void)carve_pages(dirs[i], on_record, soup, &pages, NULL);
 		/* Once more: changes of values that only the pages had. */
 		(void)soup_apply(soup, &log, false, 0, &serial);
-		s->serial = serial > s->serial ? serial : s->serial;
+		if (serial > s->serial && serial <= IMAGE_NUMBER_MAX)
+			s->serial = serial;
 		carve_log_free(&log);
 	}
 	return soup;

@@ -58,7 +58,7 @@ examine(const struct salvage *s, struct salvage_object *o)
 	if (fstat(fd, &st) == 0)
 		o->time = st.st_mtime;
 	o->intact = object_hash(fd, sha256, &o->size, NULL) == 0 && object_id_fits(o->id, sha256) &&
-	    o->size <= STORE_MESSAGE_BYTES_MAX;
+	    o->size <= STORE_MESSAGE_BYTES_MAX && object_number(o->id) < IMAGE_NUMBER_MAX;
 	(void)file_close(fd, NULL);
 }
 
