@@ -315,7 +315,7 @@ dump_by_child(struct dump_call *d)
 	if (pid == 0) {
 		status = dump_as_owner(d);
 		*count = d->count;
-		_exit(status);
+		_exit((int)status);
 	}
 	while (pid > 0 && waitpid(pid, &ended, 0) < 0 && errno == EINTR)
 		continue;

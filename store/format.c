@@ -195,12 +195,13 @@ format_account_get(struct slice value, struct format_account *account_r)
 	a->next_mailbox = cursor_u32(&c);
 	a->next_uidvalidity = cursor_u32(&c);
 	a->retired_uidvalidity = cursor_u32(&c);
-	(void)cursor_u32(&c);
+	uint32_t zero = cursor_u32(&c);
+
 	for (unsigned i = 0; i < FORMAT_RINGS; i++)
 		a->ring_next[i] = cursor_u64(&c);
 	a->retained_bytes = cursor_u64(&c);
 	a->retained_messages = cursor_u64(&c);
-	return cursor_done(&c) && a->next_mailbox > 0 && a->next_uidvalidity > 0;
+	return cursor_done(&c) && count == 0 && zero == 0 && a->next_mailbox > 0 && a->next_uidvalidity > 0;
 }
 
 /* ---- M ---- */
@@ -259,7 +260,8 @@ format_mailbox_get(struct slice key, struct slice value, struct format_mailbox *
 	m->tombstone_floor = cursor_u64(&c);
 	m->gone_at = cursor_u64(&c);
 	m->name = cursor_slice(&c, STORE_NAME_BYTES_MAX);
-	return cursor_done(&c) && m->uidvalidity > 0 && m->uidnext > 0 && m->recent_uid <= m->uidnext;
+	return cursor_done(&c) && count == 0 && bits <= (MAILBOX_SUBSCRIBED | MAILBOX_SELECTABLE) &&
+	    m->uidvalidity > 0 && m->uidnext > 0 && m->recent_uid <= m->uidnext;
 }
 
 /* ---- E and D ---- */
@@ -305,7 +307,7 @@ get_detail(struct cursor *c)
 
 	d.uid = cursor_u32(c);
 	d.zone_minutes = (int16_t)cursor_u16(c);
-	(void)cursor_u16(c);
+	c->bad |= cursor_u16(c) != 0;
 	d.internal_date = (int64_t)cursor_u64(c);
 	d.save_date = (int64_t)cursor_u64(c);
 	d.size = cursor_u64(c);
@@ -600,7 +602,7 @@ format_request_get(struct slice key, struct slice value, struct format_request *
 
 	request_r->sequence = cursor_u64(&c);
 	request_r->reply = cursor_slice(&c, FORMAT_REPLY_BYTES_MAX);
-	if (!cursor_done(&c))
+	if (!cursor_done(&c) || count != 0)
 		return false;
 	memcpy(request_r->origin, origin.p, sizeof request_r->origin);
 	return true;

@@ -7,6 +7,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
+/* One that ends before its rules has the default ones, and is written with them. */
+static void
+check_domain(struct slice in, const struct dir_domain *domain, struct buf *b)
+{
+	const size_t sum = 4;
+
+	assert(dir_domain_encode(domain, b));
+	if (slice_eq(buf_slice(b), in))
+		return;
+	assert(in.n < b->n && slice_starts(buf_slice(b), slice_sub(in, 0, in.n - sum)));
+	assert(strcmp(domain->rules.separators, ADDRESS_RULES_DEFAULT.separators) == 0);
+}
+
 static void
 check(struct slice in, struct buf *b)
 {
@@ -18,7 +31,7 @@ check(struct slice in, struct buf *b)
 	if (dir_meta_decode(in, &meta))
 		assert(dir_meta_encode(&meta, b) && slice_eq(buf_slice(b), in));
 	if (dir_domain_decode(in, &domain))
-		assert(dir_domain_encode(&domain, b) && slice_eq(buf_slice(b), in));
+		check_domain(in, &domain, b);
 	if (dir_account_decode(in, &account)) {
 		assert(account.id != 0 && account.login.n <= ADDRESS_BYTES_MAX);
 		assert(dir_account_encode(&account, b) && slice_eq(buf_slice(b), in));

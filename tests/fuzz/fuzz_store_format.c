@@ -35,19 +35,19 @@ decode_all(struct slice key, struct slice value)
 
 	buf_init(&b, FORMAT_VALUE_BYTES_MAX);
 	if (format_account_get(value, &account))
-		assert(format_account_put(&b, &account) && b.n == value.n);
+		assert(format_account_put(&b, &account) && slice_eq(buf_slice(&b), value));
 	if (format_mailbox_get(key, value, &mailbox))
-		assert(format_mailbox_put(&b, &mailbox) && b.n == value.n);
+		assert(format_mailbox_put(&b, &mailbox) && slice_eq(buf_slice(&b), value));
 	if (format_entries_get(key, value, &entries))
 		assert(format_entries_put(&b, key, &entries) && slice_eq(buf_slice(&b), value));
 	if (format_details_get(key, value, &details))
-		assert(format_details_put(&b, key, &details) && b.n == value.n);
+		assert(format_details_put(&b, key, &details) && slice_eq(buf_slice(&b), value));
 	if (format_refs_get(key, value, &refs))
 		assert(format_refs_put(&b, key, &refs) && slice_eq(buf_slice(&b), value));
 	if (format_expunged_get(key, value, &expunged))
-		assert(format_expunged_put(&b, key, &expunged) && b.n == value.n);
+		assert(format_expunged_put(&b, key, &expunged) && slice_eq(buf_slice(&b), value));
 	if (format_request_get(key, value, &request))
-		assert(format_request_put(&b, key, &request) && b.n == value.n);
+		assert(format_request_put(&b, key, &request) && slice_eq(buf_slice(&b), value));
 	buf_fini(&b);
 }
 
