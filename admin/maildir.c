@@ -182,6 +182,9 @@ take_uids(struct maildir *d, FILE *list)
 	}
 	if (first || ferror(list))
 		return;
+	/* Behind the last possible UID there is none for what comes next. */
+	if (last == UINT32_MAX)
+		return;
 	d->uidvalidity = head.uidvalidity;
 	d->uidnext = head.uidnext > last ? head.uidnext : last + 1;
 }

@@ -51,7 +51,7 @@ struct maildir_folders {
 	size_t count;
 	size_t cap;
 	bool dotted;	       /* Maildir++: levels are divided by "." (in subscriptions too) */
-	unsigned left_aside;   /* directories whose name can be no mailbox's */
+	struct buf left_aside; /* directories that can be no mailboxes: the path below the Maildir, NUL, why, NUL */
 	struct buf subscriptions; /* names in UTF-8, each with LF */
 };
 

@@ -14,6 +14,7 @@
 
 #define FLAGS_DIRECTORY (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
 #define PATH_BYTES_MAX 4096u
+#define NO_NAME "its name can be no mailbox's"
 
 static bool
 is_maildir(int at)
@@ -26,6 +27,15 @@ is_maildir(int at)
 	return true;
 }
 
+static void
+leave_aside(struct maildir_folders *f, const char *path, const char *why)
+{
+	size_t before = f->left_aside.n;
+
+	if (!buf_put(&f->left_aside, path, strlen(path) + 1) || !buf_put(&f->left_aside, why, strlen(why) + 1))
+		f->left_aside.n = before;
+}
+
 /* Takes a folder whose name on the disk is `name`; one that can be no mailbox is counted. */
 static int
 add_folder(struct maildir_folders *f, struct slice path, struct slice name, uint8_t separator, struct err *e)
@@ -34,7 +44,7 @@ add_folder(struct maildir_folders *f, struct slice path, struct slice name, uint
 
 	buf_init(&mailbox, STORE_NAME_BYTES_MAX * 2);
 	if (!maildir_folder_decode(name, separator, &mailbox)) {
-		f->left_aside++;
+		leave_aside(f, (const char *)path.p, NO_NAME);
 		buf_fini(&mailbox);
 		return 0;
 	}
@@ -77,11 +87,13 @@ look_at(struct maildir_folders *f, int at, const char *name, char *path, unsigne
 
 	f->dotted = f->dotted || (dotted && fd >= 0);
 	/* What is no directory, or a link, is none of ours. */
+	if (fd < 0 && errno == EACCES)
+		leave_aside(f, name, strerror(errno));
 	if (fd < 0)
-		return errno == ENOTDIR || errno == ELOOP || errno == ENOENT ? 0 : err_sys(e, errno, name);
+		return errno == ENOTDIR || errno == ELOOP || errno == ENOENT || errno == EACCES ? 0 : err_sys(e, errno, name);
 	n = snprintf(path + before, PATH_BYTES_MAX - before, "%s%s", before > 0 ? "/" : "", name);
 	if (n < 0 || (size_t)n >= PATH_BYTES_MAX - before || depth > STORE_NAME_LEVELS_MAX)
-		f->left_aside++;
+		leave_aside(f, name, NO_NAME);
 	else if (is_maildir(fd) && dotted)
 		failed = add_folder(f, slice_str(path), slice_str(name + 1), '.', e);
 	else if (is_maildir(fd))
@@ -171,6 +183,7 @@ maildir_folders_open(struct maildir_folders *f, const char *path, struct err *e)
 
 	*f = (struct maildir_folders){0};
 	buf_init(&f->subscriptions, MAILDIR_FILE_BYTES_MAX * 2);
+	buf_init(&f->left_aside, MAILDIR_FILE_BYTES_MAX);
 	if (fd < 0)
 		return err_sys(e, errno, path);
 	failed = look_through(f, fd, below, 1, e);
@@ -205,4 +218,5 @@ maildir_folders_close(struct maildir_folders *f)
 	MEM_FREE(&f->folders);
 	f->count = f->cap = 0;
 	buf_fini(&f->subscriptions);
+	buf_fini(&f->left_aside);
 }

@@ -4,27 +4,56 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define READ_BYTES (64u * 1024)
 #define KEYWORDS_BYTES_MAX 8192u
 
-/* The whole file into the spool; 0, or errno. */
-static int
+/* Dovecot's plugins write such files without saying so in their names; nobody could read one as a message. */
+static bool
+is_packed(struct slice start)
+{
+	const struct slice magic[] = {
+	    SLICE("\x1f\x8b\x08"),	      /* gzip */
+	    SLICE("BZh91AY&SY"),	      /* bzip2 */
+	    SLICE("\xfd\x37zXZ"),	      /* xz */
+	    SLICE("\x28\xb5\x2f\xfd"),      /* zstd */
+	    SLICE("Dovecot-LZ4\x0d\x2a"),    /* lz4 */
+	    SLICE("CRYPTED\x03\x07"),	      /* mail_crypt */
+	};
+
+	for (size_t i = 0; i < sizeof magic / sizeof magic[0]; i++)
+		if (slice_starts(start, magic[i]))
+			return true;
+	return false;
+}
+
+/* The whole file into the spool; NULL, or what is wrong with it. */
+static const char *
 spool_file(struct import *im, int fd)
 {
 	static uint8_t piece[READ_BYTES];
+	uint64_t done = 0;
+	struct stat st;
 	ssize_t n;
 
+	if (fstat(fd, &st) < 0)
+		return strerror(errno);
+	if (st.st_size > (off_t)STORE_MESSAGE_BYTES_MAX)
+		return "too big";
 	import_spool_begin(&im->spool);
-	while ((n = read(fd, piece, sizeof piece)) != 0) {
+	while ((n = read(fd, piece, sizeof piece)) != 0 && !im->spool.failed) {
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno;
+			return strerror(errno);
+		if (done == 0 && is_packed(slice_of(piece, (size_t)n)))
+			return "it is compressed or encrypted";
 		import_spool_feed(&im->spool, slice_of(piece, (size_t)n));
+		done += (uint64_t)n;
 	}
-	return 0;
+	return NULL;
 }
 
 static void
@@ -52,12 +81,12 @@ import_file(struct import *im, const struct maildir *d, const struct maildir_mes
 	struct buf keywords;
 	struct err e;
 	int fd = maildir_message_open(d, file, &e);
-	int errnum = fd >= 0 ? spool_file(im, fd) : 0;
+	const char *wrong = fd >= 0 ? spool_file(im, fd) : e.detail;
 
 	if (fd >= 0)
 		close(fd);
-	if (fd < 0 || errnum != 0) {
-		import_failed(im, file->name, fd < 0 ? e.detail : strerror(errnum));
+	if (wrong != NULL) {
+		import_failed(im, file->name, wrong);
 		return COMMAND_OK;
 	}
 	buf_init(&keywords, KEYWORDS_BYTES_MAX);
@@ -87,7 +116,7 @@ static enum command_status
 import_folders(struct import *im, const struct maildir_folders *f, int at)
 {
 	enum command_status status = COMMAND_OK;
-	struct slice rest, name;
+	struct slice rest, name, why;
 	struct maildir d;
 	struct err e;
 
@@ -102,8 +131,9 @@ import_folders(struct import *im, const struct maildir_folders *f, int at)
 	rest = buf_slice(&f->subscriptions);
 	while (status == COMMAND_OK && rest.n > 0 && slice_cut(&rest, '\n', &name))
 		status = import_subscribe(im, name);
-	for (unsigned i = 0; i < f->left_aside; i++)
-		import_failed(im, "a directory", "its name can be no mailbox's");
+	rest = buf_slice(&f->left_aside);
+	while (rest.n > 0 && slice_cut(&rest, '\0', &name) && slice_cut(&rest, '\0', &why))
+		import_failed(im, (const char *)name.p, (const char *)why.p);
 	return status;
 }
 

@@ -2,6 +2,7 @@
 
 import calendar
 import glob
+import gzip
 import imaplib
 import json
 import os
@@ -283,6 +284,34 @@ class TestMaildir(TransferTest):
         self.assertIn("2.empty", errors)
         self.assertEqual(self.read(address)[1][3], crlf(long))
 
+    def test_odd(self):
+        """What no message can be is told, with its name, and stops nothing; UIDs that cannot be kept are not said to be."""
+        address = self.account("odd")
+        path = self.maildir("Maildir")
+        for name, octets in (("1.gz,S=99:2,S", gzip.compress(message(1))), ("2.crypt", b"CRYPTED\x03\x07\x02x"), ("3.zst", b"\x28\xb5\x2f\xfdx"),
+                             ("4.size,S=1,W=9:2,S", message(4)), ("5.old:1,abc", message(5))):
+            self.put(path, name, octets)
+        os.link(path + "/cur/5.old:1,abc", path + "/cur/6.link:2,F")
+        with open(path + "/cur/7.huge", "wb") as f:
+            f.truncate(1 << 40)
+        # The last possible UID: what has none cannot get one behind it.
+        with open(path + "/dovecot-uidlist", "w", encoding="utf-8") as f:
+            f.write("3 V1234567890 N5\n1 :4.size,S=1,W=9\n3 :5.old\n4294967295 :6.link\n")
+        os.makedirs(path + "/x" * 60)
+        self.maildir("Maildir/.a\tb")
+        for part in "new", "tmp":
+            os.rmdir(os.path.join(path, part))
+        counts, errors = self.do_import(address, "maildir", path, status=REFUSED)
+        self.assertEqual((counts["messages"], counts["failed"], counts["uids_kept"]), (3, 6, 0))
+        for name in "1.gz", "2.crypt", "3.zst":
+            self.assertRegex(errors, name + r".*: it is compressed or encrypted")
+        self.assertIn("7.huge: too big", errors)
+        self.assertRegex(errors, r"x: its name can be no mailbox's")
+        self.assertIn("a?b: not a valid mailbox name", errors)
+        self.assertEqual([m[:2] + m[3:] for m in self.read(address)],
+                         [(1, {"\\Seen"}, crlf(message(4))), (2, set(), crlf(message(5))), (3, {"\\Flagged"}, crlf(message(5)))])
+        self.assertNotEqual(self.mailboxes(address)["INBOX"]["uidvalidity"], 1234567890)
+
     def test_terminal(self):
         """A bar on a terminal; nothing of it elsewhere."""
         address = self.account("bar")
@@ -379,6 +408,29 @@ class TestMbox(TransferTest):
         counts, errors = self.do_import(address, "mbox", self.place + "/none", status=REFUSED)
         self.assertIn("no From_ line at octet 0", errors)
 
+
+    def test_odd(self):
+        """CRLF, lengths that are true and false, NULs, no end of the last line, what other programs write."""
+        body = b"one\n\n" + FROM + b"inner\n>From kept\n"
+        rows = (
+            (FROM + b"Subject: x\n\nbody\n\n" + FROM + b"Subject: y\n\nno end",
+             [b"Subject: x\r\n\r\nbody\r\n", b"Subject: y\r\n\r\nno end"]),
+            (crlf(FROM + b"Subject: x\n\nbody\n>From me\n\n" + FROM + b"Subject: y\n\nbody\n"),
+             [b"Subject: x\r\n\r\nbody\r\nFrom me\r\n", b"Subject: y\r\n\r\nbody\r\n"]),
+            (FROM + b"Subject: x\nContent-Length: %d\n\n" % len(body) + body + b"\n" + FROM + b"Content-Length: 99999999999999999999\n\nb\n\n" +
+             FROM + b"Content-Length: -1\nSubject: z\n\nc\n",
+             [b"Subject: x\r\n\r\n" + crlf(body), b"\r\nb\r\n", b"Subject: z\r\n\r\nc\r\n"]),
+            # IMAP has no NUL: it gives 0x80 for it.
+            (FROM + b"Subject: n\0ul\n\nbo\0dy\n", [b"Subject: n\x80ul\r\n\r\nbo\x80dy\r\n"]),
+            (b"\n\nFrom - Thu Feb 13 23:32:54 2003\nSubject: x\n\nbody\n\nFrom 1234@xxx Thu Feb 13 23:32:54 +0000 2003\r\nSubject: y\r\n\r\n",
+             [b"Subject: x\r\n\r\nbody\r\n", b"Subject: y\r\n\r\n"]),
+        )
+        address = self.account("mboxodd")
+        for i, (octets, wanted) in enumerate(rows):
+            with open(self.place + "/odd", "wb") as f:
+                f.write(octets)
+            counts, _ = self.do_import(address, "mbox", self.place + "/odd", "--mailbox", "odd%d" % i)
+            self.assertEqual((counts["failed"], [m[3] for m in self.read(address, "odd%d" % i)]), (0, wanted), octets)
 
     def command(self, *words):
         return subprocess.Popen([harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", *words],
