@@ -4,8 +4,8 @@
  */
 #include "smtpd/authres.h"
 #include "smtpd/facts.h"
+#include "tests/unit/each.h"
 
-#include <check.h>
 
 static char text[VERDICT_AUTHRES_BYTES_MAX + 1];
 
@@ -98,7 +98,7 @@ START_TEST(test_render_hostile)
 	for (size_t i = 0; i < b.n; i++) {
 		uint8_t c = b.p[i];
 
-		ck_assert(c == '\r' || c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f));
+		each_assert(c == '\r' || c == '\n' || c == '\t' || (c >= 0x20 && c < 0x7f));
 		if (c == '\r') {
 			ck_assert(b.p[i + 1] == '\n' && (i + 2 == b.n || b.p[i + 2] == '\t'));
 			ck_assert_uint_le(column, 998);

@@ -1,8 +1,8 @@
 /* Charsets to UTF-8, whole and in pieces; validation; folding and search. */
 #include "common/charset.h"
 #include "common/text.h"
+#include "tests/unit/each.h"
 
-#include <check.h>
 
 static const struct {
 	const char *charset;
@@ -137,9 +137,9 @@ START_TEST(test_utf8)
 	/* Each valid code point's octets decode to it; surrogates are refused. */
 	for (uint32_t c = 0; c <= 0x10FFFF; c += c < 0x3000 ? 1 : 61) {
 		buf_reset(&out);
-		ck_assert(utf8_put(&out, c));
-		ck_assert_uint_eq(utf8_next(buf_slice(&out), &cp), out.n);
-		ck_assert_uint_eq(cp, c >= 0xD800 && c <= 0xDFFF ? 0xFFFD : c);
+		each_assert(utf8_put(&out, c));
+		each_assert(utf8_next(buf_slice(&out), &cp) == out.n);
+		each_assert(cp == (c >= 0xD800 && c <= 0xDFFF ? 0xFFFD : c));
 	}
 	buf_fini(&out);
 }
@@ -183,8 +183,8 @@ START_TEST(test_fold_growth)
 		buf_reset(&in);
 		buf_reset(&out);
 		utf8_put(&in, c);
-		ck_assert(text_fold(buf_slice(&in), &out));
-		ck_assert(out.n <= in.n * TEXT_FOLD_GROWTH_MAX);
+		each_assert(text_fold(buf_slice(&in), &out));
+		each_assert(out.n <= in.n * TEXT_FOLD_GROWTH_MAX);
 	}
 	buf_fini(&in);
 	buf_fini(&out);

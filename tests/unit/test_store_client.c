@@ -6,8 +6,8 @@
 #include "store/record.h"
 #include "store/uidset.h"
 #include "store/view.h"
+#include "tests/unit/each.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -117,7 +117,7 @@ START_TEST(test_uidset_transport)
 
 		buf_init(&b, (size_t)UIDSET_RANGES_MAX * UIDSET_RANGE_BYTES);
 		for (uint32_t k = 0; k < sizes[i]; k++)
-			ck_assert(uidset_add(&set, 2 * k + 1, 2 * k + 1));
+			each_assert(uidset_add(&set, 2 * k + 1, 2 * k + 1));
 		if (sizes[i] == UIDSET_RANGES_MAX)
 			ck_assert(!uidset_add(&set, UINT32_MAX, UINT32_MAX));
 		ck_assert_int_eq(uidset_send(&set, &b, &field, &fd, &e), 0);

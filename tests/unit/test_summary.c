@@ -6,8 +6,8 @@
 #include "common/rfc5322.h"
 #include "common/summary.h"
 #include "common/summary_imap.h"
+#include "tests/unit/each.h"
 
-#include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -469,8 +469,8 @@ use(const struct summary *s)
 		struct summary_part p;
 
 		summary_part_get(s, i, &p);
-		ck_assert_uint_le(p.body_start + p.body_octets, s->octets);
-		ck_assert_uint_le(p.header_start, p.body_start);
+		each_assert(p.body_start + p.body_octets <= s->octets);
+		each_assert(p.header_start <= p.body_start);
 	}
 	for (uint32_t i = 0; i < 64; i++) {
 		const uint32_t numbers[] = {i & 3, i >> 2 & 3, i >> 4};
@@ -479,7 +479,7 @@ use(const struct summary *s)
 		for (size_t n = 0; n <= 3; n++)
 			for (int k = SUMMARY_SECTION_BODY; k <= SUMMARY_SECTION_MIME; k++)
 				if (summary_find_section(s, numbers, n, (enum summary_section)k, &r))
-					ck_assert_uint_le(r.offset + r.octets, s->octets);
+					each_assert(r.offset + r.octets <= s->octets);
 	}
 }
 
@@ -492,7 +492,7 @@ START_TEST(test_damaged)
 	buf_init(&out, SUMMARY_BYTES_MAX);
 	summarise(sections, &out, &s);
 	for (size_t n = 0; n < out.n; n++)
-		ck_assert(!summary_decode(slice_of(out.p, n), &s));
+		each_assert(!summary_decode(slice_of(out.p, n), &s));
 	for (size_t i = 0; i < out.n; i++)
 		for (unsigned bit = 0; bit < 8; bit++) {
 			out.p[i] ^= (uint8_t)(1U << bit);
