@@ -150,6 +150,23 @@ put_dkim_all(struct writer *w, const struct verdict *v)
 	}
 }
 
+/* RFC 8617 10.2. A chain whose key could not be had has not passed. */
+static void
+put_arc(struct writer *w, const struct arc_outcome *o)
+{
+	if (o->result == ARC_RESULT_NONE)
+		return;
+	put_method(w, "arc", arc_result_name(o->result == ARC_RESULT_TEMPERROR ? ARC_RESULT_FAIL : o->result));
+	buf_putf(&w->word, "(i=%u)", o->sets);
+	put_word(w, false);
+	put_reason(w, o->reason);
+	if (o->result != ARC_RESULT_PASS)
+		return;
+	buf_putf(&w->word, "header.oldest-pass=%u", o->oldest_pass);
+	put_word(w, false);
+	put_property(w, "header.d", o->sealer_count > 0 ? o->sealers[0].domain : SLICE(""));
+}
+
 static void
 put_dmarc(struct writer *w, const struct verdict_dmarc *d)
 {
@@ -181,6 +198,7 @@ authres_render(const struct facts *f, const struct verdict *v, struct buf *b)
 		put_spf(&w, &v->mail_from, "smtp.mailfrom");
 	put_spf(&w, &v->helo, "smtp.helo");
 	put_dkim_all(&w, v);
+	put_arc(&w, &v->arc);
 	put_dmarc(&w, &v->dmarc);
 	buf_put_str(b, "\r\n");
 	buf_fini(&w.word);

@@ -266,7 +266,7 @@ deliver_begin(struct job *j)
 /* ---- the verdict ---- */
 
 static void
-trace_verdict(struct job *j)
+trace_verdict(struct job *j, bool arc_overrides)
 {
 	const struct verdict *v = &j->verdict;
 
@@ -281,6 +281,7 @@ trace_verdict(struct job *j)
 	    LOG_NUM("signatures", v->dkim_count),
 	    LOG_CSTR("dkim", v->dkim_count ? dkim_result_name(v->dkim[0].result) : "none"),
 	    LOG_STR("dkim_domain", v->dkim_count ? v->dkim[0].domain : SLICE("")),
+	    LOG_CSTR("arc", arc_result_name(v->arc.result)), LOG_CSTR("override", arc_overrides ? "arc" : ""),
 	    LOG_CSTR("dmarc", dmarc_result_name(v->dmarc.result)),
 	    LOG_CSTR("policy", dmarc_policy_name(v->dmarc.policy)), LOG_STR("author", v->dmarc.author),
 	    LOG_STR("reason", v->dmarc.reason), LOG_STR("record", v->dmarc.record), LOG_END);
@@ -292,12 +293,13 @@ deliver_judge(struct job *j)
 	struct policy_settings settings = {
 	    .dns_defer = config_bool(role_config(), OPT_POLICY_DNS_DEFER),
 	    .spf_reject = config_bool(role_config(), OPT_POLICY_SPF_REJECT),
+	    .arc_trusted = slice_str(config_string(role_config(), OPT_POLICY_ARC_TRUSTED)),
 	};
 	const struct policy_decision *d =
 	    j->submission ? policy_submission(&j->verdict) : policy_incoming(&j->verdict, &settings);
 
 	j->decision = d;
-	trace_verdict(j);
+	trace_verdict(j, !j->submission && policy_arc_overrides(&j->verdict, &settings));
 	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
 		deliver_job_reply(j, d->code, d->enhanced, d->text);
 	else if (!j->submission)

@@ -261,25 +261,6 @@ finish_if_complete(struct dkim_check *c)
 
 /* ---- keys ---- */
 
-/* The record to be used: the one with a p= tag. *several_r when there is more than one (6376 3.6.2.2). */
-static struct slice
-pick_record(const struct dns_answer *answer, bool *several_r)
-{
-	struct dkim_tag_list tags;
-	struct slice found = {NULL, 0};
-
-	*several_r = false;
-	for (unsigned i = 0; i < answer->count; i++) {
-		struct slice text = answer->records[i].data;
-
-		if (!dkim_tags_parse(text, &tags) || dkim_tags_get(&tags, "p").p == NULL)
-			continue;
-		*several_r = found.p != NULL;
-		found = text;
-	}
-	return found.p != NULL ? found : answer->records[0].data;
-}
-
 /* t=s: the domain of i= must be d= itself (3.6.1). */
 static bool
 strict_holds(const struct signature *s)
@@ -324,7 +305,7 @@ on_key(void *arg, const struct dns_answer *answer)
 	s->waiting = false;
 	s->out.secure = answer->secure;
 	if (answer->status == DNS_OK) {
-		struct slice text = pick_record(answer, &several);
+		struct slice text = dkim_key_pick(answer, &several);
 
 		if (several)
 			decide(s, DKIM_RESULT_PERMERROR, "several keys");

@@ -12,6 +12,7 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/rsa.h>
 #include <openssl/x509.h>
 
 #define ED25519_BYTES 32
@@ -179,4 +180,88 @@ dkim_key_name(struct slice selector, struct slice domain, struct buf *out)
 		return true;
 	out->n = before;
 	return false;
+}
+
+struct slice
+dkim_key_pick(const struct dns_answer *answer, bool *several_r)
+{
+	struct dkim_tag_list tags;
+	struct slice found = {NULL, 0};
+
+	*several_r = false;
+	for (unsigned i = 0; i < answer->count; i++) {
+		struct slice text = answer->records[i].data;
+
+		if (!dkim_tags_parse(text, &tags) || dkim_tags_get(&tags, "p").p == NULL)
+			continue;
+		*several_r = found.p != NULL;
+		found = text;
+	}
+	return found.p != NULL ? found : answer->records[0].data;
+}
+
+/* Our own record's key. */
+static EVP_PKEY *
+key_open(struct slice record)
+{
+	struct dkim_tag_list tags;
+	uint8_t octets[DKIM_KEY_BYTES_MAX];
+	size_t n;
+
+	if (!dkim_tags_parse(record, &tags) ||
+	    !base64_decode(dkim_tags_get(&tags, "p"), octets, sizeof octets, &n))
+		return NULL;
+	if (slice_eq(dkim_tags_get(&tags, "k"), SLICE("rsa")))
+		return rsa_read(octets, n);
+	return EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, octets, n);
+}
+
+static bool
+rsa_verifies(EVP_PKEY *key, const uint8_t hash[32], const uint8_t *b, size_t n)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key, NULL);
+	bool good = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
+	    EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) == 1 &&
+	    EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) == 1 && EVP_PKEY_verify(ctx, b, n, hash, 32) == 1;
+
+	EVP_PKEY_CTX_free(ctx);
+	return good;
+}
+
+/* RFC 8463 3: PureEdDSA of the hash. */
+static bool
+ed25519_verifies(EVP_PKEY *key, const uint8_t hash[32], const uint8_t *b, size_t n)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool good = ctx != NULL && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key) == 1 &&
+	    EVP_DigestVerify(ctx, b, n, hash, 32) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	return good;
+}
+
+bool
+dkim_key_verifies(struct slice record, const uint8_t hash[32], struct slice b)
+{
+	EVP_PKEY *key = key_open(record);
+	uint8_t octets[DKIM_RSA_BITS_MAX / 8];
+	size_t n;
+	bool good = false;
+
+	if (key != NULL && base64_decode(b, octets, sizeof octets, &n))
+		good = EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA ? rsa_verifies(key, hash, octets, n)
+								  : ed25519_verifies(key, hash, octets, n);
+	EVP_PKEY_free(key);
+	ERR_clear_error();
+	return good;
+}
+
+bool
+dkim_base64_is(struct slice text, const uint8_t *octets, size_t n)
+{
+	uint8_t decoded[64];
+	size_t decoded_n;
+
+	return n <= sizeof decoded && base64_decode(text, decoded, sizeof decoded, &decoded_n) && decoded_n == n &&
+	    memcmp(decoded, octets, n) == 0;
 }

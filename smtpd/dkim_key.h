@@ -25,4 +25,12 @@ const char *dkim_key_read(struct slice text, struct slice algorithm, struct dkim
 /* Appends the DNS name of a key: selector "._domainkey." domain, in A-labels. False when it is none. */
 bool dkim_key_name(struct slice selector, struct slice domain, struct buf *out);
 
+/* The record to be used of an answer that has some: the one with a p= tag. *several_r when there is more than one (6376 3.6.2.2). */
+struct slice dkim_key_pick(const struct dns_answer *answer, bool *several_r);
+
+/* True when b (base64, white space in it) is the signature of the SHA-256 hash by the key in a record of dkim_key_read(). */
+bool dkim_key_verifies(struct slice record, const uint8_t hash[32], struct slice b);
+/* True when the base64 text (white space in it) says these octets. */
+bool dkim_base64_is(struct slice text, const uint8_t *octets, size_t n);
+
 #endif

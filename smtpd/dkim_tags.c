@@ -294,3 +294,103 @@ dkim_signature_check(struct slice value, uint64_t now, struct dkim_fields *field
 		return "l= is malformed";
 	return NULL;
 }
+
+/* ---- ARC ---- */
+
+/* position = 1*2DIGIT, 1 to 50 */
+static unsigned
+arc_instance(struct slice text)
+{
+	uint64_t n = 0;
+
+	return text.n >= 1 && text.n <= 2 && slice_u64(text, ARC_SETS_MAX, &n) ? (unsigned)n : 0;
+}
+
+/* Reads what both have in common. */
+static const char *
+arc_read(struct slice value, struct dkim_tag_list *tags, struct arc_fields *f)
+{
+	enum dkim_result ignored;
+	struct dkim_fields common;
+
+	*f = (struct arc_fields){.instance = 0};
+	if (value.n > DKIM_SIGNATURE_BYTES_MAX)
+		return "too long";
+	if (!dkim_tags_parse(value, tags))
+		return "malformed tag list";
+	read_fields(tags, &common);
+	f->instance = arc_instance(common.i);
+	f->d = common.d;
+	f->s = common.s;
+	f->a = common.a;
+	f->b = common.b;
+	if (f->instance == 0)
+		return "i= is malformed";
+	if (f->a.n == 0 || f->b.n == 0 || f->d.n == 0 || f->s.n == 0)
+		return "a required tag is missing";
+	if (!dkim_base64_valid(f->b))
+		return "b= is malformed";
+	if (!domain_usable(f->d) || !domain_usable(f->s))
+		return "d= or s= is no domain name";
+	return check_algorithm(f->a, &ignored);
+}
+
+const char *
+arc_message_check(struct slice value, uint64_t now, struct arc_fields *fields_r)
+{
+	struct dkim_tag_list tags;
+	const char *why = arc_read(value, &tags, fields_r);
+	struct slice c;
+	size_t slash;
+
+	if (why != NULL)
+		return why;
+	c = dkim_tags_get(&tags, "c");
+	slash = slice_index(c, '/');
+	fields_r->bh = dkim_tags_get(&tags, "bh");
+	fields_r->h = dkim_tags_get(&tags, "h");
+	fields_r->header_relaxed = slice_eq_nocase(slice_sub(c, 0, slash), SLICE("relaxed"));
+	fields_r->body_relaxed = slice_eq_nocase(slice_sub(c, slash + 1, c.n), SLICE("relaxed"));
+	if (!dkim_base64_valid(fields_r->bh))
+		return "bh= is malformed";
+	if (!canonicalization_valid(c))
+		return "unknown canonicalization";
+	/* A forwarder that leaves a part of the body unsigned attests nothing of what is shown. */
+	if (dkim_tags_get(&tags, "l").p != NULL)
+		return "a part of the body may be unsigned";
+	if (dkim_list_has(fields_r->h, ':', SLICE("arc-seal")))
+		return "h= names ARC-Seal";
+	if ((why = check_h(fields_r->h)) != NULL)
+		return why;
+	return check_times(&tags, now);
+}
+
+const char *
+arc_seal_check(struct slice value, struct arc_fields *fields_r)
+{
+	struct dkim_tag_list tags;
+	const char *why = arc_read(value, &tags, fields_r);
+
+	if (why != NULL)
+		return why;
+	fields_r->cv = dkim_tags_get(&tags, "cv");
+	if (dkim_tags_get(&tags, "h").p != NULL)
+		return "a seal with h=";
+	if (slice_eq_nocase(fields_r->cv, SLICE("fail")))
+		return "the chain was broken before";
+	if (!slice_eq_nocase(fields_r->cv, fields_r->instance == 1 ? SLICE("none") : SLICE("pass")))
+		return "cv= does not fit i=";
+	return NULL;
+}
+
+unsigned
+arc_results_instance(struct slice value, struct slice *rest_r)
+{
+	struct slice first, name;
+
+	*rest_r = value;
+	if (value.n > DKIM_SIGNATURE_BYTES_MAX || !slice_cut(rest_r, ';', &first) || !slice_cut(&first, '=', &name) ||
+	    !slice_eq(slice_trim(name), SLICE("i")))
+		return 0;
+	return arc_instance(slice_trim(first));
+}

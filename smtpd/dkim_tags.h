@@ -43,4 +43,21 @@ struct dkim_fields {
 const char *dkim_signature_check(struct slice value, uint64_t now, struct dkim_fields *fields_r,
     enum dkim_result *result_r);
 
+/* The fields of an ARC set that are signatures (RFC 8617 4.1.2, 4.1.3). */
+#define ARC_SETS_MAX 50
+
+struct arc_fields {
+	unsigned instance; /* i=, 1 to ARC_SETS_MAX; 0: it could not be read */
+	struct slice d, s, a, b;
+	struct slice bh, h; /* of a message signature */
+	struct slice cv;    /* of a seal */
+	bool header_relaxed, body_relaxed;
+};
+
+/* As dkim_signature_check(), for the values of ARC-Message-Signature and ARC-Seal. */
+const char *arc_message_check(struct slice value, uint64_t now, struct arc_fields *fields_r);
+const char *arc_seal_check(struct slice value, struct arc_fields *fields_r);
+/* i=, which begins the value of ARC-Authentication-Results; 0 when it does not. *rest_r is what follows its ";". */
+unsigned arc_results_instance(struct slice value, struct slice *rest_r);
+
 #endif

@@ -12,6 +12,30 @@ struct rule {
 	struct policy_decision decision;
 };
 
+/* ---- ARC ---- */
+
+static bool
+is_trusted(struct slice domain, struct slice trusted)
+{
+	struct slice one;
+
+	while (slice_cut(&trusted, ' ', &one))
+		if (one.n > 0 && slice_eq_nocase(one, domain))
+			return true;
+	return false;
+}
+
+bool
+policy_arc_overrides(const struct verdict *v, const struct policy_settings *s)
+{
+	if (v->dmarc.result != DMARC_RESULT_FAIL || v->arc.result != ARC_RESULT_PASS)
+		return false;
+	for (unsigned i = 0; i < v->arc.sealer_count && is_trusted(v->arc.sealers[i].domain, s->arc_trusted); i++)
+		if (v->arc.sealers[i].dmarc_pass)
+			return true;
+	return false;
+}
+
 /* ---- conditions ---- */
 
 static bool
@@ -75,16 +99,31 @@ dmarc_undecided(const struct input *in)
 	return in->s->dns_defer && in->v->dmarc.result == DMARC_RESULT_TEMPERROR;
 }
 
+/* The domain's policy for a message that fails, unless a trusted forwarder says that it passed there. */
+static bool
+dmarc_says(const struct input *in, enum dmarc_policy policy)
+{
+	return in->v->dmarc.result == DMARC_RESULT_FAIL && in->v->dmarc.policy == policy && !policy_arc_overrides(in->v, in->s);
+}
+
 static bool
 dmarc_says_reject(const struct input *in)
 {
-	return in->v->dmarc.result == DMARC_RESULT_FAIL && in->v->dmarc.policy == DMARC_POLICY_REJECT;
+	return dmarc_says(in, DMARC_POLICY_REJECT);
 }
 
 static bool
 dmarc_says_quarantine(const struct input *in)
 {
-	return in->v->dmarc.result == DMARC_RESULT_FAIL && in->v->dmarc.policy == DMARC_POLICY_QUARANTINE;
+	return dmarc_says(in, DMARC_POLICY_QUARANTINE);
+}
+
+/* It would be refused, and a key of its chain may be there later. */
+static bool
+arc_undecided(const struct input *in)
+{
+	return in->s->dns_defer && in->s->arc_trusted.n > 0 && in->v->arc.result == ARC_RESULT_TEMPERROR &&
+	    dmarc_says_reject(in);
 }
 
 static bool
@@ -109,6 +148,7 @@ static const struct rule incoming[] = {
     {no_author, REFUSE("from-empty", 550, "5.6.0", "The From field has no address (RFC 5322 3.6.2)")},
     {authors_differ, REFUSE("from-domains", 550, "5.7.1", "Authors of different domains in From")},
     {dmarc_undecided, DEFER("dmarc-temperror", 451, "4.7.0", "DMARC could not be evaluated for the moment")},
+    {arc_undecided, DEFER("arc-temperror", 451, "4.7.0", "ARC could not be evaluated for the moment")},
     {dmarc_says_reject, REFUSE("dmarc-reject", 550, "5.7.1", "Refused: the author's domain asks for it (DMARC p=reject)")},
     {spf_says_fail, REFUSE("spf-fail", 550, "5.7.23", "Refused: the sender's domain does not allow this server (SPF)")},
     {dmarc_says_quarantine, JUNK("dmarc-quarantine")},

@@ -28,7 +28,14 @@ struct policy_decision {
 struct policy_settings {
 	bool dns_defer;	 /* policy.dns_defer */
 	bool spf_reject; /* policy.spf_reject */
+	struct slice arc_trusted; /* policy.arc_trusted: domains, separated by spaces */
 };
+
+/*
+ * The local override of a DMARC failure (RFC 9989 5.4, RFC 8617 7.2.1): the ARC chain holds, and of its sealers from the newest
+ * on, as long as they are trusted ones, one says that DMARC passed when the message reached it.
+ */
+bool policy_arc_overrides(const struct verdict *v, const struct policy_settings *s);
 
 /* Mail from other servers: v->full is true. The decision is static. */
 const struct policy_decision *policy_incoming(const struct verdict *v, const struct policy_settings *s);

@@ -139,6 +139,20 @@ code_signature(struct coder *c, struct dkim_signature *s)
 }
 
 static void
+code_arc(struct coder *c, struct arc_outcome *o)
+{
+	o->result = field_enum(c, o->result, ARC_RESULT_COUNT);
+	field_text(c, &o->reason, VERDICT_TEXT_BYTES_MAX);
+	field_u32(c, &o->sets);
+	field_u32(c, &o->oldest_pass);
+	field_count(c, &o->sealer_count, ARC_SEALERS_MAX);
+	for (uint16_t i = 0; i < o->sealer_count; i++) {
+		field_text(c, &o->sealers[i].domain, DKIM_TAG_BYTES_MAX);
+		field_bool(c, &o->sealers[i].dmarc_pass);
+	}
+}
+
+static void
 code_dmarc(struct coder *c, struct verdict_dmarc *d)
 {
 	d->result = field_enum(c, d->result, DMARC_RESULT_COUNT);
@@ -183,6 +197,7 @@ code_verdict(struct coder *c, struct verdict *v)
 	for (uint16_t i = 0; i < v->dkim_count; i++)
 		code_signature(c, &v->dkim[i]);
 	field_u32(c, &v->dkim_skipped);
+	code_arc(c, &v->arc);
 	code_dmarc(c, &v->dmarc);
 	field_text(c, &v->authres, VERDICT_AUTHRES_BYTES_MAX);
 	field_count(c, &v->delivered_count, VERDICT_DELIVERED_MAX);

@@ -2,7 +2,7 @@
  * verdict: what verify found in one message, as it crosses to deliver in
  * VERIFY_REPLY. deliver decides by policy; nothing here is a decision.
  *
- * The encoded form, version 1, is written and read by smtpd/verdict.c alone:
+ * The encoded form, version 2, is written and read by smtpd/verdict.c alone:
  * u8 version, then the fields of the structs below in their order (bools and
  * enums as u8, numbers as u32 or u64, texts as u32 length and octets, lists
  * as u16 count and items). Nothing follows.
@@ -11,11 +11,12 @@
 #define SMTPD_VERDICT_H
 
 #include "common/buf.h"
+#include "smtpd/arc_check.h"
 #include "smtpd/dkim_check.h"
 #include "smtpd/dmarc.h"
 #include "smtpd/spf.h"
 
-#define VERDICT_VERSION 1
+#define VERDICT_VERSION 2
 #define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict */
 #define VERDICT_RANGES_MAX 256	/* octet ranges to leave out; adjacent ones are joined */
 #define VERDICT_DELIVERED_MAX 50 /* Delivered-To fields kept; a message has loop trouble long before */
@@ -75,13 +76,14 @@ struct verdict_dmarc {
 };
 
 struct verdict {
-	bool full; /* the three checks ran; else only form, delivered_to and ranges are filled */
+	bool full; /* the checks ran; else only form, delivered_to and ranges are filled */
 	struct verdict_form form;
 	struct verdict_spf helo;
 	struct verdict_spf mail_from; /* with a null reverse-path: postmaster@HELO (RFC 7208 2.4) */
 	struct dkim_signature dkim[DKIM_SIGNATURES_MAX];
 	uint16_t dkim_count;
 	uint32_t dkim_skipped;
+	struct arc_outcome arc;
 	struct verdict_dmarc dmarc;
 	/* The whole field "Authentication-Results: ...", folded, ending in CRLF; empty unless full. */
 	struct slice authres;

@@ -1,8 +1,8 @@
 /*
  * The message is read once, in order: its header block into memory (a MiB at most),
  * which tells the ranges that will be left out; then everything through the hash, the scan, the summary
- * (without those ranges: it describes what will be stored) and DKIM (with them: signers signed what came).
- * Keys and policies are fetched meanwhile. DMARC begins when SPF and DKIM have ended.
+ * (without those ranges: it describes what will be stored), DKIM and ARC (with them: signers signed what came).
+ * Keys and policies are fetched meanwhile. DMARC begins when SPF, DKIM and ARC have ended.
  *
  * A temporary failure of the DNS is a result like any other; an error is only what keeps the message from being read.
  */
@@ -45,9 +45,10 @@ struct verify {
 	struct spf_check *helo;
 	struct spf_check *mail_from;
 	struct dkim_check *dkim;
+	struct arc_check *arc;
 	struct dmarc_check *dmarc;
 	struct loop_timer *timer;
-	unsigned open; /* of SPF and DKIM, those that run; and one while they are being started */
+	unsigned open; /* of SPF, DKIM and ARC, those that run; and one while they are being started */
 	bool dmarc_begun;
 	bool ended;
 };
@@ -206,7 +207,7 @@ one_ended(struct verify *v)
 	begin_dmarc(v);
 }
 
-/* ---- SPF and DKIM ---- */
+/* ---- SPF, DKIM, ARC ---- */
 
 static void
 take_spf(struct verify *v, struct verdict_spf *to, const struct spf_outcome *o)
@@ -242,6 +243,15 @@ on_dkim(void *arg, const struct dkim_outcome *o)
 	v->verdict.dkim_skipped = o->skipped;
 	for (unsigned i = 0; i < o->count; i++)
 		v->verdict.dkim[i] = o->signatures[i];
+	one_ended(v);
+}
+
+static void
+on_arc(void *arg, const struct arc_outcome *o)
+{
+	struct verify *v = arg;
+
+	v->verdict.arc = *o;
 	one_ended(v);
 }
 
@@ -283,6 +293,7 @@ on_timer(void *arg)
 	if (v->mail_from != NULL)
 		spf_check_expire(v->mail_from);
 	dkim_check_expire(v->dkim);
+	arc_check_expire(v->arc);
 }
 
 /* ---- reading ---- */
@@ -394,6 +405,14 @@ has_stray_octets(struct verify *v, bool in_header)
 	return false;
 }
 
+static void
+give_arc_header(struct verify *v, struct slice block)
+{
+	v->arc = arc_check_new(v->dns, v->request.now ? v->request.now : (uint64_t)time(NULL), on_arc, v);
+	v->open++;
+	arc_check_header(v->arc, block, v->verdict.form.from_domain);
+}
+
 static bool
 take_header(struct verify *v, struct slice block)
 {
@@ -407,8 +426,10 @@ take_header(struct verify *v, struct slice block)
 	v->scan.in_header = false;
 	v->verdict.form.stray_octets = has_stray_octets(v, true);
 	summarise_header(v, block);
-	if (v->verdict.full)
+	if (v->verdict.full) {
 		give_dkim_header(v, block);
+		give_arc_header(v, block);
+	}
 	return put_hash(v, block);
 }
 
@@ -417,8 +438,10 @@ take_body(struct verify *v, struct slice chunk)
 {
 	verify_scan_feed(&v->scan, chunk, &v->verdict.form);
 	summary_builder_feed(v->builder, chunk);
-	if (v->verdict.full)
+	if (v->verdict.full) {
 		dkim_check_body(v->dkim, chunk);
+		arc_check_body(v->arc, chunk);
+	}
 	return put_hash(v, chunk);
 }
 
@@ -514,6 +537,7 @@ verify_start(struct verify *v, const struct verify_request *q)
 			err_set(&v->result.err, ERR_TEMP, ERR_CODE_NONE, "the message could not be checked", "hash or summary");
 		/* What has been asked for is not wanted any more. */
 		dkim_check_free(&v->dkim);
+		arc_check_free(&v->arc);
 		finish(v);
 		return;
 	}
@@ -524,6 +548,7 @@ verify_start(struct verify *v, const struct verify_request *q)
 	loop_timer_set(v->timer, q->timeout_ms - q->timeout_ms / 3);
 	begin_spf(v);
 	dkim_check_end(v->dkim);
+	arc_check_end(v->arc);
 	one_ended(v);
 }
 
@@ -535,6 +560,7 @@ verify_free(struct verify **v)
 	spf_check_free(&(*v)->helo);
 	spf_check_free(&(*v)->mail_from);
 	dkim_check_free(&(*v)->dkim);
+	arc_check_free(&(*v)->arc);
 	dmarc_check_free(&(*v)->dmarc);
 	loop_timer_free(&(*v)->timer);
 	summary_builder_free(&(*v)->builder);

@@ -88,6 +88,28 @@ trace_dkim(struct slice session, const struct dkim_signature *s)
 	trace(session, "dkim", fields);
 }
 
+/* The sealers from the newest, with a "+" where they say that DMARC passed. */
+static void
+trace_arc(struct slice session, const struct arc_outcome *o)
+{
+	struct buf sealers;
+
+	if (o->result == ARC_RESULT_NONE)
+		return;
+	buf_init(&sealers, ARC_SEALERS_MAX * (DKIM_TAG_BYTES_MAX + 2));
+	for (unsigned i = 0; i < o->sealer_count; i++) {
+		if (i > 0)
+			buf_put_u8(&sealers, ' ');
+		buf_put_slice(&sealers, o->sealers[i].domain);
+		buf_put_str(&sealers, o->sealers[i].dmarc_pass ? "+" : "");
+	}
+	const struct log_field fields[] = {LOG_CSTR("result", arc_result_name(o->result)), LOG_NUM("sets", o->sets),
+	    LOG_NUM("oldest_pass", o->oldest_pass), LOG_STR("sealers", buf_slice(&sealers)), LOG_STR("reason", o->reason), LOG_END};
+
+	trace(session, "arc", fields);
+	buf_fini(&sealers);
+}
+
 static void
 trace_dmarc(struct slice session, const struct verdict_dmarc *d)
 {
@@ -109,6 +131,7 @@ trace_verdict(struct slice session, const struct verdict *v)
 	trace_spf(session, "mailfrom", &v->mail_from);
 	for (uint16_t i = 0; i < v->dkim_count; i++)
 		trace_dkim(session, &v->dkim[i]);
+	trace_arc(session, &v->arc);
 	trace_dmarc(session, &v->dmarc);
 }
 

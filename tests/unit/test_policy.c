@@ -54,6 +54,71 @@ START_TEST(test_dmarc)
 }
 END_TEST
 
+/* A chain that holds: the sealers from the newest on. */
+static void
+seal(struct verdict *v, const char *const *domains, unsigned pass)
+{
+	v->dmarc.result = DMARC_RESULT_FAIL;
+	v->dmarc.policy = DMARC_POLICY_REJECT;
+	v->arc = (struct arc_outcome){.result = ARC_RESULT_PASS};
+	for (unsigned i = 0; domains[i] != NULL; i++)
+		v->arc.sealers[v->arc.sealer_count++] = (struct arc_sealer){slice_str(domains[i]), i + 1 == pass};
+}
+
+START_TEST(test_arc)
+{
+	static const struct {
+		const char *sealers[4];
+		unsigned pass; /* which of them says that DMARC passed; 0: none */
+		bool want;
+	} rows[] = {
+	    {{"a.example"}, 1, true},
+	    {{"A.Example"}, 1, true},
+	    {{"a.example"}, 0, false},
+	    {{"x.a.example"}, 1, false},
+	    {{"x.example"}, 1, false},
+	    {{""}, 1, false},
+	    {{"b.example", "a.example"}, 2, true},
+	    {{"b.example", "a.example", "x.example"}, 2, true},
+	    {{"b.example", "x.example", "a.example"}, 3, false},
+	    {{"b.example", "x.example"}, 2, false},
+	    {{"x.example", "a.example"}, 2, false},
+	    {{NULL}, 0, false},
+	};
+	struct policy_settings s = {.dns_defer = true, .arc_trusted = SLICE("  a.example b.example ")};
+	struct verdict v;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		v = good();
+		seal(&v, rows[i].sealers, rows[i].pass);
+		ck_assert_msg(policy_arc_overrides(&v, &s) == rows[i].want, "row %zu", i);
+		check(&v, &s, rows[i].want ? "default" : "dmarc-reject", rows[i].want ? POLICY_ACCEPT : POLICY_REFUSE, rows[i].want ? 250 : 550);
+		check(&v, &usual, "dmarc-reject", POLICY_REFUSE, 550);
+	}
+	v = good();
+	seal(&v, rows[0].sealers, 1);
+	v.dmarc.policy = DMARC_POLICY_QUARANTINE;
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	/* What is not passed, and what needs no help. */
+	v.arc.result = ARC_RESULT_FAIL;
+	check(&v, &s, "dmarc-quarantine", POLICY_JUNK, 250);
+	v.arc.result = ARC_RESULT_TEMPERROR;
+	check(&v, &s, "dmarc-quarantine", POLICY_JUNK, 250);
+	v.dmarc.policy = DMARC_POLICY_REJECT;
+	check(&v, &s, "arc-temperror", POLICY_DEFER, 451);
+	check(&v, &usual, "dmarc-reject", POLICY_REFUSE, 550);
+	s.dns_defer = false;
+	check(&v, &s, "dmarc-reject", POLICY_REFUSE, 550);
+	v.arc.result = ARC_RESULT_PASS;
+	v.dmarc.result = DMARC_RESULT_PASS;
+	ck_assert(!policy_arc_overrides(&v, &s));
+	s.spf_reject = true;
+	v.dmarc.result = DMARC_RESULT_FAIL;
+	v.mail_from.result = SPF_RESULT_FAIL;
+	check(&v, &s, "spf-fail", POLICY_REFUSE, 550);
+}
+END_TEST
+
 START_TEST(test_form)
 {
 	struct verdict v = good();
@@ -151,6 +216,7 @@ main(void)
 	TCase *t = tcase_create("all");
 
 	tcase_add_test(t, test_dmarc);
+	tcase_add_test(t, test_arc);
 	tcase_add_test(t, test_form);
 	tcase_add_test(t, test_spf);
 	tcase_add_test(t, test_order);
