@@ -5,9 +5,6 @@
  * type (5: leaf of a B-tree, 7: overflow), 2 octets, u32 checksum; then u16 offsets of the items: key, value, key, … An
  * item is u16 length, u8 type (1: the octets follow; 3: overflow: u8, u32 page, u32 length; 128: deleted). An overflow
  * page has as many octets as its high free byte says. The checksum is taken over the page with that field as zero.
- *
- * A log record: u32 offset of the one before it in this file, u32 length with these 12 octets, u32 checksum; the next one
- * lies right behind it. Files are filled with zeros in advance.
  */
 #include "store/carve.h"
 
@@ -17,7 +14,6 @@
 
 #include <assert.h>
 #include <fcntl.h>
-#include <stdio.h>
 
 #define PAGE_ITEMS_AT 32u
 #define PAGE_SUM_AT 28u
@@ -25,8 +21,6 @@
 #define PAGE_OVERFLOW 7u
 #define ITEM_HEADER_BYTES 3u
 #define ITEM_OVERFLOW_BYTES 12u
-#define LOG_HEADER_BYTES 12u
-#define LOG_PIECE_BYTES (64u << 10)
 #define WINDOW_BYTES (1u << 20)
 
 static uint16_t
@@ -233,149 +227,55 @@ carve_pages(const char *dir, carve_record_fn *fn, void *arg, struct env_log_plac
 
 /* ---- log ---- */
 
-static void
-add_redo(struct carve_log *log, const struct redo *r, struct slice record)
+static bool
+on_redo(void *arg, const struct redo *r, struct slice record)
 {
+	struct carve_log *log = arg;
+
+	if (r->mark)
+		return true;
 	if (log->n == log->cap) {
 		log->cap = log->cap ? log->cap * 2 : 256;
 		log->list = mem_resize(log->list, log->cap, sizeof *log->list);
 	}
 	log->list[log->n++] = (struct carve_redo){r->serial, r->part, r->last, record};
-}
-
-/* A redo record of ours whose Berkeley DB header is at `at`; its length with that, or 0. */
-static size_t
-redo_at(struct slice octets, size_t at, struct carve_log *log)
-{
-	struct redo r;
-	uint32_t length;
-
-	if (octets.n - at < LOG_HEADER_BYTES + REDO_HEADER_BYTES || !redo_is_ours(slice_sub(octets, at + LOG_HEADER_BYTES, octets.n)))
-		return 0;
-	length = u32_at(octets.p + at + 4);
-	if (length <= LOG_HEADER_BYTES || length > octets.n - at)
-		return 0;
-	struct slice record = slice_sub(octets, at + LOG_HEADER_BYTES, at + length);
-
-	if (!redo_open(record, &r))
-		return 0;
-	add_redo(log, &r, record);
-	return length;
-}
-
-static bool
-all_zero(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] != 0)
-			return false;
 	return true;
 }
 
-bool
-carve_log_file(struct slice octets, struct carve_log *log, uint32_t *end_r)
+static bool
+on_broken(void *arg, struct env_log_place place)
 {
-	size_t at = 0, before = 0;
-	bool chain = true;
-
-	*end_r = 0;
-	while (octets.n - at >= LOG_HEADER_BYTES) {
-		uint32_t previous = u32_at(octets.p + at), length = u32_at(octets.p + at + 4);
-		bool linked = length > LOG_HEADER_BYTES && length <= octets.n - at && (previous == before || at == 0);
-		bool ours = linked && redo_is_ours(slice_sub(octets, at + LOG_HEADER_BYTES, at + length));
-
-		if (chain && all_zero(slice_sub(octets, at, at + LOG_HEADER_BYTES)))
-			break;
-		if (redo_at(octets, at, log) == 0 && ours)
-			linked = false;
-		chain = chain && linked;
-		if (!linked) {
-			at++;
-			continue;
-		}
-		before = at;
-		*end_r = (uint32_t)at;
-		at += length;
-	}
-	return chain && all_zero(slice_sub(octets, at, octets.n));
+	(void)place;
+	((struct carve_log *)arg)->sound = false;
+	return true;
 }
 
-struct log_names {
-	uint32_t *numbers;
-	size_t n;
-};
-
-static int
-on_name(void *arg, const char *path, const char *name, struct err *e)
+void
+carve_log_file(struct carve_log *log, uint32_t number, uint8_t *p, size_t n)
 {
-	struct log_names *l = arg;
-	struct slice s = slice_str(name);
-	uint64_t number;
+	const struct logfile_fns fns = {on_redo, on_broken, log};
 
-	(void)path;
-	(void)e;
-	if (s.n != 14 || !slice_starts(s, SLICE("log.")) || !slice_u64(slice_sub(s, 4, s.n), UINT32_MAX, &number) || number == 0)
-		return 0;
-	l->numbers = mem_resize(l->numbers, l->n + 1, sizeof *l->numbers);
-	l->numbers[l->n++] = (uint32_t)number;
-	return 0;
-}
-
-static int
-number_cmp(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static int
-read_log_file(const char *dir, uint32_t number, struct buf *b, struct err *e)
-{
-	char name[32];
-	int64_t got = 0;
-	bool missing;
-
-	(void)snprintf(name, sizeof name, "log.%010u", number);
-	int fd = open_file(dir, name, &missing, e);
-
-	if (fd < 0)
-		return -1;
-	do {
-		/* Buffers grow by doubling, and pages that nothing was read into are not free either. */
-		size_t left = CARVE_LOG_BYTES_MAX - b->n, room = left < LOG_PIECE_BYTES ? left : LOG_PIECE_BYTES;
-		uint8_t *to = room > 0 ? buf_room(b, room) : NULL;
-
-		got = to != NULL ? file_read(fd, b->n, to, room, e) : 0;
-		if (got > 0)
-			buf_added(b, (size_t)got);
-	} while (got > 0);
-	(void)file_close(fd, NULL);
-	return got < 0 ? -1 : 0;
+	logfile_octets(&log->chain, number, p, n, &fns);
+	log->end = (struct env_log_place){log->chain.file, log->chain.last};
 }
 
 int
 carve_log(const char *dir, struct carve_log *log_r, struct err *e)
 {
-	struct log_names names = {.n = 0};
-	int failed = file_each(dir, on_name, &names, e);
+	uint32_t *numbers;
+	size_t n;
+	int failed = logfile_numbers(dir, &numbers, &n, e);
 
-	*log_r = (struct carve_log){.sound = true};
-	if (names.n > 0)
-		qsort(names.numbers, names.n, sizeof *names.numbers, number_cmp);
-	log_r->files = mem_new_array(names.n + 1, sizeof *log_r->files);
-	for (size_t i = 0; failed == 0 && i < names.n; i++) {
+	*log_r = (struct carve_log){.sound = true, .files = mem_new_array(n + 1, sizeof *log_r->files)};
+	for (size_t i = 0; failed == 0 && i < n; i++) {
 		struct buf *b = &log_r->files[log_r->file_count++];
 
-		buf_init(b, CARVE_LOG_BYTES_MAX);
-		failed = read_log_file(dir, names.numbers[i], b, e);
-		if (!carve_log_file(buf_slice(b), log_r, &log_r->end.offset) ||
-		    (i > 0 && names.numbers[i] != names.numbers[i - 1] + 1))
-			log_r->sound = false;
-		log_r->first = names.numbers[0];
-		log_r->end.file = names.numbers[i];
+		log_r->first = numbers[0];
+		buf_init(b, LOGFILE_BYTES_MAX);
+		failed = logfile_read(dir, numbers[i], b, e);
+		carve_log_file(log_r, numbers[i], b->p, b->n);
 	}
-	free(names.numbers);
+	free(numbers);
 	return failed;
 }
 

@@ -7,12 +7,10 @@
 #define STORE_CARVE_H
 
 #include "common/err.h"
-#include "store/env.h"
-#include "store/redo.h"
+#include "store/logfile.h"
 
 /* A file that is longer is read no further. */
 #define CARVE_FILE_BYTES_MAX (UINT64_C(4) << 30)
-#define CARVE_LOG_BYTES_MAX (64u << 20)
 #define CARVE_PAGE_BYTES 4096u
 
 typedef void carve_record_fn(void *arg, struct slice key, struct slice value);
@@ -39,14 +37,15 @@ struct carve_log {
 	size_t n;
 	size_t cap;
 	uint32_t first; /* number of the first file; 0: there is none */
-	bool sound;	/* no file is missing between first and last, and each is a chain of records up to zeros or its end */
-	struct env_log_place end;
+	bool sound;	/* its chain of records is not broken before the zeros at its end */
+	struct env_log_place end; /* its last record */
+	struct logfile_chain chain;
 	struct buf *files; /* what the records point into */
 	size_t file_count;
 };
 int carve_log(const char *dir, struct carve_log *log_r, struct err *e);
-/* The redo records in the octets of one log file, appended; are they a chain of records? *end_r: where it ends. */
-bool carve_log_file(struct slice octets, struct carve_log *log, uint32_t *end_r);
+/* The redo records in the octets of one log file, appended. */
+void carve_log_file(struct carve_log *log, uint32_t number, uint8_t *p, size_t n);
 void carve_log_free(struct carve_log *log);
 
 #endif

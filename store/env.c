@@ -43,6 +43,8 @@ struct env {
 	struct buf redo;
 	unsigned redo_part;
 	struct env_log_place log_end;
+	struct redo_durable durable; /* by the last flush */
+	uint64_t committed;	     /* the last serial */
 	env_change_fn *on_change;
 	void *on_change_arg;
 	bool unflushed;
@@ -142,14 +144,15 @@ open_db(struct env *env, const char *name, bool create, DB **db_r, struct err *e
 	return 0;
 }
 
+/* Where the next record will be put; unchanged when that is not known. */
 static void
-note_log_end(struct env *env)
+get_log_end(struct env *env, struct env_log_place *place_r)
 {
 	DB_LOG_STAT *stat;
 
 	if (env->db_env->log_stat(env->db_env, &stat, 0) != 0)
 		return;
-	env->log_end = (struct env_log_place){stat->st_cur_file, stat->st_cur_offset};
+	*place_r = (struct env_log_place){stat->st_cur_file, stat->st_cur_offset};
 	free(stat);
 }
 
@@ -169,7 +172,7 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 		env_close(&env);
 		return -1;
 	}
-	note_log_end(env);
+	get_log_end(env, &env->log_end);
 	*env_r = env;
 	return 0;
 }
@@ -228,7 +231,7 @@ env_begin(struct env *env, uint64_t serial, struct err *e)
 		return fail(env, r, "begin", e);
 	env->serial = serial;
 	env->redo_part = 0;
-	redo_begin(&env->redo, serial, 0);
+	redo_begin(&env->redo, serial, 0, &env->durable);
 	return 0;
 }
 
@@ -247,7 +250,7 @@ write_redo(struct env *env, bool last, struct err *e)
 		return fail(env, r, "log_put", e);
 	env->log_end = (struct env_log_place){lsn.file, lsn.offset};
 	if (!last)
-		redo_begin(&env->redo, env->serial, ++env->redo_part);
+		redo_begin(&env->redo, env->serial, ++env->redo_part, &env->durable);
 	return 0;
 }
 
@@ -280,6 +283,8 @@ env_commit(struct env *env, struct err *e)
 		return -1;
 	}
 	env->unflushed = true;
+	if (changed)
+		env->committed = env->serial;
 	return changed && MUTANT(ENV_REDO_ORDER) ? write_redo(env, true, e) : 0;
 }
 
@@ -302,15 +307,38 @@ env_in_transaction(const struct env *env)
 int
 env_flush(struct env *env, struct err *e)
 {
+	struct env_log_place end = {env->durable.file, env->durable.offset};
+
 	if (!env->unflushed)
 		return 0;
 	file_error_reset();
+	get_log_end(env, &end);
 	int r = MUTANT(ENV_FLUSH) ? 0 : env->db_env->log_flush(env->db_env, NULL);
 
 	if (r != 0)
 		return fail(env, r, "log_flush", e);
 	env->unflushed = false;
+	env->durable = (struct redo_durable){env->committed, end.file, end.offset};
 	return 0;
+}
+
+void
+env_recovered(struct env *env, uint64_t serial)
+{
+	env->committed = serial;
+	env->unflushed = true;
+}
+
+/* The next transaction tells that the ones before it were durable; behind the last one a mark does. */
+static int
+write_mark(struct env *env)
+{
+	DB_LSN lsn;
+
+	redo_mark(&env->redo, &env->durable);
+	DBT record = dbt_of(buf_slice(&env->redo));
+
+	return env->db_env->log_put(env->db_env, &lsn, &record, 0);
 }
 
 int
@@ -320,7 +348,10 @@ env_checkpoint(struct env *env, struct err *e)
 	if (env_flush(env, e) < 0)
 		return -1;
 	file_error_reset();
-	int r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);
+	int r = env->durable.file != 0 ? write_mark(env) : 0;
+
+	if (r == 0)
+		r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);
 
 	return r == 0 ? 0 : fail(env, r, "checkpoint", e);
 }
@@ -676,39 +707,6 @@ env_scan(struct env *env, struct slice from, env_scan_fn *fn, void *arg, struct 
 }
 
 /* ---- reading what a dead environment left ---- */
-
-int
-env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e)
-{
-	struct env *env = MEM_NEW(struct env);
-	DB_LOGC *logc = NULL;
-	DB_LSN lsn;
-	DBT record;
-	int r;
-
-	assert(strlen(dir) < sizeof env->dir);
-	memcpy(env->dir, dir, strlen(dir));
-	file_error_reset();
-	if (open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_CREATE, e) < 0) {
-		env_close(&env);
-		return -1;
-	}
-	memset(&record, 0, sizeof record);
-	r = env->db_env->log_cursor(env->db_env, &logc, 0);
-	if (r == 0) {
-		bool more = true;
-
-		for (r = logc->get(logc, &lsn, &record, DB_FIRST); r == 0 && more;
-		     r = logc->get(logc, &lsn, &record, DB_NEXT))
-			if (redo_is_ours(slice_of(record.data, record.size)))
-				more = fn(arg, slice_of(record.data, record.size));
-		(void)logc->close(logc, 0);
-	}
-	int failed = r == 0 || r == DB_NOTFOUND ? 0 : fail(NULL, r, "reading the log", e);
-
-	env_close(&env);
-	return failed;
-}
 
 /* Is the log's next record the commit of the transaction whose last redo record the cursor is at? */
 static bool

@@ -39,6 +39,8 @@ bool env_in_transaction(const struct env *env);
 
 /* Makes all commits durable: one sync of the log, none when nothing was committed. */
 int env_flush(struct env *env, struct err *e) __attribute__((warn_unused_result));
+/* It was opened, and holds the transactions up to serial: the next env_flush() makes sure of them, too. */
+void env_recovered(struct env *env, uint64_t serial);
 /* Writes changed pages and shortens the next recovery; implies env_flush(). */
 int env_checkpoint(struct env *env, struct err *e) __attribute__((warn_unused_result));
 /* The end of the log, and about how many octets lie between a place and it. */
@@ -99,12 +101,6 @@ int env_cursor_delete(struct env_cursor *c, struct err *e) __attribute__((warn_u
 typedef bool env_scan_fn(void *arg, struct slice key, struct slice value);
 int env_scan(struct env *env, struct slice from, env_scan_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 
-/*
- * For the rebuild: reads the redo records of a log that nobody uses, from its beginning, without recovery. fn gets each
- * record that is ours; false from it ends the reading. -1 when the log cannot be opened.
- */
-typedef bool env_redo_fn(void *arg, struct slice record);
-int env_log_read(const char *dir, env_redo_fn *fn, void *arg, struct err *e) __attribute__((warn_unused_result));
 /* Recovers an environment whose index is gone, and gives its summaries; ends quietly at the first damage. */
 typedef bool env_summary_fn(void *arg, uint64_t object, struct slice value);
 void env_summary_read(const char *dir, env_summary_fn *fn, void *arg);

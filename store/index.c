@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/logfile.h"
 #include "store/mutant.h"
 #include "store/object.h"
 #include "store/rebuild.h"
@@ -338,7 +339,9 @@ check_age(struct index *ix, struct err *e)
 
 	if (env_log_serial(ix->env, &serial, e) < 0)
 		return -1;
-	return serial > ix->account.serial ? env_refuse(ix->env, "the index is older than its log", e) : 0;
+	if (serial > ix->account.serial)
+		return env_refuse(ix->env, "the index is older than its log", e);
+	return 0;
 }
 
 static int
@@ -351,6 +354,8 @@ open_env(struct index *ix, struct err *e)
 		env_close(&ix->env);
 		return -1;
 	}
+	if (!ix->clean)
+		env_recovered(ix->env, ix->account.serial);
 	return 0;
 }
 
@@ -370,23 +375,62 @@ on_old_summary(void *arg, uint64_t object, struct slice summary)
 	return env_commit(ix->env, NULL) == 0;
 }
 
-/* A refused page is answered by one rebuild; a full disk or a broken device by an error. */
+/* Has the log lost what was durable? Berkeley DB would not tell, and write zeros over what follows. */
+static int
+look_at_log(struct index *ix, struct logfile_look *look_r, struct err *e)
+{
+	struct base_info base;
+
+	*look_r = (struct logfile_look){.damaged = false};
+	if (base_read_info(ix->dir, &base, NULL) == 0)
+		look_r->durable = (struct redo_durable){base.serial, base.log.file, base.log.offset};
+	if (logfile_look(ix->dir, !ix->clean, look_r, e) < 0)
+		return -1;
+	if (look_r->damaged)
+		log_event(LOG_ERROR, NO_SESSION, "log-damaged", LOG_NUM("file", look_r->place.file),
+		    LOG_NUM("offset", look_r->place.offset), LOG_NUM("durable", look_r->durable.serial), LOG_END);
+	return 0;
+}
+
+/* What to do when base copy and log are not enough: sound databases need no rebuild. */
+static int
+open_without_base(struct index *ix, bool marked, const struct logfile_look *look, struct err *e)
+{
+	bool no_base = e->code == ERR_CODE_NOT_FOUND;
+
+	/* Berkeley DB finds the log's end, and reads nothing of what was damaged or tells it. */
+	if (look->damaged && !look->end_damaged && !marked)
+		return open_env(ix, e) < 0 ? -1 : renew_base(ix, e);
+	/* Without a base copy a new one is made at once, which reads every record. */
+	if (!marked || look->damaged || !no_base || open_env(ix, e) < 0)
+		return -1;
+	return rebuild_unmark(ix->root, e);
+}
+
+/* A refused page or a damaged log is answered by one rebuild; a full disk or a broken device by an error. */
 static int
 open_or_rebuild(struct index *ix, struct err *e)
 {
 	bool marked = rebuild_marked(ix->root);
+	const char *why = "a page or a record of the index was refused";
+	struct logfile_look look;
 
-	if (!marked) {
+	if (look_at_log(ix, &look, e) < 0)
+		return -1;
+	if (marked)
+		why = "the index is marked as damaged";
+	if (look.damaged)
+		why = "the log is damaged";
+	if (!marked && !look.damaged) {
 		if (open_env(ix, e) == 0)
 			return 0;
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	if (rebuild_from_log(ix->root, ix->now, e) < 0) {
-		/* Without a base copy a new one is made at once, which reads every record: sound databases need no rebuild. */
-		if (!marked || e->code != ERR_CODE_NOT_FOUND || open_env(ix, e) < 0)
+	if (rebuild_from_log(ix->root, why, ix->account.serial, ix->now, e) < 0) {
+		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
-		return rebuild_unmark(ix->root, e);
+		return open_without_base(ix, marked, &look, e);
 	}
 	if (open_env(ix, e) < 0)
 		return -1;

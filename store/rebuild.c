@@ -1,6 +1,8 @@
 /*
- * The log is read twice: first to learn which transactions count (redo.h has
- * the rule), then to apply them on top of the base copy.
+ * The log is read three times: to learn how far it had been synced, which transactions count (redo.h has
+ * the rule), and to apply them on top of the base copy. Berkeley DB is not asked: it knows nothing behind the first damage.
+ * A transaction that is missing before one that was durable is a loss, and then nothing is rebuilt: what is left
+ * would look like the whole account to its clients. A salvage tells the loss and gives new UIDVALIDITYs.
  *
  * Summaries are taken over afterwards from the old environment, once it was
  * recovered without its index: a B-tree that was not recovered may lead a
@@ -12,8 +14,8 @@
 #include "common/mem.h"
 #include "store/base.h"
 #include "store/file.h"
+#include "store/logfile.h"
 #include "store/mutant.h"
-#include "store/redo.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -144,6 +146,7 @@ write_base(struct env *env, const char *dir, uint64_t serial, uint64_t time, str
 struct build {
 	char source[FILE_PATH_BYTES_MAX];
 	uint64_t serial; /* of the last transaction put in */
+	uint64_t least;	 /* and it may not be below that */
 };
 
 static int
@@ -186,36 +189,59 @@ struct history {
 	size_t n;
 	size_t cap;
 	uint64_t record; /* number of the record being read */
-	bool damaged;
 };
 
 static bool
-on_history(void *arg, struct slice record)
+on_history(void *arg, const struct redo *r, struct slice record)
 {
 	struct history *h = arg;
 	struct counted *top = h->n ? &h->list[h->n - 1] : NULL;
 	uint64_t number = h->record++;
-	struct redo r;
 
-	if (!redo_open(record, &r)) {
-		h->damaged = true;
-		return false;
-	}
-	if (r.part > 0) {
-		if (top != NULL && top->serial == r.serial && top->parts == r.part && !top->complete) {
+	(void)record;
+	if (r->part > 0) {
+		if (top != NULL && top->serial == r->serial && top->parts == r->part && !top->complete) {
 			top->parts++;
-			top->complete = r.last;
+			top->complete = r->last;
 		}
 		return true;
 	}
-	while (!MUTANT(REBUILD_OVERRULE) && h->n > 0 && h->list[h->n - 1].serial >= r.serial)
+	while (!MUTANT(REBUILD_OVERRULE) && h->n > 0 && h->list[h->n - 1].serial >= r->serial)
 		h->n--;
 	if (h->n == h->cap) {
 		h->cap = h->cap ? h->cap * 2 : 1024;
 		h->list = mem_resize(h->list, h->cap, sizeof *h->list);
 	}
-	h->list[h->n++] = (struct counted){r.serial, number, 1, r.last};
+	h->list[h->n++] = (struct counted){r->serial, number, 1, r->last};
 	return true;
+}
+
+static int
+refuse_loss(uint64_t first, uint64_t least, struct err *e)
+{
+	log_event(LOG_ERROR, NO_SESSION, "transactions-lost", LOG_NUM("first", first), LOG_NUM("durable", least),
+	    LOG_CSTR("do", "mailstead store salvage"), LOG_END);
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "transaction %llu was durable, and is lost: salvage",
+	    (unsigned long long)first);
+}
+
+/* Is each transaction there from the base copy's to `least`? Behind that one a gap is no loss: what follows it was never durable. */
+static int
+check_history(struct history *h, uint64_t base_serial, uint64_t least, struct err *e)
+{
+	uint64_t at = base_serial;
+	size_t n;
+
+	for (n = 0; n < h->n; n++) {
+		const struct counted *t = &h->list[n];
+
+		if (t->serial > at + 1 || (t->serial > at && !MUTANT(REBUILD_COMPLETE) && !t->complete))
+			break;
+		if (t->serial > at)
+			at = t->serial;
+	}
+	h->n = n;
+	return at < least ? refuse_loss(at + 1, least, e) : 0;
 }
 
 /* ---- applying them ---- */
@@ -245,12 +271,12 @@ apply_patch(struct applier *a, const struct redo_op *op)
 }
 
 static int
-apply_record(struct applier *a, struct redo *r)
+apply_record(struct applier *a, struct redo r)
 {
 	struct redo_op op;
 	int failed = 0;
 
-	while (failed == 0 && redo_next(r, &op)) {
+	while (failed == 0 && redo_next(&r, &op)) {
 		if (op.key.n > FORMAT_KEY_BYTES_MAX || op.value.n > FORMAT_VALUE_BYTES_MAX)
 			return err_set(a->e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo record's size");
 		if (op.kind == REDO_PUT)
@@ -260,19 +286,19 @@ apply_record(struct applier *a, struct redo *r)
 		else
 			failed = apply_patch(a, &op);
 	}
-	if (failed == 0 && r->ops.bad)
+	if (failed == 0 && r.ops.bad)
 		failed = err_set(a->e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo operation");
 	return failed;
 }
 
 static bool
-on_apply(void *arg, struct slice record)
+on_apply(void *arg, const struct redo *r, struct slice record)
 {
 	struct applier *a = arg;
 	const struct history *h = a->history;
 	uint64_t number = a->record++;
-	struct redo r;
 
+	(void)record;
 	while (a->next < h->n && h->list[a->next].first + h->list[a->next].parts <= number)
 		a->next++;
 	if (a->next == h->n)
@@ -281,12 +307,10 @@ on_apply(void *arg, struct slice record)
 
 	if (number < t->first || (!MUTANT(REBUILD_COMPLETE) && !t->complete) || t->serial <= a->least)
 		return true;
-	bool opened = redo_open(record, &r);
-
-	assert(opened && r.serial == t->serial);
-	if (r.part == 0 && env_begin(a->env, r.serial, a->e) < 0)
+	assert(r->serial == t->serial);
+	if (r->part == 0 && env_begin(a->env, r->serial, a->e) < 0)
 		a->failed = true;
-	else if (apply_record(a, &r) < 0 || (r.last && env_commit(a->env, a->e) < 0))
+	else if (apply_record(a, *r) < 0 || (r->last && env_commit(a->env, a->e) < 0))
 		a->failed = true;
 	a->b->serial = t->serial;
 	return !a->failed;
@@ -312,6 +336,7 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 {
 	struct build *b = arg;
 	struct history history = {0};
+	struct logfile_look look;
 	struct base_info info;
 	struct applier a = {.b = b, .env = env, .history = &history, .e = e};
 	int r;
@@ -322,12 +347,16 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 		r = env_commit(env, e);
 	a.pending = 0;
 	a.least = b->serial = r == 0 ? info.serial : 0;
+	if (r == 0) {
+		look.durable = (struct redo_durable){info.serial, info.log.file, info.log.offset};
+		r = logfile_look(b->source, true, &look, e);
+	}
 	if (r == 0)
-		r = env_log_read(b->source, on_history, &history, e);
-	if (r == 0 && history.damaged)
-		r = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a redo record's checksum");
+		r = logfile_redo(b->source, &look.durable, on_history, &history, e);
 	if (r == 0)
-		r = env_log_read(b->source, on_apply, &a, e);
+		r = check_history(&history, info.serial, look.durable.serial > b->least ? look.durable.serial : b->least, e);
+	if (r == 0)
+		r = logfile_redo(b->source, &look.durable, on_apply, &a, e);
 	env_abort(env);
 	free(history.list);
 	buf_fini(&a.old);
@@ -335,12 +364,12 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 }
 
 int
-rebuild_from_log(const char *root, uint64_t time, struct err *e)
+rebuild_from_log(const char *root, const char *why, uint64_t least, uint64_t time, struct err *e)
 {
-	struct build b = {.serial = 0};
+	struct build b = {.least = least};
 
 	file_path(b.source, root, INDEX);
-	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", "the index is marked as damaged"), LOG_END);
+	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", why), LOG_END);
 	if (build(root, fill_from_log, &b, &b.serial, time, e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);

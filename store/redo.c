@@ -8,12 +8,16 @@
 #include <zlib.h>
 
 #define BDB_HEADER_BYTES 16u
+#define LAST_AT 17u
+#define SUM_BYTES 4u
 /* Equal octets between two differences that are cheaper to repeat than to skip. */
 #define GAP_OCTETS 4u
 #define PATCH_OVERHEAD 4u
 
+enum { LAST_NOT, LAST_OF_ALL, LAST_MARK };
+
 void
-redo_begin(struct buf *b, uint64_t serial, unsigned part)
+redo_begin(struct buf *b, uint64_t serial, unsigned part, const struct redo_durable *durable)
 {
 	uint32_t type = REDO_TYPE;
 	uint8_t rest[BDB_HEADER_BYTES - sizeof type] = {0};
@@ -23,9 +27,13 @@ redo_begin(struct buf *b, uint64_t serial, unsigned part)
 	buf_put(b, &type, sizeof type);
 	buf_put(b, rest, sizeof rest);
 	put_u8(b, REDO_VERSION);
-	put_u8(b, 0);
+	put_u8(b, LAST_NOT);
 	put_u16(b, (uint16_t)part);
 	put_u64(b, serial);
+	put_u64(b, durable->serial);
+	put_u32(b, durable->file);
+	put_u32(b, durable->offset);
+	assert(b->failed || b->n == REDO_HEADER_BYTES);
 }
 
 static void
@@ -105,14 +113,29 @@ sum(const uint8_t *p, size_t n)
 	return (uint32_t)crc32(0, p, (uInt)n);
 }
 
-bool
-redo_end(struct buf *b, bool last)
+static bool
+end(struct buf *b, uint8_t last)
 {
 	if (b->failed)
 		return false;
-	b->p[BDB_HEADER_BYTES + 1] = last;
+	b->p[LAST_AT] = last;
 	put_u32(b, sum(b->p + BDB_HEADER_BYTES, b->n - BDB_HEADER_BYTES));
 	return !b->failed;
+}
+
+bool
+redo_end(struct buf *b, bool last)
+{
+	return end(b, last ? LAST_OF_ALL : LAST_NOT);
+}
+
+void
+redo_mark(struct buf *b, const struct redo_durable *durable)
+{
+	redo_begin(b, 0, 0, durable);
+	bool ended = end(b, LAST_MARK);
+
+	assert(ended);
 }
 
 bool
@@ -126,25 +149,88 @@ redo_is_ours(struct slice record)
 	return type == REDO_TYPE;
 }
 
+static bool
+has_size(size_t n)
+{
+	return n >= REDO_HEADER_BYTES + SUM_BYTES && n <= REDO_BYTES_MAX;
+}
+
 bool
 redo_open(struct slice record, struct redo *redo_r)
 {
 	struct cursor c;
 	uint8_t version, last;
 
-	if (!redo_is_ours(record) || record.n < REDO_HEADER_BYTES + 4 || record.n > REDO_BYTES_MAX)
+	if (!redo_is_ours(record) || !has_size(record.n))
 		return false;
-	c = cursor_of(slice_sub(record, record.n - 4, record.n));
-	if (cursor_u32(&c) != sum(record.p + BDB_HEADER_BYTES, record.n - BDB_HEADER_BYTES - 4))
+	c = cursor_of(slice_sub(record, record.n - SUM_BYTES, record.n));
+	if (cursor_u32(&c) != sum(record.p + BDB_HEADER_BYTES, record.n - BDB_HEADER_BYTES - SUM_BYTES))
 		return false;
-	c = cursor_of(slice_sub(record, BDB_HEADER_BYTES, record.n - 4));
+	c = cursor_of(slice_sub(record, BDB_HEADER_BYTES, record.n - SUM_BYTES));
 	version = cursor_u8(&c);
 	last = cursor_u8(&c);
-	redo_r->last = last == 1;
+	redo_r->last = last == LAST_OF_ALL;
+	redo_r->mark = last == LAST_MARK;
 	redo_r->part = cursor_u16(&c);
 	redo_r->serial = cursor_u64(&c);
+	redo_r->durable.serial = cursor_u64(&c);
+	redo_r->durable.file = cursor_u32(&c);
+	redo_r->durable.offset = cursor_u32(&c);
 	redo_r->ops = c;
-	return !c.bad && version == REDO_VERSION && last <= 1;
+	if (redo_r->mark && (redo_r->serial != 0 || redo_r->part != 0 || cursor_left(&c) > 0))
+		return false;
+	return !c.bad && version == REDO_VERSION && last <= LAST_MARK;
+}
+
+/* ---- mending ---- */
+
+/* Which octet, from 0 at first, and which bit of it gives that difference of the sums when it is flipped; false: none. */
+static bool
+find_flip(uint32_t difference, size_t n, size_t *octet_r, unsigned *bit_r)
+{
+	const z_crc_t *table = get_crc_table();
+	uint8_t by_top[256];
+
+	for (unsigned i = 0; i < 256; i++)
+		by_top[table[i] >> 24] = (uint8_t)i;
+	/* From the last octet on: each step back takes one octet's turn of the register away. */
+	for (size_t i = n; i-- > 0;) {
+		for (unsigned bit = 0; bit < 8; bit++) {
+			if (difference == table[1u << bit]) {
+				*octet_r = i;
+				*bit_r = bit;
+				return true;
+			}
+		}
+		uint8_t step = by_top[difference >> 24];
+
+		difference = (uint32_t)((difference ^ table[step]) << 8 | step);
+	}
+	return false;
+}
+
+bool
+redo_mend(uint8_t *record, size_t n)
+{
+	uint32_t type = REDO_TYPE;
+	struct redo r;
+	size_t octet;
+	unsigned bit;
+
+	if (!has_size(n))
+		return false;
+	memcpy(record, &type, sizeof type);
+	memset(record + sizeof type, 0, BDB_HEADER_BYTES - sizeof type);
+	struct cursor c = cursor_of(slice_of(record + n - SUM_BYTES, SUM_BYTES));
+	uint32_t difference = cursor_u32(&c) ^ sum(record + BDB_HEADER_BYTES, n - BDB_HEADER_BYTES - SUM_BYTES);
+
+	/* One bit of the difference: of the sum itself. */
+	if (difference != 0 && (difference & (difference - 1)) == 0)
+		for (unsigned i = 0; i < SUM_BYTES; i++)
+			record[n - SUM_BYTES + i] ^= (uint8_t)(difference >> (24 - 8 * i));
+	else if (difference != 0 && find_flip(difference, n - BDB_HEADER_BYTES - SUM_BYTES, &octet, &bit))
+		record[BDB_HEADER_BYTES + octet] ^= (uint8_t)(1u << bit);
+	return redo_open(slice_of(record, n), &r);
 }
 
 static void

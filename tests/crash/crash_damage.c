@@ -2,6 +2,7 @@
 #include "tests/crash/crash_fs.h"
 
 #include "store/base.h"
+#include "store/logfile.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -159,6 +160,64 @@ alter_record(const char *root, uint64_t seed)
 	return done;
 }
 
+/* ---- the log ---- */
+
+static void
+look_at_log(const char *root, struct logfile_look *look_r)
+{
+	char dir[PATH_BYTES];
+	struct base_info base;
+
+	(void)snprintf(dir, sizeof dir, "%s/index", root);
+	*look_r = (struct logfile_look){.damaged = false};
+	if (base_read_info(dir, &base, NULL) == 0)
+		look_r->durable = (struct redo_durable){base.serial, base.log.file, base.log.offset};
+	int failed = logfile_look(dir, true, look_r, NULL);
+
+	assert(failed == 0);
+}
+
+bool
+crash_log_damaged(const char *root)
+{
+	struct logfile_look look;
+
+	look_at_log(root, &look);
+	return look.damaged;
+}
+
+/* One octet, or a sector, before the place up to which the log was surely synced. */
+static bool
+damage_log(const char *root, bool sector, uint64_t seed)
+{
+	const uint8_t zeros[SECTOR_OCTETS] = {0};
+	char name[32];
+	struct logfile_look look;
+	off_t size, until = FILE_LOG_BYTES;
+
+	look_at_log(root, &look);
+	/* Mostly the last file. */
+	uint32_t file = look.durable.file > 1 && (seed >> 60) == 0 ? look.durable.file - 1 : look.durable.file;
+
+	if (file == look.durable.file)
+		until = look.durable.offset;
+	(void)snprintf(name, sizeof name, "log.%010u", file);
+	if (until < SECTOR_OCTETS)
+		return false;
+	if (!sector)
+		return flip(root, name, until, seed);
+	int fd = open_file(root, name, &size);
+
+	if (fd < 0)
+		return false;
+	off_t at = (off_t)((seed >> 8) % (uint64_t)(until / SECTOR_OCTETS)) * SECTOR_OCTETS;
+	ssize_t n = pwrite(fd, zeros, sizeof zeros, at);
+
+	assert(n == SECTOR_OCTETS);
+	close(fd);
+	return true;
+}
+
 /* ---- */
 
 /* The next keeper is to look at all of it, as it does after one that did not close in order. */
@@ -197,6 +256,9 @@ crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
 		return cut(root, "base", seed);
 	case DAMAGE_INDEX_AND_BASE:
 		return flip(root, "base", seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed) && tear(root, "index.db", seed);
+	case DAMAGE_LOG_FLIP:
+	case DAMAGE_LOG_SECTOR:
+		return damage_log(root, kind == DAMAGE_LOG_SECTOR, seed);
 	default:
 		return false;
 	}
@@ -214,7 +276,7 @@ crash_damage_name(enum crash_damage kind)
 	static const char *const names[DAMAGE_KINDS] = {"", "a flipped bit of index.db", "a torn page of index.db", "index.db cut short",
 	    "an altered record of index.db", "a flipped bit of summary.db", "summary.db cut short",
 	    "a flipped bit of the base copy's header", "a flipped bit of the base copy", "the base copy cut short",
-	    "damage of index.db and of the base copy"};
+	    "damage of index.db and of the base copy", "a flipped bit of the log", "a lost sector of the log"};
 
 	return names[kind];
 }

@@ -421,10 +421,15 @@ base_is_damaged(const struct session *s, size_t cut)
 	return crash_damages_base(damage) || cut < s->base_good;
 }
 
-/* May an account be refused as damaged? When the base copy is, and the databases are too, or may be from the cut. */
+/*
+ * May an account be refused as damaged? When the base copy is, and the databases are too, or may be from the cut; and when a
+ * transaction may be lost with a sector of the log.
+ */
 static bool
 may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const struct err *e)
 {
+	if (damage == DAMAGE_LOG_SECTOR || (damage == DAMAGE_LOG_FLIP && cut < s->base_good))
+		return e->code == ERR_CODE_CORRUPT;
 	return e->code == ERR_CODE_CORRUPT && base_is_damaged(s, cut) &&
 	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM);
 }
@@ -447,6 +452,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
 	damage = seed >> 20 & 3 || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	why = crash_log_damaged(target) ? "what was never synced is taken for damage of the log" : NULL;
 	if (!crash_damage(target, damage, mix(seed, 1)))
 		damage = DAMAGE_NONE;
 	latent = s->latent || damages_database();

@@ -79,6 +79,19 @@ put_redo_right(uint8_t *p, size_t n)
 	put_u32_at(p + n - 4, (uint32_t)crc32(0, p + 16, (uInt)(n - 20)));
 }
 
+/* Berkeley DB's own sum of a log record of n octets with its header. */
+static void
+put_log_right(uint8_t *p, size_t n)
+{
+	uint32_t sum = 0, head[2];
+
+	for (size_t i = 12; i < n; i++)
+		sum = sum * 33 + p[i];
+	memcpy(head, p, sizeof head);
+	sum ^= head[0] ^ head[1];
+	memcpy(p + 8, &sum, sizeof sum);
+}
+
 /* The value of each pair of items of a page, when both lie on it. */
 static void
 put_page_right(uint8_t page[CARVE_PAGE_BYTES])
@@ -141,7 +154,7 @@ log_file(struct soup *s, uint8_t *p, size_t n, bool put_right, bool exact)
 {
 	struct carve_log log = {.n = 0};
 	struct cursor c = cursor_of(slice_of(p, n));
-	uint32_t end, head[3] = {0}, before = 0;
+	uint32_t head[3] = {0}, before = 0;
 	uint64_t serial;
 	struct buf b;
 
@@ -157,11 +170,12 @@ log_file(struct soup *s, uint8_t *p, size_t n, bool put_right, bool exact)
 		buf_put_slice(&b, record);
 		if (record.n >= REDO_HEADER_BYTES + 4)
 			put_redo_right(b.p + b.n - record.n, record.n);
+		put_log_right(b.p + b.n - record.n - sizeof head, record.n + sizeof head);
 	}
 	if (!put_right)
 		buf_put(&b, p, n);
-	(void)carve_log_file(buf_slice(&b), &log, &end);
-	assert(end <= b.n);
+	carve_log_file(&log, 1, b.p, b.n);
+	assert(log.chain.end <= b.n);
 	uint64_t first = log.n > 0 ? log.list[0].serial : 1;
 
 	(void)soup_apply(s, &log, exact, exact ? first - 1 : 0, &serial);

@@ -47,7 +47,13 @@ read_ops(struct slice record, struct redo *r)
 	struct buf b;
 
 	buf_init(&b, 2 * REDO_BYTES_MAX);
-	redo_begin(&b, r->serial, r->part);
+	if (r->mark) {
+		redo_mark(&b, &r->durable);
+		assert(slice_eq(slice_sub(buf_slice(&b), 16, b.n), slice_sub(record, 16, record.n)));
+		buf_fini(&b);
+		return;
+	}
+	redo_begin(&b, r->serial, r->part, &r->durable);
 	while (redo_next(r, &op)) {
 		put_op(&b, &op);
 		if (op.kind == REDO_PATCH)
@@ -93,7 +99,7 @@ diff(const uint8_t *data, size_t n)
 	if (copy == NULL)
 		return;
 	buf_init(&b, REDO_BYTES_MAX);
-	redo_begin(&b, 7, 0);
+	redo_begin(&b, 7, 0, &(struct redo_durable){.serial = 6, .file = 1, .offset = 28});
 	redo_change(&b, SLICE("key"), old, value);
 	if (redo_end(&b, true)) {
 		bool opened = redo_open(buf_slice(&b), &r);

@@ -169,9 +169,8 @@ damage_add_log(struct damage_account *a, unsigned file)
 {
 	struct slice octets = slice_of(a->files[file].p, a->files[file].n);
 	struct carve_log log = {.n = 0};
-	uint32_t end;
 
-	(void)carve_log_file(octets, &log, &end);
+	carve_log_file(&log, 1, a->files[file].p, octets.n);
 	for (size_t i = 0; i < log.n; i++) {
 		size_t at = (size_t)(log.list[i].record.p - octets.p) + 16, n = log.list[i].record.n - 20;
 		struct damage_field f = {.file = file, .sum = DAMAGE_SUM_REDO, .from = at, .n = n, .value = at, .value_n = n};
@@ -274,6 +273,19 @@ damage_put_u32(uint8_t *p, uint32_t v)
 		p[i] = (uint8_t)(v >> (24 - 8 * i));
 }
 
+/* Berkeley DB's own sum of a log record of n octets with its header. */
+static inline void
+damage_log_sum(uint8_t *p, size_t n)
+{
+	uint32_t sum = 0, head[2];
+
+	for (size_t i = 12; i < n; i++)
+		sum = sum * 33 + p[i];
+	memcpy(head, p, sizeof head);
+	sum ^= head[0] ^ head[1];
+	memcpy(p + 8, &sum, sizeof sum);
+}
+
 static inline void
 damage_put_right(uint8_t *p, const struct damage_field *f)
 {
@@ -294,6 +306,8 @@ damage_put_right(uint8_t *p, const struct damage_field *f)
 	}
 	damage_put_u32(f->sum == DAMAGE_SUM_BLOCK ? p + f->from - 4 : p + f->from + f->n,
 	    (uint32_t)crc32(0, p + f->from, (uInt)f->n));
+	if (f->sum == DAMAGE_SUM_REDO)
+		damage_log_sum(p + f->from - 28, f->n + 32);
 }
 
 static inline void
