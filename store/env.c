@@ -285,6 +285,8 @@ env_commit(struct env *env, struct err *e)
 	env->unflushed = true;
 	if (changed)
 		env->committed = env->serial;
+	if (MUTANT(LOG_DURABLE))
+		env->durable.serial = env->committed;
 	return changed && MUTANT(ENV_REDO_ORDER) ? write_redo(env, true, e) : 0;
 }
 
