@@ -15,8 +15,6 @@
 /* A FIFO must not make us wait. */
 #define FLAGS_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define UIDLIST_BYTES_MAX (1u << 30)
-#define LINE_BYTES_MAX 8192u
-#define READ_BYTES 65536u
 
 /* No part of the name may be a link, and none may lead out of the directory. */
 static int
@@ -40,38 +38,6 @@ open_file(int at, const char *name, struct stat *st)
 	close(fd);
 	errno = EINVAL;
 	return -1;
-}
-
-/* A small file as far as it goes into b; one that is not there is empty. */
-static void
-read_file(int at, const char *name, struct buf *b)
-{
-	struct stat st;
-	int fd = open_file(at, name, &st);
-
-	while (fd >= 0) {
-		uint8_t *to = buf_room(b, READ_BYTES);
-		ssize_t n = to != NULL ? read(fd, to, READ_BYTES) : 0;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		buf_added(b, (size_t)n);
-	}
-	if (fd >= 0)
-		close(fd);
-}
-
-/* The next line of s without its LF (and CR). */
-static bool
-next_line(struct slice *s, struct slice *line_r)
-{
-	if (s->n == 0 || !slice_cut(s, '\n', line_r))
-		return false;
-	if (line_r->n > 0 && line_r->p[line_r->n - 1] == '\r')
-		line_r->n--;
-	return true;
 }
 
 /* ---- messages ---- */
@@ -159,69 +125,78 @@ find_base(struct maildir *d, struct slice base)
 	return NULL;
 }
 
+struct taking {
+	struct maildir *d;
+	unsigned heads; /* UIDVALIDITY and next UID, which come first */
+	uint32_t uidvalidity;
+	uint32_t uidnext;
+	uint32_t last;
+};
+
 static void
-take_uids(struct maildir *d, FILE *list)
+take_uid(void *arg, uint32_t number, struct slice base)
 {
-	struct maildir_uidlist_head head;
-	char line[LINE_BYTES_MAX];
-	uint32_t last = 0;
-	bool first = true;
+	struct taking *t = arg;
+	struct maildir_message *m;
 
-	while (fgets(line, sizeof line, list) != NULL) {
-		struct slice s = slice_sub(slice_str(line), 0, strcspn(line, "\r\n"));
-		struct maildir_message *m;
-		struct slice base;
-		uint32_t uid;
-
-		if (first && !maildir_uidlist_head_parse(s, &head))
-			return;
-		if (!first && maildir_uidlist_line_parse(s, head.version, &uid, &base) && uid > last &&
-		    (m = find_base(d, base)) != NULL && m->uid == 0)
-			m->uid = last = uid;
-		first = false;
+	if (t->heads < 2) {
+		*(t->heads++ == 0 ? &t->uidvalidity : &t->uidnext) = number;
+		return;
 	}
-	if (first || ferror(list))
-		return;
+	m = number > t->last ? find_base(t->d, base) : NULL;
+	if (m != NULL && m->uid == 0)
+		m->uid = t->last = number;
+}
+
+static int
+read_uidlist(struct maildir *d, struct maildir_lists *lists, struct err *e)
+{
+	struct taking t = {.d = d};
+	struct stat st;
+	int fd = open_file(d->fd, "dovecot-uidlist", &st), failed = 0;
+
+	if (fd < 0)
+		return 0;
+	if (st.st_size <= UIDLIST_BYTES_MAX)
+		failed = maildir_lists_read(lists, MAILDIR_LIST_UIDS, fd, take_uid, &t, e);
+	close(fd);
 	/* Behind the last possible UID there is none for what comes next. */
-	if (last == UINT32_MAX)
-		return;
-	d->uidvalidity = head.uidvalidity;
-	d->uidnext = head.uidnext > last ? head.uidnext : last + 1;
+	if (failed || t.heads < 2 || t.last == UINT32_MAX)
+		return failed;
+	d->uidvalidity = t.uidvalidity;
+	d->uidnext = t.uidnext > t.last ? t.uidnext : t.last + 1;
+	return 0;
 }
 
 static void
-read_uidlist(struct maildir *d)
+take_keyword(void *arg, uint32_t number, struct slice name)
+{
+	struct maildir *d = arg;
+
+	if (number < MAILDIR_KEYWORDS_MAX && maildir_keyword_ok(name)) {
+		free(d->keyword[number]);
+		d->keyword[number] = mem_copy_str(name.p, name.n);
+	}
+}
+
+static int
+read_keywords(struct maildir *d, struct maildir_lists *lists, struct err *e)
 {
 	struct stat st;
-	int fd = open_file(d->fd, "dovecot-uidlist", &st);
-	FILE *list = fd >= 0 && st.st_size <= UIDLIST_BYTES_MAX ? fdopen(fd, "r") : NULL;
+	int fd = open_file(d->fd, "dovecot-keywords", &st), failed = 0;
 
-	if (list != NULL) {
-		take_uids(d, list);
-		(void)fclose(list);
-	} else if (fd >= 0) {
-		close(fd);
-	}
-}
-
-static void
-read_keywords(struct maildir *d)
-{
-	struct slice rest, line, name;
-	unsigned index;
-
-	read_file(d->fd, "dovecot-keywords", &d->keywords);
-	rest = buf_slice(&d->keywords);
-	while (next_line(&rest, &line))
-		if (maildir_keyword_line_parse(line, &index, &name))
-			d->keyword[index] = name;
+	if (fd < 0)
+		return 0;
+	if (st.st_size <= MAILDIR_FILE_BYTES_MAX)
+		failed = maildir_lists_read(lists, MAILDIR_LIST_KEYWORDS, fd, take_keyword, d, e);
+	close(fd);
+	return failed;
 }
 
 int
-maildir_open(struct maildir *d, int at, const char *path, struct err *e)
+maildir_open(struct maildir *d, int at, const char *path, struct maildir_lists *lists, struct err *e)
 {
 	*d = (struct maildir){.fd_cur = -1, .fd_new = -1};
-	buf_init(&d->keywords, MAILDIR_FILE_BYTES_MAX);
 	d->fd = at == AT_FDCWD ? open(path, FLAGS_DIRECTORY) : open_directory(at, path);
 	if (d->fd < 0)
 		return err_sys(e, errno, path);
@@ -232,17 +207,17 @@ maildir_open(struct maildir *d, int at, const char *path, struct err *e)
 
 	if (failed == 0)
 		failed = read_messages(d, d->fd_new, true, e);
-	if (failed) {
-		maildir_close(d);
-		return -1;
-	}
 	if (d->count > 1)
 		qsort(d->messages, d->count, sizeof *d->messages, by_name);
-	read_uidlist(d);
+	if (failed == 0)
+		failed = read_uidlist(d, lists, e);
 	if (d->count > 1)
 		qsort(d->messages, d->count, sizeof *d->messages, by_uid);
-	read_keywords(d);
-	return 0;
+	if (failed == 0)
+		failed = read_keywords(d, lists, e);
+	if (failed)
+		maildir_close(d);
+	return failed ? -1 : 0;
 }
 
 static void
@@ -263,7 +238,8 @@ maildir_close(struct maildir *d)
 		free(d->messages[i].name);
 	MEM_FREE(&d->messages);
 	d->count = d->cap = 0;
-	buf_fini(&d->keywords);
+	for (size_t i = 0; i < MAILDIR_KEYWORDS_MAX; i++)
+		MEM_FREE(&d->keyword[i]);
 }
 
 int

@@ -6,13 +6,14 @@
 #ifndef ADMIN_MAILDIR_H
 #define ADMIN_MAILDIR_H
 
+#include "admin/maildir_lists.h"
 #include "admin/maildir_parse.h"
 #include "common/err.h"
 
 /* Messages of one folder, and folders of a Maildir; past them reading it is refused. */
 #define MAILDIR_MESSAGES_MAX 4000000u
 #define MAILDIR_FOLDERS_MAX 10000u
-/* Octets of dovecot-keywords, subscriptions and names of folders that are read; more is left aside. */
+/* Octets of dovecot-keywords and subscriptions, which are left aside when they are longer, and of names of folders. */
 #define MAILDIR_FILE_BYTES_MAX (1u << 20)
 
 struct maildir_message {
@@ -31,12 +32,12 @@ struct maildir {
 	size_t cap;
 	uint32_t uidvalidity; /* 0: no dovecot-uidlist */
 	uint32_t uidnext;
-	struct buf keywords; /* of dovecot-keywords: names, each with LF */
-	struct slice keyword[MAILDIR_KEYWORDS_MAX]; /* points into it; empty: none */
+	char *keyword[MAILDIR_KEYWORDS_MAX]; /* of dovecot-keywords; NULL: none */
 };
 
 /* Opens the Maildir at path, relative to the directory at (AT_FDCWD: as the operator names it). -1 and e; d is closed then. */
-int maildir_open(struct maildir *d, int at, const char *path, struct err *e) __attribute__((warn_unused_result));
+int maildir_open(struct maildir *d, int at, const char *path, struct maildir_lists *lists, struct err *e)
+    __attribute__((warn_unused_result));
 void maildir_close(struct maildir *d);
 /* A descriptor of the message's file for reading; -1 and e when it is no regular file or has gone. */
 int maildir_message_open(const struct maildir *d, const struct maildir_message *m, struct err *e)
@@ -56,7 +57,8 @@ struct maildir_folders {
 };
 
 /* Finds the folders: Maildir++ (".Sub.Folder") and nested directories, by what is there. -1 and e. */
-int maildir_folders_open(struct maildir_folders *f, const char *path, struct err *e) __attribute__((warn_unused_result));
+int maildir_folders_open(struct maildir_folders *f, const char *path, struct maildir_lists *lists, struct err *e)
+    __attribute__((warn_unused_result));
 void maildir_folders_close(struct maildir_folders *f);
 
 #endif

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FLAGS_DIRECTORY (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
@@ -124,43 +125,31 @@ look_through(struct maildir_folders *f, int at, char *path, unsigned depth, stru
 
 /* ---- subscriptions ---- */
 
-/*
- * Version 1 has a name in each line, with the separator of the directories; version 2 begins with a line "V<TAB>2" and has
- * the levels of a name in each line, divided by TAB.
- */
 static void
-read_subscriptions(struct maildir_folders *f, struct slice octets)
+take_subscription(void *arg, uint32_t number, struct slice name)
 {
-	bool version_2 = slice_starts(octets, SLICE("V\t2\n"));
-	uint8_t separator = version_2 ? '\t' : f->dotted ? '.' : '/';
-	struct slice line;
+	struct maildir_folders *f = arg;
+	size_t before = f->subscriptions.n;
 
-	if (version_2)
-		octets = slice_sub(octets, 4, octets.n);
-	while (octets.n > 0 && slice_cut(&octets, '\n', &line))
-		if (maildir_folder_decode(line, separator, &f->subscriptions))
-			buf_put_u8(&f->subscriptions, '\n');
+	(void)number;
+	if (slice_index(name, '\n') < name.n || !buf_put_slice(&f->subscriptions, name) || !buf_put_u8(&f->subscriptions, '\n'))
+		f->subscriptions.n = before;
 }
 
-static void
-find_subscriptions(struct maildir_folders *f, int at)
+static int
+find_subscriptions(struct maildir_folders *f, int at, struct maildir_lists *lists, struct err *e)
 {
 	int fd = openat(at, "subscriptions", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	FILE *in = fd >= 0 ? fdopen(fd, "r") : NULL;
-	struct buf b;
+	enum maildir_list which = f->dotted ? MAILDIR_LIST_SUBSCRIPTIONS_DOTTED : MAILDIR_LIST_SUBSCRIPTIONS;
+	struct stat st;
+	int failed = 0;
 
-	if (in == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	buf_init(&b, MAILDIR_FILE_BYTES_MAX);
-	uint8_t *to = buf_room(&b, MAILDIR_FILE_BYTES_MAX);
-
-	buf_added(&b, fread(to, 1, MAILDIR_FILE_BYTES_MAX, in));
-	read_subscriptions(f, buf_slice(&b));
-	(void)fclose(in);
-	buf_fini(&b);
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size <= MAILDIR_FILE_BYTES_MAX)
+		failed = maildir_lists_read(lists, which, fd, take_subscription, f, e);
+	close(fd);
+	return failed;
 }
 
 /* ---- all of it ---- */
@@ -175,7 +164,7 @@ by_mailbox(const void *a, const void *b)
 }
 
 int
-maildir_folders_open(struct maildir_folders *f, const char *path, struct err *e)
+maildir_folders_open(struct maildir_folders *f, const char *path, struct maildir_lists *lists, struct err *e)
 {
 	char below[PATH_BYTES_MAX] = "";
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -201,7 +190,7 @@ maildir_folders_open(struct maildir_folders *f, const char *path, struct err *e)
 	if (failed == 0 && f->count == 0)
 		failed = err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no Maildir", "%s is no Maildir", path);
 	if (failed == 0)
-		find_subscriptions(f, fd);
+		failed = find_subscriptions(f, fd, lists, e);
 	close(fd);
 	if (failed)
 		maildir_folders_close(f);

@@ -64,11 +64,11 @@ put_keywords(const struct maildir *d, const struct maildir_name *n, struct impor
 	for (unsigned i = 0; i < MAILDIR_KEYWORDS_MAX; i++) {
 		if (!(n->letters >> i & 1))
 			continue;
-		if (d->keyword[i].n == 0) {
+		if (d->keyword[i] == NULL) {
 			im->counts.keywords_lost++;
 			continue;
 		}
-		buf_put_slice(out, d->keyword[i]);
+		buf_put_str(out, d->keyword[i]);
 		buf_put_u8(out, '\n');
 	}
 }
@@ -113,7 +113,7 @@ import_folder(struct import *im, const struct maildir *d, const char *mailbox)
 }
 
 static enum command_status
-import_folders(struct import *im, const struct maildir_folders *f, int at)
+import_folders(struct import *im, const struct maildir_folders *f, struct maildir_lists *lists, int at)
 {
 	enum command_status status = COMMAND_OK;
 	struct slice rest, name, why;
@@ -121,7 +121,7 @@ import_folders(struct import *im, const struct maildir_folders *f, int at)
 	struct err e;
 
 	for (size_t i = 0; status == COMMAND_OK && i < f->count; i++) {
-		if (maildir_open(&d, at, f->folders[i].path, &e) < 0) {
+		if (maildir_open(&d, at, f->folders[i].path, lists, &e) < 0) {
 			import_failed(im, f->folders[i].path, e.detail);
 			continue;
 		}
@@ -144,22 +144,28 @@ cannot_read(const struct err *e)
 	return COMMAND_REFUSED;
 }
 
-enum command_status
-maildir_import(struct import *im, const char *path, const char *mailbox)
+static enum command_status
+import_one(struct import *im, const char *path, const char *mailbox, struct maildir_lists *lists)
+{
+	enum command_status status;
+	struct maildir d;
+	struct err e;
+
+	if (maildir_open(&d, AT_FDCWD, path, lists, &e) < 0)
+		return cannot_read(&e);
+	status = import_folder(im, &d, mailbox);
+	maildir_close(&d);
+	return status;
+}
+
+static enum command_status
+import_all(struct import *im, const char *path, struct maildir_lists *lists)
 {
 	struct maildir_folders folders;
-	struct maildir d;
 	struct err e;
 	enum command_status status;
 
-	if (mailbox != NULL) {
-		if (maildir_open(&d, AT_FDCWD, path, &e) < 0)
-			return cannot_read(&e);
-		status = import_folder(im, &d, mailbox);
-		maildir_close(&d);
-		return status;
-	}
-	if (maildir_folders_open(&folders, path, &e) < 0)
+	if (maildir_folders_open(&folders, path, lists, &e) < 0)
 		return cannot_read(&e);
 	int at = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -167,9 +173,20 @@ maildir_import(struct import *im, const char *path, const char *mailbox)
 		command_error("%s: %s", path, strerror(errno));
 		status = COMMAND_REFUSED;
 	} else {
-		status = import_folders(im, &folders, at);
+		status = import_folders(im, &folders, lists, at);
 		close(at);
 	}
 	maildir_folders_close(&folders);
+	return status;
+}
+
+enum command_status
+maildir_import(struct import *im, const char *path, const char *mailbox)
+{
+	struct maildir_lists lists = {.child = {.pid = 0}};
+	enum command_status status =
+	    mailbox != NULL ? import_one(im, path, mailbox, &lists) : import_all(im, path, &lists);
+
+	maildir_lists_close(&lists);
 	return status;
 }
