@@ -62,6 +62,7 @@ struct target {
 	bool uncertain; /* a keeper was asked and died: it may have stored the message */
 	unsigned tries;
 	struct slice address; /* the envelope's */
+	struct envelope_dsn dsn;
 	char text[QUEUE_TEXT_BYTES_MAX + 1];
 	unsigned code; /* of the reply, when this alone decided it */
 	const char *enhanced;

@@ -185,7 +185,7 @@ fits_queue(const struct job *j)
 	size_t bytes = 4096;
 
 	for (uint32_t i = 0; i < j->target_count; i++)
-		bytes += j->targets[i].address.n + QUEUE_TEXT_BYTES_MAX + 32;
+		bytes += j->targets[i].address.n + j->targets[i].dsn.orcpt.n + QUEUE_TEXT_BYTES_MAX + 40;
 	return bytes <= QUEUE_ITEM_BYTES_MAX;
 }
 

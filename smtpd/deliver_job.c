@@ -227,6 +227,7 @@ trace_take(struct job *j)
 	received_ip_text(j->envelope.client_ip, ip);
 	deliver_trace(j, "take", LOG_CSTR("front", j->submission ? "submission" : "smtp"), LOG_CSTR("peer", ip),
 	    LOG_STR("helo", j->envelope.helo), LOG_STR("login", j->login), LOG_STR("from", j->envelope.mail_from),
+	    LOG_STR("envid", j->envelope.envid), LOG_NUM("ret", j->envelope.ret),
 	    LOG_NUM("recipients", j->envelope.recipient_count), LOG_NUM("bytes", j->message.bytes), LOG_END);
 }
 

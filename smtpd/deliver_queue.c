@@ -24,6 +24,10 @@ encode_item(struct job *j, struct buf *b)
 	    .internal_date = j->envelope.received_us / 1000000,
 	    .session = slice_str(j->session),
 	    .mail_from = j->envelope.mail_from,
+	    .flags = (uint8_t)((j->envelope.smtputf8 ? QUEUE_SMTPUTF8 : 0) | (j->envelope.eightbit ? QUEUE_EIGHTBIT : 0) |
+		(j->envelope.binary ? QUEUE_BINARY : 0)),
+	    .ret = j->envelope.ret,
+	    .envid = j->envelope.envid,
 	    .count = (uint16_t)j->target_count,
 	};
 
@@ -39,6 +43,8 @@ encode_item(struct job *j, struct buf *b)
 		    .state = t->state,
 		    .address = t->address,
 		    .text = slice_str(t->text),
+		    .notify = t->dsn.notify,
+		    .orcpt = t->dsn.orcpt,
 		};
 	}
 	return queue_item_encode(&item, b);

@@ -26,11 +26,17 @@ defer(struct job *j)
 /* ---- recipients ---- */
 
 static bool
-add_target(struct job *j, uint64_t account, struct slice address)
+add_target(struct job *j, uint64_t account, uint32_t recipient)
 {
+	struct slice address = j->envelope.recipients[recipient];
+	struct envelope_dsn dsn = j->envelope.dsn[recipient];
+
 	for (uint32_t i = 0; i < j->target_count; i++)
-		if (j->targets[i].account == account)
+		if (j->targets[i].account == account) {
+			/* One delivery for two recipients: what either of them wants to be told of. */
+			j->targets[i].dsn.notify |= dsn.notify;
 			return true;
+		}
 	if (j->target_count == DELIVER_ACCOUNTS_MAX)
 		return false;
 	if ((j->target_count & (j->target_count - 1)) == 0) { /* 0 or a power of two: full */
@@ -47,6 +53,7 @@ add_target(struct job *j, uint64_t account, struct slice address)
 	    .sequence = j->target_count,
 	    .state = QUEUE_PENDING,
 	    .address = address,
+	    .dsn = dsn,
 	};
 	j->target_count++;
 	return true;
@@ -86,7 +93,7 @@ resolve_gone(void *obj, const struct err *e)
 }
 
 static void
-take_accounts(struct job *j, struct slice accounts, struct slice address)
+take_accounts(struct job *j, struct slice accounts, uint32_t recipient)
 {
 	struct cursor c = cursor_of(accounts);
 
@@ -98,7 +105,7 @@ take_accounts(struct job *j, struct slice accounts, struct slice address)
 		uint64_t account = cursor_u64(&c);
 		if (account == 0)
 			defer(j);
-		else if (!add_target(j, account, address))
+		else if (!add_target(j, account, recipient))
 			deliver_job_fail(j, 452, "4.5.3", "Too many recipients");
 	}
 }
@@ -112,11 +119,12 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 		return;
 	struct job *j = q->job;
 	struct slice address = j->envelope.recipients[q->recipient];
+	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
-	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_END);
+	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
 	switch (m->status) {
 	case DIR_LOCAL:
-		take_accounts(j, m->accounts, address);
+		take_accounts(j, m->accounts, q->recipient);
 		break;
 	case DIR_UNKNOWN:
 		deliver_job_fail(j, 550, "5.1.1", "No such recipient here");

@@ -4,10 +4,12 @@
 
 enum { FLAG_ESMTP = 1, FLAG_TLS = 2, FLAG_EIGHTBIT = 4, FLAG_SMTPUTF8 = 8, FLAG_BINARY = 16, FLAGS_ALL = 31 };
 
+#define RECIPIENT_BYTES_MIN (4 + 1 + 4)
+
 bool
 envelope_encode(const struct envelope *e, struct buf *b)
 {
-	bool fits = e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
+	bool fits = e->envid.n <= SMTP_ENVID_CHARS_MAX && e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
 	    e->tls_text.n <= ENVELOPE_TEXT_BYTES_MAX && e->mail_from.n <= ENVELOPE_ADDRESS_BYTES_MAX &&
 	    e->recipient_count > 0 && e->recipient_count <= ENVELOPE_RECIPIENTS_MAX;
 
@@ -22,10 +24,15 @@ envelope_encode(const struct envelope *e, struct buf *b)
 	put_slice(b, e->rdns);
 	put_slice(b, e->tls_text);
 	put_slice(b, e->mail_from);
+	put_u8(b, (uint8_t)e->ret);
+	put_slice(b, e->envid);
 	put_u32(b, e->recipient_count);
 	for (uint32_t i = 0; fits && i < e->recipient_count; i++) {
-		fits = e->recipients[i].n <= ENVELOPE_ADDRESS_BYTES_MAX;
+		struct envelope_dsn dsn = e->dsn ? e->dsn[i] : (struct envelope_dsn){0};
+		fits = e->recipients[i].n <= ENVELOPE_ADDRESS_BYTES_MAX && dsn.orcpt.n <= SMTP_ORCPT_CHARS_MAX;
 		put_slice(b, e->recipients[i]);
+		put_u8(b, dsn.notify);
+		put_slice(b, dsn.orcpt);
 	}
 	return fits && !b->failed;
 }
@@ -46,16 +53,19 @@ static bool
 take_recipients(struct cursor *c, struct arena *a, struct envelope *e)
 {
 	e->recipient_count = cursor_u32(c);
-	/* Each takes four octets at least, so a lie about the count cannot make us allocate much. */
+	/* Each takes some octets at least, so a lie about the count cannot make us allocate much. */
 	if (c->bad || e->recipient_count == 0 || e->recipient_count > ENVELOPE_RECIPIENTS_MAX ||
-	    e->recipient_count > cursor_left(c) / 4)
+	    e->recipient_count > cursor_left(c) / RECIPIENT_BYTES_MIN)
 		return false;
 	e->recipients = arena_array(a, e->recipient_count, sizeof(*e->recipients));
-	if (e->recipients == NULL)
+	e->dsn = arena_array(a, e->recipient_count, sizeof(*e->dsn));
+	if (e->recipients == NULL || e->dsn == NULL)
 		return false;
 	for (uint32_t i = 0; i < e->recipient_count; i++) {
 		e->recipients[i] = take_text(c, ENVELOPE_ADDRESS_BYTES_MAX);
-		if (e->recipients[i].n == 0)
+		e->dsn[i].notify = cursor_u8(c);
+		e->dsn[i].orcpt = take_text(c, SMTP_ORCPT_CHARS_MAX);
+		if (e->recipients[i].n == 0 || e->dsn[i].notify > SMTP_NOTIFY_ALL)
 			return false;
 	}
 	return true;
@@ -86,5 +96,8 @@ envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
 	e->rdns = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
 	e->tls_text = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
 	e->mail_from = take_text(&c, ENVELOPE_ADDRESS_BYTES_MAX);
-	return take_recipients(&c, a, e) && cursor_done(&c);
+	uint8_t ret = cursor_u8(&c);
+	e->ret = ret <= SMTP_RET_LAST ? (enum smtp_ret)ret : SMTP_RET_NONE;
+	e->envid = take_text(&c, SMTP_ENVID_CHARS_MAX);
+	return ret <= SMTP_RET_LAST && take_recipients(&c, a, e) && cursor_done(&c);
 }

@@ -3,13 +3,13 @@
  * memory file beside DELIVER_MESSAGE. It says what the client said, and how
  * it was connected; who an authenticated client is stands in the lease, never here.
  *
- * The encoded form, version 1. Integers are big-endian, a slice is a u32
+ * The encoded form, version 2. Integers are big-endian, a slice is a u32
  * length and that many octets:
  *
  *   u8 version, u8 flags, u64 time received (microseconds since 1970),
  *   16 octets client address (IPv4 as ::ffff:a.b.c.d), u16 client port,
- *   slice helo, slice rdns, slice tls, slice mail_from,
- *   u32 count of recipients, that many slices; nothing follows.
+ *   slice helo, slice rdns, slice tls, slice mail_from, u8 ret, slice envid,
+ *   u32 count of recipients, that many of { slice address, u8 notify, slice orcpt }; nothing follows.
  */
 #ifndef SMTPD_ENVELOPE_H
 #define SMTPD_ENVELOPE_H
@@ -17,12 +17,19 @@
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/slice.h"
+#include "smtpd/smtp_grammar.h"
 
-#define ENVELOPE_VERSION 1
+#define ENVELOPE_VERSION 2
 #define ENVELOPE_ADDRESS_BYTES_MAX 320
 #define ENVELOPE_TEXT_BYTES_MAX 512 /* helo, rdns, tls */
 #define ENVELOPE_RECIPIENTS_MAX 10000
 #define ENVELOPE_BYTES_MAX (4u << 20)
+
+/* What a RCPT said of delivery status notifications (RFC 3461 4.1, 4.2). */
+struct envelope_dsn {
+	uint8_t notify;	    /* bits of enum smtp_notify */
+	struct slice orcpt; /* as written */
+};
 
 struct envelope {
 	bool esmtp; /* EHLO, not HELO */
@@ -37,7 +44,10 @@ struct envelope {
 	struct slice rdns;	/* the client's name by DNS, "unknown" when not known */
 	struct slice tls_text;	/* "TLS1.3 TLS_AES_256_GCM_SHA384", empty without TLS */
 	struct slice mail_from; /* without "<>"; empty is the null reverse-path */
+	enum smtp_ret ret;
+	struct slice envid; /* as written */
 	struct slice *recipients;
+	struct envelope_dsn *dsn; /* one for each of them; to be encoded it may be NULL: nothing was said */
 	uint32_t recipient_count; /* 1 ... ENVELOPE_RECIPIENTS_MAX */
 };
 

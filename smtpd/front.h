@@ -87,9 +87,14 @@ struct front_transaction {
 	enum smtp_body body;
 	bool failed; /* a chunk was refused: only RSET helps (RFC 3030 2) */
 	uint64_t size; /* as MAIL declared it; 0: it did not */
+	enum smtp_ret ret;
+	struct slice envid;
 	struct slice *recipients;
+	struct envelope_dsn *dsn; /* of each of them */
 	size_t recipient_count;
 	size_t recipient_cap;
+	size_t orcpt_bytes;
+	struct envelope_dsn asked_dsn; /* with asked */
 	struct slice asked; /* the address that the directory or store is asked about */
 	struct front_data data;
 };

@@ -94,6 +94,8 @@ run_ehlo(struct front *f, struct slice args)
 		buf_put_str(&b, "250-STARTTLS\r\n");
 	if (smtpd_service.submission && stream_is_tls(f->stream) && f->account == 0)
 		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
+	if (config_bool(role_config(), OPT_SMTP_DSN))
+		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
 	buf_putf(&b, "250 SIZE %llu\r\n",
 	    (unsigned long long)config_number(role_config(), OPT_SMTP_MESSAGE_BYTES));

@@ -261,7 +261,10 @@ write_envelope(struct front *f, struct buf *b)
 	    .rdns = SLICE("unknown"),
 	    .tls_text = stream_is_tls(f->stream) ? slice_str(stream_tls_text(f->stream)) : SLICE(""),
 	    .mail_from = t->mail_from,
+	    .ret = t->ret,
+	    .envid = t->envid,
 	    .recipients = t->recipients,
+	    .dsn = t->dsn,
 	    .recipient_count = (uint32_t)t->recipient_count,
 	};
 

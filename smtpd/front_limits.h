@@ -18,6 +18,7 @@
 /* Octets of a message that is too big, and of chunks that were refused, in one session: more than that over the
  * size limit is not read to its end [421 4.3.4]. */
 #define FRONT_SWALLOW_BYTES_MAX (64u << 20)
+#define FRONT_ORCPT_BYTES_MAX 16000 /* of all ORCPT in a transaction: they must fit a record of the queue [452 4.5.3] */
 #define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
 
 /* Times. */

@@ -27,6 +27,18 @@ keep_path(struct front *f, const struct smtp_path *path, struct slice *kept_r)
 	return good;
 }
 
+/* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). SMTPUTF8 is not offered: what IMAP
+ * and POP3 clients without UTF8=ACCEPT would be given of such a message is not settled yet. */
+static struct smtp_offered
+offered_to(const struct front *f)
+{
+	return (struct smtp_offered){.size = f->esmtp,
+	    .eightbit = f->esmtp,
+	    .binary = f->esmtp,
+	    .auth = f->esmtp && smtpd_service.submission,
+	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN)};
+}
+
 /* ---- MAIL ---- */
 
 static void
@@ -102,13 +114,14 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 		mail_refused(f, &too_big);
 		return;
 	}
-	if (!keep_path(f, &mail->path, &f->t.mail_from)) {
+	if (!keep_path(f, &mail->path, &f->t.mail_from) || !arena_copy(f->t.arena, mail->envid, &f->t.envid)) {
 		mail_refused(f, &no_memory);
 		return;
 	}
 	f->t.body = mail->body;
 	f->t.size = mail->has_size ? mail->size : 0;
-	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_NUM("size", mail->size),
+	f->t.ret = mail->ret;
+	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_STR("envid", f->t.envid), LOG_NUM("size", mail->size),
 	    LOG_CSTR("body", smtp_body_name(f->t.body)), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
@@ -119,10 +132,7 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 void
 smtpd_mail(struct front *f, struct slice args)
 {
-	/* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). SMTPUTF8 is not offered: what IMAP
-	 * and POP3 clients without UTF8=ACCEPT would be given of such a message is not settled yet. */
-	struct smtp_offered offered = {
-	    .size = f->esmtp, .eightbit = f->esmtp, .binary = f->esmtp, .auth = f->esmtp && smtpd_service.submission};
+	struct smtp_offered offered = offered_to(f);
 	struct smtp_mail mail;
 	enum smtp_syntax syntax;
 
@@ -151,27 +161,41 @@ rcpt_refused(struct front *f, const struct smtp_reply_words *w)
 	smtpd_reply_words(f, w);
 }
 
+/* Room for twice as many. */
+static bool
+more_recipients(struct front_transaction *t)
+{
+	size_t cap = t->recipient_cap ? t->recipient_cap * 2 : 16;
+	struct slice *more = arena_array(t->arena, cap, sizeof(*more));
+	struct envelope_dsn *dsn = arena_array(t->arena, cap, sizeof(*dsn));
+
+	if (more == NULL || dsn == NULL)
+		return false;
+	if (t->recipient_count > 0) {
+		memcpy(more, t->recipients, t->recipient_count * sizeof(*more));
+		memcpy(dsn, t->dsn, t->recipient_count * sizeof(*dsn));
+	}
+	t->recipients = more;
+	t->dsn = dsn;
+	t->recipient_cap = cap;
+	return true;
+}
+
 static void
 rcpt_taken(struct front *f)
 {
 	static const struct smtp_reply_words full = {452, "4.5.3", "Too many recipients"};
 	struct front_transaction *t = &f->t;
 
-	if (t->recipient_count == t->recipient_cap) {
-		size_t cap = t->recipient_cap ? t->recipient_cap * 2 : 16;
-		struct slice *more = arena_array(t->arena, cap, sizeof(*more));
-		if (more == NULL) {
-			rcpt_refused(f, &full);
-			return;
-		}
-		if (t->recipient_count > 0)
-			memcpy(more, t->recipients, t->recipient_count * sizeof(*more));
-		t->recipients = more;
-		t->recipient_cap = cap;
+	if (t->recipient_count == t->recipient_cap && !more_recipients(t)) {
+		rcpt_refused(f, &full);
+		return;
 	}
-	t->recipients[t->recipient_count++] = t->asked;
+	t->recipients[t->recipient_count] = t->asked;
+	t->dsn[t->recipient_count++] = t->asked_dsn;
 	smtpd_set_state(f, FRONT_STATE_RCPT);
-	smtpd_trace(f, "rcpt", LOG_STR("to", t->asked), LOG_END);
+	smtpd_trace(f, "rcpt", LOG_STR("to", t->asked), LOG_NUM("notify", t->asked_dsn.notify),
+	    LOG_STR("orcpt", t->asked_dsn.orcpt), LOG_END);
 	smtpd_reply(f, 250, "2.1.5", "Recipient OK");
 }
 
@@ -288,20 +312,33 @@ ask_directory(struct front *f)
 	rcpt_refused(f, &later);
 }
 
+/* Its address and what it wants to be told, in the transaction. False at a limit. */
+static bool
+keep_recipient(struct front *f, const struct smtp_rcpt *rcpt)
+{
+	struct front_transaction *t = &f->t;
+
+	t->asked_dsn.notify = (uint8_t)rcpt->notify;
+	t->orcpt_bytes += rcpt->orcpt.n;
+	return t->orcpt_bytes <= FRONT_ORCPT_BYTES_MAX && keep_path(f, &rcpt->path, &t->asked) &&
+	    arena_copy(t->arena, rcpt->orcpt, &t->asked_dsn.orcpt);
+}
+
 void
 smtpd_rcpt(struct front *f, struct slice args)
 {
 	static const struct smtp_reply_words too_many = {452, "4.5.3", "Too many recipients"};
 	struct arena *scratch = arena_new(SCRATCH_BYTES_MAX);
-	struct smtp_path path;
-	enum smtp_syntax syntax = smtp_rcpt_parse(args, false, scratch, &path);
+	struct smtp_offered offered = offered_to(f);
+	struct smtp_rcpt rcpt;
+	enum smtp_syntax syntax = smtp_rcpt_parse(args, &offered, false, scratch, &rcpt);
 
 	f->t.asked = slice_of(NULL, 0);
 	if (syntax != SMTP_SYNTAX_OK) {
 		f->bad_commands++;
 		rcpt_refused(f, smtp_syntax_reply(syntax));
 	} else if (f->t.recipient_count >= config_number(role_config(), OPT_SMTP_RECIPIENTS) ||
-	    !keep_path(f, &path, &f->t.asked)) {
+	    !keep_recipient(f, &rcpt)) {
 		/* 452, never 552: the client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
 		rcpt_refused(f, &too_many);
 	} else {

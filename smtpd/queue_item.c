@@ -19,22 +19,28 @@ bool
 queue_item_encode(const struct queue_item *i, struct buf *b)
 {
 	bool fits = i->count > 0 && i->session.n <= QUEUE_SESSION_BYTES_MAX &&
-	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX;
+	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->envid.n <= SMTP_ENVID_CHARS_MAX;
 
 	put_u8(b, QUEUE_ITEM_VERSION);
 	put_u64(b, i->internal_date);
 	put_slice(b, i->session);
 	put_slice(b, i->mail_from);
+	put_u8(b, i->flags);
+	put_u8(b, (uint8_t)i->ret);
+	put_slice(b, i->envid);
 	put_u16(b, i->count);
 	for (uint16_t k = 0; k < i->count; k++) {
 		const struct queue_recipient *r = &i->recipients[k];
-		fits = fits && r->address.n <= QUEUE_ADDRESS_BYTES_MAX && r->text.n <= QUEUE_TEXT_BYTES_MAX;
+		fits = fits && r->address.n <= QUEUE_ADDRESS_BYTES_MAX && r->text.n <= QUEUE_TEXT_BYTES_MAX &&
+		    r->orcpt.n <= SMTP_ORCPT_CHARS_MAX;
 		put_u64(b, r->account);
 		put_u32(b, r->sequence);
 		put_u8(b, r->target);
 		put_u8(b, (uint8_t)r->state);
 		put_slice(b, r->address);
 		put_slice(b, r->text);
+		put_u8(b, r->notify);
+		put_slice(b, r->orcpt);
 	}
 	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
 }
@@ -49,8 +55,21 @@ take_state(struct cursor *c)
 	return c->bad ? QUEUE_PENDING : (enum queue_state)s;
 }
 
+/* What version 1 did not have. */
+static void
+take_wishes(struct cursor *c, struct queue_item *item)
+{
+	uint8_t ret;
+
+	item->flags = cursor_u8(c);
+	ret = cursor_u8(c);
+	item->envid = cursor_slice(c, SMTP_ENVID_CHARS_MAX);
+	c->bad |= item->flags > QUEUE_FLAGS_ALL || ret > SMTP_RET_LAST;
+	item->ret = c->bad ? SMTP_RET_NONE : (enum smtp_ret)ret;
+}
+
 static bool
-take_recipients(struct cursor *c, struct arena *a, struct queue_item *item)
+take_recipients(struct cursor *c, struct arena *a, uint8_t version, struct queue_item *item)
 {
 	item->count = cursor_u16(c);
 	if (c->bad || item->count == 0 || item->count > cursor_left(c) / RECIPIENT_BYTES_MIN)
@@ -66,6 +85,9 @@ take_recipients(struct cursor *c, struct arena *a, struct queue_item *item)
 		r->state = take_state(c);
 		r->address = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
 		r->text = cursor_slice(c, QUEUE_TEXT_BYTES_MAX);
+		r->notify = version > 1 ? cursor_u8(c) : 0;
+		r->orcpt = version > 1 ? cursor_slice(c, SMTP_ORCPT_CHARS_MAX) : slice_of(NULL, 0);
+		c->bad |= r->notify > SMTP_NOTIFY_ALL;
 		/* Ascending, so that none stands twice and one can be found by bisection. */
 		if (k > 0 && r->sequence <= item->recipients[k - 1].sequence)
 			return false;
@@ -82,9 +104,11 @@ queue_item_decode(struct slice in, struct arena *a, struct queue_item *item_r)
 	*item_r = (struct queue_item){.internal_date = cursor_u64(&c)};
 	item_r->session = cursor_slice(&c, QUEUE_SESSION_BYTES_MAX);
 	item_r->mail_from = cursor_slice(&c, QUEUE_ADDRESS_BYTES_MAX);
-	if (c.bad || version != QUEUE_ITEM_VERSION || in.n > QUEUE_ITEM_BYTES_MAX)
+	if (version > 1)
+		take_wishes(&c, item_r);
+	if (c.bad || version == 0 || version > QUEUE_ITEM_VERSION || in.n > QUEUE_ITEM_BYTES_MAX)
 		return false;
-	return take_recipients(&c, a, item_r) && cursor_done(&c);
+	return take_recipients(&c, a, version, item_r) && cursor_done(&c);
 }
 
 bool

@@ -3,12 +3,12 @@
  * deliver and queue (QUEUE_ADD.item, QUEUE_ITEM.item) and as it is kept in the queue's
  * database, and what came of a try (QUEUE_RESULT.results).
  *
- * The encoded forms, version 1. Integers are big-endian, a slice is a u32
+ * The encoded forms, version 2; of an item also version 1, without what is in brackets, is read. Integers are big-endian, a slice is a u32
  * length and that many octets.
  *
  * item:    u8 version, u64 internal date (seconds since 1970), slice session, slice mail_from,
- *          u16 count, that many of { u64 account, u32 sequence, u8 target, u8 state,
- *          slice address, slice text }; nothing follows
+ *          [u8 flags, u8 ret, slice envid,] u16 count, that many of { u64 account, u32 sequence,
+ *          u8 target, u8 state, slice address, slice text [, u8 notify, slice orcpt] }; nothing follows
  * results: u16 count, that many of { u32 sequence, u8 state, slice text }; nothing follows
  *
  * account and sequence stay the same for ever: together with the queue id as the origin they make
@@ -20,8 +20,9 @@
 #include "common/arena.h"
 #include "common/buf.h"
 #include "common/slice.h"
+#include "smtpd/smtp_grammar.h"
 
-#define QUEUE_ITEM_VERSION 1
+#define QUEUE_ITEM_VERSION 2
 #define QUEUE_ITEM_BYTES_MAX 65000 /* with what the queue adds it is one record of its database */
 #define QUEUE_ADDRESS_BYTES_MAX 320
 #define QUEUE_TEXT_BYTES_MAX 100
@@ -44,12 +45,20 @@ struct queue_recipient {
 	enum queue_state state;
 	struct slice address;
 	struct slice text; /* why, of the last try; at most QUEUE_TEXT_BYTES_MAX */
+	uint8_t notify;	   /* bits of enum smtp_notify: the sender's wish at RCPT (RFC 3461) */
+	struct slice orcpt;
 };
+
+/* Stable numbers: they are on disk. */
+enum queue_flags { QUEUE_SMTPUTF8 = 1, QUEUE_EIGHTBIT = 2, QUEUE_BINARY = 4, QUEUE_FLAGS_ALL = 7 };
 
 struct queue_item {
 	uint64_t internal_date;
 	struct slice session;
 	struct slice mail_from; /* empty: the null reverse-path */
+	uint8_t flags; /* bits of enum queue_flags: what MAIL said of the message */
+	enum smtp_ret ret;
+	struct slice envid;
 	struct queue_recipient *recipients;
 	uint16_t count; /* 1 ... */
 };

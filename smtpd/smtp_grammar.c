@@ -314,7 +314,11 @@ struct param {
 static bool
 scan_param(struct scan *s, struct param *param_r)
 {
+	bool utf8 = s->utf8;
+
+	s->utf8 = false;
 	param_r->keyword = scan_run(s, C_ALPHA | C_DIGIT | C_HYPHEN);
+	s->utf8 = utf8;
 	param_r->has_value = scan_char(s, '=');
 	param_r->value = param_r->has_value ? scan_run(s, C_VALUE) : slice_of(NULL, 0);
 	return param_r->keyword.n > 0 && param_r->keyword.p[0] != '-' &&
@@ -377,20 +381,116 @@ param_body(struct slice value, bool binary, enum smtp_body *body_r)
 	return true;
 }
 
-/* xtext = *( xchar / hexchar ), hexchar = "+" 2(%x30-39 / %x41-46) (RFC 3461 4); or "<>". */
+/* hexchar = "+" 2(%x30-39 / %x41-46) (RFC 3461 4) */
 static bool
-param_xtext(struct slice value)
+xtext_hexchar(struct slice at, uint8_t *octet_r)
+{
+	unsigned value = 0;
+
+	for (size_t i = 1; i <= 2; i++) {
+		if (at.n <= i || !(class_of(at.p[i]) & C_HEX) || at.p[i] >= 'a')
+			return false;
+		value = value * 16 + (unsigned)(ascii_digit(at.p[i]) ? at.p[i] - '0' : at.p[i] - 'A' + 10);
+	}
+	*octet_r = (uint8_t)value;
+	return true;
+}
+
+/* xtext = *( xchar / hexchar ), at least one here; printable: what it stands for is of ASCII 32 to 126 (RFC 3461 4.2, 4.4). */
+static bool
+param_xtext(struct slice value, bool printable)
 {
 	for (size_t i = 0; i < value.n; i++) {
-		if (value.p[i] != '+')
-			continue;
-		for (size_t j = i + 1; j <= i + 2; j++)
-			if (j >= value.n || !(class_of(value.p[j]) & C_HEX) ||
-			    (value.p[j] >= 'a' && value.p[j] <= 'f'))
+		uint8_t octet = value.p[i];
+		if (octet == '+') {
+			if (!xtext_hexchar(slice_sub(value, i, value.n), &octet))
 				return false;
-		i += 2;
+			i += 2;
+		}
+		if (printable && (octet < 32 || octet > 126))
+			return false;
 	}
 	return value.n > 0;
+}
+
+/* EmbeddedUnicodeChar = "\x{" HEXPOINT "}" (RFC 6533 3): a code point that may not stand there as itself. Its length, or 0. */
+static size_t
+embedded_char(struct slice at)
+{
+	uint32_t value = 0;
+	size_t i = 3;
+
+	if (!slice_starts(at, SLICE("\\x{")))
+		return 0;
+	for (; i < at.n && i < 9 && (class_of(at.p[i]) & C_HEX) && at.p[i] < 'a'; i++)
+		value = value * 16 + (uint32_t)(ascii_digit(at.p[i]) ? at.p[i] - '0' : at.p[i] - 'A' + 10);
+	bool special = value < 32 || value == ' ' || value == '+' || value == '=' || value == '\\' || value == 127;
+	bool good = i >= 5 && i < at.n && at.p[i] == '}' && value != 0 && value <= 0x10ffff && (special || value > 127) &&
+	    (value < 0xd800 || value > 0xdfff) && (i == 5 || at.p[3] != '0');
+
+	return good ? i + 1 : 0;
+}
+
+/* utf-8-enc-addr (RFC 6533 3); UTF-8 itself only where SMTPUTF8 was asked for. */
+static bool
+orcpt_utf8(struct slice value, bool utf8)
+{
+	for (size_t i = 0; i < value.n; i++) {
+		size_t n = embedded_char(slice_sub(value, i, value.n));
+		if (n > 0)
+			i += n - 1;
+		else if (value.p[i] == '\\' || value.p[i] == '+' || (value.p[i] > 126 && !utf8))
+			return false;
+	}
+	return value.n > 0 && utf8_valid(value);
+}
+
+/* ORCPT = addr-type ";" xtext, addr-type an atom (RFC 3461 4.2). */
+static bool
+param_orcpt(struct slice value, bool utf8)
+{
+	struct slice type;
+	struct scan s = scan_of(value, false);
+
+	type = scan_run(&s, C_ATEXT);
+	if (value.n > SMTP_ORCPT_CHARS_MAX || type.n == 0 || !scan_char(&s, ';'))
+		return false;
+	struct slice address = slice_of(s.at, (size_t)(s.end - s.at));
+	return slice_eq_nocase(type, SLICE("utf-8")) ? orcpt_utf8(address, utf8) : param_xtext(address, true);
+}
+
+/* NOTIFY = "NEVER" / 1#( "SUCCESS" / "FAILURE" / "DELAY" ) (RFC 3461 4.1) */
+static bool
+param_notify(struct slice value, unsigned *notify_r)
+{
+	static const struct {
+		const char *word;
+		unsigned bit;
+	} words[] = {{"SUCCESS", SMTP_NOTIFY_SUCCESS}, {"FAILURE", SMTP_NOTIFY_FAILURE}, {"DELAY", SMTP_NOTIFY_DELAY}};
+	struct slice word;
+
+	*notify_r = 0;
+	if (slice_eq_nocase(value, SLICE("NEVER"))) {
+		*notify_r = SMTP_NOTIFY_NEVER;
+		return true;
+	}
+	while (slice_cut(&value, ',', &word)) {
+		unsigned bit = 0;
+		for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+			if (slice_eq_nocase(word, slice_str(words[i].word)))
+				bit = words[i].bit;
+		if (bit == 0)
+			return false;
+		*notify_r |= bit;
+	}
+	return *notify_r != 0;
+}
+
+static bool
+param_ret(struct slice value, enum smtp_ret *ret_r)
+{
+	*ret_r = slice_eq_nocase(value, SLICE("FULL")) ? SMTP_RET_FULL : SMTP_RET_HDRS;
+	return *ret_r == SMTP_RET_FULL || slice_eq_nocase(value, SLICE("HDRS"));
 }
 
 static enum smtp_syntax
@@ -408,7 +508,28 @@ mail_param(const struct param *p, const struct smtp_offered *offered, struct smt
 		good = !p->has_value;
 	} else if (offered->auth && slice_eq_nocase(p->keyword, SLICE("AUTH"))) {
 		mail->has_auth = true;
-		good = p->has_value && param_xtext(p->value);
+		good = p->has_value && param_xtext(p->value, false);
+	} else if (offered->dsn && slice_eq_nocase(p->keyword, SLICE("RET"))) {
+		good = param_ret(p->value, &mail->ret);
+	} else if (offered->dsn && slice_eq_nocase(p->keyword, SLICE("ENVID"))) {
+		mail->envid = p->value;
+		good = p->value.n <= SMTP_ENVID_CHARS_MAX && param_xtext(p->value, true);
+	} else {
+		return SMTP_SYNTAX_UNKNOWN_PARAM;
+	}
+	return good ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_PARAM;
+}
+
+static enum smtp_syntax
+rcpt_param(const struct param *p, const struct smtp_offered *offered, bool utf8, struct smtp_rcpt *rcpt)
+{
+	bool good;
+
+	if (offered->dsn && slice_eq_nocase(p->keyword, SLICE("NOTIFY"))) {
+		good = param_notify(p->value, &rcpt->notify);
+	} else if (offered->dsn && slice_eq_nocase(p->keyword, SLICE("ORCPT"))) {
+		rcpt->orcpt = p->value;
+		good = param_orcpt(p->value, utf8);
 	} else {
 		return SMTP_SYNTAX_UNKNOWN_PARAM;
 	}
@@ -469,32 +590,46 @@ smtp_mail_parse(struct slice args, const struct smtp_offered *offered, struct ar
 	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_SENDER;
 }
 
+/* Forward-path = Path; "<Postmaster>" needs no domain (RFC 5321 4.1.1.3). */
+static enum smtp_syntax
+parse_forward_path(struct scan *s, struct arena *a, struct smtp_path *path)
+{
+	struct slice rest = slice_of(s->at, (size_t)(s->end - s->at));
+
+	if (slice_starts_nocase(rest, SLICE("<Postmaster>"))) {
+		path->postmaster = true;
+		path->local = slice_sub(rest, 1, 11);
+		s->at += 12;
+	} else if (!scan_path(s, a, path)) {
+		return SMTP_SYNTAX_BAD_RECIPIENT;
+	}
+	return path_ends(s) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_RECIPIENT;
+}
+
 enum smtp_syntax
-smtp_rcpt_parse(struct slice args, bool utf8, struct arena *a, struct smtp_path *path_r)
+smtp_rcpt_parse(struct slice args, const struct smtp_offered *offered, bool utf8, struct arena *a, struct smtp_rcpt *rcpt_r)
 {
 	struct param params[SMTP_PARAMS_MAX];
+	enum smtp_syntax syntax;
 	size_t n;
 	struct scan s;
 
-	*path_r = (struct smtp_path){0};
+	*rcpt_r = (struct smtp_rcpt){0};
 	if (!slice_starts_nocase(args, SLICE("TO:")))
 		return SMTP_SYNTAX_BAD_ARGS;
 	args = slice_sub(args, 3, args.n);
 	s = scan_of(args, true);
-	if (slice_starts_nocase(args, SLICE("<Postmaster>"))) {
-		path_r->postmaster = true;
-		path_r->local = slice_sub(args, 1, 11);
-		s.at += 12;
-	} else if (!scan_path(&s, a, path_r)) {
-		return SMTP_SYNTAX_BAD_RECIPIENT;
-	}
-	if (!path_ends(&s))
-		return SMTP_SYNTAX_BAD_RECIPIENT;
-	s.utf8 = false;
+	syntax = parse_forward_path(&s, a, &rcpt_r->path);
+	if (syntax != SMTP_SYNTAX_OK)
+		return syntax;
+	s.utf8 = utf8; /* ORCPT=utf-8;... (RFC 6533 3) */
 	if (!scan_params(&s, params, &n))
-		return SMTP_SYNTAX_BAD_PARAM;
-	if (n > 0)
-		return SMTP_SYNTAX_UNKNOWN_PARAM;
+		return !utf8 && has_non_ascii(args) ? SMTP_SYNTAX_NON_ASCII : SMTP_SYNTAX_BAD_PARAM;
+	for (size_t i = 0; i < n; i++) {
+		syntax = rcpt_param(&params[i], offered, utf8, rcpt_r);
+		if (syntax != SMTP_SYNTAX_OK)
+			return syntax;
+	}
 	if (!utf8 && has_non_ascii(args))
 		return SMTP_SYNTAX_NON_ASCII;
 	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_RECIPIENT;

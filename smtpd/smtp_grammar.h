@@ -1,6 +1,6 @@
 /*
  * smtp_grammar: the command lines of SMTP (RFC 5321 4.1.1 to 4.1.3, ESMTP
- * parameters of RFC 1870, 3030, 6152, 4954 and 6531) as structs. Pure and strict:
+ * parameters of RFC 1870, 3030, 3461, 6152, 4954 and 6531) as structs. Pure and strict:
  * slices in, slices into the line or the caller's arena out, no I/O. A line is
  * given without its CRLF.
  */
@@ -54,13 +54,27 @@ enum smtp_body { SMTP_BODY_7BIT, SMTP_BODY_8BITMIME, SMTP_BODY_BINARYMIME };
 /* "7bit" and so on, for the time line. */
 const char *smtp_body_name(enum smtp_body b);
 
+/* What is to be reported of a message that fails, and when (RFC 3461 4.1, 4.3). Stable numbers: they are on disk. */
+enum smtp_ret { SMTP_RET_NONE = 0, SMTP_RET_FULL = 1, SMTP_RET_HDRS = 2, SMTP_RET_LAST = SMTP_RET_HDRS };
+enum smtp_notify { SMTP_NOTIFY_SUCCESS = 1, SMTP_NOTIFY_FAILURE = 2, SMTP_NOTIFY_DELAY = 4, SMTP_NOTIFY_NEVER = 8, SMTP_NOTIFY_ALL = 15 };
+#define SMTP_ENVID_CHARS_MAX 100 /* RFC 3461 4.4 */
+#define SMTP_ORCPT_CHARS_MAX 500 /* RFC 3461 4.2 */
+
 struct smtp_mail {
 	struct smtp_path path;
+	enum smtp_ret ret;
+	struct slice envid; /* as written, in xtext; empty: none */
 	bool has_size;
 	uint64_t size; /* octets announced (RFC 1870) */
 	enum smtp_body body;
 	bool smtputf8;
 	bool has_auth; /* AUTH= was given (RFC 4954 5); its value is checked and ignored */
+};
+
+struct smtp_rcpt {
+	struct smtp_path path;
+	unsigned notify;    /* bits of enum smtp_notify; 0: not given */
+	struct slice orcpt; /* as written, addr-type ";" xtext (or what RFC 6533 3 has for "utf-8"); empty: none */
 };
 
 /* Which parameters the EHLO reply has offered. */
@@ -70,17 +84,18 @@ struct smtp_offered {
 	bool binary;
 	bool smtputf8;
 	bool auth;
+	bool dsn;
 };
 
 /*
  * args of MAIL: "FROM:" Reverse-path [SP Mail-parameters], of RCPT: "TO:" Forward-path [SP Rcpt-parameters].
  * Source routes are accepted and forgotten. UTF-8 in addresses needs utf8 (RCPT) or the SMTPUTF8
- * parameter, when offered (MAIL). No RCPT parameter is known yet. Arena a holds unquoted local parts.
+ * parameter, when offered (MAIL). Arena a holds unquoted local parts.
  */
 enum smtp_syntax smtp_mail_parse(struct slice args, const struct smtp_offered *offered, struct arena *a,
     struct smtp_mail *mail_r) __attribute__((warn_unused_result));
-enum smtp_syntax smtp_rcpt_parse(struct slice args, bool utf8, struct arena *a,
-    struct smtp_path *path_r) __attribute__((warn_unused_result));
+enum smtp_syntax smtp_rcpt_parse(struct slice args, const struct smtp_offered *offered, bool utf8, struct arena *a,
+    struct smtp_rcpt *rcpt_r) __attribute__((warn_unused_result));
 
 /* args of BDAT: chunk-size [SP "LAST"] (RFC 3030 2). A number over 64 bits is UINT64_MAX. */
 enum smtp_syntax smtp_bdat_parse(struct slice args, uint64_t *bytes_r, bool *last_r)

@@ -36,21 +36,27 @@ check_path(const struct smtp_path *path, bool utf8)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true};
+	static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true};
 	struct arena *a = arena_new(65536);
 	struct slice line = slice_of(data, size < 16384 ? size : 16384);
 	struct slice verb, args;
 	struct smtp_mail mail;
-	struct smtp_path path;
+	struct smtp_rcpt rcpt;
+	uint64_t bytes;
+	bool last;
 
 	if (!smtp_command_split(line, &verb, &args))
 		args = line;
 	if (smtp_mail_parse(args, &all, a, &mail) == SMTP_SYNTAX_OK)
 		check_path(&mail.path, mail.smtputf8);
-	if (smtp_rcpt_parse(args, false, a, &path) == SMTP_SYNTAX_OK)
-		check_path(&path, false);
-	if (smtp_rcpt_parse(args, true, a, &path) == SMTP_SYNTAX_OK)
-		check_path(&path, true);
+	for (int utf8 = 0; utf8 < 2; utf8++)
+		if (smtp_rcpt_parse(args, &all, utf8, a, &rcpt) == SMTP_SYNTAX_OK) {
+			check_path(&rcpt.path, utf8);
+			if (rcpt.notify > SMTP_NOTIFY_ALL || rcpt.orcpt.n > SMTP_ORCPT_CHARS_MAX)
+				abort();
+		}
+	if (smtp_bdat_parse(args, &bytes, &last) == SMTP_SYNTAX_OK && (args.n == 0 || !ascii_digit(args.p[0])))
+		abort();
 	if (smtp_helo_valid(args) && !smtp_helo_valid_lax(args))
 		abort();
 	if (smtp_literal_valid(line) && (line.p[0] != '[' || line.p[line.n - 1] != ']'))

@@ -73,9 +73,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	buf_reset(&b);
 	if (queue_item_decode(in, a, &item)) {
-		if (!queue_item_encode(&item, &b))
+		/* An older version is written as the present one. */
+		if (!queue_item_encode(&item, &b) && in.p[0] == QUEUE_ITEM_VERSION)
 			abort();
-		same(&b, in);
+		if (in.p[0] == QUEUE_ITEM_VERSION)
+			same(&b, in);
+		else if (!b.failed && b.n <= QUEUE_ITEM_BYTES_MAX && !queue_item_decode(buf_slice(&b), a, &item))
+			abort();
 		if (queue_results_decode(in, a, &results))
 			(void)queue_item_apply(&item, &results);
 	}

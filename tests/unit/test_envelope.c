@@ -9,6 +9,12 @@ static struct slice recipients[] = {
     {(const uint8_t *)"postmaster", 10},
 };
 
+static struct envelope_dsn dsn[] = {
+    {.notify = SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_DELAY, .orcpt = {(const uint8_t *)"rfc822;a@b", 10}},
+    {.notify = SMTP_NOTIFY_NEVER},
+    {.notify = 0},
+};
+
 static struct envelope
 sample(void)
 {
@@ -23,7 +29,10 @@ sample(void)
 	    .rdns = SLICE("unknown"),
 	    .tls_text = SLICE("TLS1.3 TLS_AES_256_GCM_SHA384"),
 	    .mail_from = SLICE("j\xc3\xb6@client.example"),
+	    .ret = SMTP_RET_HDRS,
+	    .envid = SLICE("QQ314159"),
 	    .recipients = recipients,
+	    .dsn = dsn,
 	    .recipient_count = 3,
 	};
 }
@@ -54,6 +63,8 @@ START_TEST(test_round_trip)
 	ck_assert_uint_eq(out.client_port, 65535);
 	ck_assert_uint_eq(out.recipient_count, 3);
 	ck_assert(slice_eq(out.recipients[1], recipients[1]));
+	ck_assert(out.ret == SMTP_RET_HDRS && slice_eq(out.envid, in.envid) && slice_eq(out.dsn[0].orcpt, dsn[0].orcpt));
+	ck_assert(out.dsn[0].notify == 5 && out.dsn[1].notify == SMTP_NOTIFY_NEVER && out.dsn[2].notify == 0);
 	ck_assert(envelope_encode(&out, &again));
 	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
 	buf_fini(&b);
@@ -74,9 +85,9 @@ START_TEST(test_cut_and_left_over)
 	ck_assert(decodes(buf_slice(&b)));
 	buf_put_u8(&b, 0);
 	ck_assert(!decodes(buf_slice(&b)));
-	b.p[0] = 2; /* another version */
+	b.p[0] = 1; /* another version */
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
-	b.p[0] = 1;
+	b.p[0] = ENVELOPE_VERSION;
 	b.p[1] = 32; /* a flag that does not exist */
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	buf_fini(&b);
@@ -136,12 +147,14 @@ START_TEST(test_control_characters)
 		ck_assert_msg(!passes(&e), "mail_from %zu", i);
 		struct slice to[] = {slice_str(bad[i])};
 		e = sample();
+		e.dsn = NULL;
 		e.recipients = to;
 		e.recipient_count = 1;
 		ck_assert_msg(!passes(&e), "recipient %zu", i);
 	}
 	e = sample();
 	struct slice none[] = {SLICE("")};
+	e.dsn = NULL;
 	e.recipients = none;
 	e.recipient_count = 1;
 	ck_assert(!passes(&e));
@@ -155,9 +168,10 @@ START_TEST(test_lying_count)
 
 	buf_init(&b, ENVELOPE_BYTES_MAX);
 	e.recipient_count = 1;
+	e.dsn = NULL;
 	ck_assert(envelope_encode(&e, &b));
 	/* The count stands right before the one recipient. */
-	size_t at = b.n - 4 - recipients[0].n - 4;
+	size_t at = b.n - 4 - recipients[0].n - 1 - 4 - 4;
 	b.p[at] = 0xff;
 	b.p[at + 1] = 0xff;
 	ck_assert(!decodes(buf_slice(&b)));

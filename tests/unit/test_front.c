@@ -146,6 +146,9 @@ fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 		int64_t n = memfd_read(m->message, 0, text, sizeof(text), &err);
 		buf_reset(&b);
 		buf_putf(&b, "%llu%s %.*s", (unsigned long long)m->bytes, env.binary ? " binary" : "", (int)n, (char *)text);
+		if (env.envid.n > 0)
+			buf_putf(&b, " %d %.*s %u %.*s %u", (int)env.ret, SLICE_ARG(env.envid), env.dsn[0].notify, SLICE_ARG(env.dsn[0].orcpt),
+			    env.dsn[env.recipient_count - 1].notify);
 		ck_assert(n >= 0 && IPC_SEND(e, DELIVER_REPLY, .id = m->id, .code = 250, .enhanced = SLICE("9.9.9"),
 		    .text = buf_slice(&b)));
 	} else {
@@ -232,7 +235,7 @@ serve(int tell)
 	log_init("test", LOG_BUG);
 	loop = loop_new();
 	config = config_new();
-	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 ||
+	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 || config_set(config, OPT_SMTP_DSN, SLICE("yes"), &e) < 0 ||
 	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 ||
 	    config_set(config, OPT_POLICY_QUOTA_REFUSE, strcmp(store_is, "full-552") == 0 ? SLICE("yes") : SLICE("no"), &e) < 0 || smtpd_init(&e) < 0)
 		abort();
@@ -451,6 +454,22 @@ START_TEST(test_spool)
 }
 END_TEST
 
+/* What MAIL and RCPT said of notifications is handed over. */
+START_TEST(test_dsn)
+{
+	static const char *const script[] = {HELLO, "> MAIL FROM:<echo@x.example> RET=HDRS ENVID=e+2B1", "< 250",
+	    "> RCPT TO:<a@test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@test", "< 250", "> RCPT TO:<a@test> NOTIFY=NEVER,DELAY", "< 501 5.5.4",
+	    "> RCPT TO:<c@test> NOTIFY=NEVER", "< 250", "> DATA", "< 354", "> .", "< 250 9.9.9 0  2 e+2B1 5 rfc822;b@test 8",
+	    /* of the next message nothing was said */
+	    "> MAIL FROM:<echo@x.example> ENVID=f", "< 250", "> RCPT TO:<a@test>", "< 250", "> BDAT 1 LAST", "+ x", "< 250 9.9.9 1 x 0 f 0  0",
+	    "> HELO x.example", "< 250", "> MAIL FROM:<echo@x.example> ENVID=f", "< 555", NULL};
+
+	start_server("");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
 /* ---- BDAT ---- */
 
 #define X50 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -640,6 +659,7 @@ main(void)
 	tcase_add_test(t, test_outcomes);
 	tcase_add_test(t, test_held_commands);
 	tcase_add_test(t, test_spool);
+	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_chunks);
 	tcase_add_test(t, test_refused_chunks);
 	tcase_add_test(t, test_chunk_limits);

@@ -20,14 +20,15 @@
 static struct queue_recipient two[] = {
     {.account = 7, .sequence = 0, .state = QUEUE_DONE, .address = {(const uint8_t *)"a@b", 3}},
     {.account = 9, .sequence = 4, .target = 1, .state = QUEUE_PENDING, .address = {(const uint8_t *)"c@d", 3},
-	.text = {(const uint8_t *)"full", 4}},
+	.text = {(const uint8_t *)"full", 4}, .notify = SMTP_NOTIFY_SUCCESS, .orcpt = {(const uint8_t *)"rfc822;c@d", 10}},
 };
 
 static struct queue_item
 sample_item(void)
 {
 	return (struct queue_item){
-	    .internal_date = 12345, .session = SLICE("s1"), .mail_from = SLICE("x@y"), .recipients = two, .count = 2};
+	    .internal_date = 12345, .session = SLICE("s1"), .mail_from = SLICE("x@y"), .flags = QUEUE_BINARY,
+	    .ret = SMTP_RET_FULL, .envid = SLICE("e1"), .recipients = two, .count = 2};
 }
 
 /* ---- items and results ---- */
@@ -46,6 +47,8 @@ START_TEST(test_item_round_trip)
 	ck_assert_uint_eq(out.recipients[1].account, 9);
 	ck_assert_int_eq(out.recipients[1].state, QUEUE_PENDING);
 	ck_assert(slice_eq(out.recipients[1].text, SLICE("full")));
+	ck_assert(out.flags == QUEUE_BINARY && out.ret == SMTP_RET_FULL && slice_eq(out.envid, SLICE("e1")));
+	ck_assert(out.recipients[1].notify == SMTP_NOTIFY_SUCCESS && slice_eq(out.recipients[1].orcpt, SLICE("rfc822;c@d")));
 	ck_assert(queue_item_encode(&out, &again));
 	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
 	for (size_t n = 0; n < b.n; n++)
@@ -54,6 +57,21 @@ START_TEST(test_item_round_trip)
 	ck_assert(!queue_item_decode(buf_slice(&b), a, &out));
 	buf_fini(&b);
 	buf_fini(&again);
+	arena_free(&a);
+}
+END_TEST
+
+/* What an older server has left on the disk. */
+START_TEST(test_item_version_1)
+{
+	static const uint8_t old[] = {1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 's', 0, 0, 0, 3, 'x', '@', 'y', 0, 1, 0, 0, 0, 0, 0, 0, 0, 7,
+	    0, 0, 0, 2, 0, QUEUE_PENDING, 0, 0, 0, 3, 'a', '@', 'b', 0, 0, 0, 0};
+	struct queue_item out;
+	struct arena *a = arena_new(65536);
+
+	ck_assert(queue_item_decode(slice_of(old, sizeof(old)), a, &out));
+	ck_assert(out.count == 1 && out.recipients[0].account == 7 && out.recipients[0].sequence == 2 && out.recipients[0].notify == 0);
+	ck_assert(slice_eq(out.recipients[0].address, SLICE("a@b")) && out.ret == SMTP_RET_NONE && out.flags == 0 && out.envid.n == 0);
 	arena_free(&a);
 }
 END_TEST
@@ -483,6 +501,7 @@ main(void)
 	TCase *disk = tcase_create("table");
 
 	tcase_add_test(t, test_item_round_trip);
+	tcase_add_test(t, test_item_version_1);
 	tcase_add_test(t, test_item_refused);
 	tcase_add_test(t, test_apply);
 	tcase_add_test(t, test_results_round_trip);

@@ -8,7 +8,7 @@
 #define LABEL63 X60 "xxx"
 #define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
 
-static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true};
+static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true};
 
 static void
 check_text(const char *line, struct slice got, const char *want)
@@ -79,7 +79,8 @@ START_TEST(test_mail)
 	    {"FROM:<a@b> SIZE=1 SIZE=1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> BODY=BINARY", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> BODY=binarymime", SMTP_SYNTAX_OK, "a@b", 0, SMTP_BODY_BINARYMIME},
-	    {"FROM:<a@b> RET=HDRS", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> RET=HDR", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=1", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> X=a=b", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> -X=a", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> AUTH=<>", SMTP_SYNTAX_OK, "a@b", 0, 0},
@@ -141,6 +142,81 @@ START_TEST(test_mail)
 			check_printed(rows[i].args, &mail.path, rows[i].printed);
 			ck_assert_msg(mail.size == rows[i].size, "%s", rows[i].args);
 			ck_assert_msg(mail.body == rows[i].body, "%s", rows[i].args);
+		}
+		arena_free(&a);
+	}
+}
+END_TEST
+
+#define X100 X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
+
+/* RFC 3461 4, RFC 6533 3 */
+START_TEST(test_dsn)
+{
+	static const struct {
+		const char *args; /* of MAIL, or of RCPT */
+		bool utf8;
+		int want;	  /* ret or notify; -1: 501 */
+		const char *text; /* ENVID or ORCPT */
+	} rows[] = {
+	    {"FROM:<> RET=full ENVID=x", false, SMTP_RET_FULL, "x"},
+	    {"FROM:<> ENVID=QQ+20314159+2B+3D RET=HDRS", false, SMTP_RET_HDRS, "QQ+20314159+2B+3D"},
+	    {"FROM:<> ENVID=" X100, false, SMTP_RET_NONE, X100},
+	    {"FROM:<> ENVID=x" X100, false, -1, NULL},
+	    {"FROM:<> ENVID", false, -1, NULL},
+	    {"FROM:<> ENVID=", false, -1, NULL},
+	    {"FROM:<> ENVID=a+2", false, -1, NULL},
+	    {"FROM:<> ENVID=a+2b", false, -1, NULL}, /* upper case only */
+	    {"FROM:<> ENVID=a+0D+0A", false, -1, NULL}, /* not printable */
+	    {"FROM:<> ENVID=a+7F", false, -1, NULL},
+	    {"FROM:<> ENVID=a+C3+B6", false, -1, NULL},
+	    {"FROM:<> ENVID=a ENVID=a", false, -1, NULL},
+	    {"FROM:<> RET=FULL RET=FULL", false, -1, NULL},
+	    {"FROM:<> RET", false, -1, NULL},
+	    {"FROM:<> RET=FULL,HDRS", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=Never", false, SMTP_NOTIFY_NEVER, ""},
+	    {"TO:<a@b> NOTIFY=SUCCESS,failure,DELAY", false, 7, ""},
+	    {"TO:<a@b> NOTIFY=DELAY ORCPT=rfc822;a+2Bx@b", false, SMTP_NOTIFY_DELAY, "rfc822;a+2Bx@b"},
+	    {"TO:<a@b> NOTIFY", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=NEVER,FAILURE", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=FAILURE,NEVER", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=SUCCESS,", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=,SUCCESS", false, -1, NULL},
+	    {"TO:<a@b> NOTIFY=SUCCESS NOTIFY=DELAY", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=rfc822", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=rfc822;", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=;a@b", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=r(c);a@b", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=rfc822;a+0Ab", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=x400;" X100 X100 X100 X100 X60 X10 X10 X10 "yyyyy", false, 0,
+		"x400;" X100 X100 X100 X100 X60 X10 X10 X10 "yyyyy"}, /* 500 with 5 of the type */
+	    {"TO:<a@b> ORCPT=x400;" X100 X100 X100 X100 X60 X10 X10 X10 "yyyyyy", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=utf-8;\\x{F6}\\x{20AC}\\x{1F600}\\x{20}\\x{2B}@b", false, 0, "utf-8;\\x{F6}\\x{20AC}\\x{1F600}\\x{20}\\x{2B}@b"},
+	    {"TO:<a@b> ORCPT=utf-8;a@b", false, 0, "utf-8;a@b"},
+	    {"TO:<a@b> ORCPT=utf-8;\xc3\xb6@b", true, 0, "utf-8;\xc3\xb6@b"},
+	    {"TO:<a@b> ORCPT=utf-8;\xc3@b", true, -1, NULL},
+	    {"TO:<a@b> ORCPT=utf-8;a\\b", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=utf-8;a+2Bb", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=utf-8;\\x{41}", false, -1, NULL},     /* may stand there as itself */
+	    {"TO:<a@b> ORCPT=utf-8;\\x{f6}", false, -1, NULL},     /* upper case only */
+	    {"TO:<a@b> ORCPT=utf-8;\\x{00F6}", false, -1, NULL},   /* not the shortest */
+	    {"TO:<a@b> ORCPT=utf-8;\\x{D800}", false, -1, NULL},   /* a surrogate */
+	    {"TO:<a@b> ORCPT=utf-8;\\x{110000}", false, -1, NULL}, /* no code point */
+	    {"TO:<a@b> ORCPT=utf-8;\\x{F6", false, -1, NULL},
+	    {"TO:<a@b> ORCPT=rfc822;\xc3\xb6@b", true, -1, NULL}, /* xtext is ASCII */
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct arena *a = arena_new(4096);
+		bool is_mail = rows[i].args[0] == 'F';
+		struct smtp_mail mail;
+		struct smtp_rcpt rcpt;
+		enum smtp_syntax got = is_mail ? smtp_mail_parse(slice_str(rows[i].args), &all, a, &mail)
+					       : smtp_rcpt_parse(slice_str(rows[i].args), &all, rows[i].utf8, a, &rcpt);
+		ck_assert_msg(got == (rows[i].want < 0 ? SMTP_SYNTAX_BAD_PARAM : SMTP_SYNTAX_OK), "%s: got %d", rows[i].args, got);
+		if (rows[i].want >= 0) {
+			ck_assert_msg((int)(is_mail ? (unsigned)mail.ret : rcpt.notify) == rows[i].want, "%s", rows[i].args);
+			check_text(rows[i].args, is_mail ? mail.envid : rcpt.orcpt, rows[i].text);
 		}
 		arena_free(&a);
 	}
@@ -224,7 +300,8 @@ START_TEST(test_rcpt)
 	    {"TO: <a@b>", false, SMTP_SYNTAX_BAD_RECIPIENT, NULL},
 	    {"FROM:<a@b>", false, SMTP_SYNTAX_BAD_ARGS, NULL},
 	    {"", false, SMTP_SYNTAX_BAD_ARGS, NULL},
-	    {"TO:<a@b> NOTIFY=NEVER", false, SMTP_SYNTAX_UNKNOWN_PARAM, NULL},
+	    {"TO:<a@b> NOTIFY=EVER", false, SMTP_SYNTAX_BAD_PARAM, NULL},
+	    {"TO:<a@b> SIZE=1", false, SMTP_SYNTAX_UNKNOWN_PARAM, NULL},
 	    {"TO:<a@b> =", false, SMTP_SYNTAX_BAD_PARAM, NULL},
 	    {"TO:<\xc3\xb6@b>", false, SMTP_SYNTAX_NON_ASCII, NULL},
 	    {"TO:<\xc3\xb6@b>", true, SMTP_SYNTAX_OK, "\xc3\xb6@b"},
@@ -233,11 +310,11 @@ START_TEST(test_rcpt)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		struct arena *a = arena_new(4096);
-		struct smtp_path path;
-		enum smtp_syntax got = smtp_rcpt_parse(slice_str(rows[i].args), rows[i].utf8, a, &path);
+		struct smtp_rcpt rcpt;
+		enum smtp_syntax got = smtp_rcpt_parse(slice_str(rows[i].args), &all, rows[i].utf8, a, &rcpt);
 		ck_assert_msg(got == rows[i].want, "%s: got %d", rows[i].args, got);
 		if (got == SMTP_SYNTAX_OK)
-			check_printed(rows[i].args, &path, rows[i].printed);
+			check_printed(rows[i].args, &rcpt.path, rows[i].printed);
 		arena_free(&a);
 	}
 }
@@ -246,16 +323,16 @@ END_TEST
 START_TEST(test_params_max)
 {
 	struct buf b;
-	struct smtp_path path;
+	struct smtp_rcpt rcpt;
 	struct arena *a = arena_new(4096);
 
 	buf_init(&b, 4096);
 	buf_put_str(&b, "TO:<a@b>");
 	for (int i = 0; i < SMTP_PARAMS_MAX; i++)
 		buf_putf(&b, " X%d=1", i);
-	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), false, a, &path), SMTP_SYNTAX_UNKNOWN_PARAM);
+	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), &all, false, a, &rcpt), SMTP_SYNTAX_UNKNOWN_PARAM);
 	buf_put_str(&b, " Y");
-	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), false, a, &path), SMTP_SYNTAX_BAD_PARAM);
+	ck_assert_int_eq(smtp_rcpt_parse(buf_slice(&b), &all, false, a, &rcpt), SMTP_SYNTAX_BAD_PARAM);
 	buf_fini(&b);
 	arena_free(&a);
 }
@@ -355,6 +432,7 @@ main(void)
 	tcase_add_test(t, test_split);
 	tcase_add_test(t, test_mail);
 	tcase_add_test(t, test_bdat);
+	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_not_offered);
 	tcase_add_test(t, test_rcpt);
 	tcase_add_test(t, test_params_max);
