@@ -253,7 +253,7 @@ on_broken(void *arg, struct env_log_place place)
 void
 carve_log_file(struct carve_log *log, uint32_t number, uint8_t *p, size_t n)
 {
-	const struct logfile_fns fns = {on_redo, on_broken, log};
+	const struct logfile_fns fns = {on_redo, on_broken, log, false};
 
 	logfile_octets(&log->chain, number, p, n, &fns);
 	log->end = (struct env_log_place){log->chain.file, log->chain.last};

@@ -163,26 +163,26 @@ alter_record(const char *root, uint64_t seed)
 /* ---- the log ---- */
 
 static void
-look_at_log(const char *root, struct logfile_look *look_r)
+log_dir(const char *root, char dir_r[PATH_BYTES], struct redo_durable *durable_r)
 {
-	char dir[PATH_BYTES];
 	struct base_info base;
 
-	(void)snprintf(dir, sizeof dir, "%s/index", root);
-	*look_r = (struct logfile_look){.damaged = false};
-	if (base_read_info(dir, &base, NULL) == 0)
-		look_r->durable = (struct redo_durable){base.serial, base.log.file, base.log.offset};
-	int failed = logfile_look(dir, true, look_r, NULL);
-
-	assert(failed == 0);
+	(void)snprintf(dir_r, PATH_BYTES, "%s/index", root);
+	*durable_r = (struct redo_durable){.serial = 0};
+	if (base_read_info(dir_r, &base, NULL) == 0)
+		*durable_r = (struct redo_durable){base.serial, base.log.file, base.log.offset};
 }
 
 bool
 crash_log_damaged(const char *root)
 {
-	struct logfile_look look;
+	struct logfile_look look = {.damaged = false};
+	char dir[PATH_BYTES];
 
-	look_at_log(root, &look);
+	log_dir(root, dir, &look.durable);
+	int failed = logfile_look(dir, true, &look, NULL);
+
+	assert(failed == 0);
 	return look.damaged;
 }
 
@@ -191,16 +191,19 @@ static bool
 damage_log(const char *root, bool sector, uint64_t seed)
 {
 	const uint8_t zeros[SECTOR_OCTETS] = {0};
-	char name[32];
-	struct logfile_look look;
+	char name[32], dir[PATH_BYTES];
+	struct redo_durable durable;
 	off_t size, until = FILE_LOG_BYTES;
 
-	look_at_log(root, &look);
-	/* Mostly the last file. */
-	uint32_t file = look.durable.file > 1 && (seed >> 60) == 0 ? look.durable.file - 1 : look.durable.file;
+	log_dir(root, dir, &durable);
+	int failed = logfile_durable(dir, &durable, NULL);
 
-	if (file == look.durable.file)
-		until = look.durable.offset;
+	assert(failed == 0);
+	/* Mostly the last file. */
+	uint32_t file = durable.file > 1 && (seed >> 60) == 0 ? durable.file - 1 : durable.file;
+
+	if (file == durable.file)
+		until = durable.offset;
 	(void)snprintf(name, sizeof name, "log.%010u", file);
 	if (until < SECTOR_OCTETS)
 		return false;
