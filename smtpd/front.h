@@ -85,6 +85,7 @@ struct front_transaction {
 	struct arena *arena; /* all of it; reset when it ends */
 	struct slice mail_from;
 	enum smtp_body body;
+	bool smtputf8;
 	bool failed; /* a chunk was refused: only RSET helps (RFC 3030 2) */
 	uint64_t size; /* as MAIL declared it; 0: it did not */
 	enum smtp_ret ret;

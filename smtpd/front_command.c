@@ -88,7 +88,7 @@ run_ehlo(struct front *f, struct slice args)
 	smtpd_trace(f, "ehlo", LOG_CSTR("helo", f->helo), LOG_END);
 	buf_init(&b, 1024);
 	buf_putf(&b, "250-%s\r\n", config_string(role_config(), OPT_HOSTNAME));
-	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n");
+	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-SMTPUTF8\r\n");
 	/* RFC 3207 4.2: not offered once TLS is in use; RFC 8314 3.3: not offered when it would fail. */
 	if (!stream_is_tls(f->stream) && tls_server_ready(tls_server()))
 		buf_put_str(&b, "250-STARTTLS\r\n");

@@ -255,6 +255,7 @@ write_envelope(struct front *f, struct buf *b)
 	    .tls = stream_is_tls(f->stream),
 	    .eightbit = t->body != SMTP_BODY_7BIT,
 	    .binary = t->body == SMTP_BODY_BINARYMIME,
+	    .smtputf8 = t->smtputf8,
 	    .received_us = clock_wall_us(),
 	    .client_port = ntohs(f->client.peer.sin6_port),
 	    .helo = slice_str(f->helo),

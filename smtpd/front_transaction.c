@@ -6,6 +6,7 @@
 
 #include "common/auth_proto.h"
 #include "common/config.h"
+#include "common/dns_name.h"
 
 #include <assert.h>
 
@@ -27,14 +28,14 @@ keep_path(struct front *f, const struct smtp_path *path, struct slice *kept_r)
 	return good;
 }
 
-/* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). SMTPUTF8 is not offered: what IMAP
- * and POP3 clients without UTF8=ACCEPT would be given of such a message is not settled yet. */
+/* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). */
 static struct smtp_offered
 offered_to(const struct front *f)
 {
 	return (struct smtp_offered){.size = f->esmtp,
 	    .eightbit = f->esmtp,
 	    .binary = f->esmtp,
+	    .smtputf8 = f->esmtp,
 	    .auth = f->esmtp && smtpd_service.submission,
 	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN)};
 }
@@ -104,6 +105,21 @@ smtpd_on_sender(struct edge *e, struct msg_DIR_SENDER_REPLY *m)
 	smtpd_step(f);
 }
 
+/* The domain has an A-label form, as all that look it up will need (RFC 6531 3.2). */
+static bool
+domain_convertible(const struct smtp_path *path)
+{
+	struct buf b;
+	bool good;
+
+	if (path->null || path->literal || slice_is_ascii(path->domain))
+		return true;
+	buf_init(&b, SMTP_DOMAIN_BYTES_MAX);
+	good = dns_name_to_ascii(path->domain, &b);
+	buf_fini(&b);
+	return good;
+}
+
 static void
 start_transaction(struct front *f, const struct smtp_mail *mail)
 {
@@ -119,10 +135,12 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 		return;
 	}
 	f->t.body = mail->body;
+	f->t.smtputf8 = mail->smtputf8;
 	f->t.size = mail->has_size ? mail->size : 0;
 	f->t.ret = mail->ret;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_STR("envid", f->t.envid), LOG_NUM("size", mail->size),
-	    LOG_CSTR("body", smtp_body_name(f->t.body)), LOG_END);
+	    LOG_CSTR("body", smtp_body_name(f->t.body)),
+	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
 	else
@@ -141,6 +159,8 @@ smtpd_mail(struct front *f, struct slice args)
 		return;
 	}
 	syntax = smtp_mail_parse(args, &offered, f->t.arena, &mail);
+	if (syntax == SMTP_SYNTAX_OK && !domain_convertible(&mail.path))
+		syntax = SMTP_SYNTAX_BAD_SENDER;
 	if (syntax != SMTP_SYNTAX_OK) {
 		f->bad_commands++;
 		mail_refused(f, smtp_syntax_reply(syntax));
@@ -331,7 +351,7 @@ smtpd_rcpt(struct front *f, struct slice args)
 	struct arena *scratch = arena_new(SCRATCH_BYTES_MAX);
 	struct smtp_offered offered = offered_to(f);
 	struct smtp_rcpt rcpt;
-	enum smtp_syntax syntax = smtp_rcpt_parse(args, &offered, false, scratch, &rcpt);
+	enum smtp_syntax syntax = smtp_rcpt_parse(args, &offered, f->t.smtputf8, scratch, &rcpt);
 
 	f->t.asked = slice_of(NULL, 0);
 	if (syntax != SMTP_SYNTAX_OK) {

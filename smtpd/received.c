@@ -44,17 +44,18 @@ put_from(struct buf *b, const struct envelope *e)
 	buf_put_str(b, ")\r\n\t");
 }
 
-/* RFC 3848: S for TLS, A for authenticated; both only ever follow ESMTP. */
+/* RFC 3848, RFC 6531 4.3: S for TLS, A for authenticated; both only ever follow ESMTP. */
 static const char *
 protocol(const struct received_facts *f)
 {
 	const struct envelope *e = f->envelope;
 
-	if (f->authenticated)
-		return e->tls ? "ESMTPSA" : "ESMTPA";
-	if (e->tls)
-		return "ESMTPS";
-	return e->esmtp ? "ESMTP" : "SMTP";
+	static const char *const esmtp[2][2] = {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}};
+	static const char *const utf8[2][2] = {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}};
+
+	if (e->smtputf8)
+		return utf8[e->tls][f->authenticated];
+	return e->esmtp || e->tls || f->authenticated ? esmtp[e->tls][f->authenticated] : "SMTP";
 }
 
 /* The cipher suite's name of "TLS1.3 TLS_AES_256_GCM_SHA384", if it is one. */

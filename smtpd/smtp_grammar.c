@@ -93,13 +93,22 @@ scan_since(const struct scan *s, const uint8_t *from)
 	return slice_of(from, (size_t)(s->at - from));
 }
 
-/* sub-domain = Let-dig [Ldh-str]; RFC 6531 3.3 adds U-label. */
+static bool
+has_non_ascii(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] > 127)
+			return true;
+	return false;
+}
+
+/* sub-domain = Let-dig [Ldh-str]; RFC 6531 3.3 adds U-label, whose length only IDNA can tell. */
 static bool
 scan_sub_domain(struct scan *s)
 {
 	struct slice label = scan_run(s, C_ALPHA | C_DIGIT | C_HYPHEN);
 
-	return label.n > 0 && label.n <= SMTP_LABEL_BYTES_MAX && label.p[0] != '-' &&
+	return label.n > 0 && (label.n <= SMTP_LABEL_BYTES_MAX || has_non_ascii(label)) && label.p[0] != '-' &&
 	    label.p[label.n - 1] != '-';
 }
 
@@ -536,15 +545,6 @@ rcpt_param(const struct param *p, const struct smtp_offered *offered, bool utf8,
 	return good ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_PARAM;
 }
 
-static bool
-has_non_ascii(struct slice s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] > 127)
-			return true;
-	return false;
-}
-
 /*
  * Finds the parameters behind the path with UTF-8 let through, so that SMTPUTF8 is
  * known before the path is judged: it may come after the address that needs it.
@@ -586,7 +586,7 @@ smtp_mail_parse(struct slice args, const struct smtp_offered *offered, struct ar
 			return syntax;
 	}
 	if (!mail_r->smtputf8 && has_non_ascii(args))
-		return SMTP_SYNTAX_NON_ASCII;
+		return SMTP_SYNTAX_NON_ASCII_SENDER;
 	return utf8_valid(args) ? SMTP_SYNTAX_OK : SMTP_SYNTAX_BAD_SENDER;
 }
 
@@ -759,6 +759,7 @@ smtp_syntax_reply(enum smtp_syntax s)
 	    [SMTP_SYNTAX_BAD_RECIPIENT] = {501, "5.1.3", "Bad recipient address syntax"},
 	    [SMTP_SYNTAX_BAD_PARAM] = {501, "5.5.4", "Bad parameter value"},
 	    [SMTP_SYNTAX_UNKNOWN_PARAM] = {555, "5.5.4", "Parameter not recognized or not implemented"},
+	    [SMTP_SYNTAX_NON_ASCII_SENDER] = {550, "5.6.7", "Internationalized addresses need SMTPUTF8"},
 	    [SMTP_SYNTAX_NON_ASCII] = {553, "5.6.7", "Internationalized addresses need SMTPUTF8"},
 	};
 

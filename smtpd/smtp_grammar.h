@@ -16,7 +16,7 @@
 #define SMTP_MAILBOX_BYTES_MAX 254 /* RFC 5321 4.5.3.1.3: 256 with its angle brackets */
 #define SMTP_ROUTE_HOSTS_MAX 64	   /* hosts in a source route, all of them ignored */
 #define SMTP_PARAMS_MAX 16	   /* ESMTP parameters of one command */
-#define SMTP_LABEL_BYTES_MAX 63	   /* RFC 1035 2.3.4 */
+#define SMTP_LABEL_BYTES_MAX 63	   /* RFC 1035 2.3.4; of a U-label this bounds the A-label (RFC 5890 2.3.2.1) */
 
 /* What a grammar function says; each has one reply (smtp_syntax_reply()). */
 enum smtp_syntax {
@@ -26,7 +26,8 @@ enum smtp_syntax {
 	SMTP_SYNTAX_BAD_RECIPIENT, /* 501 5.1.3 */
 	SMTP_SYNTAX_BAD_PARAM,	   /* 501 5.5.4: a known parameter with a wrong value, or twice */
 	SMTP_SYNTAX_UNKNOWN_PARAM, /* 555 5.5.4 (RFC 5321 4.1.1.11) */
-	SMTP_SYNTAX_NON_ASCII,	   /* 553 5.6.7: UTF-8 in an address without SMTPUTF8 (RFC 6531 3.5) */
+	SMTP_SYNTAX_NON_ASCII,	   /* 553 5.6.7: UTF-8 in a recipient's address without SMTPUTF8 (RFC 6531 3.5) */
+	SMTP_SYNTAX_NON_ASCII_SENDER, /* 550 5.6.7: in the sender's */
 };
 
 struct smtp_reply_words {

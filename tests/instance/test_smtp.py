@@ -130,8 +130,8 @@ class TestReception(SmtpTest):
         w = self.session()
         for path in (b"a@client.example", b"<a@client_x.example>", b"<a b@client.example>", b" <a@client.example>", b"<a@>"):
             self.say(w, b"MAIL FROM:" + path, rb"501 5\.1\.7")
-        self.say(w, b"MAIL FROM:<\xc3\xb6@client.example>", rb"553 5\.6\.7")
-        self.say(w, b"MAIL FROM:<a@client.example> SMTPUTF8", rb"555 5\.5\.4")
+        self.say(w, b"MAIL FROM:<\xc3\xb6@client.example>", rb"550 5\.6\.7")
+        self.say(w, b"MAIL FROM:<a@client.example> SMTPUTF8=yes", rb"501 5\.5\.4")
         self.say(w, b"MAIL FROM:<a@client.example> AUTH=<>", rb"555 5\.5\.4")
         self.say(w, b"MAIL FROM:<a@client.example> SIZE=1 SIZE=1", rb"501 5\.5\.4")
         self.say(w, b"MAIL FROM:<@relay.example:a@client.example> BODY=8BITMIME", b"250")
@@ -341,6 +341,97 @@ class TestChunking(SmtpTest):
         w.send(b"BDAT %d LAST\r\n" % len(OWN) + OWN)
         self.assertRegex(w.reply(), rb"^250 2\.0\.0")
         self.assertTrue(self.messages("bob")[0].endswith(OWN))
+
+
+class TestInternationalized(SmtpTest):
+    """RFC 6531, from the wire to both mailbox protocols."""
+
+    zones = {"xn--bcher-kva.test": '@ IN TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc IN TXT "v=DMARC1; p=reject"'}
+    TEXT = "From: Jörg <jörg@bücher.test>\r\nTo: ädmin@demo.test\r\nSubject: Grüße – 你好\r\n\r\nKörper\r\n".encode()
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.run("domain", "add", "bücher.example")
+        for address in ("ädmin@demo.test", "müller@bücher.example"):
+            cls.server.run("account", "add", address, "--password-stdin", stdin="a good password\n")
+            cls.server.passwords[address] = "a good password"
+
+    def read(self, login):
+        """The one message of an account, by POP3 and by IMAP; it is removed."""
+        plain = base64.b64encode(("\0" + login + "\0a good password").encode())
+        w = self.server.raw("pop3s", tls=True)
+        self.addCleanup(w.close)
+        w.line()
+        w.send(b"AUTH PLAIN " + plain + b"\r\n")
+        self.assertRegex(w.line(), rb"^\+OK")
+        w.send(b"RETR 1\r\n")
+        self.assertRegex(w.line(), rb"^\+OK")
+        popped = b""
+        while not popped.endswith(b"\r\n.\r\n"):
+            popped += w.line()
+        c = self.server.raw("imaps", tls=True)
+        self.addCleanup(c.close)
+        c.line()
+        self.assertRegex(c.command(b"a", b"AUTHENTICATE PLAIN " + plain)[-1], rb"^a OK")
+        c.command(b"b", b"SELECT INBOX")
+        fetched = b"".join(c.command(b"c", b"FETCH 1 (ENVELOPE BODY.PEEK[])"))
+        w.send(b"DELE 1\r\nQUIT\r\n")
+        self.assertRegex(w.line() + w.line(), rb"^\+OK.*\r\n\+OK")
+        return popped[:-3], fetched
+
+    def test_end_to_end(self):
+        """Both accounts, found whatever the form of the address; without the parameter nothing of it is taken."""
+        with self.server.smtp() as s:
+            s.ehlo()
+            self.assertTrue(s.has_extn("smtputf8"))
+            s.starttls(context=harness.client_tls())
+            s.ehlo()
+            for rcpt, login in (("ädmin@demo.test", "ädmin@demo.test"), ("a\u0308dmin@DEMO.test", "ädmin@demo.test"),
+                                ("müller@bücher.example", "müller@bücher.example"), ("müller@xn--bcher-kva.example", "müller@bücher.example"),
+                                ("mu\u0308ller+x@BÜCHER.example", "müller@bücher.example")):
+                s.command_encoding = "utf-8"
+                self.assertEqual(s.docmd("MAIL FROM:<jörg@bücher.test> SMTPUTF8 BODY=8BITMIME")[0], 250)
+                self.assertEqual(s.docmd("RCPT TO:<%s>" % rcpt)[0], 250, rcpt)
+                code, text = s.data(self.TEXT)
+                self.assertEqual(code, 250, text)
+                popped, fetched = self.read(login)
+                self.assertIn(popped, fetched)  # the same octets
+                self.assertTrue(popped.endswith(self.TEXT), popped)
+                self.assertRegex(popped, "^Return-Path: <jörg@bücher.test>\r\n".encode())
+                self.assertRegex(popped, rb"by mail\.demo\.test with UTF8SMTPS id \w+\r\n\tfor <" + re.escape(rcpt.split("@")[0].encode()))
+                self.assertRegex(popped, 'spf=pass[^;]*smtp.mailfrom=xn--bcher-kva.test;'.encode())
+                self.assertRegex(popped, rb"dmarc=pass")
+                # Raw UTF-8 stands in literals alone, where RFC 3501 lets octets over 127 be.
+                self.assertRegex(fetched, rb"ENVELOPE \(.*\{%d\}\r\n" % len("Grüße – 你好".encode()))
+
+    def test_refusals(self):
+        w = self.session()
+        self.say(w, "MAIL FROM:<jörg@bücher.test>".encode(), rb"550 5\.6\.7")
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        self.say(w, "RCPT TO:<ädmin@demo.test>".encode(), rb"553 5\.6\.7")
+        self.say(w, b"RSET", b"250")
+        self.say(w, b"MAIL FROM:<a@client.example> SMTPUTF8", b"250")
+        self.say(w, "RCPT TO:<nöbody@demo.test>".encode(), rb"550 5\.1\.1")
+        self.say(w, "RCPT TO:<x@fremd.exämple>".encode(), rb"550 5\.7\.1")
+        self.say(w, b"RCPT TO:<\xc3@demo.test>", rb"501 5\.1\.3")
+        self.say(w, b"RCPT TO:<alice@demo.test>", b"250")  # who is not internationalised can read it as well
+        self.say(w, b"DATA", b"354")
+        self.say(w, self.TEXT.replace("bücher.test".encode(), b"client.example") + b".", b"250")
+        self.assertRegex(self.messages()[0], rb"with UTF8SMTP id")
+
+    def test_submission(self):
+        login = base64.b64encode("\0müller@bücher.example\0a good password".encode())
+        w = self.server.raw("submissions", tls=True)
+        self.addCleanup(w.close)
+        w.reply()
+        self.say(w, b"EHLO client.example", b"250")
+        self.say(w, b"AUTH PLAIN " + login, b"235")
+        self.say(w, "MAIL FROM:<müller@bücher.example> SMTPUTF8".encode(), b"250")
+        self.say(w, "RCPT TO:<ädmin@demo.test>".encode(), b"250")
+        self.say(w, b"DATA", b"354")
+        self.say(w, "From: Müller <müller@bücher.example>\r\nSubject: ö\r\n\r\nx\r\n.".encode(), b"250")
+        self.assertRegex(self.read("ädmin@demo.test")[0], rb"with UTF8SMTPSA id")
 
 
 class TestPatience(SmtpTest):

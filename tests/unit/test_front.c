@@ -470,6 +470,22 @@ START_TEST(test_dsn)
 }
 END_TEST
 
+/* RFC 6531 3.4, 3.5: UTF-8 in addresses when MAIL said so, and each time anew. */
+START_TEST(test_smtputf8)
+{
+	static const char *const script[] = {HELLO, "> MAIL FROM:<\xc3\xb6@x.example>", "< 550 5.6.7", "> MAIL FROM:<\xc3\xb6@x.example> SMTPUTF8=1",
+	    "< 501 5.5.4", "> MAIL FROM:<\xc3@x.example> SMTPUTF8", "< 501 5.1.7", "> MAIL FROM:<a@\xe2\x80\xa8.example> SMTPUTF8", "< 501 5.1.7",
+	    "> MAIL FROM:<a@-\xc3\xb6.example> SMTPUTF8", "< 501 5.1.7", "> MAIL FROM:<\xc3\xb6@b\xc3\xbc" "cher.example> SMTPUTF8 BODY=8BITMIME", "< 250",
+	    "> RCPT TO:<\xc3\xa4@test>", "< 250", "> RCPT TO:<\xff@test>", "< 501 5.1.3", "> DATA", "< 354", "> .", "< 250",
+	    "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<\xc3\xa4@test>", "< 553 5.6.7", "> RSET", "< 250", "> HELO x.example", "< 250",
+	    "> MAIL FROM:<a@x.example> SMTPUTF8", "< 555 5.5.4", NULL};
+
+	start_server("");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
 /* ---- BDAT ---- */
 
 #define X50 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -660,6 +676,7 @@ main(void)
 	tcase_add_test(t, test_held_commands);
 	tcase_add_test(t, test_spool);
 	tcase_add_test(t, test_dsn);
+	tcase_add_test(t, test_smtputf8);
 	tcase_add_test(t, test_chunks);
 	tcase_add_test(t, test_refused_chunks);
 	tcase_add_test(t, test_chunk_limits);

@@ -91,13 +91,13 @@ START_TEST(test_protocols)
 {
 	static const struct {
 		bool esmtp, tls, authenticated;
-		const char *want;
+		const char *want, *utf8;
 	} rows[] = {
-	    {false, false, false, " with SMTP id"},
-	    {true, false, false, " with ESMTP id"},
-	    {true, true, false, " with ESMTPS id"},
-	    {true, false, true, " with ESMTPA id"},
-	    {true, true, true, " with ESMTPSA id"},
+	    {false, false, false, " with SMTP id", " with UTF8SMTP id"},
+	    {true, false, false, " with ESMTP id", " with UTF8SMTP id"},
+	    {true, true, false, " with ESMTPS id", " with UTF8SMTPS id"},
+	    {true, false, true, " with ESMTPA id", " with UTF8SMTPA id"},
+	    {true, true, true, " with ESMTPSA id", " with UTF8SMTPSA id"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -110,6 +110,10 @@ START_TEST(test_protocols)
 		buf_init(&b, RECEIVED_BYTES_MAX);
 		ck_assert(received_print(&f, &b));
 		ck_assert_msg(slice_find(buf_slice(&b), slice_str(rows[i].want)) < b.n, "%s", rows[i].want);
+		buf_reset(&b);
+		e.smtputf8 = true;
+		ck_assert(received_print(&f, &b));
+		ck_assert_msg(slice_find(buf_slice(&b), slice_str(rows[i].utf8)) < b.n, "%s", rows[i].utf8);
 		buf_fini(&b);
 	}
 }

@@ -89,7 +89,7 @@ START_TEST(test_mail)
 	    {"FROM:<a@b> SMTPUTF8", SMTP_SYNTAX_OK, "a@b", 0, 0},
 	    {"FROM:<a@b> SMTPUTF8=1", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<j\xc3\xb6@b\xc3\xbc.example> SMTPUTF8", SMTP_SYNTAX_OK, "j\xc3\xb6@b\xc3\xbc.example", 0, 0},
-	    {"FROM:<j\xc3\xb6@b.example>", SMTP_SYNTAX_NON_ASCII, NULL, 0, 0},
+	    {"FROM:<j\xc3\xb6@b.example>", SMTP_SYNTAX_NON_ASCII_SENDER, NULL, 0, 0},
 	    {"FROM:<j\xc3@b.example> SMTPUTF8", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
 	    {"FROM:<@h.example,@i.example:a@b.example>", SMTP_SYNTAX_OK, "a@b.example", 0, 0},
 	    {"FROM:<@h.example:a@b.example", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
@@ -124,6 +124,7 @@ START_TEST(test_mail)
 	    {"FROM:<a@[192.0.2.256]>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
 	    {"FROM:<a@" LABEL63 ".example>", SMTP_SYNTAX_OK, "a@" LABEL63 ".example", 0, 0},
 	    {"FROM:<a@" LABEL63 "x.example>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<a@" LABEL63 "\xc3\xb6.example> SMTPUTF8", SMTP_SYNTAX_OK, "a@" LABEL63 "\xc3\xb6.example", 0, 0},
 	    /* 64 octets of local part, and one more (RFC 5321 4.5.3.1.1) */
 	    {"FROM:<" X60 "xxxx@b>", SMTP_SYNTAX_OK, X60 "xxxx@b", 0, 0},
 	    {"FROM:<" X60 "xxxxx@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
