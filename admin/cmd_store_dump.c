@@ -5,6 +5,7 @@
 #include "admin/cmd_store.h"
 
 #include "admin/directory_request.h"
+#include "admin/dump_objects.h"
 #include "admin/progress.h"
 #include "common/loop.h"
 #include "common/memfd.h"
@@ -230,21 +231,17 @@ copy_objects(struct dump_call *d, const struct object_source *source, const stru
 static enum command_status
 copy_messages(struct dump_call *d, const struct object_source *source)
 {
-	struct load_object *list;
-	enum command_status status;
-	struct image im;
+	struct load_object *list = NULL;
 	struct err e;
 	bool made;
 	size_t n;
+	enum command_status status = dump_objects("the dump", d->fd, &list, &n);
 
-	if (dump_read(d->fd, &im, &e) < 0 || file_mkdir(d->messages, &made, &e) < 0 || object_init(d->messages, &e) < 0) {
-		image_fini(&im);
-		return failed(&e);
-	}
-	list = load_objects(&im, &n);
-	status = copy_objects(d, source, list, n);
+	if (status == COMMAND_OK && (file_mkdir(d->messages, &made, &e) < 0 || object_init(d->messages, &e) < 0))
+		status = failed(&e);
+	if (status == COMMAND_OK)
+		status = copy_objects(d, source, list, n);
 	free(list);
-	image_fini(&im);
 	return status;
 }
 

@@ -4,8 +4,8 @@
  */
 #include "admin/cmd_store.h"
 
-#include "admin/confined.h"
 #include "admin/directory_request.h"
+#include "admin/dump_objects.h"
 #include "admin/opener.h"
 #include "admin/progress.h"
 #include "common/loop.h"
@@ -39,55 +39,20 @@ failed(const struct err *e)
 
 /* ---- the dump ---- */
 
-/* The child's: answers with nothing but "+", or with what is wrong with the dump in the file that it is given. */
-static void
-judge(int link, void *arg)
-{
-	struct slice request;
-	struct msg_fds fds;
-	struct image im;
-	struct err e;
-
-	(void)arg;
-	if (!confined_take(link, &request, &fds) || fds.n != 1)
-		return;
-	confined_give(link, dump_read(fds.fd[0], &im, &e) == 0 ? SLICE("+") : slice_str(e.detail[0] != '\0' ? e.detail : e.client));
-}
-
-/* No message of the child plays with the terminal. */
-static enum command_status
-refuse(const char *path, struct slice why)
-{
-	char text[sizeof((struct err *)0)->detail];
-	size_t n = 0;
-
-	for (; n < why.n && n < sizeof text - 1; n++)
-		text[n] = why.p[n] >= ' ' && why.p[n] < 0x7f ? (char)why.p[n] : '?';
-	text[n] = '\0';
-	command_error("%s: %s", path, text);
-	return COMMAND_REFUSED;
-}
-
 static enum command_status
 open_dump(struct load_call *l, const char *path)
 {
-	struct confined child = {.pid = 0};
+	struct load_object *list = NULL;
 	enum command_status status;
-	struct slice answer;
+	size_t n;
 
 	l->dump = open(path, O_RDONLY | O_CLOEXEC);
 	if (l->dump < 0) {
 		command_error("%s: %s", path, strerror(errno));
 		return COMMAND_REFUSED;
 	}
-	status = confined_begin(&child, judge, NULL);
-	if (status == COMMAND_OK)
-		status = confined_ask(&child, SLICE("?"), &l->dump, 1);
-	if (status == COMMAND_OK)
-		status = confined_answer(&child, &answer);
-	if (status == COMMAND_OK && !slice_eq(answer, SLICE("+")))
-		status = refuse(path, answer);
-	confined_end(&child);
+	status = dump_objects(path, l->dump, &list, &n);
+	free(list);
 	return status;
 }
 
