@@ -117,7 +117,7 @@ spares_no_restart(const struct child *c, int status)
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 
 	return c->s->state == SUPERVISOR_STARTING && !c->was_ready &&
-	       (code == ROLE_EXIT_MISMATCH || code == ROLE_EXIT_INIT || code == 127);
+	       (code == ROLE_EXIT_MISMATCH || code == ROLE_EXIT_INIT || code == ROLE_EXIT_NO_SPACE || code == 127);
 }
 
 /*

@@ -364,7 +364,7 @@ on_start(struct edge *control, struct msg_CTL_START *m)
 	if (me.config == NULL || me.running)
 		return;
 	if (!start(&e)) {
-		fail(ROLE_EXIT_INIT, "start-failed", &e);
+		fail(e.code == ERR_CODE_NO_SPACE ? ROLE_EXIT_NO_SPACE : ROLE_EXIT_INIT, "start-failed", &e);
 		return;
 	}
 	me.running = true;

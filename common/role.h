@@ -15,10 +15,11 @@
 
 #define ROLE_CONTROL_FD 3
 
-/* Exit statuses the supervisor knows: another message table (an upgrade half done); init() failed.
- */
+/* Exit statuses the supervisor knows: another message table (an upgrade half done); init() or start() failed, or did so for
+ * want of room on the disk. */
 #define ROLE_EXIT_MISMATCH 64
 #define ROLE_EXIT_INIT 65
+#define ROLE_EXIT_NO_SPACE 66
 /* As CTL_SPAWN_EXIT tells of a process that was never started. */
 #define ROLE_EXIT_REFUSED 255
 

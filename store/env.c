@@ -168,7 +168,7 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 	buf_init(&env->redo, REDO_BYTES_MAX);
 	file_error_reset();
 	if (open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
-	    open_db(env, SUMMARY_FILE, create, &env->summary, e) < 0) {
+	    open_db(env, SUMMARY_FILE, true, &env->summary, e) < 0) {
 		env_close(&env);
 		return -1;
 	}

@@ -18,7 +18,7 @@
 
 struct env;
 
-/* Opens, with recovery, the environment in directory dir; creates databases that are not there if `create`. */
+/* Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always. */
 int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __attribute__((warn_unused_result));
 /* Closes without a checkpoint; commits that were not flushed may be lost or not. NULL is fine. */
 void env_close(struct env **env);

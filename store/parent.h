@@ -23,6 +23,8 @@
 /* So many keepers of an account that ended before they had it open set it aside, for that long. */
 #define PARENT_FAILURES_MAX 2u
 #define PARENT_ASIDE_MS 60000u
+/* And when they found no room on the disk, which may be there again at any time. */
+#define PARENT_ASIDE_FULL_MS 5000u
 
 struct parent_account;
 struct parent_domain;
@@ -34,6 +36,7 @@ struct parent_process {
 	uint64_t generation; /* the number of its role_spawn() */
 	unsigned sessions;   /* of a worker */
 	bool opened;	     /* a keeper that said that the account is open */
+	bool no_space;	     /* one that ended because it found no room */
 	bool leaving;
 	unsigned asked;	       /* KEEPER_CEILING that a keeper owes */
 	uint64_t asked_no;     /* the last KEEPER_WANT, of whomever, before it was asked last, */
@@ -64,6 +67,7 @@ struct parent_account {
 	unsigned failures;
 	uint64_t failed_id; /* generation of the keeper that was counted last */
 	uint64_t aside_until_ms;
+	bool no_space; /* that keeper found no room */
 	/* A deletion that waits for the keeper to be through. */
 	struct edge *deleter;
 	uint64_t delete_id;
@@ -99,8 +103,8 @@ struct parent_process *parent_process_of(struct edge *e);
 void parent_process_down(struct edge *e);
 /* It has leave to go: the account gets another one when there is need. */
 void parent_process_leave(struct parent_process *p);
-/* The supervisor tells how a process ended: a keeper that was killed from outside, or never started, has not failed. Before or
- * after its edge ends. */
+/* The supervisor tells how a process ended: a keeper that was killed from outside, or never started, has not failed; one that
+ * found no room on the disk has, and that is what its account's users are told. Before or after its edge ends. */
 void parent_process_exit(uint64_t generation, uint32_t status);
 /* Answers the hold of an account once its keepers have gone. */
 void parent_hold_settle(struct parent_account *a);

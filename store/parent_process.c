@@ -93,7 +93,8 @@ may_start(const struct parent_account *a, enum role role, struct err *e)
 	if (role == ROLE_KEEPER ? process_count[role] >= PARENT_KEEPERS_MAX : workers >= PARENT_WORKERS_MAX)
 		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "too many accounts in use", NULL);
 	if (role == ROLE_KEEPER && a->failures >= PARENT_FAILURES_MAX && clock_ms() < a->aside_until_ms)
-		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "this account is being repaired", NULL);
+		return a->no_space ? err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "insufficient storage", NULL)
+				   : err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "this account is being repaired", NULL);
 	return 0;
 }
 
@@ -151,13 +152,20 @@ parent_process_of(struct edge *e)
 }
 
 static void
+set_aside(struct parent_account *a, bool no_space)
+{
+	a->no_space = no_space;
+	a->aside_until_ms = clock_ms() + (no_space ? PARENT_ASIDE_FULL_MS : PARENT_ASIDE_MS);
+}
+
+static void
 note_keeper_end(struct parent_account *a, const struct parent_process *p)
 {
 	if (p->leaving || p->opened)
 		return;
 	a->failures++;
 	a->failed_id = p->generation;
-	a->aside_until_ms = clock_ms() + PARENT_ASIDE_MS;
+	set_aside(a, p->no_space);
 	log_event(a->failures >= PARENT_FAILURES_MAX ? LOG_ERROR : LOG_WARN, NO_SESSION, "keeper-failed",
 	    LOG_NUM("account", a->id), LOG_NUM("times", a->failures), LOG_END);
 }
@@ -165,12 +173,16 @@ note_keeper_end(struct parent_account *a, const struct parent_process *p)
 void
 parent_process_exit(uint64_t generation, uint32_t status)
 {
-	if (status != 128 + SIGKILL && status != ROLE_EXIT_REFUSED)
+	bool no_space = status == ROLE_EXIT_NO_SPACE;
+
+	if (status != 128 + SIGKILL && status != ROLE_EXIT_REFUSED && !no_space)
 		return;
 	for (unsigned i = 0; i < HEADS; i++) {
 		for (struct parent_account *a = heads[i]; a != NULL; a = a->next) {
 			if (a->keeper != NULL && a->keeper->generation == generation)
-				a->keeper->opened = true;
+				*(no_space ? &a->keeper->no_space : &a->keeper->opened) = true;
+			else if (a->failed_id == generation && a->failures > 0 && no_space)
+				set_aside(a, true);
 			else if (a->failed_id == generation && a->failures > 0)
 				a->failures--;
 		}

@@ -321,6 +321,38 @@ START_TEST(test_lost_database)
 }
 END_TEST
 
+/* Summaries can be made again from the messages: that they are gone is no reason to make the index anew. */
+START_TEST(test_lost_summaries)
+{
+	char path[128], dir[64];
+	struct stat before, after;
+	struct index *ix;
+	uint32_t uid;
+
+	make_account(20);
+	(void)snprintf(dir, sizeof dir, "%.50s/index", root);
+	(void)snprintf(path, sizeof path, "%s/summary.db", dir);
+	for (unsigned killed = 0; killed < 2; killed++) {
+		ck_assert_int_eq(stat(dir, &before), 0);
+		ck_assert_int_eq(unlink(path), 0);
+		ck_assert_msg(index_open(root, FIXTURE_NOW, &ix, &e) == 0, "%s", e.detail);
+		ck_assert_int_eq(stat(dir, &after), 0);
+		ck_assert_uint_eq(before.st_ino, after.st_ino);
+		ck_assert_msg(index_check(ix, &e) == 0, "%s", e.detail);
+		ck_assert_int_eq(fixture_append(ix, root, inbox_of(ix), "with a summary", &uid, &e), 0);
+		ck_assert_uint_eq(uid, 21 + killed);
+		index_close(&ix);
+		ck_assert_int_eq(stat(path, &after), 0);
+		/* The next time nothing says that a keeper ended in order. */
+		(void)snprintf(path, sizeof path, "%s/clean", dir);
+		(void)unlink(path);
+		(void)snprintf(path, sizeof path, "%s/summary.db", dir);
+	}
+	verify_damaged(22, 3);
+	fixture_remove(root);
+}
+END_TEST
+
 /* The log ends anywhere: what lies before is there, and the account is sound. */
 START_TEST(test_cut_log)
 {
@@ -370,7 +402,7 @@ main(void)
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_failed_lookup, test_reserve, test_cut_back, test_kill, test_damaged_pages, test_lost_database,
-	    test_cut_log};
+	    test_lost_summaries, test_cut_log};
 
 	log_init("test_store_faults", LOG_BUG);
 	file_hook_db();

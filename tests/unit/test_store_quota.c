@@ -479,6 +479,43 @@ START_TEST(ceilings_come_down)
 }
 END_TEST
 
+/* An account that cannot be opened because the disk is full is not said to be damaged, and not left alone for so long. */
+START_TEST(no_room_is_not_damage)
+{
+	struct parent_account *a = parent_account(7);
+	struct parent_process *p;
+	struct err e;
+
+	accounts[7].broken = true;
+	for (unsigned i = 1; i <= PARENT_FAILURES_MAX; i++) {
+		ck_assert_ptr_nonnull(parent_process(a, ROLE_KEEPER, &e));
+		run_for(20);
+		ck_assert_uint_eq(a->failures, i);
+	}
+	ck_assert_ptr_null(parent_process(a, ROLE_KEEPER, &e));
+	ck_assert_int_eq(e.code, ERR_CODE_CORRUPT);
+	/* How it ended is told after its edge, or before. */
+	parent_process_exit(a->failed_id, ROLE_EXIT_NO_SPACE);
+	ck_assert_ptr_null(parent_process(a, ROLE_KEEPER, &e));
+	ck_assert(e.code == ERR_CODE_NO_SPACE && e.class == ERR_TEMP);
+	ck_assert_uint_le(a->aside_until_ms, clock_ms() + PARENT_ASIDE_FULL_MS);
+	a->aside_until_ms = 0;
+	p = parent_process(a, ROLE_KEEPER, &e);
+	ck_assert_ptr_nonnull(p);
+	parent_process_exit(p->generation, ROLE_EXIT_NO_SPACE);
+	run_for(20);
+	ck_assert_uint_eq(a->failures, PARENT_FAILURES_MAX + 1);
+	ck_assert_ptr_null(parent_process(a, ROLE_KEEPER, &e));
+	ck_assert_int_eq(e.code, ERR_CODE_NO_SPACE);
+	/* The next one ends for another reason. */
+	a->aside_until_ms = 0;
+	ck_assert_ptr_nonnull(parent_process(a, ROLE_KEEPER, &e));
+	run_for(20);
+	ck_assert_ptr_null(parent_process(a, ROLE_KEEPER, &e));
+	ck_assert_int_eq(e.code, ERR_CODE_CORRUPT);
+}
+END_TEST
+
 /* Who cannot be asked makes the answer a temporary one, unless there is room all the same. */
 START_TEST(what_is_not_known_is_not_over_quota)
 {
@@ -682,6 +719,7 @@ main(void)
 	tcase_add_test(t, nothing_before_all_is_known);
 	tcase_add_test(t, ceilings_come_down);
 	tcase_add_test(t, what_is_not_known_is_not_over_quota);
+	tcase_add_test(t, no_room_is_not_damage);
 	tcase_add_test(t, limits_change);
 	tcase_add_test(t, only_the_last_answer_counts);
 	tcase_add_test(t, domains_and_accounts_go);
