@@ -216,6 +216,8 @@ void smtpd_on_usage(struct edge *e, struct msg_STORE_USAGE_REPLY *m);
 /* ---- front_data.c ---- */
 
 void smtpd_data(struct front *f, struct slice args);
+/* Says why not, and closes when the message's text has come all the same. */
+void smtpd_refuse_data(struct front *f, const struct smtp_reply_words *w);
 /* Takes what has arrived of a message; false when there is nothing to take now. */
 bool smtpd_data_step(struct front *f);
 /* Releases what it holds. */

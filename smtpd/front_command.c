@@ -15,6 +15,7 @@ enum {
 	NEED_ARGS = 2, /* 501 without */
 	NO_LOGIN = 4,  /* needs none even on submission */
 	COUNTED = 8,   /* octets follow, also when it is refused */
+	TEXT = 16,     /* message text may follow of a client that does not wait for the answer */
 };
 
 #define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
@@ -64,6 +65,9 @@ take_helo(struct front *f, struct slice args)
 		smtpd_set_state(f, FRONT_STATE_READY);
 	else
 		smtpd_transaction_reset(f);
+	/* RFC 2920 3.1: EHLO ends a group. It changes nothing here what comes with it, but it tells of the client. */
+	if (!smtpd_service.submission && stream_input(f->stream).n > 0)
+		smtpd_trace(f, "early-commands", LOG_NUM("bytes", stream_input(f->stream).n), LOG_END);
 	return true;
 }
 
@@ -217,7 +221,7 @@ static const struct command commands[] = {
     {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN, NULL, run_helo},
     {"MAIL", IN(READY), NEED_ARGS, NULL, smtpd_mail},
     {"RCPT", IN(MAIL) | IN(RCPT), NEED_ARGS, NULL, smtpd_rcpt},
-    {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS, NULL, smtpd_data},
+    {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS | TEXT, NULL, smtpd_data},
     {"BDAT", IN(MAIL) | IN(RCPT) | IN(CHUNKED), COUNTED, NULL, run_bdat},
     {"RSET", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_rset},
     {"NOOP", ANY_STATE, NO_LOGIN, NULL, run_noop},
@@ -295,6 +299,9 @@ smtpd_command(struct front *f, struct slice line)
 	w = refusal(f, c, args);
 	if (w && c && (c->flags & COUNTED)) {
 		smtpd_bdat(f, args, w);
+	} else if (w && c && (c->flags & TEXT)) {
+		f->bad_commands++;
+		smtpd_refuse_data(f, w);
 	} else if (w) {
 		smtpd_reply_words(f, w);
 		f->bad_commands++;

@@ -21,11 +21,11 @@ static const struct smtp_reply_words no_space = {452, "4.3.1", "No room for the 
 /* ---- DATA ---- */
 
 /*
- * A refused DATA with more input behind it: that is message text sent without waiting for 354,
- * and must never be taken for commands.
+ * With more input behind it that is message text, sent without waiting for 354 (RFC 2920 3.1: DATA ends a group), and must
+ * never be taken for commands.
  */
-static void
-refuse_data(struct front *f, const struct smtp_reply_words *w)
+void
+smtpd_refuse_data(struct front *f, const struct smtp_reply_words *w)
 {
 	smtpd_reply_words(f, w);
 	if (stream_input(f->stream).n > 0)
@@ -60,7 +60,7 @@ smtpd_data(struct front *f, struct slice args)
 	if (w == NULL)
 		w = smtpd_data_begin(f);
 	if (w != NULL) {
-		refuse_data(f, w);
+		smtpd_refuse_data(f, w);
 		return;
 	}
 	smtp_data_init(&f->t.data.framer, smtpd_service.submission ? SMTP_BARE_FIX : SMTP_BARE_REFUSE);

@@ -10,7 +10,9 @@ import unittest
 import harness
 
 MESSAGE = b"From: a@client.example\r\nSubject: honest\r\n\r\nx\r\n"
-SMUGGLES = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\r\r\n.\r\r\n", b"\0\r\n.\r\n", b"\r\n.\r\r\n"]
+SMUGGLES = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\r\r\n.\r\r\n", b"\0\r\n.\r\n", b"\r\n.\r\r\n",
+            b"\n.\r", b"\r.\n", b"\n\n.\r\n", b"\r\r.\r\n", b"\n\r\n.\n\r\n", b"\r\n\0.\r\n", b"\r\n.\0\r\n", b"\r\n.\r\0\n",
+            b"\n\r.\r\n", b"\r\n\r.\r\n"]
 
 
 def rss_kb(pid):

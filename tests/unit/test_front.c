@@ -486,6 +486,29 @@ START_TEST(test_smtputf8)
 }
 END_TEST
 
+/* Text behind a DATA that is refused, whyever, is no command (RFC 2920 3.1). Without any the session goes on. */
+START_TEST(test_refused_data)
+{
+#define TEXT "DATA\r\nRSET\r\nMAIL FROM:<evil@x.example>\r\n.\r\n"
+	static const char *const scripts[][20] = {
+	    {"< 220", "+ " TEXT, "< 503 5.5.1 EHLO", "< 421 4.7.0", "!", NULL},
+	    {HELLO, "+ " TEXT, "< 503 5.5.1", "< 421 4.7.0", "!", NULL},
+	    {HELLO, "+ MAIL FROM:<bad>\r\nRCPT TO:<a@test>\r\n" TEXT, "< 501", "< 503", "< 503", "< 421 4.7.0", "!", NULL},
+	    {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "+ DATA now\r\nRSET\r\n", "< 501", "< 421 4.7.0", "!", NULL},
+	    {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> BDAT 1", "+ x", "< 250", "+ " TEXT, "< 503", "< 421 4.7.0",
+		"!", NULL},
+	    {HELLO, "> DATA", "< 503", "> NOOP", "< 250", NULL},
+	};
+#undef TEXT
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(*scripts); i++) {
+		start_server("");
+		talk(scripts[i]);
+		stop_server();
+	}
+}
+END_TEST
+
 /* ---- BDAT ---- */
 
 #define X50 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
@@ -677,6 +700,7 @@ main(void)
 	tcase_add_test(t, test_spool);
 	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_smtputf8);
+	tcase_add_test(t, test_refused_data);
 	tcase_add_test(t, test_chunks);
 	tcase_add_test(t, test_refused_chunks);
 	tcase_add_test(t, test_chunk_limits);
