@@ -362,6 +362,36 @@ START_TEST(test_rebuild)
 END_TEST
 
 static int
+find_both(void *arg)
+{
+	(void)arg;
+	return open_table() < 0 ? 100 : (int)found_count;
+}
+
+/* A bit flips in the middle of the log: the transactions behind it are not lost, nor their messages removed as nobody's. */
+START_TEST(test_damaged_log)
+{
+	static char octets[65536];
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e;
+
+	ck_assert_int_eq(in_process(add_two_update_one, NULL), 0);
+	file_path(path, dir, "queue/index/log.0000000001");
+	int fd = file_open(path, O_RDWR, &e);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(file_read(fd, 0, octets, sizeof octets, &e), sizeof octets);
+	const char *at = memmem(octets, sizeof octets, ID1, sizeof ID1 - 1);
+
+	ck_assert_ptr_nonnull(at);
+	ck_assert_int_eq(file_write(fd, (uint64_t)(at - octets), SLICE("1"), &e), 0);
+	(void)file_close(fd, NULL);
+	ck_assert_int_eq(in_process(find_both, NULL), 2);
+	ck_assert_uint_eq(files_in("queue/messages"), 4);
+}
+END_TEST
+
+static int
 add_wrong(void *arg)
 {
 	struct err e;
@@ -513,6 +543,7 @@ main(void)
 	tcase_add_checked_fixture(disk, setup, teardown);
 	tcase_add_test(disk, test_table);
 	tcase_add_test(disk, test_rebuild);
+	tcase_add_test(disk, test_damaged_log);
 	tcase_add_test(disk, test_other_octets);
 	tcase_add_test(disk, test_add_faults);
 	suite_add_tcase(s, disk);
