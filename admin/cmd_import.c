@@ -90,7 +90,7 @@ const struct command commands_import[] = {
 	    "maildir: PATH with all its folders (Maildir++ or nested directories), flags, keywords, dates and subscriptions;\n"
 	    "with --mailbox only PATH itself, into that mailbox. Dovecot's dovecot-uidlist and dovecot-keywords are understood.\n"
 	    "mbox: a file, into INBOX or the mailbox that is named; or a directory of them, each into the mailbox of its name (without\n"
-	    "\".mbox\"). Status, X-Status, X-Keywords and X-UID are understood and left out.\n"
+	    "\".mbox\"). Status, X-Status, X-Keywords, X-UID and X-Mozilla-Status are understood and left out.\n"
 	    "The server must be running. Messages that a mailbox has already are not put into it again, so that an import that was\n"
 	    "interrupted can be run again.\n",
 	.args_min = 3,

@@ -166,7 +166,8 @@ bool
 mbox_field_is_ours(struct slice name)
 {
 	static const char *const names[] = {
-	    "Status", "X-Status", "X-Keywords", "X-UID", "X-IMAP", "X-IMAPbase", "Content-Length"};
+	    "Status", "X-Status", "X-Keywords", "X-UID", "X-IMAP", "X-IMAPbase", "Content-Length", "X-Mozilla-Status",
+	    "X-Mozilla-Status2", "X-Mozilla-Keys"};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (slice_eq_nocase(slice_str(names[i]), name))
@@ -233,6 +234,34 @@ take_base(struct mbox *m, struct slice value)
 	m->last_uid = (uint32_t)last;
 }
 
+/*
+ * Four hexadecimal digits. A message that is deleted there stays in the file until that is compacted: it comes with \Deleted, since
+ * a field of its own is no reason to lose a message.
+ */
+static void
+take_mozilla(struct mbox_message *msg, struct slice value)
+{
+	static const struct {
+		uint32_t bit;
+		uint32_t flag;
+	} rows[] = {{0x1, STORE_FLAG_SEEN}, {0x2, STORE_FLAG_ANSWERED}, {0x4, STORE_FLAG_FLAGGED}, {0x8, STORE_FLAG_DELETED}};
+	static const char digits[] = "0123456789abcdef";
+	uint32_t bits = 0;
+
+	for (size_t i = 0; i < value.n; i++) {
+		size_t digit = slice_index(slice_str(digits), ascii_lower(value.p[i]));
+
+		if (value.n != 4 || digit == sizeof digits - 1)
+			return;
+		bits = bits << 4 | (uint32_t)digit;
+	}
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (bits & rows[i].bit)
+			msg->flags |= rows[i].flag;
+	if (bits & 0x1000)
+		take_keywords(msg, SLICE("$Forwarded"));
+}
+
 static void
 take_field(struct mbox *m, struct mbox_message *msg, struct slice field, uint64_t *length)
 {
@@ -244,8 +273,10 @@ take_field(struct mbox *m, struct mbox_message *msg, struct slice field, uint64_
 		take_letters(msg, value, false);
 	else if (slice_eq_nocase(name, SLICE("X-Status")))
 		take_letters(msg, value, true);
-	else if (slice_eq_nocase(name, SLICE("X-Keywords")))
+	else if (slice_eq_nocase(name, SLICE("X-Keywords")) || slice_eq_nocase(name, SLICE("X-Mozilla-Keys")))
 		take_keywords(msg, value);
+	else if (slice_eq_nocase(name, SLICE("X-Mozilla-Status")))
+		take_mozilla(msg, value);
 	else if (slice_eq_nocase(name, SLICE("X-UID")) && slice_u64(value, UINT32_MAX, &number))
 		msg->uid = (uint32_t)number;
 	else if (slice_eq_nocase(name, SLICE("Content-Length")) && slice_u64(value, INT64_MAX, &number))

@@ -4,8 +4,9 @@
  * true (right behind that many octets is such a line, or the end) it ends there whatever it contains.
  *
  * What the message itself is, is octets to this reader; it looks at the From_ line and at the header fields that mail
- * programs keep their own marks in (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase, Content-Length), and
- * leaves these out. A line that begins with ">" and "From " loses one ">" (mboxrd), except in a message with a true length.
+ * programs keep their own marks in (Status, X-Status, X-Keywords, X-UID, X-IMAP, X-IMAPbase, Content-Length; Thunderbird's
+ * X-Mozilla-Status, X-Mozilla-Status2 and X-Mozilla-Keys), and leaves these out. A line that begins with ">" and "From "
+ * loses one ">" (mboxrd), except in a message with a true length.
  */
 #ifndef ADMIN_MBOX_H
 #define ADMIN_MBOX_H

@@ -15,6 +15,7 @@
 #define FLAGS_FILE (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define PATH_BYTES_MAX 4096u
 #define SUFFIX ".mbox"
+#define SUFFIX_BELOW ".sbd"
 
 struct run {
 	struct import *im;
@@ -123,6 +124,17 @@ import_named(struct run *r, const struct file *f)
 	return status;
 }
 
+/* A directory within one; Thunderbird's, beside the file "Work", is called "Work.sbd". */
+static enum command_status
+import_below(struct run *r, int fd, unsigned depth)
+{
+	struct slice path = slice_str(r->path);
+
+	if (slice_ends_nocase(path, SLICE(SUFFIX_BELOW)) && path.n > sizeof SUFFIX_BELOW - 1)
+		r->path[path.n - (sizeof SUFFIX_BELOW - 1)] = '\0';
+	return import_directory(r, fd, depth);
+}
+
 static enum command_status
 import_entry(struct run *r, int at, const char *name, unsigned depth)
 {
@@ -139,7 +151,7 @@ import_entry(struct run *r, int at, const char *name, unsigned depth)
 		if (S_ISREG(st.st_mode))
 			status = import_named(r, &f);
 		else if (S_ISDIR(st.st_mode) && depth < STORE_NAME_LEVELS_MAX)
-			status = import_directory(r, f.fd, depth + 1);
+			status = import_below(r, f.fd, depth + 1);
 	}
 	if (f.fd >= 0)
 		close(f.fd);

@@ -117,6 +117,9 @@ START_TEST(whole)
 		"[31,77,one $two |A: b\nC: d\n\ntext\n]"},
 	    {"marks of others", FROM "Status: ROX\nX-Status: R?\nStatusX: R\n Status: x\nX-UID: x\n\n",
 		"[1,0,|StatusX: R\n Status: x\n\n]"},
+	    {"Thunderbird", "From - Thu Feb 13 23:32:54 2003\nX-Mozilla-Status: 1003\nX-Mozilla-Status2: 00800000\nX-Mozilla-Keys: $label1 junk     \nA: b\n\n" FROM
+			"X-Mozilla-Status: 000c\n\n" FROM "X-Mozilla-Status: 00ff1\nX-Mozilla-Status: 00g1\n\n",
+		"[3,0,$Forwarded $label1 junk |A: b\n\n][12,0,|\n][0,0,|\n]"},
 	    {"base", FROM "X-IMAPbase: 1234567890 0000000042 one two\n three\nA: b\n\n" FROM "X-IMAPbase: 9 9\n\n",
 		"[0,0,|A: b\n\n][0,0,|\n]base 1234567890 42"},
 	    {"internal", FROM "Subject: x\nX-IMAP: 1234567890 42\n\ndata\n\n" FROM "X-IMAP: 7 7\n\ntext\n\n",
