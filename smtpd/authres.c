@@ -12,6 +12,7 @@
 #include "common/charset.h"
 #include "common/dns_name.h"
 #include "smtpd/facts.h"
+#include "smtpd/received.h"
 
 #define LINE_OCTETS 78
 #define WORD_BYTES_MAX 2048
@@ -184,6 +185,26 @@ put_dmarc(struct writer *w, const struct verdict_dmarc *d)
 		put_property(w, "policy.dmarc", slice_str(dmarc_policy_name(d->policy)));
 }
 
+/* RFC 8601 2.7.3. */
+static void
+put_iprev(struct writer *w, const struct facts *f)
+{
+	char ip[46];
+
+	if (f->iprev == CLIENT_IPREV_NONE)
+		return;
+	received_ip_text(f->client_ip, ip);
+	put_method(w, "iprev", client_iprev_name(f->iprev));
+	/* An IPv6 address is no token. */
+	put_property(w, "policy.iprev", slice_str(ip));
+	if (f->client_name.n > 0) {
+		buf_put_str(&w->word, "(");
+		buf_put_slice(&w->word, f->client_name);
+		buf_put_str(&w->word, ")");
+		put_word(w, false);
+	}
+}
+
 bool
 authres_render(const struct facts *f, const struct verdict *v, struct buf *b)
 {
@@ -194,6 +215,7 @@ authres_render(const struct facts *f, const struct verdict *v, struct buf *b)
 	w.column = 23;
 	put_value(&w, f->authserv_id);
 	put_word(&w, false);
+	put_iprev(&w, f);
 	if (f->mail_from.n > 0)
 		put_spf(&w, &v->mail_from, "smtp.mailfrom");
 	put_spf(&w, &v->helo, "smtp.helo");

@@ -25,6 +25,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/role.h"
+#include "smtpd/client_facts.h"
 #include "smtpd/envelope.h"
 #include "smtpd/policy.h"
 #include "smtpd/queue_item.h"
@@ -90,6 +91,7 @@ struct job {
 	uint64_t account; /* of the lease */
 	struct slice login;
 	struct envelope envelope;
+	struct client_facts client; /* of the envelope */
 	/* the message as it came, then completed (submission) */
 	struct source message;
 	bool completed;

@@ -172,7 +172,8 @@ read_envelope(struct job *j, int fd)
 
 	if (fd < 0 || memfd_map(fd, MEMFD_ANY_SIZE, ENVELOPE_BYTES_MAX, &map, &e) < 0)
 		return false;
-	good = arena_copy(j->arena, map.octets, &kept) && envelope_decode(kept, j->arena, &j->envelope);
+	good = arena_copy(j->arena, map.octets, &kept) && envelope_decode(kept, j->arena, &j->envelope) &&
+	    client_facts_decode(j->envelope.client, &j->client);
 	memfd_unmap(&map);
 	return good;
 }

@@ -134,6 +134,8 @@ facts_file(const struct job *j)
 	struct facts f = {
 	    .helo = j->envelope.helo,
 	    .mail_from = j->envelope.mail_from,
+	    .iprev = j->client.iprev,
+	    .client_name = j->client.name,
 	    .hostname = host,
 	    .authserv_id = host,
 	    .smtputf8 = j->envelope.smtputf8,

@@ -10,7 +10,8 @@ bool
 envelope_encode(const struct envelope *e, struct buf *b)
 {
 	bool fits = e->envid.n <= SMTP_ENVID_CHARS_MAX && e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
-	    e->tls_text.n <= ENVELOPE_TEXT_BYTES_MAX && e->mail_from.n <= ENVELOPE_ADDRESS_BYTES_MAX &&
+	    e->tls_text.n <= ENVELOPE_TEXT_BYTES_MAX && e->client.n <= ENVELOPE_CLIENT_BYTES_MAX &&
+	    e->mail_from.n <= ENVELOPE_ADDRESS_BYTES_MAX &&
 	    e->recipient_count > 0 && e->recipient_count <= ENVELOPE_RECIPIENTS_MAX;
 
 	put_u8(b, ENVELOPE_VERSION);
@@ -23,6 +24,7 @@ envelope_encode(const struct envelope *e, struct buf *b)
 	put_slice(b, e->helo);
 	put_slice(b, e->rdns);
 	put_slice(b, e->tls_text);
+	put_slice(b, e->client);
 	put_slice(b, e->mail_from);
 	put_u8(b, (uint8_t)e->ret);
 	put_slice(b, e->envid);
@@ -95,6 +97,7 @@ envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
 	e->helo = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
 	e->rdns = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
 	e->tls_text = take_text(&c, ENVELOPE_TEXT_BYTES_MAX);
+	e->client = cursor_slice(&c, ENVELOPE_CLIENT_BYTES_MAX);
 	e->mail_from = take_text(&c, ENVELOPE_ADDRESS_BYTES_MAX);
 	uint8_t ret = cursor_u8(&c);
 	e->ret = ret <= SMTP_RET_LAST ? (enum smtp_ret)ret : SMTP_RET_NONE;

@@ -8,7 +8,7 @@
  *
  *   u8 version, u8 flags, u64 time received (microseconds since 1970),
  *   16 octets client address (IPv4 as ::ffff:a.b.c.d), u16 client port,
- *   slice helo, slice rdns, slice tls, slice mail_from, u8 ret, slice envid,
+ *   slice helo, slice rdns, slice tls, slice client, slice mail_from, u8 ret, slice envid,
  *   u32 count of recipients, that many of { slice address, u8 notify, slice orcpt }; nothing follows.
  */
 #ifndef SMTPD_ENVELOPE_H
@@ -22,6 +22,7 @@
 #define ENVELOPE_VERSION 2
 #define ENVELOPE_ADDRESS_BYTES_MAX 320
 #define ENVELOPE_TEXT_BYTES_MAX 512 /* helo, rdns, tls */
+#define ENVELOPE_CLIENT_BYTES_MAX 8192
 #define ENVELOPE_RECIPIENTS_MAX 10000
 #define ENVELOPE_BYTES_MAX (4u << 20)
 
@@ -42,6 +43,7 @@ struct envelope {
 	uint16_t client_port;
 	struct slice helo;
 	struct slice rdns;	/* the client's name by DNS, "unknown" when not known */
+	struct slice client;	/* smtpd/client_facts.h; empty: nothing was asked */
 	struct slice tls_text;	/* "TLS1.3 TLS_AES_256_GCM_SHA384", empty without TLS */
 	struct slice mail_from; /* without "<>"; empty is the null reverse-path */
 	enum smtp_ret ret;

@@ -2,24 +2,27 @@
  * facts: the part of an envelope that the checks of a message need, as deliver
  * hands it to verify in a memory file beside VERIFY_MESSAGE.
  *
- * The encoded form, version 1. Integers are big-endian, a slice is a u32
+ * The encoded form, version 2. Integers are big-endian, a slice is a u32
  * length and that many octets:
  *
  *   u8 version, u8 flags (1 smtputf8, 2 submission, 4 binary), 16 octets client address,
- *   slice helo, slice mail_from, slice hostname, slice authserv_id; nothing follows.
+ *   u8 iprev, slice helo, slice mail_from, slice hostname, slice authserv_id, slice client_name; nothing follows.
  */
 #ifndef SMTPD_FACTS_H
 #define SMTPD_FACTS_H
 
 #include "common/buf.h"
 #include "common/slice.h"
+#include "smtpd/client_facts.h"
 
-#define FACTS_VERSION 1
+#define FACTS_VERSION 2
 #define FACTS_TEXT_BYTES_MAX 1024
-#define FACTS_BYTES_MAX (18 + 4 * (4 + FACTS_TEXT_BYTES_MAX))
+#define FACTS_BYTES_MAX (19 + 5 * (4 + FACTS_TEXT_BYTES_MAX))
 
 struct facts {
 	uint8_t client_ip[16];	   /* IPv4 as ::ffff:a.b.c.d */
+	enum client_iprev iprev;   /* what the DNS says of that address */
+	struct slice client_name;  /* of a pass */
 	struct slice helo;	   /* as the client gave it */
 	struct slice mail_from;	   /* without "<>"; empty is the null reverse-path */
 	struct slice hostname;	   /* our own name: %{r} of SPF */

@@ -13,6 +13,7 @@
  * front_transaction.c MAIL and RCPT with the directory's answers
  * front_data.c      DATA: framing, limits, spooling, handing over
  * front_chunk.c     BDAT: the same by counted octets
+ * front_client.c    what the DNS says of the client, and how much came from it lately (port 25)
  * front_auth.c      AUTH (submission)
  * front_service.c   the role: listeners, settings, edges, drain
  */
@@ -25,8 +26,10 @@
 #include "common/log.h"
 #include "common/role.h"
 #include "common/stream.h"
+#include "smtpd/client_check.h"
 #include "smtpd/envelope.h"
 #include "smtpd/front_limits.h"
+#include "smtpd/front_rate.h"
 #include "smtpd/smtp_framer.h"
 #include "smtpd/smtp_grammar.h"
 #include "smtpd/smtp_id.h"
@@ -54,6 +57,7 @@ enum front_wait {
 	FRONT_WAIT_USAGE,   /* RCPT: store */
 	FRONT_WAIT_SENDER,  /* MAIL: directory */
 	FRONT_WAIT_SPOOL,   /* data: queue */
+	FRONT_WAIT_CLIENT,  /* end of data: what the DNS says of the client */
 	FRONT_WAIT_DELIVER, /* end of data: deliver */
 	FRONT_WAIT_AUTH,    /* AUTH: verifier */
 };
@@ -106,6 +110,7 @@ struct front {
 	struct loop_timer *timer; /* greeting, then silence and the limits of time */
 	struct loop_timer *again; /* the step used up its share */
 	struct client_address client;
+	struct client_check *check; /* of its address; NULL on submission */
 	char id[SMTP_SESSION_ID_CHARS + 1];
 	uint64_t conn;
 	enum front_state state;
@@ -141,6 +146,7 @@ struct front_service {
 	bool submission;
 	const char *name;	  /* "smtp" in the log */
 	struct listener_group *group;
+	struct front_rate *rates;
 	struct front *sessions;
 	unsigned session_count;
 	uint64_t memory_bytes; /* sum of front_data.memory_bytes */
@@ -148,22 +154,6 @@ struct front_service {
 	bool draining;
 };
 extern struct front_service smtpd_service;
-
-/* Hooks of struct role_spec, the same in both roles. */
-int smtpd_init(struct err *e);
-void smtpd_on_listener(const char *name, int fd);
-void smtpd_on_edge_up(struct edge *e);
-void smtpd_on_edge_down(struct edge *e);
-void smtpd_on_reload(void);
-void smtpd_on_drain(void);
-/* What the peers of each role may send here. */
-extern const struct ipc_dispatch smtpd_from_port25_directory;
-extern const struct ipc_dispatch smtpd_from_directory;
-extern const struct ipc_dispatch smtpd_from_store;
-extern const struct ipc_dispatch smtpd_from_deliver;
-extern const struct ipc_dispatch smtpd_from_queue;
-extern const struct ipc_dispatch smtpd_from_verifier;
-extern const struct ipc_dispatch smtpd_from_nobody;
 
 /* ---- front_session.c ---- */
 
@@ -228,6 +218,8 @@ const struct smtp_reply_words *smtpd_data_begin(struct front *f);
 void smtpd_data_keep(struct front *f, struct slice octets, bool at_end);
 const struct smtp_reply_words *smtpd_data_refusal(const struct front *f);
 void smtpd_data_end(struct front *f);
+/* Hands the complete message to deliver: what the DNS says of the client is known. */
+void smtpd_data_give(struct front *f);
 void smtpd_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);
 void smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m);
 

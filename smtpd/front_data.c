@@ -8,6 +8,7 @@
 
 #include "common/config.h"
 #include "common/memfd.h"
+#include "smtpd/front_client.h"
 
 #include <assert.h>
 #include <unistd.h>
@@ -249,7 +250,14 @@ data_refused(struct front *f, const struct smtp_reply_words *w)
 static bool
 write_envelope(struct front *f, struct buf *b)
 {
+	static const struct client_facts nothing;
+	const struct client_facts *known = f->check ? client_check_facts(f->check) : &nothing;
 	struct front_transaction *t = &f->t;
+	struct buf client;
+	bool good;
+
+	buf_init(&client, CLIENT_FACTS_BYTES_MAX);
+	good = client_facts_encode(known, &client);
 	struct envelope e = {
 	    .esmtp = f->esmtp,
 	    .tls = stream_is_tls(f->stream),
@@ -259,7 +267,8 @@ write_envelope(struct front *f, struct buf *b)
 	    .received_us = clock_wall_us(),
 	    .client_port = ntohs(f->client.peer.sin6_port),
 	    .helo = slice_str(f->helo),
-	    .rdns = SLICE("unknown"),
+	    .rdns = known->iprev == CLIENT_IPREV_PASS ? known->name : SLICE("unknown"),
+	    .client = buf_slice(&client),
 	    .tls_text = stream_is_tls(f->stream) ? slice_str(stream_tls_text(f->stream)) : SLICE(""),
 	    .mail_from = t->mail_from,
 	    .ret = t->ret,
@@ -270,7 +279,9 @@ write_envelope(struct front *f, struct buf *b)
 	};
 
 	memcpy(e.client_ip, &f->client.peer.sin6_addr, sizeof(e.client_ip));
-	return envelope_encode(&e, b);
+	good = good && envelope_encode(&e, b);
+	buf_fini(&client);
+	return good;
 }
 
 static void
@@ -308,15 +319,21 @@ void
 smtpd_data_end(struct front *f)
 {
 	const struct smtp_reply_words *w = form_refusal(f);
+
+	smtpd_trace(f, "data", LOG_NUM("bytes", f->t.data.bytes), LOG_END);
+	if (w)
+		data_refused(f, w);
+	else if (!smtpd_client_wait(f))
+		smtpd_data_give(f);
+}
+
+void
+smtpd_data_give(struct front *f)
+{
 	struct err e;
 	struct buf b;
 	int envelope;
 
-	smtpd_trace(f, "data", LOG_NUM("bytes", f->t.data.bytes), LOG_END);
-	if (w) {
-		data_refused(f, w);
-		return;
-	}
 	buf_init(&b, ENVELOPE_BYTES_MAX);
 	envelope = write_envelope(f, &b) ? memfd_of(buf_slice(&b), &e) : -1;
 	buf_fini(&b);

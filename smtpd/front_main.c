@@ -1,6 +1,7 @@
 /* Role SMTP_FRONT: mail from other servers, on port 25. */
 #include "common/tls.h"
 #include "smtpd/front.h"
+#include "smtpd/front_service.h"
 
 int
 main(int argc, char **argv)
@@ -12,7 +13,7 @@ main(int argc, char **argv)
 		[ROLE_DELIVER] = &smtpd_from_deliver,
 		[ROLE_QUEUE] = &smtpd_from_queue,
 		[ROLE_KEY] = &tls_from_key,
-		[ROLE_RESOLVER] = &smtpd_from_nobody,
+		[ROLE_RESOLVER] = &smtpd_from_resolver,
 		[ROLE_RECORDER] = &smtpd_from_nobody},
 	    .init = smtpd_init,
 	    .on_listener = smtpd_on_listener,

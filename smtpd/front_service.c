@@ -4,8 +4,10 @@
  * ends everything else with 421.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_service.h"
 
 #include "common/config.h"
+#include "common/dns.h"
 #include "common/tls.h"
 
 #include <unistd.h>
@@ -26,6 +28,7 @@ const struct ipc_dispatch smtpd_from_store = {.STORE_USAGE_REPLY = smtpd_on_usag
 const struct ipc_dispatch smtpd_from_deliver = {.DELIVER_REPLY = smtpd_on_deliver};
 const struct ipc_dispatch smtpd_from_queue = {.SPOOL_REPLY = smtpd_on_spool};
 const struct ipc_dispatch smtpd_from_verifier = {.AUTH_RESULT = smtpd_on_auth};
+const struct ipc_dispatch smtpd_from_resolver = {.DNS_ANSWER = dns_client_answer};
 /* Peers that only listen to us. */
 const struct ipc_dispatch smtpd_from_nobody;
 
@@ -42,12 +45,36 @@ limits(void)
 	};
 }
 
+/* Words that are no zone are said once, and asked never. */
+static void
+note_zones_of(enum option option, const char *name)
+{
+	struct slice text = slice_str(config_string(role_config(), option));
+	struct client_zone zone;
+	int got;
+
+	while ((got = client_zone_next(&text, &zone)) != 0)
+		if (got < 0)
+			log_event(LOG_WARN, NO_SESSION, "no-zone", LOG_CSTR("setting", name), LOG_STR("word", zone.zone), LOG_END);
+}
+
+static void
+note_zones(void)
+{
+	if (smtpd_service.submission)
+		return;
+	note_zones_of(OPT_POLICY_DNSBL, "policy.dnsbl");
+	note_zones_of(OPT_POLICY_DNSWL, "policy.dnswl");
+}
+
 int
 smtpd_init(struct err *e)
 {
 	if (tls_server_new(e) == NULL)
 		return -1;
 	smtpd_service.group = listener_group_new(role_loop(), limits());
+	smtpd_service.rates = front_rate_new();
+	note_zones();
 	return 0;
 }
 
@@ -113,6 +140,7 @@ void
 smtpd_on_reload(void)
 {
 	listener_group_limits(smtpd_service.group, limits());
+	note_zones();
 }
 
 void

@@ -10,6 +10,7 @@
 #include "common/config.h"
 #include "common/mem.h"
 #include "common/tls.h"
+#include "smtpd/front_client.h"
 
 #include <assert.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ front_free(struct front *f)
 		ipc_forget(f->asked, f->asked_id);
 	smtpd_auth_end(f);
 	smtpd_data_drop(f);
+	client_check_free(&f->check);
 	if (f->previous)
 		f->previous->next = f->next;
 	else
@@ -381,6 +383,7 @@ smtpd_accept(int fd, const struct client_address *a, bool tls_first)
 	smtpd_trace(f, "connect", LOG_CSTR("service", smtpd_service.name), LOG_CSTR("peer", a->text),
 	    LOG_NUM("port", ntohs(a->peer.sin6_port)), LOG_CSTR("local", a->local_text), LOG_END);
 	stream_set_timeout(f->stream, silence_ms() + FRONT_STREAM_GRACE_MS);
+	smtpd_client_begin(f);
 	if (tls_first)
 		stream_starttls(f->stream, tls_server());
 	else

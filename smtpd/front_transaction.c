@@ -7,6 +7,7 @@
 #include "common/auth_proto.h"
 #include "common/config.h"
 #include "common/dns_name.h"
+#include "smtpd/front_client.h"
 
 #include <assert.h>
 
@@ -38,6 +39,16 @@ offered_to(const struct front *f)
 	    .smtputf8 = f->esmtp,
 	    .auth = f->esmtp && smtpd_service.submission,
 	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN)};
+}
+
+/* 421 ends the connection, everything else is the command's answer. */
+static void
+refuse_rate(struct front *f, const struct smtp_reply_words *w, void (*refused)(struct front *, const struct smtp_reply_words *))
+{
+	if (w->code == 421)
+		smtpd_close(f, w->enhanced, w->text);
+	else
+		refused(f, w);
 }
 
 /* ---- MAIL ---- */
@@ -166,6 +177,12 @@ smtpd_mail(struct front *f, struct slice args)
 		mail_refused(f, smtp_syntax_reply(syntax));
 		return;
 	}
+	const struct smtp_reply_words *spent = smtpd_rate_refusal(f, FRONT_RATE_MESSAGES);
+	if (spent) {
+		refuse_rate(f, spent, mail_refused);
+		return;
+	}
+	smtpd_rate_add(f, FRONT_RATE_MESSAGES);
 	start_transaction(f, &mail);
 }
 
@@ -310,6 +327,8 @@ smtpd_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	if (f == NULL)
 		return;
 	w = resolve_words(m->status);
+	if (m->status == DIR_UNKNOWN)
+		smtpd_rate_add(f, FRONT_RATE_UNKNOWN);
 	if (w)
 		rcpt_refused(f, w);
 	else
@@ -352,6 +371,7 @@ smtpd_rcpt(struct front *f, struct slice args)
 	struct smtp_offered offered = offered_to(f);
 	struct smtp_rcpt rcpt;
 	enum smtp_syntax syntax = smtp_rcpt_parse(args, &offered, f->t.smtputf8, scratch, &rcpt);
+	const struct smtp_reply_words *spent = smtpd_rate_refusal(f, FRONT_RATE_RECIPIENTS);
 
 	f->t.asked = slice_of(NULL, 0);
 	if (syntax != SMTP_SYNTAX_OK) {
@@ -361,7 +381,10 @@ smtpd_rcpt(struct front *f, struct slice args)
 	    !keep_recipient(f, &rcpt)) {
 		/* 452, never 552: the client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
 		rcpt_refused(f, &too_many);
+	} else if (spent) {
+		refuse_rate(f, spent, rcpt_refused);
 	} else {
+		smtpd_rate_add(f, FRONT_RATE_RECIPIENTS);
 		ask_directory(f);
 	}
 	arena_free(&scratch);

@@ -1,6 +1,7 @@
 /* Role SUBMISSION: mail from the users of this server, on 587 (STARTTLS) and 465 (TLS). */
 #include "common/tls.h"
 #include "smtpd/front.h"
+#include "smtpd/front_service.h"
 
 int
 main(int argc, char **argv)

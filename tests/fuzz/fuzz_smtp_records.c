@@ -3,6 +3,7 @@
  * Records and .meta files are read with a right checksum put before them, too.
  */
 #include "common/cursor.h"
+#include "smtpd/client_facts.h"
 #include "smtpd/envelope.h"
 #include "smtpd/queue.h"
 
@@ -16,6 +17,23 @@ same(const struct buf *b, struct slice in)
 {
 	if (!slice_eq(buf_slice(b), in))
 		abort();
+}
+
+static void
+client(struct slice in, struct buf *b)
+{
+	struct client_facts f;
+	struct client_zone z;
+
+	buf_reset(b);
+	if (client_facts_decode(in, &f) && in.n > 0) {
+		if (!client_facts_encode(&f, b))
+			abort();
+		same(b, in);
+	}
+	while (client_zone_next(&in, &z) != 0)
+		if (z.zone.n == 0 && z.weight > 0)
+			abort();
 }
 
 static void
@@ -70,7 +88,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!envelope_encode(&e, &b))
 			abort();
 		same(&b, in);
+		client(e.client, &b);
 	}
+	client(in, &b);
 	buf_reset(&b);
 	if (queue_item_decode(in, a, &item)) {
 		/* An older version is written as the present one. */

@@ -61,7 +61,7 @@ class TestReception(SmtpTest):
         head, _, rest = self.messages()[0].partition(b"Received: ")
         self.assertTrue(head.startswith(b"Return-Path: <>\r\n"), head)
         self.assertRegex(head, rb"Authentication-Results: mail\.demo\.test")
-        self.assertRegex(rest, rb"^from client\.example \(unknown \[127\.0\.0\.1\]\)\r\n\tby mail\.demo\.test with ESMTP id " +
+        self.assertRegex(rest, rb"^from client\.example \(localhost \[127\.0\.0\.1\]\)\r\n\tby mail\.demo\.test with ESMTP id " +
                          queue_id + rb"\r\n\tfor <alice@demo\.test>;\r\n\t\w\w\w, \d\d \w+ \d+ [\d:]+ \+0000\r\n")
         self.assertTrue(rest.endswith(MESSAGE))
 

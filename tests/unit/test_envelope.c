@@ -27,6 +27,7 @@ sample(void)
 	    .client_port = 65535,
 	    .helo = SLICE("[IPv6:2001:db8::1]"),
 	    .rdns = SLICE("unknown"),
+	    .client = SLICE("any \x01 octets"),
 	    .tls_text = SLICE("TLS1.3 TLS_AES_256_GCM_SHA384"),
 	    .mail_from = SLICE("j\xc3\xb6@client.example"),
 	    .ret = SMTP_RET_HDRS,
@@ -85,7 +86,7 @@ START_TEST(test_cut_and_left_over)
 	ck_assert(decodes(buf_slice(&b)));
 	buf_put_u8(&b, 0);
 	ck_assert(!decodes(buf_slice(&b)));
-	b.p[0] = 1; /* another version */
+	b.p[0] = ENVELOPE_VERSION + 1;
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	b.p[0] = ENVELOPE_VERSION;
 	b.p[1] = 32; /* a flag that does not exist */

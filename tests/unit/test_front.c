@@ -3,6 +3,7 @@
  * is answered when they say no, say nothing, or die. The dialogue with a whole server is tests/instance/test_smtp.py.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_service.h"
 
 #include "common/auth_proto.h"
 #include "common/config.h"
