@@ -159,7 +159,7 @@ log_file(struct soup *s, uint8_t *p, size_t n, bool put_right, bool exact)
 	struct buf b;
 
 	buf_init(&b, 4 * INPUT_BYTES_MAX);
-	while (put_right && cursor_left(&c) > 0) {
+	while (put_right && cursor_left(&c) > 1) {
 		size_t length = cursor_u16(&c), left = cursor_left(&c);
 		struct slice record = cursor_take(&c, length < left ? length : left);
 
