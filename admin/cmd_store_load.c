@@ -68,8 +68,9 @@ meet_old(struct load_call *l)
 	struct index *ix = NULL;
 	struct err e;
 
+	file_shortage_reset();
 	if (index_open(".", l->now, &ix, &e) < 0) {
-		if (!l->replace)
+		if (!l->replace || file_shortage() != 0)
 			return failed(&e);
 		command_error("the old index cannot be read (%s): every mailbox gets a new UIDVALIDITY", e.detail);
 		image_outdate(&l->image, NULL, l->now);

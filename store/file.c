@@ -127,6 +127,7 @@ static struct file_ops used;
 static const struct file_ops *ops = &system_ops;
 static bool lost;
 static int last_error;
+static int shortage;
 static char reserve_dir[FILE_PATH_BYTES_MAX];
 static char reserve_path[FILE_PATH_BYTES_MAX];
 static bool reserve_whole;
@@ -176,12 +177,26 @@ file_error_reset(void)
 	last_error = 0;
 }
 
+int
+file_shortage(void)
+{
+	return shortage;
+}
+
+void
+file_shortage_reset(void)
+{
+	shortage = 0;
+}
+
 /* Notes a failure and passes r on. */
 static int
 noted(int r)
 {
 	if (r < 0 && errno != ENOENT && errno != EEXIST)
 		last_error = errno;
+	if (r < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINTR))
+		shortage = errno;
 	return r;
 }
 

@@ -67,6 +67,10 @@ void file_lost_reset(void);
  * or a broken device from a damaged file when Berkeley DB's own answer does not. */
 int file_error(void);
 void file_error_reset(void);
+/* errno of the last call since file_shortage_reset() that failed for want of descriptors or memory, or was interrupted; 0 when
+ * none did. What could not be looked at for that is not damaged: it may be looked at later. */
+int file_shortage(void);
+void file_shortage_reset(void);
 
 /* fd or -1 and e. */
 int file_open(const char *path, int flags, struct err *e) __attribute__((warn_unused_result));

@@ -130,26 +130,61 @@ image_new_uidvalidity(struct image *im, uint64_t now)
 	return (*next)++;
 }
 
+/* The mailbox of the index that has it; NULL: none has. */
+static const struct format_mailbox *
+old_of(const struct index *ix, uint32_t uidvalidity)
+{
+	for (size_t k = 0; k < ix->mailbox_count; k++)
+		if (ix->mailboxes[k]->m.uidvalidity == uidvalidity)
+			return &ix->mailboxes[k]->m;
+	return NULL;
+}
+
+/* One that no mailbox has, and that some name lost, is not given again: to whom it was given may come back with it. */
+static bool
+is_outdated(const struct index *ix, const struct format_mailbox *m)
+{
+	const struct format_mailbox *old = old_of(ix, m->uidvalidity);
+
+	if (old == NULL)
+		return m->uidvalidity <= ix->account.retired_uidvalidity;
+	return old->uidnext > m->uidnext || old->highestmodseq > m->highestmodseq;
+}
+
+static bool
+has_uidvalidity(const struct image *im, uint32_t uidvalidity)
+{
+	for (size_t i = 0; i < im->mailbox_count; i++)
+		if (im->mailboxes[i].m.uidvalidity == uidvalidity)
+			return true;
+	return false;
+}
+
+static void
+retire(struct image *im, uint32_t uidvalidity)
+{
+	if (im->account.retired_uidvalidity < uidvalidity)
+		im->account.retired_uidvalidity = uidvalidity;
+}
+
 void
 image_outdate(struct image *im, const struct index *ix, uint64_t now)
 {
-	uint32_t old_next = ix != NULL ? ix->account.next_uidvalidity : 0;
-
-	if (im->account.next_uidvalidity < old_next)
-		im->account.next_uidvalidity = old_next;
+	if (ix != NULL && im->account.next_uidvalidity < ix->account.next_uidvalidity)
+		im->account.next_uidvalidity = ix->account.next_uidvalidity;
+	if (ix != NULL)
+		retire(im, ix->account.retired_uidvalidity);
 	for (size_t i = 0; i < im->mailbox_count; i++) {
 		struct format_mailbox *m = &im->mailboxes[i].m;
-		bool outdated = ix == NULL;
 
-		for (size_t k = 0; ix != NULL && k < ix->mailbox_count; k++) {
-			const struct format_mailbox *old = &ix->mailboxes[k]->m;
-
-			outdated = outdated || (old->uidvalidity == m->uidvalidity &&
-						   (old->uidnext > m->uidnext || old->highestmodseq > m->highestmodseq));
-		}
-		if (outdated)
-			m->uidvalidity = image_new_uidvalidity(im, now);
+		if (ix != NULL && !is_outdated(ix, m))
+			continue;
+		retire(im, m->uidvalidity);
+		m->uidvalidity = image_new_uidvalidity(im, now);
 	}
+	for (size_t k = 0; ix != NULL && k < ix->mailbox_count; k++)
+		if (!has_uidvalidity(im, ix->mailboxes[k]->m.uidvalidity))
+			retire(im, ix->mailboxes[k]->m.uidvalidity);
 }
 
 /* ---- do the numbers fit each other? ---- */

@@ -67,7 +67,8 @@ struct index;
 
 /*
  * The image is about to follow another state of the same account, whose index is ix (NULL: nobody knows what it was). A
- * mailbox that would give UIDs or modseqs again that it had there gets a new UIDVALIDITY, above any that was given out.
+ * mailbox that would give UIDs or modseqs again that it had there, or had in a state before, gets a new UIDVALIDITY, above
+ * any that was given out.
  */
 void image_outdate(struct image *im, const struct index *ix, uint64_t now);
 /* A UIDVALIDITY that no mailbox had. */

@@ -328,7 +328,11 @@ time_cmp(const void *a, const void *b)
 {
 	const struct image_expunged *x = a, *y = b;
 
-	return x->time < y->time ? -1 : x->time > y->time;
+	if (x->time != y->time)
+		return x->time < y->time ? -1 : 1;
+	if (x->mailbox != y->mailbox)
+		return x->mailbox < y->mailbox ? -1 : 1;
+	return x->m.entry.uid < y->m.entry.uid ? -1 : x->m.entry.uid > y->m.entry.uid;
 }
 
 static void
@@ -468,6 +472,19 @@ move_strays(const struct salvage *s, struct err *e)
 	return 0;
 }
 
+/* What is whole is "index" from here on, and what a build that was cut off left beside it goes. */
+static int
+settle_sound(const struct salvage *s, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	bool exists;
+
+	file_path(path, s->root, "index");
+	if (strcmp(path, s->source) != 0 && (file_rename(s->source, path, e) < 0 || file_sync_dir(s->root, e) < 0))
+		return -1;
+	return rebuild_settle(s->root, &exists, e);
+}
+
 static int
 move_objects(const struct salvage *s, struct err *e)
 {
@@ -503,11 +520,18 @@ put_in_place(struct salvage *s, struct err *e)
 
 	if (aside && make_aside(s, e) < 0)
 		return -1;
-	if (!s->result->sound && (move_strays(s, e) < 0 || rebuild_keep(s->root, s->result->aside, e) < 0))
+	if (s->result->sound ? settle_sound(s, e) < 0 : move_strays(s, e) < 0 || rebuild_keep(s->root, s->result->aside, e) < 0)
 		return -1;
 	if (load_image(s->root, &s->im, s->now, e) < 0 || rebuild_settle(s->root, &exists, e) < 0)
 		return -1;
 	return move_objects(s, e);
+}
+
+/* Nothing is damaged because this process could not look at it. */
+static int
+all_was_read(struct err *e)
+{
+	return file_shortage() == 0 ? 0 : err_sys(e, file_shortage(), "reading what is left");
 }
 
 static void
@@ -527,8 +551,9 @@ salvage_account(const char *root, uint64_t now, const struct salvage_events *eve
 	int failed;
 
 	*result_r = (struct salvage_result){.sound = false};
+	file_shortage_reset();
 	failed = object_init(root, e) < 0 || salvage_index(&s, e) < 0 || salvage_objects(&s, e) < 0 || decide(&s, e) < 0 ||
-	    put_in_place(&s, e) < 0;
+	    all_was_read(e) < 0 || put_in_place(&s, e) < 0;
 	for (size_t i = 0; i < s.im.mailbox_count; i++)
 		if (s.im.mailboxes[i].m.gone_at == 0)
 			result_r->messages += s.im.mailboxes[i].message_count;

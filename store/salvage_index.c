@@ -322,6 +322,33 @@ drop_gone(struct salvage *s, struct image_mailbox *mb)
 	uidset_fini(&gone);
 }
 
+static int
+expunged_cmp(const void *a, const void *b)
+{
+	const struct image_expunged *x = a, *y = b;
+
+	if (x->mailbox != y->mailbox)
+		return x->mailbox < y->mailbox ? -1 : 1;
+	if (x->m.entry.uid != y->m.entry.uid)
+		return x->m.entry.uid < y->m.entry.uid ? -1 : 1;
+	return x->time < y->time ? -1 : x->time > y->time;
+}
+
+/* A load gives what was expunged other keys than it had: of two indices both have it. */
+static void
+drop_twins(struct salvage *s)
+{
+	struct image_expunged *list = s->im.expunged;
+	size_t kept = 0;
+
+	if (s->im.expunged_count > 1)
+		qsort(list, s->im.expunged_count, sizeof *list, expunged_cmp);
+	for (size_t i = 0; i < s->im.expunged_count; i++)
+		if (kept == 0 || list[kept - 1].mailbox != list[i].mailbox || list[kept - 1].m.entry.uid != list[i].m.entry.uid)
+			list[kept++] = list[i];
+	s->im.expunged_count = kept;
+}
+
 /* ---- all of it ---- */
 
 static void
@@ -373,6 +400,8 @@ make_image(struct salvage *s, const struct soup *soup)
 		salvage_sort(&s->im.mailboxes[i]);
 	soup_each(soup, on_entries, s);
 	soup_each(soup, on_rest, s);
+	if (!s->result->sound)
+		drop_twins(s);
 	for (size_t i = 0; !s->result->sound && i < s->im.mailbox_count; i++) {
 		drop_gone(s, &s->im.mailboxes[i]);
 		more_keywords(s, &s->im.mailboxes[i]);
@@ -399,6 +428,8 @@ salvage_index(struct salvage *s, struct err *e)
 	if (n > 0)
 		soup = gather_exactly(s, dirs[0]);
 	s->result->sound = soup != NULL;
+	if (soup != NULL)
+		memcpy(s->source, dirs[0], sizeof s->source);
 	read_dump(s);
 	if (soup == NULL)
 		soup = gather_what_is_left(s, dirs, n);

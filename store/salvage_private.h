@@ -4,6 +4,7 @@
 #ifndef STORE_SALVAGE_PRIVATE_H
 #define STORE_SALVAGE_PRIVATE_H
 
+#include "store/file.h"
 #include "store/image.h"
 #include "store/salvage.h"
 #include "store/soup.h"
@@ -29,6 +30,7 @@ struct salvage {
 	struct image dump; /* account.dump, as far as it can be read */
 	uint64_t serial;   /* the highest that was met */
 	bool account_known;
+	char source[FILE_PATH_BYTES_MAX]; /* the index directory that is whole, when the result is sound */
 	struct salvage_object *objects; /* ascending by id */
 	size_t object_count;
 	uint8_t (*garbage)[STORE_OBJECT_ID_BYTES];

@@ -129,15 +129,23 @@ $(QUEUE_CRASH_BIN): $(QUEUE_CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_CRASH_OBJ) \
 		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+TOOLS_CRASH_BIN := $(B)/tests/crash/tools_crash
+TOOLS_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/%.o,crash/tools_crash crash/crash_fs crash/crash_run fault/store_tools)
+$(TOOLS_CRASH_BIN): $(TOOLS_CRASH_OBJ) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -Wl,--wrap=account_hold -Wl,--wrap=clock_wall_us -o $@ $(TOOLS_CRASH_OBJ) \
+		$(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 # Of the mutants a few in the slice, each caught within some tens of states; all of them by `make crash`.
 MUTANTS_SLICE := OBJECT_SYNC OBJECT_HASH ENV_FLUSH FORMAT_SUM
 .PHONY: crash crash-slice
-crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN)
+crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
 	@$(CRASH_BIN) --states 600
 	@$(QUEUE_CRASH_BIN) --states 200
+	@$(TOOLS_CRASH_BIN) --states 60
 	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
-crash: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN)
+crash: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
 	@$(QUEUE_CRASH_BIN) --states 20000
+	@$(TOOLS_CRASH_BIN) --states 20000
 	@$(CRASH_BIN) --states 100000
 	@$(CRASH_BIN)_mutants --mutant all --states 20000
 check-plain check-san: crash-slice
@@ -160,7 +168,7 @@ crash: death descriptors
 
 # Every call of the file layer fails in turn, below the index and below the keeper: each, by `make fault`; each N-th in
 # `make check`.
-FAULT_BIN := $(B)/tests/fault/store_fault $(B)/tests/fault/keeper_fault
+FAULT_BIN := $(patsubst %,$(B)/tests/fault/%,store_fault keeper_fault tools_fault)
 $(B)/tests/fault/store_fault: $(B)/obj/tests/fault/store_fault.o $(B)/obj/tests/fault/fault_fs.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,store) $(call lib_of,common) $(LIBS)
@@ -169,6 +177,11 @@ $(B)/tests/fault/keeper_fault: $(B)/obj/tests/fault/keeper_fault.o $(B)/obj/test
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) \
 		$(call lib_of,store) $(call lib_of,common) $(LIBS)
+TOOLS_WRAP := account_hold clock_wall_us write fsync rename
+$(B)/tests/fault/tools_fault: $(patsubst %,$(B)/obj/tests/fault/%.o,tools_fault store_tools fault_fs) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) $(TOOLS_WRAP:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) \
+		$(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 .PHONY: fault fault-slice
 fault-slice: $(FAULT_BIN)
 	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),1501,331); done

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -73,12 +74,18 @@ struct undo {
 	bool lost;
 };
 
+/* The first failure; shared with processes that are forked while calls fail. */
+struct shot {
+	bool fired;
+	char where[FILE_PATH_BYTES_MAX + 32];
+};
+
 static struct {
 	char root[FILE_PATH_BYTES_MAX];
 	enum fault_kind kind;
 	unsigned at, calls, reads;
-	bool on, from_then_on, paused, fired, sync_failed, full_next;
-	char where[FILE_PATH_BYTES_MAX + 32];
+	bool on, from_then_on, paused, sync_failed, full_next;
+	struct shot *shot;
 	char *path_of_fd[FDS_MAX];
 	char *bad_path; /* the sector's file and place */
 	off_t bad_at;
@@ -133,9 +140,9 @@ fails(enum call call, const char *path)
 	f.calls++;
 	if (f.calls != f.at && !(f.from_then_on && f.calls > f.at))
 		return false;
-	if (!f.fired)
-		(void)snprintf(f.where, sizeof f.where, "%s %s", call_names[call], path != NULL ? path : "?");
-	f.fired = true;
+	if (!f.shot->fired)
+		(void)snprintf(f.shot->where, sizeof f.shot->where, "%s %s", call_names[call], path != NULL ? path : "?");
+	f.shot->fired = true;
 	errno = kinds[f.kind].error;
 	return true;
 }
@@ -531,10 +538,13 @@ fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_
 	f.from_then_on = from_then_on && !fault_only_once(kind);
 	MEM_FREE(&f.bad_path);
 	f.on = true;
-	f.fired = f.paused = f.sync_failed = f.read_early = f.full_next = false;
+	if (f.shot == NULL)
+		f.shot = mmap(NULL, sizeof *f.shot, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert(f.shot != MAP_FAILED);
+	*f.shot = (struct shot){.fired = false};
+	f.paused = f.sync_failed = f.read_early = f.full_next = false;
 	f.calls = f.reads = 0;
 	f.evicted_count = 0;
-	f.where[0] = '\0';
 	file_use(&table);
 }
 
@@ -547,13 +557,13 @@ fault_pause(bool paused)
 bool
 fault_fired(void)
 {
-	return f.fired;
+	return f.shot->fired;
 }
 
 const char *
 fault_where(void)
 {
-	return f.where;
+	return f.shot->where;
 }
 
 unsigned

@@ -19,7 +19,7 @@
 #define DAMAGE_STEP_BYTES 8u
 #define DAMAGE_STEPS_MAX 64u
 #define DAMAGE_ACCOUNTS 8u
-#define DAMAGE_FILES_MAX 128u
+#define DAMAGE_FILES_MAX 256u
 #define DAMAGE_NAME_BYTES 64u
 #define DAMAGE_SECTOR_BYTES 512u
 /* What is kept of the zeros that Berkeley DB's logs end with. */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* An environment of Berkeley DB that panicked keeps its memory when it is closed; what is ours is still looked for. */
-const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) __attribute__((weak));
 const char *
 __lsan_default_suppressions(void)
 {

@@ -1,0 +1,271 @@
+/*
+ * Power cuts at every moment of the commands that work on an account without its keeper (tests/fault/store_tools.h): the
+ * directory is made as a cut would have left it, and
+ *   - the account is what it was before or what it is afterwards; the second once the command was at its end;
+ *   - no file of a message that it had is gone, but may lie in damaged.N;
+ *   - the command, run again, does all of it.
+ */
+#include "tests/crash/crash_fs.h"
+#include "tests/crash/crash_run.h"
+#include "tests/fault/store_tools.h"
+
+#include "common/log.h"
+
+#define STATES_PER_SEED 60
+#define ACCOUNT "accounts/1"
+#define WHY_BYTES 4096
+
+static struct crash_record *record;
+static const struct tool *tool;
+static struct damage_account place;
+static struct damage_account beside; /* of the place, what is not in the account */
+static char *before, *after;
+static char root[CRASH_DIR_BYTES];
+
+static void
+die(const char *what)
+{
+	fprintf(stderr, "tools_crash: %s\n", what);
+	exit(2);
+}
+
+/* ---- in processes of their own, whose answer is a file ---- */
+
+typedef void apart_fn(const char *dir, FILE *answer);
+
+static char *
+apart(apart_fn *fn, const char *dir)
+{
+	FILE *answer = tmpfile();
+	char room[1 << 16];
+	int status;
+
+	if (answer == NULL)
+		die("no temporary file");
+	(void)fflush(NULL);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		fn(dir, answer);
+		(void)fflush(answer);
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		die("fork");
+	if (status != 0)
+		fprintf(answer, "a process ended with status %d", status);
+	rewind(answer);
+	room[fread(room, 1, sizeof room - 1, answer)] = '\0';
+	(void)fclose(answer);
+	return strdup(room);
+}
+
+static void
+look(const char *dir, FILE *answer)
+{
+	struct err e;
+	char *text = store_tools_look(dir, &e);
+
+	fprintf(answer, "%s", text != NULL ? text : "");
+	free(text);
+}
+
+static void
+run_plainly(const char *dir, FILE *answer)
+{
+	(void)answer;
+	(void)store_tools_run(tool, dir, NULL);
+}
+
+/* ---- the run that is cut ---- */
+
+static void
+entered(void)
+{
+	record = crash_record_start(".");
+}
+
+static void
+expect(void)
+{
+	char dir[CRASH_DIR_BYTES];
+
+	store_tools_prepare(tool, &place);
+	for (size_t i = 0; i < place.n; i++)
+		if (strncmp(place.files[i].name, ACCOUNT "/", sizeof ACCOUNT) != 0)
+			beside.files[beside.n++] = place.files[i];
+	crash_dir_make(dir);
+	damage_write(&place, dir);
+	if (!tool->damaged)
+		before = apart(look, dir);
+	crash_dir_remove(dir);
+	crash_dir_make(dir);
+	damage_write(&place, dir);
+	free(apart(run_plainly, dir));
+	after = apart(look, dir);
+	crash_dir_remove(dir);
+	if (after[0] == '\0' || (before != NULL && before[0] == '\0'))
+		die("it cannot be done without a cut");
+}
+
+static void
+run_recorded(void)
+{
+	int out = dup(1), err = dup(2);
+
+	crash_dir_make(root);
+	damage_write(&place, root);
+	(void)store_tools_run(tool, root, entered);
+	crash_record_stop();
+	crash_fs_plain();
+	if (out < 0 || err < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
+		die("dup");
+	(void)close(out);
+	(void)close(err);
+}
+
+/* ---- one state ---- */
+
+static bool at_end;
+
+/* In the next process; what is wrong, or nothing. */
+static void
+judge(const char *dir, FILE *answer)
+{
+	const char *missing = tool->replaces ? NULL : store_tools_missing(&place, dir);
+	struct err e = {0};
+	char *text = NULL;
+
+	if (missing != NULL)
+		fprintf(answer, "%s is gone", missing);
+	else if (tool->damaged && !at_end)
+		return;
+	else if ((text = store_tools_look(dir, &e)) == NULL)
+		fprintf(answer, "it does not open: %s", e.detail);
+	else if (!store_tools_same(tool, text, after) && (at_end || before == NULL || !store_tools_same(tool, text, before)))
+		fprintf(answer, "it is half done%s: %s", at_end ? " at the end" : "", text);
+	free(text);
+}
+
+static void
+run_again(const char *dir, FILE *answer)
+{
+	enum command_status status = store_tools_run(tool, dir, NULL);
+	char *said = store_tools_file(dir, "said");
+
+	/* A salvage that has nothing to do is content; a load that was done refuses. */
+	if (status != COMMAND_OK && status != COMMAND_REFUSED)
+		fprintf(answer, "done again: exit status %d: %s", (int)status, said);
+	free(said);
+}
+
+static void
+judge_again(const char *dir, FILE *answer)
+{
+	const char *missing = tool->replaces ? NULL : store_tools_missing(&place, dir);
+	struct err e = {0};
+	char *text = store_tools_look(dir, &e);
+
+	if (missing != NULL)
+		fprintf(answer, "done again: %s is gone", missing);
+	else if (text == NULL)
+		fprintf(answer, "done again it does not open: %s", e.detail);
+	else if (!store_tools_same(tool, text, after))
+		fprintf(answer, "done again it is something else: %s\n-- not --%s", text, after);
+	free(text);
+}
+
+static bool
+try_state(uint64_t seed, size_t cut, unsigned variant)
+{
+	static apart_fn *const steps[] = {judge, run_again, judge_again};
+	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
+	char target[CRASH_DIR_BYTES], account[CRASH_DIR_BYTES + 16], what[256], text[WHY_BYTES];
+	bool good = true;
+
+	(void)snprintf(text, sizeof text, "%llu:%zu.%u", (unsigned long long)seed, cut, variant);
+	crash_run_at(text);
+	crash_dir_make(target);
+	damage_write(&beside, target);
+	(void)snprintf(account, sizeof account, "%s/accounts", target);
+	if (mkdir(account, 0700) < 0)
+		die("mkdir");
+	(void)snprintf(account, sizeof account, "%s/" ACCOUNT, target);
+	if (mkdir(account, 0700) < 0)
+		die("mkdir");
+	crash_record_make(record, cut, mode, seed * 1000003 + cut * 131 + variant, account);
+	at_end = cut == crash_record_count(record);
+	crash_record_describe(record, cut, what, sizeof what);
+	for (size_t i = 0; good && i < sizeof steps / sizeof steps[0]; i++) {
+		char *why = apart(steps[i], target);
+
+		good = why[0] == '\0';
+		if (!good) {
+			(void)snprintf(text, sizeof text, "%s, cut after \"%s\": %.3500s", tool->name, what, why);
+			crash_run_wrong(text);
+		}
+		free(why);
+	}
+	crash_dir_remove(target);
+	if (good)
+		crash_run_good();
+	return good;
+}
+
+static size_t wanted_cut;
+static unsigned wanted_variant;
+static bool is_replay;
+
+static int
+explore(uint64_t seed)
+{
+	uint64_t random_state = seed;
+	bool good = true;
+
+	/* The dump is the one that works beside the account. */
+	for (uint64_t i = seed; tool == NULL || strcmp(tool->name, "dump") == 0; i++)
+		tool = &store_tools[i % store_tools_count];
+	expect();
+	run_recorded();
+	if (is_replay)
+		good = try_state(seed, wanted_cut, wanted_variant);
+	for (unsigned i = 0; i < STATES_PER_SEED && good && !is_replay; i++) {
+		size_t n = crash_record_count(record), cut;
+
+		random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		cut = n * i / STATES_PER_SEED + (size_t)(random_state >> 33) % (2 + n / STATES_PER_SEED);
+		if (i + 1 == STATES_PER_SEED)
+			cut = n;
+		while (cut < n && crash_record_is_filler(record, cut))
+			cut++;
+		good = try_state(seed, cut < n ? cut : n, i + 1 == STATES_PER_SEED ? 1 : i % 8);
+	}
+	crash_record_free(&record);
+	crash_dir_remove(root);
+	damage_free(&place);
+	free(before);
+	free(after);
+	return good ? 0 : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct crash_options o = {.name = "tools_crash", .states = 200, .seed = 1, .jobs = 2};
+	unsigned long long seed;
+
+	log_init("tools_crash", LOG_BUG);
+	file_hook_db();
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (strcmp(argv[i], "--replay") == 0 &&
+		    sscanf(argv[i + 1], "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) == 3) {
+			is_replay = true;
+			return explore(seed);
+		}
+		if (strcmp(argv[i], "--states") == 0)
+			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--seed") == 0)
+			o.seed = strtoul(argv[i + 1], NULL, 10);
+	}
+	return crash_run_main(&o, argv[0], explore);
+}
