@@ -201,6 +201,14 @@ listener_done(struct listener_group *g, const struct client_address *a)
 		settle_all(g);
 }
 
+bool
+listener_moved(struct listener_group *g, const struct client_address *from, const struct client_address *to)
+{
+	/* In this order, so that a session that moves within its network finds its own place. */
+	listener_done(g, from);
+	return count_in(g, to);
+}
+
 /*
  * IPv4 addresses as v4-mapped ones; other families (UNIX sockets in tests) as the unspecified
  * address.

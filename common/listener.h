@@ -46,6 +46,10 @@ void listener_free(struct listener **ln);
  * call.)
  */
 void listener_done(struct listener_group *g, const struct client_address *a);
+/* The session is another client's than its address said (a proxy told): counts it there. False, and it counts nowhere, when there
+ * are too many of that network. */
+bool listener_moved(struct listener_group *g, const struct client_address *from, const struct client_address *to)
+    __attribute__((warn_unused_result));
 unsigned listener_group_count(const struct listener_group *g);
 
 #endif

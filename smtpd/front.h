@@ -15,6 +15,7 @@
  * front_chunk.c     BDAT: the same by counted octets
  * front_client.c    what the DNS says of the client, and how much came from it lately (port 25)
  * front_auth.c      AUTH (submission)
+ * front_proxy.c     connections through a proxy that tells the client's address
  * front_service.c   the role: listeners, settings, edges, drain
  */
 #ifndef SMTPD_FRONT_H
@@ -29,6 +30,7 @@
 #include "smtpd/client_check.h"
 #include "smtpd/envelope.h"
 #include "smtpd/front_limits.h"
+#include "smtpd/front_message.h"
 #include "smtpd/front_rate.h"
 #include "smtpd/smtp_framer.h"
 #include "smtpd/smtp_grammar.h"
@@ -62,19 +64,6 @@ enum front_wait {
 	FRONT_WAIT_AUTH,    /* AUTH: verifier */
 };
 
-/* What a message's data has become so far. */
-struct front_data {
-	struct smtp_data_framer framer;
-	int fd;		       /* memory file or spool file; -1: none */
-	uint64_t bytes;	       /* of the message, also those that were not kept */
-	uint64_t memory_bytes; /* of them, those in the memory file */
-	uint64_t began_ms;
-	uint64_t spool_id;     /* of SPOOL_OPEN; 0: a memory file */
-	bool spool_lost;       /* queue, which counted it, has ended: it is not told of the end */
-	bool too_big;
-	bool no_space;	       /* the spool has no room, or could not be written */
-};
-
 /* The chunk that is being read (RFC 3030 2). */
 struct front_chunk {
 	uint64_t bytes;
@@ -83,25 +72,6 @@ struct front_chunk {
 	const struct smtp_reply_words *refusal; /* its octets are thrown away, then this is said; NULL: they are kept */
 	enum front_state back;			/* where a refused one leads */
 	uint64_t began_ms;
-};
-
-struct front_transaction {
-	struct arena *arena; /* all of it; reset when it ends */
-	struct slice mail_from;
-	enum smtp_body body;
-	bool smtputf8;
-	bool failed; /* a chunk was refused: only RSET helps (RFC 3030 2) */
-	uint64_t size; /* as MAIL declared it; 0: it did not */
-	enum smtp_ret ret;
-	struct slice envid;
-	struct slice *recipients;
-	struct envelope_dsn *dsn; /* of each of them */
-	size_t recipient_count;
-	size_t recipient_cap;
-	size_t orcpt_bytes;
-	struct envelope_dsn asked_dsn; /* with asked */
-	struct slice asked; /* the address that the directory or store is asked about */
-	struct front_data data;
 };
 
 struct front {
@@ -154,6 +124,16 @@ struct front_service {
 	bool draining;
 };
 extern struct front_service smtpd_service;
+
+/* Too many connections from there: says so, unless TLS comes first, and closes. */
+void smtpd_refuse_connection(int fd, const struct client_address *a, bool tls_first);
+
+/* ---- front_proxy.c ---- */
+
+/* Takes a connection of a proxy (fd owned from now on), which is to begin with a header; then smtpd_accept(). */
+void smtpd_proxied(int fd, const struct client_address *a, bool tls_first);
+/* Ends those that have not said whose they are. */
+void smtpd_proxied_drain(void);
 
 /* ---- front_session.c ---- */
 

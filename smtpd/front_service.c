@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/dns.h"
 #include "common/tls.h"
+#include "smtpd/proxy_header.h"
 
 #include <unistd.h>
 
@@ -70,6 +71,8 @@ note_zones(void)
 int
 smtpd_init(struct err *e)
 {
+	if (!proxy_networks_valid(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM))))
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "smtp.proxy_from is no list of networks", NULL);
 	if (tls_server_new(e) == NULL)
 		return -1;
 	smtpd_service.group = listener_group_new(role_loop(), limits());
@@ -85,20 +88,31 @@ static char tls_first_mark;
 static void
 accepted(void *arg, int fd, const struct client_address *a)
 {
-	smtpd_accept(fd, a, arg == &tls_first_mark);
+	bool tls_first = arg == &tls_first_mark;
+
+	if (proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM)), &a->peer.sin6_addr))
+		smtpd_proxied(fd, a, tls_first);
+	else
+		smtpd_accept(fd, a, tls_first);
 }
 
 /* Too many from there. Whoever waits for TLS gets no words: it could not read them. */
-static void
-refused(void *arg, int fd, const struct client_address *a)
+void
+smtpd_refuse_connection(int fd, const struct client_address *a, bool tls_first)
 {
 	static const char words[] = "421 4.7.0 Too many connections from your network\r\n";
 
 	log_event(LOG_INFO, NO_SESSION, "connection-refused", LOG_CSTR("peer", a->text), LOG_END);
 	/* A fresh socket takes one short line or it does not matter. */
-	if (arg != &tls_first_mark && write(fd, words, sizeof(words) - 1) < 0)
+	if (!tls_first && write(fd, words, sizeof(words) - 1) < 0)
 		log_event(LOG_DEBUG, NO_SESSION, "refusal-unsent", LOG_CSTR("peer", a->text), LOG_END);
 	(void)close(fd);
+}
+
+static void
+refused(void *arg, int fd, const struct client_address *a)
+{
+	smtpd_refuse_connection(fd, a, arg == &tls_first_mark);
 }
 
 void
@@ -149,6 +163,7 @@ smtpd_on_drain(void)
 	struct front *next;
 
 	smtpd_service.draining = true;
+	smtpd_proxied_drain();
 	while (listener_count > 0)
 		listener_free(&listeners[--listener_count]);
 	for (struct front *f = smtpd_service.sessions; f != NULL; f = next) {

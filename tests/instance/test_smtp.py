@@ -7,6 +7,7 @@ import poplib
 import re
 import signal
 import smtplib
+import socket
 import time
 import unittest
 
@@ -432,6 +433,83 @@ class TestInternationalized(SmtpTest):
         self.say(w, b"DATA", b"354")
         self.say(w, "From: Müller <müller@bücher.example>\r\nSubject: ö\r\n\r\nx\r\n.".encode(), b"250")
         self.assertRegex(self.read("ädmin@demo.test")[0], rb"with UTF8SMTPSA id")
+
+
+class TestProxy(SmtpTest):
+    """Behind a proxy the client is who the PROXY header says."""
+
+    settings = {"smtp.proxy_from": "192.0.2.250 127.0.0.0/8", "smtp.connections_per_address": "3", "smtp.message_bytes": "1M"}
+    zones = {"seven.test": '@ IN TXT "v=spf1 ip4:192.0.2.7 -all"', "nine.test": '@ IN TXT "v=spf1 ip6:2001:db8::9 -all"'}
+    TEXT = b"PROXY TCP4 192.0.2.7 192.0.2.250 40000 25\r\n"
+    BINARY = (b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x27" + socket.inet_pton(socket.AF_INET6, "2001:db8::9") +
+              socket.inet_pton(socket.AF_INET6, "2001:db8::1") + b"\x9c\x41\0\x19" + b"\4\0\0")
+
+    def open(self, header, service="smtp", slowly=False):
+        w = self.server.raw(service)
+        self.addCleanup(w.close)
+        (w.send_slowly if slowly else w.send)(header)
+        return w
+
+    def test_address(self):
+        for header, shown, sender in ((self.TEXT, rb"\[192\.0\.2\.7\]", b"a@seven.test"), (self.BINARY, rb"\[IPv6:2001:db8::9\]", b"a@nine.test")):
+            for slowly in (False, True):
+                w = self.open(header, slowly=slowly)
+                self.assertRegex(w.reply(), rb"^220 ")
+                self.say(w, b"EHLO client.example", b"250")
+                self.say(w, b"MAIL FROM:<" + sender + b">", b"250")
+                self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+                self.say(w, b"DATA", b"354")
+                answer = self.say(w, MESSAGE + b".", b"250")
+                self.say(w, b"QUIT", b"221")
+                stored = self.messages()[0]
+                self.assertRegex(stored, rb"Received: from client\.example \(unknown " + shown)
+                self.assertRegex(stored, rb"spf=pass")
+                told = self.server.run("explain", answer.split()[-1].decode()).stdout
+                self.assertIn("192.0.2.7" if header == self.TEXT else "2001:db8::9", told)
+
+    def test_tls_right_behind_it(self):
+        w = self.open(self.TEXT, "submissions")
+        w.starttls()
+        self.assertRegex(w.reply(), rb"^220 ")
+        self.say(w, b"EHLO client.example", b"250")
+
+    def test_own_address(self):
+        for header in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"):
+            w = self.open(header)
+            self.assertRegex(w.reply(), rb"^220 ")
+            self.say(w, b"QUIT", b"221")
+
+    def test_limits_go_by_the_client(self):
+        """Three of one address at once, and others beside them, all through one proxy."""
+        held = [self.open(self.TEXT) for _ in range(3)]
+        for w in held:
+            self.assertRegex(w.reply(), rb"^220 ")
+        self.assertRegex(self.open(self.TEXT).reply(), rb"^421 4\.7\.0")
+        self.assertRegex(self.open(self.BINARY).reply(), rb"^220 ")
+        held[0].close()
+        harness.wait_for(lambda: self.open(self.TEXT).reply().startswith(b"220"))
+
+    def test_anything_else_is_closed(self):
+        self.server.allow("proxy-header-refused")
+        for header in (b"EHLO client.example\r\n", b"PROXY TCP4 192.0.2.7 192.0.2.250 40000\r\n", self.BINARY[:13] + b"\x51" + self.BINARY[14:],
+                       b"PROXY TCP4 192.0.2.7 192.0.2.250 40000 25\n"):
+            w = self.open(header)
+            self.assertTrue(w.at_end(6), header)
+            self.assertEqual(w.buffer, b"", header)
+        self.assertTrue(self.open(b"").at_end(10))  # who says nothing in time
+        # Bytes of an early talker are no part of the header.
+        self.assertRegex(self.open(self.TEXT + b"EHLO early.example\r\n").reply(), rb"^554 5\.5\.1")
+
+
+class TestNoProxy(SmtpTest):
+    settings = {"smtp.proxy_from": "192.0.2.250"}
+
+    def test_a_header_from_elsewhere_is_no_header(self):
+        w = self.server.raw("smtp")
+        self.addCleanup(w.close)
+        w.send(TestProxy.TEXT)
+        self.assertRegex(w.reply(), rb"^554 5\.5\.1")
+        self.assertTrue(w.at_end(6))
 
 
 class TestPatience(SmtpTest):
