@@ -17,8 +17,9 @@
  *   4 record changed by a result, flushed     yes            the same, with its new states
  *   5 record deleted and flushed              yes            files without a record are removed
  *
- * An index that is damaged, or whose log is where it had been synced (store/logfile.h), is thrown away and made again from the .meta files: recipients that were done are then
- * tried once more, and their keepers answer from {origin, sequence} what they have done already.
+ * An index that is damaged, or whose log is damaged where it had been synced, is thrown away and made again from the .meta
+ * files: recipients that were done are then tried once more, and their keepers answer from {origin, sequence} what they have
+ * done already.
  *
  * Each record and each .meta file carries a checksum of its own. The record, version 1 (integers
  * big-endian, a slice is a u32 length and octets): u32 CRC-32 of what follows, u8 version,

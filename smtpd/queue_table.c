@@ -5,7 +5,6 @@
 #include "smtpd/queue.h"
 #include "store/env.h"
 #include "store/file.h"
-#include "store/logfile.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -393,23 +392,10 @@ make_dir(const char *path, const char *parent, struct err *e)
 	return file_mkdir(path, &made, e) < 0 ? -1 : file_sync_dir(parent, e);
 }
 
-/* Damage in the middle of the log would be its end to Berkeley DB, and files without a record are removed. */
-static int
-check_log(struct err *e)
-{
-	struct logfile_look look = {.damaged = false};
-
-	if (logfile_look(index_dir, true, &look, e) < 0)
-		return -1;
-	return look.damaged ? err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the log is damaged: file %u at %u", look.place.file,
-				  look.place.offset)
-			    : 0;
-}
-
 static int
 open_index(struct err *e)
 {
-	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || check_log(e) < 0 ||
+	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_log_check(index_dir, e) < 0 ||
 	    env_open(index_dir, true, &env, e) < 0)
 		return -1;
 	checkpointed = env_log_end(env);

@@ -14,8 +14,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "store/file.h"
+#include "store/logfile.h"
 #include "store/mutant.h"
-#include "store/redo.h"
 
 #include <assert.h>
 #include <db.h>
@@ -154,6 +154,19 @@ get_log_end(struct env *env, struct env_log_place *place_r)
 		return;
 	*place_r = (struct env_log_place){stat->st_cur_file, stat->st_cur_offset};
 	free(stat);
+}
+
+int
+env_log_check(const char *dir, struct err *e)
+{
+	struct logfile_look look = {.damaged = false};
+
+	if (logfile_look(dir, true, &look, e) < 0)
+		return -1;
+	if (!look.damaged)
+		return 0;
+	return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the log is damaged: file %u at %u", look.place.file,
+	    look.place.offset);
 }
 
 int
