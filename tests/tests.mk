@@ -26,7 +26,7 @@ $(B)/tests/replay/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(ARCH
 
 .PHONY: unit fuzz-replay
 unit: $(UNIT_BIN)
-	@printf '%s\n' $(UNIT_BIN) | CK_DEFAULT_TIMEOUT=120 xargs -P 2 -I T sh -c 'T || { echo "FAILED: T"; exit 1; }'
+	@printf '%s\n' $(UNIT_BIN) | CK_DEFAULT_TIMEOUT=120 xargs -P 3 -I T sh -c 'T || { echo "FAILED: T"; exit 1; }'
 fuzz-replay: $(FUZZ_REPLAY)
 	@set -e; for t in $(FUZZ_REPLAY); do n=$${t##*/fuzz_}; $$t tests/fuzz/corpus/$$n; done
 
@@ -55,16 +55,19 @@ tidy: programs
 	@/usr/bin/python3 tests/tidy/tidy.py
 
 # Everything, as continuous integration runs it: the plain build with all tests, then the same units, corpora and the
-# instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer.
-SAN_INSTANCE ?= test_smtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile
+# instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer. Two steps of a part at a time, unless
+# -j says otherwise. The instance tests, which wait more than they compute, have those that compute beside them.
+SAN_INSTANCE ?= test_smtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile test_quota test_undelete \
+	test_store_tools test_import
+CHECK_JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2)
 .PHONY: check-plain check-san
 check: deps
-	@$(MAKE) --no-print-directory check-plain
-	@$(MAKE) --no-print-directory B=$(B)/san SAN=address,undefined check-san
+	@$(MAKE) --no-print-directory $(CHECK_JOBS) check-plain
+	@$(MAKE) --no-print-directory $(CHECK_JOBS) B=$(B)/san SAN=address,undefined check-san
 	@echo "make check: all passed"
 check-plain: programs tidy unit fuzz-replay $(CHECK_EXTRA) instance
-check-san: programs unit fuzz-replay
-	@$(MAKE) --no-print-directory INSTANCE="$(SAN_INSTANCE)" instance
+check-san: INSTANCE := $(SAN_INSTANCE)
+check-san: programs unit fuzz-replay instance
 
 # Side by side with Debian's Postfix + Dovecot, in one run.
 .PHONY: bench
