@@ -101,6 +101,9 @@ run_ehlo(struct front *f, struct slice args)
 	if (config_bool(role_config(), OPT_SMTP_DSN))
 		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
+	/* RFC 9422: how many transactions in a session, how many recipients in one. */
+	buf_putf(&b, "250-LIMITS MAILMAX=%u RCPTMAX=%llu\r\n", FRONT_TRANSACTIONS_MAX,
+	    (unsigned long long)config_number(role_config(), OPT_SMTP_RECIPIENTS));
 	buf_putf(&b, "250 SIZE %llu\r\n",
 	    (unsigned long long)config_number(role_config(), OPT_SMTP_MESSAGE_BYTES));
 	stream_write(f->stream, buf_slice(&b));

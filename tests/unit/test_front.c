@@ -654,6 +654,23 @@ START_TEST(test_session_limits)
 }
 END_TEST
 
+/* What EHLO tells of them is what test_session_limits and test_recipients_limit find (RFC 9422). */
+START_TEST(test_limits_told)
+{
+	static const char want[] = "250-LIMITS MAILMAX=1000 RCPTMAX=100";
+	static const char *const hello[] = {"< 220 mail.test", "> EHLO x.example", NULL};
+	char line[1024];
+
+	ck_assert_uint_eq(FRONT_TRANSACTIONS_MAX, 1000);
+	start_server("");
+	talk(hello);
+	do
+		ck_assert(read_line(line, sizeof(line)) && line[3] == '-');
+	while (strcmp(line, want) != 0);
+	stop_server();
+}
+END_TEST
+
 START_TEST(test_recipients_limit)
 {
 	static const char *const hello[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", NULL};
@@ -708,6 +725,7 @@ main(void)
 	tcase_add_test(t, test_wasted_chunks);
 	tcase_add_test(t, test_session_limits);
 	tcase_add_test(t, test_recipients_limit);
+	tcase_add_test(t, test_limits_told);
 	tcase_add_test(t, test_gone_client);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
