@@ -299,14 +299,14 @@ class TestUndelete(UndeleteTest):
         client = self.account("kill")
         rows = json.loads(self.server.run("account", "list", "demo.test", "--json").stdout)
         self.number = next(r["id"] for r in rows if r["address"] == self.me)
-        for i in range(40):
+        for i in range(10):
             self.append(client, "INBOX", "m%d" % i)
         client.select("INBOX")
-        for _ in range(4):
+        for _ in range(6):
             client.copy("1:*", "INBOX")
         client.logout()
         count, during = 640, 0
-        for delay in (0.001, 0.003, 0.006, 0.01):
+        for delay in (0.001, 0.004, 0.01):
             client = self.server.imap(self.me)
             self.expunge(client, "INBOX")
             self.assertEqual(len(self.listed()["messages"]), count)
@@ -317,15 +317,15 @@ class TestUndelete(UndeleteTest):
             client.logout()
         client = self.server.imap(self.me)
         client.select("INBOX")
-        for delay in (0.001, 0.003, 0.006):
+        for delay in (0.001, 0.005):
             client.copy("1:160", "Archive")
             self.expunge(client, "Archive")
             done, in_time = self.killed(delay, "purge", self.me, "--yes")
             during += in_time
             self.assertEqual(done["messages"], 160)
             self.assertEqual((self.listed()["messages"], int(client.select("INBOX")[1][0])), ([], count))
-        self.assertGreater(during, 2)
-        self.assertEqual(self.objects(), 40)
+        self.assertGreater(during, 1)
+        self.assertEqual(self.objects(), 10)
         self.check_sound()
         client.logout()
 
@@ -337,7 +337,7 @@ class TestBound(UndeleteTest):
     def test_oldest_go_first(self):
         """Appending and expunging without end: what is kept stays under the limit, and is what went last."""
         client = self.account("loop")
-        for i in range(40):
+        for i in range(24):
             self.append(client, "INBOX", "%02d" % i, "x" * 70000)
             self.expunge(client, "INBOX")
             if i % 4 == 3:
@@ -359,6 +359,6 @@ class TestBound(UndeleteTest):
         self.assertLess(sum(m["bytes"] for m in found["messages"]), self.BYTES + 6 * 71000)
         self.assertEqual([b["messages"] for b in found["mailboxes"]], [6])
         self.assertIn("last", [m["subject"] for m in found["messages"]])
-        self.assertNotIn("27", [m["subject"] for m in found["messages"]])
+        self.assertNotIn("12", [m["subject"] for m in found["messages"]])
         self.check_sound()
         client.logout()
