@@ -1,6 +1,9 @@
 /*
  * The directories: each belongs to the one role that opens it. As root the upper ones can be passed
  * through by all roles' users, but listed by nobody; as an ordinary user all belongs to that user.
+ *
+ * A role cannot sync the directory that its own is in, so this is done here, before the role has it: what is
+ * acknowledged must not go with the directory that it is in. At start for those that an earlier run made, later for each that is made.
  */
 #include "admin/supervisor_private.h"
 
@@ -8,12 +11,34 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define PATH_SIZE 600
+
+static int
+sync_directory(const char *path, struct err *e)
+{
+	int fd = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	int rc = fd < 0 || fsync(fd) < 0 ? err_sys(e, errno, path) : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* Syncs the directory that path is in. */
+static int
+sync_above(const char *path, struct err *e)
+{
+	char above[PATH_SIZE];
+
+	snprintf(above, sizeof above, "%s", path);
+	return sync_directory(dirname(above), e);
+}
 
 /* Makes the directory when it is missing and sets mode and owner; uid (uid_t)-1 leaves the owner.
  */
@@ -22,8 +47,15 @@ make_directory(const char *path, mode_t mode, uid_t uid, gid_t gid, struct err *
 {
 	struct stat st;
 
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
+	if (mkdir(path, mode) == 0) {
+		if (sync_above(path, e) < 0) {
+			/* Otherwise it would be taken for durable the next time. */
+			(void)rmdir(path);
+			return -1;
+		}
+	} else if (errno != EEXIST) {
 		return err_sys(e, errno, path);
+	}
 	int fd = open(path, O_DIRECTORY | O_NOFOLLOW | O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
@@ -51,6 +83,15 @@ make_below(struct supervisor *s, const char *name, mode_t mode, enum role owner,
 	snprintf(path, sizeof path, "%s%s%s", config_string(s->config, OPT_STATE_DIR),
 	    *name ? "/" : "", name);
 	return make_directory(path, mode, uid, gid, e);
+}
+
+static int
+sync_below(struct supervisor *s, const char *name, struct err *e)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof path, "%s/%s", config_string(s->config, OPT_STATE_DIR), name);
+	return sync_directory(path, e);
 }
 
 /* Two supervisors on one state directory would start two writers for each account. */
@@ -88,6 +129,8 @@ supervisor_make_state(struct supervisor *s, struct err *e)
 	    make_below(s, "queue", 0700, ROLE_QUEUE, e) < 0 ||
 	    make_below(s, "spool", 0700, ROLE_QUEUE, e) < 0 ||
 	    make_below(s, "trace", 0700, ROLE_RECORDER, e) < 0)
+		return -1;
+	if (sync_above(config_string(s->config, OPT_STATE_DIR), e) < 0 || sync_below(s, "", e) < 0 || sync_below(s, "accounts", e) < 0)
 		return -1;
 	return make_directory(config_string(s->config, OPT_RUN_DIR), s->own_users ? 0755 : 0700,
 	    (uid_t)-1, (gid_t)-1, e);

@@ -29,9 +29,6 @@
 #include <db.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define DB_NAME "directory.db"
 #define BASE_DIR "base"
@@ -42,52 +39,18 @@
 #define VALUE_BYTES_MAX (1u << 20)
 #define COPY_BYTES 65536
 #define KEY_BYTES_MAX 512
+/* Of a name below the directory's path. */
+#define NAME_BYTES_MAX 64
 
 struct directory_db {
-	char path[PATH_MAX];
+	char path[FILE_PATH_BYTES_MAX];
+	char base[FILE_PATH_BYTES_MAX]; /* the directory of the base copy */
 	DB_ENV *env;
 	DB *db;
 	DB_TXN *txn;
 	unsigned commits; /* since the last checkpoint */
 	bool failed;
 };
-
-/* Syncs the directory that holds path. */
-static int
-parent_sync(const char *path)
-{
-	char dir[PATH_MAX];
-	size_t at = slice_rindex(slice_str(path), '/');
-	int fd, r;
-
-	if (at == strlen(path))
-		at = slice_cstr(SLICE("."), dir, sizeof dir) ? 1 : 0;
-	else if (!slice_cstr(slice_of(path, at > 0 ? at : 1), dir, sizeof dir))
-		return -1;
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	r = fsync(fd);
-	if (close(fd) != 0)
-		r = -1;
-	return r;
-}
-
-static int
-rename_synced(const char *from, const char *to)
-{
-	return rename(from, to) != 0 || parent_sync(to) != 0 ? -1 : 0;
-}
-
-static int
-path_of(const struct directory_db *db, const char *name, char out[PATH_MAX], struct err *e)
-{
-	int n = snprintf(out, PATH_MAX, "%s/%s", db->path, name);
-
-	if (n < 0 || n >= PATH_MAX)
-		return err_set(e, ERR_PERM, ERR_CODE_NONE, "path too long", "%s", db->path);
-	return 0;
-}
 
 static int
 db_error(struct directory_db *db, int r, const char *what, struct err *e)
@@ -192,47 +155,42 @@ handles_open(struct directory_db *db, uint32_t recover)
 }
 
 static int
-fd_copy(int from, int to)
+fd_copy(int from, int to, struct err *e)
 {
 	uint8_t block[COPY_BYTES];
-	ssize_t n, done;
+	uint64_t at = 0;
+	int64_t n;
 
-	while ((n = read(from, block, sizeof block)) != 0) {
-		if (n < 0)
+	while ((n = file_read(from, at, block, sizeof block, e)) > 0) {
+		if (file_write(to, at, slice_of(block, (size_t)n), e) != 0)
 			return -1;
-		for (ssize_t at = 0; at < n; at += done) {
-			done = write(to, block + at, (size_t)(n - at));
-			if (done < 0)
-				return -1;
-		}
+		at += (uint64_t)n;
 	}
-	return fsync(to);
+	return n < 0 ? -1 : file_sync(to, e);
 }
 
-/* A durable copy of file `from` under the name `to`: both or nothing. */
+/* A durable copy of file `from` in directory to_dir under the same name: both or nothing. */
 static int
-file_copy(struct directory_db *db, const char *from, const char *to, struct err *e)
+file_copy(const char *from_dir, const char *to_dir, struct err *e)
 {
-	char source[PATH_MAX], target[PATH_MAX], fresh[PATH_MAX + 8];
+	char source[FILE_PATH_BYTES_MAX], target[FILE_PATH_BYTES_MAX], fresh[FILE_PATH_BYTES_MAX];
 	int in, out, r;
 
-	if (path_of(db, from, source, e) != 0 || path_of(db, to, target, e) != 0)
-		return -1;
-	(void)snprintf(fresh, sizeof fresh, "%s.new", target);
-	in = open(source, O_RDONLY | O_CLOEXEC);
+	file_path(source, from_dir, DB_NAME);
+	file_path(target, to_dir, DB_NAME);
+	file_path(fresh, to_dir, DB_NAME ".new");
+	in = file_open(source, O_RDONLY | O_CLOEXEC, e);
 	if (in < 0)
-		return err_sys(e, errno, from);
-	out = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	r = out < 0 ? -1 : fd_copy(in, out);
-	if (out >= 0 && close(out) != 0)
-		r = -1;
-	(void)close(in);
-	if (r != 0 || rename_synced(fresh, target) != 0) {
-		err_sys(e, errno, to);
-		(void)unlink(fresh);
 		return -1;
-	}
-	return 0;
+	out = file_open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, e);
+	r = out < 0 ? -1 : fd_copy(in, out, e);
+	if (out >= 0 && file_close(out, r == 0 ? e : NULL) != 0)
+		r = -1;
+	(void)file_close(in, NULL);
+	if (r == 0 && file_rename(fresh, target, e) == 0)
+		return file_sync_dir(to_dir, e);
+	(void)file_unlink(fresh, NULL);
+	return -1;
 }
 
 /* Log files that neither recovery nor the base copy needs any more. */
@@ -245,7 +203,7 @@ logs_remove(struct directory_db *db, struct err *e)
 	if (r != 0)
 		return db_error(db, r, "log_archive", e);
 	for (char **p = list; p != NULL && *p != NULL; p++)
-		(void)unlink(*p);
+		(void)file_unlink(*p, NULL);
 	free(list);
 	return 0;
 }
@@ -260,78 +218,81 @@ checkpoint(struct directory_db *db, struct err *e)
 	if (r != 0)
 		return db_error(db, r, "txn_checkpoint", e);
 	db->commits = 0;
-	if (file_copy(db, DB_NAME, BASE_DIR "/" DB_NAME, e) != 0)
+	if (file_copy(db->path, db->base, e) != 0)
 		return -1;
 	return logs_remove(db, e);
 }
 
+/* What a process left that was killed, or whose sync failed, is taken over only as far as the disk has it. */
 static int
-dirs_make(struct directory_db *db, struct err *e)
+dirs_settle(struct directory_db *db, struct err *e)
 {
-	char base[PATH_MAX];
+	bool made;
 
-	if (path_of(db, BASE_DIR, base, e) != 0)
+	if (file_mkdir(db->base, &made, e) != 0 || file_settle_dir(db->base, e) != 0)
 		return -1;
-	if (mkdir(db->path, 0700) == 0) {
-		if (parent_sync(db->path) != 0)
-			return err_sys(e, errno, db->path);
-	} else if (errno != EEXIST) {
-		return err_sys(e, errno, db->path);
-	}
-	if (mkdir(base, 0700) != 0 && errno != EEXIST)
-		return err_sys(e, errno, base);
-	return parent_sync(base) != 0 ? err_sys(e, errno, db->path) : 0;
+	return file_settle_dir(db->path, e);
 }
 
 static int
-mark_make(const char *mark, struct err *e)
+mark_make(struct directory_db *db, const char *mark, struct err *e)
 {
-	int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int fd = file_open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, e);
 
-	if (fd < 0 || close(fd) != 0 || parent_sync(mark) != 0)
-		return err_sys(e, errno, mark);
-	return 0;
+	return fd < 0 || file_close(fd, e) != 0 ? -1 : file_sync_dir(db->path, e);
 }
 
 /* The damaged file stays beside, for whoever wants to look at it; the one before it goes. */
 static int
+put_aside(struct directory_db *db, const char *file, struct err *e)
+{
+	char aside[FILE_PATH_BYTES_MAX];
+	int there = file_exists(file, e);
+
+	if (there <= 0)
+		return there;
+	file_path(aside, db->path, DB_NAME ".damaged");
+	return file_rename(file, aside, e) != 0 ? -1 : file_sync_dir(db->path, e);
+}
+
+static int
 rebuild(struct directory_db *db, struct err *e)
 {
-	char file[PATH_MAX], aside[PATH_MAX], base[PATH_MAX], mark[PATH_MAX];
-	int r;
+	char file[FILE_PATH_BYTES_MAX], base[FILE_PATH_BYTES_MAX], mark[FILE_PATH_BYTES_MAX];
+	int r, has_base;
 
-	if (path_of(db, DB_NAME, file, e) != 0 || path_of(db, DB_NAME ".damaged", aside, e) != 0 ||
-	    path_of(db, BASE_DIR "/" DB_NAME, base, e) != 0 || path_of(db, MARK_NAME, mark, e) != 0)
-		return -1;
-	if (mark_make(mark, e) != 0)
-		return -1;
-	if (rename_synced(file, aside) != 0 && errno != ENOENT)
-		return err_sys(e, errno, file);
+	file_path(file, db->path, DB_NAME);
+	file_path(base, db->base, DB_NAME);
+	file_path(mark, db->path, MARK_NAME);
 	/* Without a base copy the log still begins at the beginning. */
-	if (access(base, F_OK) == 0 && file_copy(db, BASE_DIR "/" DB_NAME, DB_NAME, e) != 0)
+	has_base = file_exists(base, e);
+	if (has_base < 0 || mark_make(db, mark, e) != 0 || put_aside(db, file, e) != 0 ||
+	    (has_base && file_copy(db->base, db->path, e) != 0))
 		return -1;
 	r = handles_open(db, DB_RECOVER_FATAL);
 	if (r != 0)
 		return db_error(db, r, "rebuild of the directory", e);
 	if (checkpoint(db, e) != 0)
 		return -1;
-	if (unlink(mark) != 0 || parent_sync(mark) != 0)
-		return err_sys(e, errno, mark);
-	return 0;
+	return file_unlink(mark, e) != 0 ? -1 : file_sync_dir(db->path, e);
 }
 
-/* A rebuild was begun and not ended, or the database is gone while its base copy is there. */
-static bool
-rebuild_is_due(struct directory_db *db)
+/* 1: a rebuild was begun and not ended, or the database is gone while its base copy is there. 0: not so. -1. */
+static int
+rebuild_is_due(struct directory_db *db, struct err *e)
 {
-	char file[PATH_MAX], base[PATH_MAX], mark[PATH_MAX];
-	struct err e;
+	char file[FILE_PATH_BYTES_MAX], base[FILE_PATH_BYTES_MAX], mark[FILE_PATH_BYTES_MAX];
+	int marked, has_base, there;
 
-	if (path_of(db, DB_NAME, file, &e) != 0 ||
-	    path_of(db, BASE_DIR "/" DB_NAME, base, &e) != 0 ||
-	    path_of(db, MARK_NAME, mark, &e) != 0)
-		return false;
-	return access(mark, F_OK) == 0 || (access(base, F_OK) == 0 && access(file, F_OK) != 0);
+	file_path(file, db->path, DB_NAME);
+	file_path(base, db->base, DB_NAME);
+	file_path(mark, db->path, MARK_NAME);
+	marked = file_exists(mark, e);
+	has_base = file_exists(base, e);
+	there = file_exists(file, e);
+	if (marked < 0 || has_base < 0 || there < 0)
+		return -1;
+	return marked || (has_base && !there);
 }
 
 /* What the environment's surroundings cause; a rebuild would not help and might harm. */
@@ -348,7 +309,7 @@ first_checkpoint(struct directory_db *db, struct err *e)
 {
 	if (checkpoint(db, e) == 0)
 		return 0;
-	if (e->code != ERR_CODE_NO_SPACE || db->failed)
+	if (e->code != ERR_CODE_NO_SPACE || directory_db_failed(db))
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "directory-checkpoint", LOG_ERR(e), LOG_END);
 	return 0;
@@ -358,12 +319,14 @@ first_checkpoint(struct directory_db *db, struct err *e)
 static int
 open_or_rebuild(struct directory_db *db, bool *rebuilt_r, struct err *e)
 {
-	int r = DB_RUNRECOVERY;
+	int due = rebuild_is_due(db, e), r = DB_RUNRECOVERY;
 
-	file_error_reset();
-	if (!rebuild_is_due(db))
-		r = handles_open(db, DB_RECOVER);
 	*rebuilt_r = false;
+	if (due < 0)
+		return -1;
+	file_error_reset();
+	if (!due)
+		r = handles_open(db, DB_RECOVER);
 	if (r == 0)
 		return first_checkpoint(db, e);
 	/* A full disk makes Berkeley DB panic, too. */
@@ -383,11 +346,13 @@ directory_db_open(const char *path, struct directory_db **db_r, bool *rebuilt_r,
 
 	*db_r = NULL;
 	file_hook_db();
-	if (strlen(path) >= FILE_PATH_BYTES_MAX || !slice_cstr(slice_str(path), db->path, sizeof db->path)) {
+	if (strlen(path) > sizeof db->path - NAME_BYTES_MAX) {
 		MEM_FREE(&db);
 		return err_set(e, ERR_PERM, ERR_CODE_NONE, "directory not available", "the path is too long");
 	}
-	r = dirs_make(db, e);
+	memcpy(db->path, path, strlen(path) + 1);
+	file_path(db->base, db->path, BASE_DIR);
+	r = dirs_settle(db, e);
 	if (r == 0)
 		file_reserve(path);
 	if (r == 0)
@@ -410,7 +375,7 @@ directory_db_close(struct directory_db **dbp)
 	if (db == NULL)
 		return;
 	directory_db_abort(db);
-	if (!db->failed && db->commits > 0 && checkpoint(db, &e) != 0)
+	if (!directory_db_failed(db) && db->commits > 0 && checkpoint(db, &e) != 0)
 		log_event(LOG_WARN, NO_SESSION, "directory-checkpoint", LOG_ERR(&e), LOG_END);
 	handles_close(db);
 	MEM_FREE(dbp);
@@ -419,7 +384,7 @@ directory_db_close(struct directory_db **dbp)
 bool
 directory_db_failed(const struct directory_db *db)
 {
-	return db->failed;
+	return db->failed || file_lost();
 }
 
 static int
@@ -453,7 +418,7 @@ directory_db_get(struct directory_db *db, struct slice key, struct buf *value_r,
 	DBT v = {0};
 	int r;
 
-	if (db->failed)
+	if (directory_db_failed(db))
 		return failed_already(e);
 	buf_reset(value_r);
 	r = db->db->get(db->db, db->txn, &k, &v, 0);
@@ -478,7 +443,7 @@ directory_db_scan(struct directory_db *db, struct slice prefix, struct slice aft
 	DBC *c;
 	int r;
 
-	if (db->failed)
+	if (directory_db_failed(db))
 		return failed_already(e);
 	if (prefix.n > sizeof head || after.n > sizeof start)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "no such key", NULL);
@@ -511,7 +476,7 @@ directory_db_begin(struct directory_db *db, struct err *e)
 	int r;
 
 	assert(db->txn == NULL);
-	if (db->failed)
+	if (directory_db_failed(db))
 		return failed_already(e);
 	r = db->env->txn_begin(db->env, NULL, &db->txn, DB_TXN_SYNC);
 	if (r != 0) {
@@ -529,7 +494,7 @@ directory_db_put(struct directory_db *db, struct slice key, struct slice value, 
 	int r;
 
 	assert(db->txn != NULL);
-	if (db->failed)
+	if (directory_db_failed(db))
 		return failed_already(e);
 	r = db->db->put(db->db, db->txn, &k, &v, 0);
 	return r == 0 ? 0 : db_error(db, r, "put", e);
@@ -542,7 +507,7 @@ directory_db_delete(struct directory_db *db, struct slice key, struct err *e)
 	int r;
 
 	assert(db->txn != NULL);
-	if (db->failed)
+	if (directory_db_failed(db))
 		return failed_already(e);
 	r = db->db->del(db->db, db->txn, &k, 0);
 	return r == 0 || r == DB_NOTFOUND ? 0 : db_error(db, r, "delete", e);
@@ -556,7 +521,7 @@ directory_db_commit(struct directory_db *db, struct err *e)
 	int r;
 
 	assert(txn != NULL);
-	if (db->failed) {
+	if (directory_db_failed(db)) {
 		directory_db_abort(db);
 		return failed_already(e);
 	}

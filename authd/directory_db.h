@@ -17,9 +17,8 @@
 struct directory_db;
 
 /*
- * Opens (makes, when there is none) the environment in the directory path, which must exist or be
- * creatable in an existing one. Recovers after a crash; when the database is damaged it is rebuilt
- * from the base copy and the log, and *rebuilt_r is true. -1 and e otherwise.
+ * Opens (makes, when there is none) the environment in the directory path, which exists. Recovers after a crash; when the
+ * database is damaged it is rebuilt from the base copy and the log, and *rebuilt_r is true. -1 and e otherwise.
  */
 int directory_db_open(const char *path, struct directory_db **db_r, bool *rebuilt_r, struct err *e)
     __attribute__((warn_unused_result));

@@ -82,7 +82,7 @@ bool queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *
 
 /* ---- queue_table.c: 0, or -1 and e. Blocks on the disk. ---- */
 
-/* Opens STATE/queue, with what a crash left behind put in order, and calls found for each message. */
+/* Opens STATE/queue, which exists, with what a crash left behind put in order, and calls found for each message. */
 typedef void queue_found_fn(struct queue_message *m); /* owned by the callee */
 int queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e);
 /* At the end of the process. */

@@ -430,7 +430,7 @@ queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
 	file_path(queue_dir, state_dir, "queue");
 	file_path(index_dir, queue_dir, "index");
 	file_path(messages_dir, queue_dir, "messages");
-	if (make_dir(queue_dir, state_dir, e) < 0 || make_dir(messages_dir, queue_dir, e) < 0)
+	if (make_dir(messages_dir, queue_dir, e) < 0)
 		return -1;
 	file_reserve(queue_dir);
 	if ((open_index(e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))

@@ -14,6 +14,7 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -175,11 +176,15 @@ forget(struct queue_message *m)
 static void
 run_workload(const char *root, uint64_t seed)
 {
+	char path[FILE_PATH_BYTES_MAX];
 	struct err e;
 
 	random_state = seed;
 	version_count = 0;
 	moments_n = 0;
+	file_path(path, root, "queue");
+	if (mkdir(path, 0700) < 0)
+		die("mkdir", NULL);
 	record = crash_record_start(root);
 	note(0);
 	if (queue_table_open(root, forget, &e) < 0)

@@ -4,9 +4,11 @@
 #include "authd/directory_resolve.h"
 #include "common/cursor.h"
 #include "common/log.h"
+#include "store/file.h"
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -696,6 +698,100 @@ START_TEST(test_disk_full)
 }
 END_TEST
 
+/* ---- what the process before left ---- */
+
+static struct file_ops watched;
+static char synced[2048], evicted[2048];
+static const char *unseen; /* whose presence cannot be told */
+
+static void
+note_path(char *list, size_t size, const char *path)
+{
+	size_t n = strlen(dir);
+
+	ck_assert_int_eq(strncmp(path, dir, n), 0);
+	(void)snprintf(list + strlen(list), size - strlen(list), "%s;", path + n);
+}
+
+static int
+watched_sync(int fd)
+{
+	char link[40], path[200] = "";
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ck_assert_int_gt(readlink(link, path, sizeof path - 1), 0);
+	note_path(synced, sizeof synced, path);
+	return file_system_ops()->sync(fd);
+}
+
+static void
+watched_evict(const char *path)
+{
+	note_path(evicted, sizeof evicted, path);
+	file_system_ops()->evict(path);
+}
+
+static int
+watched_exists(const char *path)
+{
+	if (unseen != NULL && strcmp(path + strlen(dir), unseen) == 0) {
+		errno = EIO;
+		return -1;
+	}
+	return file_system_ops()->exists(path);
+}
+
+/* Names and octets that a process left that was killed, or whose sync failed, are synced and read from the disk before they are believed. */
+START_TEST(test_taken_over)
+{
+	static const char *const files[] = {"/directory.db;", "/log.0000000001;", "/base/directory.db;"};
+	const char *base, *whole, *own;
+
+	domain_add("one.test");
+	directory_close(&d);
+	watched = (struct file_ops){.sync = watched_sync, .evict = watched_evict};
+	file_use(&watched);
+	synced[0] = evicted[0] = '\0';
+	open_again(false);
+	file_use(NULL);
+	for (unsigned i = 0; i < sizeof files / sizeof files[0]; i++) {
+		ck_assert_msg(strstr(synced, files[i]) != NULL, "%s is not in %s", files[i], synced);
+		ck_assert_msg(strstr(evicted, files[i]) != NULL, "%s is not in %s", files[i], evicted);
+	}
+	/* The directories, before anything that the opening itself makes. */
+	base = strstr(synced, "/base;");
+	whole = strstr(synced, ";;");
+	own = strstr(synced, "/directory.db.new;");
+	ck_assert(base != NULL && whole != NULL && own != NULL);
+	ck_assert(base < own && whole < own);
+}
+END_TEST
+
+/* What cannot be looked for is not taken for missing: a rebuild without the base copy would lose what the log no longer has. */
+START_TEST(test_not_seen)
+{
+	static const char *const names[] = {"/directory.db", "/base/directory.db", "/rebuilding"};
+	struct address_name n = name("late@one.test");
+	struct dir_account a;
+	bool rebuilt = false;
+
+	domain_add("one.test");
+	(void)account_add("late@one.test");
+	watched = (struct file_ops){.exists = watched_exists};
+	for (unsigned i = 0; i < 3; i++) {
+		directory_close(&d);
+		unseen = names[i];
+		file_use(&watched);
+		ck_assert_int_eq(directory_open(dir, &d, &rebuilt, &e), -1);
+		ck_assert_int_eq(e.class, ERR_TEMP);
+		unseen = NULL;
+		file_use(NULL);
+		open_again(false);
+		ck_assert_int_eq(directory_account_find(d, &n, &a, &e), 1);
+	}
+}
+END_TEST
+
 /* A child adds accounts and says each number when it is acknowledged, until it is killed. */
 static void
 child_adds(int out, unsigned round)
@@ -775,6 +871,8 @@ main(void)
 	tcase_add_test(t, test_records);
 	tcase_add_test(t, test_damage);
 	tcase_add_test(t, test_disk_full);
+	tcase_add_test(t, test_taken_over);
+	tcase_add_test(t, test_not_seen);
 	tcase_add_test(t, test_killed);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -595,6 +595,7 @@ setup(void)
 	(void)snprintf(root, sizeof root, "/dev/shm/test_directory_crash.%d", (int)getpid());
 	(void)snprintf(cut_root, sizeof cut_root, "%s.cut", root);
 	tree_remove(root);
+	ck_assert_int_eq(mkdir(root, 0700), 0);
 }
 
 static void

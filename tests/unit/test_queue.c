@@ -177,7 +177,11 @@ static void
 setup(void)
 {
 	(void)snprintf(dir, sizeof(dir), "%s", "/tmp/mailstead-queue-XXXXXX");
+	char path[FILE_PATH_BYTES_MAX];
+
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	file_path(path, dir, "queue");
+	ck_assert_int_eq(mkdir(path, 0700), 0);
 	file_lost_reset();
 	file_use(NULL);
 }

@@ -7,6 +7,10 @@
 #include "common/sandbox.h"
 
 #include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Joined by the store, by the command's sockets, or by the supervisor's own control edges. */
 static bool
@@ -99,6 +103,72 @@ START_TEST(restarts_pause_longer_and_longer)
 }
 END_TEST
 
+/* ---- the directories ---- */
+
+static char top[40];
+static char synced[1000];
+static bool disk_fails;
+
+/* Stands in for the C library's. */
+int
+fsync(int fd)
+{
+	char link[40], path[200] = "";
+	size_t n = strlen(top), have = strlen(synced);
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ck_assert_int_gt(readlink(link, path, sizeof path - 1), 0);
+	ck_assert_int_eq(strncmp(path, top, n), 0);
+	(void)snprintf(synced + have, sizeof synced - have, "%s;", path + n);
+	if (disk_fails)
+		errno = EIO;
+	return disk_fails ? -1 : 0;
+}
+
+/* The directory that a role's own is in is synced before the role has it; one that could not be made durable is not there. */
+START_TEST(directories_are_durable)
+{
+	struct supervisor s = {.config = config_new(), .lock_fd = -1};
+	char path[80];
+	struct err e;
+
+	memcpy(top, "/tmp/test_supervisor.XXXXXX", sizeof "/tmp/test_supervisor.XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	(void)snprintf(path, sizeof path, "%s/state/", top);
+	ck_assert_int_eq(config_set(s.config, OPT_STATE_DIR, slice_str(path), &e), 0);
+	(void)snprintf(path, sizeof path, "%s/run", top);
+	ck_assert_int_eq(config_set(s.config, OPT_RUN_DIR, slice_str(path), &e), 0);
+	disk_fails = true;
+	ck_assert_int_eq(supervisor_make_state(&s, &e), -1);
+	close(s.lock_fd);
+	disk_fails = false;
+	synced[0] = '\0';
+	ck_assert_int_eq(supervisor_make_state(&s, &e), 0);
+	/* What an earlier run made is not believed to be durable. */
+	close(s.lock_fd);
+	synced[0] = '\0';
+	ck_assert_int_eq(supervisor_make_state(&s, &e), 0);
+	ck_assert_str_eq(synced, ";/state;/state/accounts;");
+	close(s.lock_fd);
+	(void)snprintf(path, sizeof path, "%s/state/accounts/7", top);
+	disk_fails = true;
+	ck_assert_int_eq(supervisor_make_account(&s, 7, &e), -1);
+	ck_assert_int_eq(access(path, F_OK), -1);
+	disk_fails = false;
+	synced[0] = '\0';
+	ck_assert_int_eq(supervisor_make_account(&s, 7, &e), 0);
+	ck_assert_int_eq(supervisor_make_account(&s, 7, &e), 0);
+	ck_assert_str_eq(synced, "/state/accounts;");
+	ck_assert_int_eq(access(path, F_OK), 0);
+	config_free(&s.config);
+	(void)snprintf(path, sizeof path, "%s", top);
+	char *argv[] = {(char *)(uintptr_t) "rm", (char *)(uintptr_t) "-rf", path, NULL};
+	if (fork() == 0)
+		execv("/bin/rm", argv);
+	(void)wait(NULL);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -110,6 +180,7 @@ main(void)
 	tcase_add_test(t, requests_form_no_cycle);
 	tcase_add_test(t, everybody_reaches_the_recorder);
 	tcase_add_test(t, restarts_pause_longer_and_longer);
+	tcase_add_test(t, directories_are_durable);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 
