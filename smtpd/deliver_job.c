@@ -267,14 +267,29 @@ deliver_begin(struct job *j)
 
 /* ---- the verdict ---- */
 
+/* What was decided and from what: enough to decide it again (smtpd/policy.h). */
 static void
-trace_verdict(struct job *j, bool arc_overrides)
+trace_decision(struct job *j, const struct policy_input *in)
+{
+	struct buf b;
+
+	buf_init(&b, POLICY_INPUT_BYTES_MAX);
+	policy_input_print(in, &b);
+	deliver_trace(j, "decision", LOG_CSTR("table", j->submission ? "submission" : "incoming"), LOG_CSTR("rule", j->decision->rule),
+	    LOG_CSTR("action", policy_action_name(j->decision->action)), LOG_NUM("code", j->decision->code),
+	    LOG_STR("inputs", buf_slice(&b)), LOG_END);
+	buf_fini(&b);
+}
+
+static void
+trace_verdict(struct job *j, const struct policy_input *in)
 {
 	const struct verdict *v = &j->verdict;
 
 	if (!v->full) {
 		deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
 		    LOG_CSTR("rule", j->decision->rule), LOG_STR("author", v->form.from_address), LOG_END);
+		trace_decision(j, in);
 		return;
 	}
 	deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
@@ -283,27 +298,87 @@ trace_verdict(struct job *j, bool arc_overrides)
 	    LOG_NUM("signatures", v->dkim_count),
 	    LOG_CSTR("dkim", v->dkim_count ? dkim_result_name(v->dkim[0].result) : "none"),
 	    LOG_STR("dkim_domain", v->dkim_count ? v->dkim[0].domain : SLICE("")),
-	    LOG_CSTR("arc", arc_result_name(v->arc.result)), LOG_CSTR("override", arc_overrides ? "arc" : ""),
+	    LOG_CSTR("arc", arc_result_name(v->arc.result)), LOG_CSTR("override", in->arc_override ? "arc" : ""),
 	    LOG_CSTR("dmarc", dmarc_result_name(v->dmarc.result)),
 	    LOG_CSTR("policy", dmarc_policy_name(v->dmarc.policy)), LOG_STR("author", v->dmarc.author),
 	    LOG_STR("reason", v->dmarc.reason), LOG_STR("record", v->dmarc.record), LOG_END);
+	trace_decision(j, in);
+}
+
+static struct policy_settings
+settings_in_force(void)
+{
+	const struct config *c = role_config();
+
+	return (struct policy_settings){
+	    .dns_defer = config_bool(c, OPT_POLICY_DNS_DEFER),
+	    .spf_reject = config_bool(c, OPT_POLICY_SPF_REJECT),
+	    .arc_trusted = slice_str(config_string(c, OPT_POLICY_ARC_TRUSTED)),
+	    .helo_refuse = config_bool(c, OPT_POLICY_HELO_REFUSE),
+	    .iprev_junk = config_bool(c, OPT_POLICY_IPREV_JUNK),
+	    .header_junk = config_bool(c, OPT_POLICY_HEADER_JUNK),
+	    .dnsbl_refuse = (uint32_t)config_number(c, OPT_POLICY_DNSBL_REFUSE),
+	    .dnsbl_junk = (uint32_t)config_number(c, OPT_POLICY_DNSBL_JUNK),
+	};
+}
+
+static bool
+postmaster_only(const struct envelope *e)
+{
+	for (uint32_t i = 0; i < e->recipient_count; i++) {
+		struct slice to = e->recipients[i];
+
+		if (!slice_eq_nocase(slice_sub(to, 0, slice_rindex(to, '@')), SLICE("postmaster")))
+			return false;
+	}
+	return true;
+}
+
+static struct policy_input
+inputs_of(const struct job *j)
+{
+	const struct envelope *e = &j->envelope;
+	struct policy_settings settings = settings_in_force();
+	struct policy_client client = {
+	    .facts = &j->client,
+	    .helo = policy_helo_of(e->helo, e->client_ip, slice_str(config_string(role_config(), OPT_HOSTNAME))),
+	    .postmaster_only = postmaster_only(e),
+	};
+
+	memcpy(client.ip, e->client_ip, sizeof(client.ip));
+	return j->submission ? policy_input_submission(&j->verdict) : policy_input_incoming(&j->verdict, &client, &settings);
+}
+
+/* Refuses or defers; a refusal for block lists names them. */
+static void
+turn_away(struct job *j, const struct policy_decision *d)
+{
+	struct buf b;
+	char text[POLICY_REPLY_BYTES_MAX];
+
+	buf_init(&b, sizeof(text) - 1);
+	buf_put_str(&b, d->text);
+	for (uint16_t i = 0; d->tells_lists && i < j->client.count; i++)
+		if (!j->client.lists[i].white && b.n + j->client.lists[i].zone.n + 1 < sizeof(text)) {
+			buf_put_u8(&b, ' ');
+			buf_put_slice(&b, j->client.lists[i].zone);
+		}
+	if (!slice_cstr(buf_slice(&b), text, sizeof(text)))
+		text[0] = '\0';
+	buf_fini(&b);
+	deliver_job_reply(j, d->code, d->enhanced, text);
 }
 
 void
 deliver_judge(struct job *j)
 {
-	struct policy_settings settings = {
-	    .dns_defer = config_bool(role_config(), OPT_POLICY_DNS_DEFER),
-	    .spf_reject = config_bool(role_config(), OPT_POLICY_SPF_REJECT),
-	    .arc_trusted = slice_str(config_string(role_config(), OPT_POLICY_ARC_TRUSTED)),
-	};
-	const struct policy_decision *d =
-	    j->submission ? policy_submission(&j->verdict) : policy_incoming(&j->verdict, &settings);
+	struct policy_input in = inputs_of(j);
+	const struct policy_decision *d = j->submission ? policy_submission(&in) : policy_incoming(&in);
 
 	j->decision = d;
-	trace_verdict(j, !j->submission && policy_arc_overrides(&j->verdict, &settings));
+	trace_verdict(j, &in);
 	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
-		deliver_job_reply(j, d->code, d->enhanced, d->text);
+		turn_away(j, d);
 	else if (!j->submission)
 		deliver_compose(j);
 	else if (!j->completed && (j->verdict.form.date_fields == 0 || j->verdict.form.message_id_fields == 0))

@@ -2,142 +2,154 @@
 
 #include <assert.h>
 
-struct input {
-	const struct verdict *v;
-	const struct policy_settings *s;
-};
-
 struct rule {
-	bool (*holds)(const struct input *in);
+	bool (*holds)(const struct policy_input *in);
 	struct policy_decision decision;
 };
-
-/* ---- ARC ---- */
-
-static bool
-is_trusted(struct slice domain, struct slice trusted)
-{
-	struct slice one;
-
-	while (slice_cut(&trusted, ' ', &one))
-		if (one.n > 0 && slice_eq_nocase(one, domain))
-			return true;
-	return false;
-}
-
-bool
-policy_arc_overrides(const struct verdict *v, const struct policy_settings *s)
-{
-	if (v->dmarc.result != DMARC_RESULT_FAIL || v->arc.result != ARC_RESULT_PASS)
-		return false;
-	for (unsigned i = 0; i < v->arc.sealer_count && is_trusted(v->arc.sealers[i].domain, s->arc_trusted); i++)
-		if (v->arc.sealers[i].dmarc_pass)
-			return true;
-	return false;
-}
 
 /* ---- conditions ---- */
 
 static bool
-always(const struct input *in)
+always(const struct policy_input *in)
 {
 	(void)in;
 	return true;
 }
 
 static bool
-unreadable(const struct input *in)
+unreadable(const struct policy_input *in)
 {
-	return in->v->form.ranges_overflow;
+	return in->unreadable;
 }
 
 static bool
-stray_octets(const struct input *in)
+stray_octets(const struct policy_input *in)
 {
-	return in->v->form.stray_octets;
+	return in->stray_octets;
 }
 
 static bool
-too_many_hops(const struct input *in)
+too_many_hops(const struct policy_input *in)
 {
-	return in->v->form.received_fields >= POLICY_RECEIVED_FIELDS_MAX;
+	return in->received_fields >= POLICY_RECEIVED_FIELDS_MAX;
 }
 
 static bool
-from_fields_not_one(const struct input *in)
+from_fields_not_one(const struct policy_input *in)
 {
-	return in->v->form.from_fields != 1;
+	return in->from_fields != 1;
 }
 
 static bool
-no_author(const struct input *in)
+no_author(const struct policy_input *in)
 {
-	return in->v->form.from_mailboxes == 0;
+	return in->from_mailboxes == 0;
 }
 
 static bool
-authors_differ(const struct input *in)
+authors_differ(const struct policy_input *in)
 {
-	return in->v->form.from_domains_differ;
+	return in->from_domains_differ;
 }
 
 static bool
-author_without_domain(const struct input *in)
+author_without_domain(const struct policy_input *in)
 {
-	return in->v->form.from_domain.n == 0;
+	return !in->from_domain;
 }
 
 static bool
-unqualified(const struct input *in)
+unqualified(const struct policy_input *in)
 {
-	return in->v->form.unqualified;
+	return in->unqualified;
 }
 
 static bool
-dmarc_undecided(const struct input *in)
+dmarc_undecided(const struct policy_input *in)
 {
-	return in->s->dns_defer && in->v->dmarc.result == DMARC_RESULT_TEMPERROR;
+	return in->dns_defer && in->dmarc == DMARC_RESULT_TEMPERROR;
 }
 
 /* The domain's policy for a message that fails, unless a trusted forwarder says that it passed there. */
 static bool
-dmarc_says(const struct input *in, enum dmarc_policy policy)
+dmarc_says(const struct policy_input *in, enum dmarc_policy policy)
 {
-	return in->v->dmarc.result == DMARC_RESULT_FAIL && in->v->dmarc.policy == policy && !policy_arc_overrides(in->v, in->s);
+	return in->dmarc == DMARC_RESULT_FAIL && in->dmarc_policy == policy && !in->arc_override;
 }
 
 static bool
-dmarc_says_reject(const struct input *in)
+dmarc_says_reject(const struct policy_input *in)
 {
 	return dmarc_says(in, DMARC_POLICY_REJECT);
 }
 
 static bool
-dmarc_says_quarantine(const struct input *in)
+dmarc_says_quarantine(const struct policy_input *in)
 {
 	return dmarc_says(in, DMARC_POLICY_QUARANTINE);
 }
 
 /* It would be refused, and a key of its chain may be there later. */
 static bool
-arc_undecided(const struct input *in)
+arc_undecided(const struct policy_input *in)
 {
-	return in->s->dns_defer && in->s->arc_trusted.n > 0 && in->v->arc.result == ARC_RESULT_TEMPERROR &&
+	return in->dns_defer && in->arc_used && in->arc == ARC_RESULT_TEMPERROR &&
 	    dmarc_says_reject(in);
 }
 
 static bool
-spf_says_fail(const struct input *in)
+spf_says_fail(const struct policy_input *in)
 {
-	return in->s->spf_reject && in->v->mail_from.result == SPF_RESULT_FAIL;
+	return in->spf_reject && in->spf == SPF_RESULT_FAIL;
+}
+
+/* Nobody else has the name of this server, but the server itself. */
+static bool
+claims_to_be_us(const struct policy_input *in)
+{
+	return in->helo_refuse && in->helo == POLICY_HELO_OURS && !in->local && !in->postmaster_only;
+}
+
+/* Good lists weigh against block lists. Whoever is listed can still write to the postmaster. */
+static bool
+listed(const struct policy_input *in, uint32_t limit)
+{
+	uint32_t weight = in->black > in->white ? in->black - in->white : 0;
+
+	return limit > 0 && weight >= limit && !in->postmaster_only;
+}
+
+static bool
+listed_refuse(const struct policy_input *in)
+{
+	return listed(in, in->dnsbl_refuse);
+}
+
+static bool
+listed_junk(const struct policy_input *in)
+{
+	return listed(in, in->dnsbl_junk);
+}
+
+static bool
+nameless(const struct policy_input *in)
+{
+	return in->iprev_junk && !in->local && (in->iprev == CLIENT_IPREV_FAIL || in->iprev == CLIENT_IPREV_PERMERROR);
+}
+
+static bool
+header_broken(const struct policy_input *in)
+{
+	return in->header_junk && in->header_broken;
 }
 
 /* ---- the tables ---- */
 
-#define REFUSE(rule, code, enhanced, text) {POLICY_REFUSE, rule, code, enhanced, text}
-#define DEFER(rule, code, enhanced, text) {POLICY_DEFER, rule, code, enhanced, text}
-#define JUNK(rule) {POLICY_JUNK, rule, 250, "2.0.0", ""}
-#define ACCEPT(rule) {POLICY_ACCEPT, rule, 250, "2.0.0", ""}
+#define REFUSE(rule, code, enhanced, text) {POLICY_REFUSE, rule, code, enhanced, text, false}
+#define REFUSE_LISTED(rule, code, enhanced, text) {POLICY_REFUSE, rule, code, enhanced, text, true}
+#define DEFER(rule, code, enhanced, text) {POLICY_DEFER, rule, code, enhanced, text, false}
+#define JUNK(rule) {POLICY_JUNK, rule, 250, "2.0.0", "", false}
+#define ACCEPT(rule) {POLICY_ACCEPT, rule, 250, "2.0.0", "", false}
 
 static const struct rule incoming[] = {
     {unreadable, REFUSE("unreadable", 550, "5.6.0", "The message's header cannot be read reliably")},
@@ -147,11 +159,16 @@ static const struct rule incoming[] = {
     {from_fields_not_one, REFUSE("from-fields", 550, "5.6.0", "Exactly one From field is needed (RFC 5322 3.6)")},
     {no_author, REFUSE("from-empty", 550, "5.6.0", "The From field has no address (RFC 5322 3.6.2)")},
     {authors_differ, REFUSE("from-domains", 550, "5.7.1", "Authors of different domains in From")},
+    {claims_to_be_us, REFUSE("helo-ours", 550, "5.7.1", "That is the name of this server, not of yours (HELO)")},
+    {listed_refuse, REFUSE_LISTED("dnsbl-refuse", 550, "5.7.1", "The address of your server is on a block list:")},
     {dmarc_undecided, DEFER("dmarc-temperror", 451, "4.7.0", "DMARC could not be evaluated for the moment")},
     {arc_undecided, DEFER("arc-temperror", 451, "4.7.0", "ARC could not be evaluated for the moment")},
     {dmarc_says_reject, REFUSE("dmarc-reject", 550, "5.7.1", "Refused: the author's domain asks for it (DMARC p=reject)")},
     {spf_says_fail, REFUSE("spf-fail", 550, "5.7.23", "Refused: the sender's domain does not allow this server (SPF)")},
     {dmarc_says_quarantine, JUNK("dmarc-quarantine")},
+    {listed_junk, JUNK("dnsbl-junk")},
+    {nameless, JUNK("iprev")},
+    {header_broken, JUNK("header-broken")},
     {author_without_domain, JUNK("from-unqualified")},
     {always, ACCEPT("default")},
 };
@@ -167,7 +184,7 @@ static const struct rule submission[] = {
 };
 
 static const struct policy_decision *
-first_of(const struct rule *rules, const struct input *in)
+first_of(const struct rule *rules, const struct policy_input *in)
 {
 	/* The last row of each table always holds. */
 	while (!rules->holds(in))
@@ -176,20 +193,15 @@ first_of(const struct rule *rules, const struct input *in)
 }
 
 const struct policy_decision *
-policy_incoming(const struct verdict *v, const struct policy_settings *s)
+policy_incoming(const struct policy_input *in)
 {
-	struct input in = {v, s};
-
-	assert(v->full);
-	return first_of(incoming, &in);
+	return first_of(incoming, in);
 }
 
 const struct policy_decision *
-policy_submission(const struct verdict *v)
+policy_submission(const struct policy_input *in)
 {
-	struct input in = {v, NULL};
-
-	return first_of(submission, &in);
+	return first_of(submission, in);
 }
 
 const char *

@@ -1,14 +1,18 @@
 /*
- * policy: from what verify found to what is done with a message. One table of
- * rules, read from the top; the first whose condition holds decides. Pure.
+ * policy: from what was found of a message and its client to what is done with it. One table of
+ * rules, read from the top; the first whose condition holds decides. Pure. What a decision was made
+ * from is one flat struct, which is recorded with it, so that it can be judged again.
  */
 #ifndef SMTPD_POLICY_H
 #define SMTPD_POLICY_H
 
+#include "smtpd/client_facts.h"
 #include "smtpd/verdict.h"
 
 /* RFC 5321 6.3: at least 100 hops are to be let through. */
 #define POLICY_RECEIVED_FIELDS_MAX 100
+#define POLICY_INPUT_BYTES_MAX 1024 /* printed */
+#define POLICY_REPLY_BYTES_MAX 400  /* of a reply's text, in DELIVER_REPLY */
 
 enum policy_action {
 	POLICY_ACCEPT,
@@ -23,13 +27,56 @@ struct policy_decision {
 	unsigned code;	  /* of DEFER and REFUSE */
 	const char *enhanced;
 	const char *text;
+	bool tells_lists; /* the names of the block lists belong behind the text */
 };
 
-struct policy_settings {
-	bool dns_defer;	 /* policy.dns_defer */
-	bool spf_reject; /* policy.spf_reject */
-	struct slice arc_trusted; /* policy.arc_trusted: domains, separated by spaces */
+/* What a client calls itself (RFC 5321 4.1.1.1). Stable numbers: they are recorded. */
+enum policy_helo {
+	POLICY_HELO_NAME,	   /* a name with a dot in it */
+	POLICY_HELO_LITERAL,	   /* its own address */
+	POLICY_HELO_OTHER_LITERAL, /* another address */
+	POLICY_HELO_UNQUALIFIED,   /* a name without a dot */
+	POLICY_HELO_OURS,	   /* this server's own name */
+	POLICY_HELO_COUNT
 };
+
+const char *policy_helo_name(enum policy_helo h);
+enum policy_helo policy_helo_of(struct slice helo, const uint8_t ip[16], struct slice hostname);
+
+struct policy_settings {
+	bool dns_defer;		  /* policy.dns_defer */
+	bool spf_reject;	  /* policy.spf_reject */
+	struct slice arc_trusted; /* policy.arc_trusted: domains, separated by spaces */
+	bool helo_refuse;	  /* policy.helo_refuse */
+	bool iprev_junk;	  /* policy.iprev_junk */
+	bool header_junk;	  /* policy.header_junk */
+	uint32_t dnsbl_refuse;	  /* policy.dnsbl_refuse; 0: never */
+	uint32_t dnsbl_junk;	  /* policy.dnsbl_junk */
+};
+
+/* Who brings it. */
+struct policy_client {
+	const struct client_facts *facts;
+	enum policy_helo helo;
+	uint8_t ip[16];
+	bool postmaster_only;
+};
+
+struct policy_input {
+#define INPUT(name, what) uint32_t name;
+#include "smtpd/policy_inputs.def"
+#undef INPUT
+};
+
+/* Of mail from other servers: v->full is true. */
+struct policy_input policy_input_incoming(
+    const struct verdict *v, const struct policy_client *c, const struct policy_settings *s);
+/* Of mail from our own users: its form only. */
+struct policy_input policy_input_submission(const struct verdict *v);
+/* Appends "name=number" of all that are not 0, separated by spaces. */
+void policy_input_print(const struct policy_input *in, struct buf *b);
+/* Reads that again; false for anything else. */
+bool policy_input_parse(struct slice text, struct policy_input *in_r);
 
 /*
  * The local override of a DMARC failure (RFC 9989 5.4, RFC 8617 7.2.1): the ARC chain holds, and of its sealers from the newest
@@ -37,10 +84,10 @@ struct policy_settings {
  */
 bool policy_arc_overrides(const struct verdict *v, const struct policy_settings *s);
 
-/* Mail from other servers: v->full is true. The decision is static. */
-const struct policy_decision *policy_incoming(const struct verdict *v, const struct policy_settings *s);
+/* Mail from other servers. The decision is static. */
+const struct policy_decision *policy_incoming(const struct policy_input *in);
 /* Mail from our own users (RFC 6409 4.2, 6): its form only. Who may use which address is the directory's word. */
-const struct policy_decision *policy_submission(const struct verdict *v);
+const struct policy_decision *policy_submission(const struct policy_input *in);
 
 const char *policy_action_name(enum policy_action a);
 

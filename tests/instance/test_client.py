@@ -57,6 +57,80 @@ class TestNames(ClientTest):
         self.assertNotIn("localhost [127", header)
 
 
+class TestLists(ClientTest):
+    """Weights: 2 when nothing is said; 1 is Junk, 2 is refused, what good lists weigh is taken away."""
+    zones = {
+        "bl.test": listed("127.9.0.1", "127.9.0.5") + listed("127.9.0.2", answer="127.0.0.9") + listed("127.9.0.3", answer="127.255.255.254") +
+        listed("127.9.0.4", answer="192.0.2.1"),
+        "soft.test": listed("127.9.0.6", "127.9.0.7"),
+        "soft2.test": listed("127.9.0.7"),
+        "slow.test": "",
+        "wl.test": listed("127.9.0.5", answer="127.0.10.3"),
+    }
+    dns_rules = [(r"\.slow\.test$", "drop")]
+    settings = {"policy.dnsbl": "bl.test=2-8 soft.test:1 soft2.test:1 slow.test", "policy.dnswl": "wl.test=3:2", "policy.client_timeout": "1s",
+                "dns.timeout": "3s"}
+
+    def test_lists(self):
+        rows = [("127.9.0.1", 550, None), ("127.9.0.2", 250, "INBOX"), ("127.9.0.3", 250, "INBOX"), ("127.9.0.4", 250, "INBOX"),
+                ("127.9.0.5", 250, "INBOX"), ("127.9.0.6", 250, "Junk"), ("127.9.0.7", 550, None)]
+        for source, code, box in rows:
+            got, text = self.send(source)
+            self.assertEqual(got, code, (source, text))
+            if box:
+                self.assertEqual(self.newest()[0], box, source)
+        self.assertEqual(self.send("127.9.0.7")[1], "5.7.1 The address of your server is on a block list: soft.test soft2.test")
+
+    def test_postmaster_stays_reachable(self):
+        self.assertEqual(self.send("127.9.0.1", rcpt="postmaster@demo.test")[0], 250)
+
+    def test_time(self):
+        """A list that does not answer costs a message its time from connect, once."""
+        with self.connect("127.9.0.9") as s:
+            time.sleep(1.1)
+            began = time.time()
+            s.mail("a@sender.test")
+            s.rcpt("bob@demo.test")
+            self.assertEqual(s.data(MESSAGE)[0], 250)
+            self.assertLess(time.time() - began, 0.9)
+
+    def test_recorded(self):
+        """Who asks sees the lists, the row that decided, and what it was decided from."""
+        self.send("127.9.0.7")
+        text = harness.wait_for(lambda: self.told("soft2.test"))
+        for word in ("rule=dnsbl-refuse", "black=2", "from_fields=1", "dnsbl_refuse=2"):
+            self.assertIn(word, text.replace('"', ""))
+
+    def told(self, word):
+        out = self.server.run("explain", "a@sender.test", check=False).stdout
+        return out if word in out and "dnsbl-refuse" in out else ""
+
+
+class TestHelo(ClientTest):
+    def test_our_own_name(self):
+        for source, code in (("127.4.0.1", 550), ("127.0.0.1", 250)):
+            with smtplib.SMTP("127.0.0.1", self.server.ports["smtp"], local_hostname="MAIL.demo.test", timeout=60, source_address=(source, 0)) as s:
+                s.ehlo()
+                s.mail("a@sender.test")
+                s.rcpt("bob@demo.test")
+                got, text = s.data(MESSAGE)
+                self.assertEqual(got, code, text)
+
+
+class TestForm(ClientTest):
+    settings = {"policy.iprev_junk": "yes"}
+
+    def test_broken_header(self):
+        self.assertEqual(self.send("127.0.0.1", b"From: a@sender.test\r\nthis is no field\r\nSubject: x\r\n\r\nx\r\n")[0], 250)
+        self.assertEqual(self.newest()[0], "Junk")
+
+    def test_nameless(self):
+        self.assertEqual(self.send("127.5.0.1")[0], 250)
+        self.assertEqual(self.newest()[0], "Junk")
+        self.assertEqual(self.send("127.0.0.1")[0], 250)
+        self.assertEqual(self.newest()[0], "INBOX")
+
+
 class TestRates(ClientTest):
     settings = {"smtp.rate_messages": "5", "smtp.rate_recipients": "4", "smtp.rate_unknown": "3"}
 

@@ -163,6 +163,14 @@ def check_options_documented():
         check(name in operations, "option %s is not in docs/operations.md" % name)
 
 
+def check_policy_documented():
+    """docs/operations.md explains every row of the policy table."""
+    operations = read("docs/operations.md")
+    table = re.search(r"(?ms)^static const struct rule incoming\[\] = \{(.*?)^\};", read("smtpd/policy.c")).group(1)
+    for rule in re.findall(r"\b[A-Z_]+\(\"([a-z-]+)\"", table):
+        check("\n| `%s` |" % rule in operations, "the policy rule %s is not in docs/operations.md" % rule)
+
+
 def check_messages_used():
     used = "\n".join(read(p) for p in sources(".c"))
     for path in glob.glob("common/msg/*.def"):
@@ -219,7 +227,7 @@ def check_symbols():
 
 
 def main():
-    for step in (check_includes, check_sizes, check_words, check_options_documented, check_messages_used, check_flows,
+    for step in (check_includes, check_sizes, check_words, check_options_documented, check_policy_documented, check_messages_used, check_flows,
                  check_conformance, check_symbols, check_headers_alone):
         step()
     for text in failures[:200]:

@@ -16,14 +16,34 @@ good(void)
 
 static const struct policy_settings usual = {.dns_defer = true, .spf_reject = false};
 
+static struct client_facts facts; /* of the client in use */
+static struct policy_client client = {.facts = &facts, .ip = {[10] = 0xff, [11] = 0xff, 192, 0, 2, 1}};
+
+/* What was decided, and that what is recorded of it decides the same again. */
 static void
 check(const struct verdict *v, const struct policy_settings *s, const char *rule, enum policy_action action, unsigned code)
 {
-	const struct policy_decision *d = policy_incoming(v, s);
+	struct policy_input in = policy_input_incoming(v, &client, s), again;
+	const struct policy_decision *d = policy_incoming(&in);
+	struct buf b;
 
-	ck_assert_str_eq(d->rule, rule);
+	ck_assert_msg(strcmp(d->rule, rule) == 0, "%s, wanted %s", d->rule, rule);
 	ck_assert_msg(d->action == action, "%s: %s", rule, policy_action_name(d->action));
 	ck_assert_uint_eq(d->code, code);
+	buf_init(&b, POLICY_INPUT_BYTES_MAX);
+	policy_input_print(&in, &b);
+	ck_assert(!b.failed && policy_input_parse(buf_slice(&b), &again));
+	ck_assert_mem_eq(&in, &again, sizeof(in));
+	ck_assert_ptr_eq(policy_incoming(&again), d);
+	buf_fini(&b);
+}
+
+static const struct policy_decision *
+submit(const struct verdict *v)
+{
+	struct policy_input in = policy_input_submission(v);
+
+	return policy_submission(&in);
 }
 
 START_TEST(test_dmarc)
@@ -196,16 +216,137 @@ START_TEST(test_submission)
 	struct verdict v = good();
 
 	v.full = false;
-	ck_assert_str_eq(policy_submission(&v)->rule, "default");
+	ck_assert_str_eq(submit(&v)->rule, "default");
 	v.form.unqualified = true;
-	ck_assert_str_eq(policy_submission(&v)->rule, "unqualified");
-	ck_assert_uint_eq(policy_submission(&v)->code, 554);
+	ck_assert_str_eq(submit(&v)->rule, "unqualified");
+	ck_assert_uint_eq(submit(&v)->code, 554);
 	v = good();
 	v.form.from_fields = 0;
-	ck_assert_str_eq(policy_submission(&v)->rule, "from-fields");
+	ck_assert_str_eq(submit(&v)->rule, "from-fields");
 	v = good();
 	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX;
-	ck_assert_str_eq(policy_submission(&v)->enhanced, "5.4.6");
+	ck_assert_str_eq(submit(&v)->enhanced, "5.4.6");
+}
+END_TEST
+
+static void
+on_list(bool white, unsigned weight)
+{
+	facts.lists[facts.count++] = (struct client_list){.zone = SLICE("l.example"), .white = white, .weight = (uint8_t)weight};
+}
+
+START_TEST(test_lists)
+{
+	struct policy_settings s = {.dnsbl_refuse = 3, .dnsbl_junk = 2};
+	struct verdict v = good();
+
+	facts.count = 0;
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	on_list(false, 1);
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	on_list(false, 1);
+	check(&v, &s, "dnsbl-junk", POLICY_JUNK, 250);
+	on_list(false, 1);
+	check(&v, &s, "dnsbl-refuse", POLICY_REFUSE, 550);
+	on_list(true, 1);
+	check(&v, &s, "dnsbl-junk", POLICY_JUNK, 250);
+	on_list(true, 100);
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	facts.count = 3;
+	client.postmaster_only = true;
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	client.postmaster_only = false;
+	s.dnsbl_refuse = 0;
+	check(&v, &s, "dnsbl-junk", POLICY_JUNK, 250);
+	s.dnsbl_junk = 0;
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	facts.count = 0;
+}
+END_TEST
+
+START_TEST(test_client)
+{
+	struct policy_settings s = {.iprev_junk = true};
+	struct verdict v = good();
+	static const struct {
+		enum client_iprev iprev;
+		bool junk;
+	} rows[] = {{CLIENT_IPREV_NONE, false}, {CLIENT_IPREV_PASS, false}, {CLIENT_IPREV_FAIL, true}, {CLIENT_IPREV_TEMPERROR, false},
+	    {CLIENT_IPREV_PERMERROR, true}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		facts.iprev = rows[i].iprev;
+		check(&v, &usual, "default", POLICY_ACCEPT, 250);
+		check(&v, &s, rows[i].junk ? "iprev" : "default", rows[i].junk ? POLICY_JUNK : POLICY_ACCEPT, 250);
+	}
+	facts.iprev = CLIENT_IPREV_NONE;
+	s = (struct policy_settings){.helo_refuse = true};
+	client.helo = POLICY_HELO_OURS;
+	check(&v, &s, "helo-ours", POLICY_REFUSE, 550);
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	memcpy(client.ip + 12, (uint8_t[]){127, 0, 0, 1}, 4);
+	check(&v, &s, "default", POLICY_ACCEPT, 250);
+	memcpy(client.ip + 12, (uint8_t[]){192, 0, 2, 1}, 4);
+	for (unsigned h = 0; h < POLICY_HELO_OURS; h++) {
+		client.helo = h;
+		check(&v, &s, "default", POLICY_ACCEPT, 250);
+	}
+	client.helo = POLICY_HELO_NAME;
+	s.header_junk = true;
+	v.form.header_sane = false;
+	check(&v, &s, "header-broken", POLICY_JUNK, 250);
+	check(&v, &usual, "default", POLICY_ACCEPT, 250);
+}
+END_TEST
+
+START_TEST(test_helo)
+{
+	static const struct {
+		const char *helo;
+		enum policy_helo want;
+	} rows[] = {
+	    {"client.example", POLICY_HELO_NAME},
+	    {"client", POLICY_HELO_UNQUALIFIED},
+	    {"client.", POLICY_HELO_UNQUALIFIED},
+	    {"MX.Ours.example", POLICY_HELO_OURS},
+	    {"mx.ours.example.", POLICY_HELO_OURS},
+	    {"x.mx.ours.example", POLICY_HELO_NAME},
+	    {"[192.0.2.1]", POLICY_HELO_LITERAL},
+	    {"[192.0.2.2]", POLICY_HELO_OTHER_LITERAL},
+	    {"[IPv6:::ffff:192.0.2.1]", POLICY_HELO_LITERAL},
+	    {"[IPv6:2001:db8::1]", POLICY_HELO_OTHER_LITERAL},
+	    {"[nonsense]", POLICY_HELO_OTHER_LITERAL},
+	    {"[]", POLICY_HELO_UNQUALIFIED},
+	    {"", POLICY_HELO_UNQUALIFIED},
+	    {".", POLICY_HELO_UNQUALIFIED},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		enum policy_helo got = policy_helo_of(slice_str(rows[i].helo), client.ip, SLICE("mx.ours.example"));
+
+		ck_assert_msg(got == rows[i].want, "%s: %s", rows[i].helo, policy_helo_name(got));
+	}
+}
+END_TEST
+
+/* Everything at its largest fits where it is recorded; what is none is refused. */
+START_TEST(test_record)
+{
+	struct policy_input in, again;
+	struct buf b;
+
+	memset(&in, 0xff, sizeof(in));
+	buf_init(&b, POLICY_INPUT_BYTES_MAX);
+	policy_input_print(&in, &b);
+	ck_assert(!b.failed && policy_input_parse(buf_slice(&b), &again));
+	ck_assert_mem_eq(&in, &again, sizeof(in));
+	ck_assert(policy_input_parse(SLICE(""), &again));
+	ck_assert(!policy_input_parse(SLICE("no_such=1"), &again));
+	ck_assert(!policy_input_parse(SLICE("spf"), &again));
+	ck_assert(!policy_input_parse(SLICE("spf="), &again));
+	ck_assert(!policy_input_parse(SLICE("spf=4294967296"), &again));
+	ck_assert(!policy_input_parse(SLICE("spf=1  dmarc=2"), &again));
+	buf_fini(&b);
 }
 END_TEST
 
@@ -217,6 +358,10 @@ main(void)
 
 	tcase_add_test(t, test_dmarc);
 	tcase_add_test(t, test_arc);
+	tcase_add_test(t, test_lists);
+	tcase_add_test(t, test_client);
+	tcase_add_test(t, test_helo);
+	tcase_add_test(t, test_record);
 	tcase_add_test(t, test_form);
 	tcase_add_test(t, test_spf);
 	tcase_add_test(t, test_order);

@@ -1,0 +1,180 @@
+#include "smtpd/policy.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+
+/* ---- the client's name for itself ---- */
+
+const char *
+policy_helo_name(enum policy_helo h)
+{
+	static const char *const names[POLICY_HELO_COUNT] = {"name", "literal", "other-literal", "unqualified", "ours"};
+
+	assert(h < POLICY_HELO_COUNT);
+	return names[h];
+}
+
+/* "[192.0.2.1]" or "[IPv6:2001:db8::1]" as 16 octets. */
+static bool
+literal_address(struct slice helo, uint8_t ip[16])
+{
+	struct slice text = slice_sub(helo, 1, helo.n - 1);
+	char buffer[INET6_ADDRSTRLEN];
+
+	memset(ip, 0, 16);
+	if (slice_starts_nocase(text, SLICE("IPv6:")))
+		return slice_cstr(slice_sub(text, 5, text.n), buffer, sizeof(buffer)) && inet_pton(AF_INET6, buffer, ip) == 1;
+	ip[10] = ip[11] = 0xff;
+	return slice_cstr(text, buffer, sizeof(buffer)) && inet_pton(AF_INET, buffer, ip + 12) == 1;
+}
+
+enum policy_helo
+policy_helo_of(struct slice helo, const uint8_t ip[16], struct slice hostname)
+{
+	uint8_t said[16];
+
+	if (helo.n > 2 && helo.p[0] == '[' && helo.p[helo.n - 1] == ']')
+		return literal_address(helo, said) && memcmp(said, ip, sizeof(said)) == 0 ? POLICY_HELO_LITERAL
+											   : POLICY_HELO_OTHER_LITERAL;
+	if (helo.n > 0 && helo.p[helo.n - 1] == '.')
+		helo.n--;
+	if (slice_eq_nocase(helo, hostname))
+		return POLICY_HELO_OURS;
+	return slice_index(helo, '.') < helo.n ? POLICY_HELO_NAME : POLICY_HELO_UNQUALIFIED;
+}
+
+/* ---- ARC ---- */
+
+static bool
+is_trusted(struct slice domain, struct slice trusted)
+{
+	struct slice one;
+
+	while (slice_cut(&trusted, ' ', &one))
+		if (one.n > 0 && slice_eq_nocase(one, domain))
+			return true;
+	return false;
+}
+
+bool
+policy_arc_overrides(const struct verdict *v, const struct policy_settings *s)
+{
+	if (v->dmarc.result != DMARC_RESULT_FAIL || v->arc.result != ARC_RESULT_PASS)
+		return false;
+	for (unsigned i = 0; i < v->arc.sealer_count && is_trusted(v->arc.sealers[i].domain, s->arc_trusted); i++)
+		if (v->arc.sealers[i].dmarc_pass)
+			return true;
+	return false;
+}
+
+/* ---- gathering ---- */
+
+struct policy_input
+policy_input_submission(const struct verdict *v)
+{
+	const struct verdict_form *f = &v->form;
+
+	return (struct policy_input){
+	    .unreadable = f->ranges_overflow,
+	    .header_broken = !f->header_sane,
+	    .stray_octets = f->stray_octets,
+	    .received_fields = f->received_fields,
+	    .from_fields = f->from_fields,
+	    .from_mailboxes = f->from_mailboxes,
+	    .from_domains_differ = f->from_domains_differ,
+	    .from_domain = f->from_domain.n > 0,
+	    .unqualified = f->unqualified,
+	};
+}
+
+/* 127.0.0.1 or ::1; the rest of 127.0.0.0/8 is who an operator makes it. */
+static bool
+is_local(const uint8_t ip[16])
+{
+	static const uint8_t four[16] = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, six[16] = {[15] = 1};
+
+	return memcmp(ip, four, 16) == 0 || memcmp(ip, six, 16) == 0;
+}
+
+struct policy_input
+policy_input_incoming(const struct verdict *v, const struct policy_client *c, const struct policy_settings *s)
+{
+	struct policy_input in = policy_input_submission(v);
+
+	assert(v->full);
+	in.spf = v->mail_from.result;
+	in.dmarc = v->dmarc.result;
+	in.dmarc_policy = v->dmarc.policy;
+	in.arc = v->arc.result;
+	in.arc_override = policy_arc_overrides(v, s);
+	in.iprev = c->facts->iprev;
+	in.helo = c->helo;
+	in.local = is_local(c->ip);
+	in.black = client_facts_weight(c->facts, false);
+	in.white = client_facts_weight(c->facts, true);
+	in.postmaster_only = c->postmaster_only;
+	in.dns_defer = s->dns_defer;
+	in.spf_reject = s->spf_reject;
+	in.arc_used = s->arc_trusted.n > 0;
+	in.helo_refuse = s->helo_refuse;
+	in.iprev_junk = s->iprev_junk;
+	in.header_junk = s->header_junk;
+	in.dnsbl_refuse = s->dnsbl_refuse;
+	in.dnsbl_junk = s->dnsbl_junk;
+	return in;
+}
+
+/* ---- as text ---- */
+
+struct named {
+	const char *name;
+	size_t offset;
+};
+
+static const struct named inputs[] = {
+#define INPUT(name, what) {#name, offsetof(struct policy_input, name)},
+#include "smtpd/policy_inputs.def"
+#undef INPUT
+};
+#define INPUT_COUNT (sizeof(inputs) / sizeof(*inputs))
+
+_Static_assert(sizeof(struct policy_input) == INPUT_COUNT * sizeof(uint32_t), "every input is printed");
+
+void
+policy_input_print(const struct policy_input *in, struct buf *b)
+{
+	const char *space = "";
+
+	for (size_t i = 0; i < INPUT_COUNT; i++) {
+		uint32_t value;
+
+		memcpy(&value, (const uint8_t *)in + inputs[i].offset, sizeof(value));
+		if (value == 0)
+			continue;
+		buf_putf(b, "%s%s=%u", space, inputs[i].name, value);
+		space = " ";
+	}
+}
+
+bool
+policy_input_parse(struct slice text, struct policy_input *in_r)
+{
+	struct slice word, name;
+
+	*in_r = (struct policy_input){.unreadable = 0};
+	while (text.n > 0 && slice_cut(&text, ' ', &word)) {
+		uint64_t number = 0;
+		uint32_t value;
+		size_t i = 0;
+
+		if (!slice_cut(&word, '=', &name) || !slice_u64(word, UINT32_MAX, &number))
+			return false;
+		while (i < INPUT_COUNT && !slice_eq(name, slice_str(inputs[i].name)))
+			i++;
+		if (i == INPUT_COUNT)
+			return false;
+		value = (uint32_t)number;
+		memcpy((uint8_t *)in_r + inputs[i].offset, &value, sizeof(value));
+	}
+	return true;
+}
