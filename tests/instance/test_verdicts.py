@@ -5,8 +5,11 @@ import re
 import time
 import unittest
 
+import dkim
+
 import dnsserver
 import harness
+from test_checks import RSA, rsa_record
 
 SERVFAIL_SECONDS_MAX = 60
 
@@ -141,6 +144,103 @@ class TestVerdicts(harness.InstanceTest):
         told = harness.wait_for(lambda: self.server.run("explain", queue_id.group(1), check=False).stdout)
         for word in ("connect", "dmarc", "junk"):
             self.assertIn(word, told.lower())
+
+
+class MatrixTest(harness.InstanceTest):
+    """DKIM x SPF x DMARC: for each cell where the message goes, and what its header says."""
+    # (name, what the author's domain asks for: the record of DMARC)
+    policies = {"nodmarc": None, "pnone": "none", "quar": "quarantine", "rej": "reject"}
+    # the sender's domain: its SPF result, and whether that is the author's own domain or below it
+    senders = {"ok": ("pass", True), "bad": ("fail", True), "norecord": ("none", True), "elsewhere": ("pass", False)}
+    signers = ("none", "aligned", "elsewhere", "broken")
+    zones = {
+        "elsewhere.test": record("@", "v=spf1 ip4:127.0.0.0/8 -all") + record("k._domainkey", rsa_record(RSA)),
+        **{name + ".test": record("k._domainkey", rsa_record(RSA)) + record("ok", "v=spf1 ip4:127.0.0.0/8 -all") +
+           record("bad", "v=spf1 -all") + "norecord IN A 192.0.2.1\n" + (record("_dmarc", "v=DMARC1; p=" + p) if p else "")
+           for name, p in policies.items()},
+    }
+
+    @classmethod
+    def setUpClass(cls):
+        if cls is MatrixTest:
+            raise unittest.SkipTest("the cells are in its children")
+        super().setUpClass()
+
+    def message(self, policy, signer, token):
+        text = b"From: a@%s.test\r\nSubject: matrix\r\nX-Token: %s\r\n\r\nx\r\n" % (policy.encode(), token.encode())
+        if signer == "none":
+            return text
+        domain = "elsewhere.test" if signer == "elsewhere" else policy + ".test"
+        signed = dkim.sign(text, b"k", domain.encode(), RSA, include_headers=[b"from", b"subject"]) + text
+        return signed.replace(b"Subject: matrix", b"Subject: changed") if signer == "broken" else signed
+
+    def headers(self):
+        """{token: (mailbox, Authentication-Results)} of all that came."""
+        found = {}
+        c = self.server.imap()
+        for box in ("INBOX", "Junk"):
+            c.select(box, readonly=True)
+            for part in c.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (X-Token Authentication-Results)])")[1]:
+                if isinstance(part, tuple):
+                    fields = email.message_from_bytes(part[1])
+                    found[fields["x-token"]] = box, " ".join(fields["authentication-results"].split())
+        c.logout()
+        return found
+
+    def expected(self, policy, sender, signer):
+        """(where, dmarc=)"""
+        spf, own = self.senders[sender]
+        if self.policies[policy] is None:
+            where, dmarc = "INBOX", "none"
+        elif signer == "aligned" or (spf == "pass" and own):
+            where, dmarc = "INBOX", "pass"
+        else:
+            where, dmarc = {"none": "INBOX", "quarantine": "Junk", "reject": 550}[self.policies[policy]], "fail"
+        if self.spf_reject and spf == "fail" and where != 550:
+            where = 550
+        return where, dmarc
+
+    def check_all(self):
+        cells = [(p, s, k) for p in self.policies for s in self.senders for k in self.signers]
+        codes = {}
+        with self.server.smtp() as s:
+            s.ehlo()
+            for policy, sender, signer in cells:
+                domain = "elsewhere.test" if sender == "elsewhere" else "%s.%s.test" % (sender, policy)
+                s.mail("a@" + domain)
+                s.rcpt("alice@demo.test")
+                token = "-".join((policy, sender, signer))
+                codes[token] = s.data(self.message(policy, signer, token))
+        came = self.headers()
+        for policy, sender, signer in cells:
+            token = "-".join((policy, sender, signer))
+            where, dmarc = self.expected(policy, sender, signer)
+            if where == 550:
+                self.assertEqual(codes[token][0], 550, (token, codes[token]))
+                self.assertNotIn(token, came)
+                continue
+            self.assertEqual((codes[token][0], came[token][0]), (250, where), (token, codes[token]))
+            results = came[token][1]
+            self.assertRegex(results, r"\bspf=%s\b[^;]* smtp\.mailfrom=" % self.senders[sender][0], token)
+            self.assertRegex(results, r"\bdkim=%s\b" % {"none": "none", "broken": "fail"}.get(signer, "pass"), token)
+            self.assertRegex(results, r"\bdmarc=%s\b" % dmarc, token)
+            if dmarc in ("pass", "fail"):
+                self.assertIn("(p=%s) " % self.policies[policy], results, token)
+
+
+class TestMatrix(MatrixTest):
+    spf_reject = False
+
+    def test_cells(self):
+        self.check_all()
+
+
+class TestMatrixStrictSpf(MatrixTest):
+    spf_reject = True
+    settings = {"policy.spf_reject": "yes"}
+
+    def test_cells(self):
+        self.check_all()
 
 
 if __name__ == "__main__":

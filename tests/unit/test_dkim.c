@@ -289,6 +289,42 @@ START_TEST(test_rfc8463)
 }
 END_TEST
 
+/* RFC 6376, appendix A.2, with the key of appendix C; both canonicalizations are simple, so every space counts:
+ * the body has one behind "game.", where the RFC's typesetting shows two. */
+static const char rfc6376[] =
+    "DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;\r\n"
+    "      c=simple/simple; q=dns/txt; i=joe@football.example.com;\r\n"
+    "      h=Received : From : To : Subject : Date : Message-ID;\r\n"
+    "      bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n"
+    "      b=AuUoFEfDxTDkHlLXSZEpZj79LICEps6eda7W3deTVFOk4yAUoqOB\r\n"
+    "      4nujc7YopdG5dWLSdNg6xNAZpOPr+kHxt1IrE+NahM6L/LbvaHut\r\n"
+    "      KVdkLLkpVaVVQPzeRDI009SO2Il5Lu7rDNH6mZckBdrIx0orEtZV\r\n"
+    "      4bmp/YzhwvcubU4=;\r\n"
+    "Received: from client1.football.example.com  [192.0.2.1]\r\n"
+    "      by submitserver.example.com with SUBMISSION;\r\n"
+    "      Fri, 11 Jul 2003 21:01:54 -0700 (PDT)\r\n"
+    "From: Joe SixPack <joe@football.example.com>\r\n"
+    "To: Suzie Q <suzie@shopping.example.net>\r\n"
+    "Subject: Is dinner ready?\r\n"
+    "Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n"
+    "Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n"
+    "\r\n"
+    "Hi.\r\n\r\nWe lost the game. Are you hungry yet?\r\n\r\nJoe.\r\n";
+
+START_TEST(test_rfc6376)
+{
+	fake_txt(&dns, "brisbane._domainkey.example.com",
+	    "v=DKIM1; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcT"
+	    "Nh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB");
+	verify(rfc6376);
+	ck_assert_uint_eq(got_count, 1);
+	ck_assert_msg(got[0].result == DKIM_RESULT_PASS, "%.*s", (int)got[0].reason.n, (const char *)got[0].reason.p);
+	ck_assert_uint_eq(got[0].key_bits, 1024);
+	ck_assert(slice_eq(got[0].domain, SLICE("example.com")));
+	ck_assert(slice_eq(got[0].identity, SLICE("joe@football.example.com")));
+}
+END_TEST
+
 static struct buf
 read_file(const char *name)
 {
@@ -839,7 +875,7 @@ END_TEST
 int
 main(void)
 {
-	const TTest *const tests[] = {test_rfc8463, test_other_implementation, test_own_signer, test_unsigned,
+	const TTest *const tests[] = {test_rfc8463, test_rfc6376, test_other_implementation, test_own_signer, test_unsigned,
 	    test_several, test_too_many_names, test_too_many_signatures, test_too_large_header, test_key_answers,
 	    test_key_sizes, test_body_length, test_canonical_lengths, test_oversigning, test_strict_identity, test_u_labels, test_bare_lf,
 	    test_expire, test_selecthdrs_fence, test_selecthdrs};
