@@ -16,6 +16,7 @@
  * front_client.c    what the DNS says of the client, and how much came from it lately (port 25)
  * front_auth.c      AUTH (submission)
  * front_proxy.c     connections through a proxy that tells the client's address
+ * front_xclient.c   XCLIENT of configured relays
  * front_service.c   the role: listeners, settings, edges, drain
  */
 #ifndef SMTPD_FRONT_H
@@ -88,6 +89,8 @@ struct front {
 	struct edge *asked; /* with asked_id: the question that `wait` stands for */
 	uint64_t asked_id;
 	bool tls_first; /* 465: TLS from the first octet */
+	bool may_xclient;
+	bool uncounted; /* among the connections of its network */
 	bool stepping;
 	/* the client */
 	struct smtp_line_framer line;
@@ -174,6 +177,13 @@ void smtpd_trace_fields(struct front *f, const char *event, const struct log_fie
 void smtpd_command(struct front *f, struct slice line);
 /* The greeting, or its refusal. */
 void smtpd_greet(struct front *f);
+/* Its words alone. */
+void smtpd_greeting(struct front *f);
+
+/* ---- front_xclient.c ---- */
+
+const struct smtp_reply_words *smtpd_xclient_check(const struct front *f);
+void smtpd_xclient(struct front *f, struct slice args);
 
 /* ---- front_transaction.c ---- */
 

@@ -34,10 +34,17 @@ struct command {
 /* ---- greeting ---- */
 
 void
-smtpd_greet(struct front *f)
+smtpd_greeting(struct front *f)
 {
 	char text[300];
 
+	(void)snprintf(text, sizeof(text), "%s ESMTP Mailstead", config_string(role_config(), OPT_HOSTNAME));
+	smtpd_reply(f, 220, NULL, text);
+}
+
+void
+smtpd_greet(struct front *f)
+{
 	if (!f->tls_first && !smtpd_service.submission && stream_input(f->stream).n > 0) {
 		/* RFC 5321 4.3.1: a client waits for the greeting. */
 		smtpd_trace(f, "early-talker", LOG_END);
@@ -45,8 +52,7 @@ smtpd_greet(struct front *f)
 		smtpd_close(f, NULL, NULL);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s ESMTP Mailstead", config_string(role_config(), OPT_HOSTNAME));
-	smtpd_reply(f, 220, NULL, text);
+	smtpd_greeting(f);
 	smtpd_set_state(f, FRONT_STATE_HELO);
 }
 
@@ -98,6 +104,8 @@ run_ehlo(struct front *f, struct slice args)
 		buf_put_str(&b, "250-STARTTLS\r\n");
 	if (smtpd_service.submission && stream_is_tls(f->stream) && f->account == 0)
 		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
+	if (f->may_xclient)
+		buf_put_str(&b, "250-XCLIENT ADDR PORT\r\n");
 	if (config_bool(role_config(), OPT_SMTP_DSN))
 		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
@@ -231,6 +239,7 @@ static const struct command commands[] = {
     {"QUIT", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_quit},
     {"STARTTLS", IN(READY), NO_ARGS | NO_LOGIN, check_starttls, run_starttls},
     {"AUTH", IN(READY), NEED_ARGS | NO_LOGIN, check_auth, smtpd_auth},
+    {"XCLIENT", IN(READY), NEED_ARGS, smtpd_xclient_check, smtpd_xclient},
     {"VRFY", GREETED, NEED_ARGS, NULL, run_vrfy},
     {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
     {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},

@@ -8,7 +8,6 @@
 #include "common/mem.h"
 #include "smtpd/proxy_header.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -52,15 +51,6 @@ give_up(struct proxied *p, enum log_level level, const char *why)
 	proxied_free(p);
 }
 
-static void
-put_text(const struct sockaddr_in6 *a, char text[64])
-{
-	const char *got = IN6_IS_ADDR_V4MAPPED(&a->sin6_addr) ? inet_ntop(AF_INET, a->sin6_addr.s6_addr + 12, text, 64)
-							       : inet_ntop(AF_INET6, &a->sin6_addr, text, 64);
-
-	assert(got != NULL);
-}
-
 /* The session begins, if its network has room for one more. */
 static void
 begin(struct proxied *p, const struct proxy_header *h)
@@ -72,8 +62,8 @@ begin(struct proxied *p, const struct proxy_header *h)
 	if (h->has_address) {
 		a.peer = h->peer;
 		a.local = h->local;
-		put_text(&a.peer, a.text);
-		put_text(&a.local, a.local_text);
+		proxy_address_print(&a.peer, a.text);
+		proxy_address_print(&a.local, a.local_text);
 	}
 	log_event(LOG_INFO, NO_SESSION, "proxied", LOG_CSTR("proxy", p->client.text), LOG_CSTR("peer", a.text),
 	    LOG_NUM("port", ntohs(a.peer.sin6_port)), LOG_END);

@@ -73,6 +73,8 @@ smtpd_init(struct err *e)
 {
 	if (!proxy_networks_valid(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM))))
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "smtp.proxy_from is no list of networks", NULL);
+	if (!proxy_networks_valid(slice_str(config_string(role_config(), OPT_SMTP_XCLIENT_FROM))))
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "smtp.xclient_from is no list of networks", NULL);
 	if (tls_server_new(e) == NULL)
 		return -1;
 	smtpd_service.group = listener_group_new(role_loop(), limits());

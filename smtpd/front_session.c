@@ -11,6 +11,7 @@
 #include "common/mem.h"
 #include "common/tls.h"
 #include "smtpd/front_client.h"
+#include "smtpd/proxy_header.h"
 
 #include <assert.h>
 #include <unistd.h>
@@ -56,7 +57,8 @@ front_free(struct front *f)
 	if (f->next)
 		f->next->previous = f->previous;
 	smtpd_service.session_count--;
-	listener_done(smtpd_service.group, &f->client);
+	if (!f->uncounted)
+		listener_done(smtpd_service.group, &f->client);
 	stream_free(&f->stream);
 	loop_timer_free(&f->timer);
 	loop_timer_free(&f->again);
@@ -365,6 +367,8 @@ front_new(int fd, const struct client_address *a, bool tls_first)
 	f->client = *a;
 	f->conn = ++smtpd_service.next_conn;
 	f->tls_first = tls_first;
+	f->may_xclient = !smtpd_service.submission &&
+	    proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_XCLIENT_FROM)), &a->peer.sin6_addr);
 	f->began_ms = clock_ms();
 	smtp_session_id(f->id);
 	f->next = smtpd_service.sessions;

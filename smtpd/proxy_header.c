@@ -7,6 +7,7 @@
 #include "common/cursor.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 
 #define SIGNATURE SLICE("\r\n\r\n\0\r\nQUIT\n")
 #define BINARY_BYTES_MIN 16
@@ -29,8 +30,8 @@ put_ipv6(struct sockaddr_in6 *a, struct slice octets)
 /* ---- version 1 ---- */
 
 /* inet_pton() is as strict as the protocol: four numbers without leading zeros, or RFC 4291 text. */
-static bool
-text_address(struct slice s, bool v6, struct sockaddr_in6 *a)
+bool
+proxy_address_parse(struct slice s, bool v6, struct sockaddr_in6 *a)
 {
 	char text[INET6_ADDRSTRLEN];
 	uint8_t octets[16];
@@ -69,7 +70,7 @@ text_fields(struct slice rest, struct proxy_header *h)
 	if (n != 5 || (!slice_eq(f[0], SLICE("TCP4")) && !slice_eq(f[0], SLICE("TCP6"))))
 		return false;
 	bool v6 = f[0].p[3] == '6';
-	h->has_address = text_address(f[1], v6, &h->peer) && text_address(f[2], v6, &h->local) &&
+	h->has_address = proxy_address_parse(f[1], v6, &h->peer) && proxy_address_parse(f[2], v6, &h->local) &&
 	    text_port(f[3], &h->peer.sin6_port) && text_port(f[4], &h->local.sin6_port);
 	return h->has_address;
 }
@@ -155,6 +156,15 @@ proxy_header_parse(struct slice in, struct proxy_header *header_r)
 	return slice_starts(in, SIGNATURE) ? binary_parse(in, header_r) : text_parse(in, header_r);
 }
 
+void
+proxy_address_print(const struct sockaddr_in6 *a, char text[64])
+{
+	const char *got = IN6_IS_ADDR_V4MAPPED(&a->sin6_addr) ? inet_ntop(AF_INET, a->sin6_addr.s6_addr + 12, text, 64)
+							       : inet_ntop(AF_INET6, &a->sin6_addr, text, 64);
+
+	assert(got != NULL);
+}
+
 /* ---- networks ---- */
 
 struct network {
@@ -175,7 +185,7 @@ network_parse(struct slice text, struct network *network_r)
 		return false;
 	bits = text;
 	v6 = slice_index(address, ':') < address.n;
-	if (!text_address(address, v6, &a))
+	if (!proxy_address_parse(address, v6, &a))
 		return false;
 	n = v6 ? 128 : 32;
 	if (bits.p != NULL && !slice_u64(bits, n, &n))

@@ -29,6 +29,10 @@ struct proxy_header {
 /* in is all of it so far, and never more than the header: read 1 octet, then header_r->more each time. */
 enum proxy_result proxy_header_parse(struct slice in, struct proxy_header *header_r) __attribute__((warn_unused_result));
 
+/* An address alone: "192.0.2.1" (v6 false), "2001:db8::1"; and the other way, into 64 octets. */
+bool proxy_address_parse(struct slice text, bool v6, struct sockaddr_in6 *a) __attribute__((warn_unused_result));
+void proxy_address_print(const struct sockaddr_in6 *a, char text[64]);
+
 /* Networks, "192.0.2.1 10.0.0.0/8 2001:db8::/32", separated by spaces. False unless all of them are. */
 bool proxy_networks_valid(struct slice list) __attribute__((warn_unused_result));
 /* ip (IPv4 as v4-mapped) lies in one of them; what is no network holds nothing. */

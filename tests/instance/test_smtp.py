@@ -501,6 +501,53 @@ class TestProxy(SmtpTest):
         self.assertRegex(self.open(self.TEXT + b"EHLO early.example\r\n").reply(), rb"^554 5\.5\.1")
 
 
+class TestXclient(SmtpTest):
+    settings = {"smtp.xclient_from": "127.0.0.1", "smtp.connections_per_address": "2"}
+    zones = {"seven.test": '@ IN TXT "v=spf1 ip4:192.0.2.7 ip6:2001:db8::9 -all"'}
+
+    def test_address(self):
+        w = self.session(ehlo=None)
+        w.send(b"EHLO relay.example\r\n")
+        self.assertIn(b"250-XCLIENT ADDR PORT\r\n", w.reply())
+        for line, shown in ((b"ADDR=192.0.2.7 PORT=40000", rb"\[192\.0\.2\.7\]"), (b"addr=IPV6:2001:db8::9", rb"\[IPv6:2001:db8::9\]"),
+                            (b"PORT=[UNAVAILABLE] ADDR=[TEMPUNAVAIL]", rb"\[IPv6:2001:db8::9\]")):
+            self.say(w, b"XCLIENT " + line, rb"220 mail\.demo\.test ESMTP")
+            self.say(w, b"MAIL FROM:<a@seven.test>", b"503")  # the session begins anew
+            self.say(w, b"EHLO client.example", b"250")
+            self.say(w, b"MAIL FROM:<a@seven.test>", b"250")
+            self.say(w, b"XCLIENT ADDR=192.0.2.1", rb"503 5\.5\.1")
+            self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+            self.say(w, b"DATA", b"354")
+            self.say(w, MESSAGE + b".", b"250")
+            stored = self.messages()[0]
+            self.assertRegex(stored, rb"Received: from client\.example \(unknown " + shown)
+            self.assertRegex(stored, rb"spf=pass")
+
+    def test_refused(self):
+        w = self.session()
+        for args in (b"ADDR=192.0.2.300", b"ADDR=", b"ADDR", b"NAME=x", b"ADDR=192.0.2.1 ADDR=192.0.2.1", b"PORT=65536", b"ADDR=IPV6:192.0.2.1",
+                     b"ADDR=2001:db8::1", b"ADDR=192.0.2.1  PORT=1", b"LOGIN=alice@demo.test"):
+            self.say(w, b"XCLIENT " + args, rb"501 5\.5\.4")
+        self.say(w, b"XCLIENT", rb"501 5\.5\.4")
+        w = self.server.raw("submissions", tls=True)
+        self.addCleanup(w.close)
+        w.reply()
+        w.send(b"EHLO client.example\r\n")
+        self.assertNotIn(b"XCLIENT", w.reply())
+        self.say(w, b"XCLIENT ADDR=192.0.2.7", rb"550 5\.7\.0")
+
+    def test_limits_go_by_the_client(self):
+        """Two of one address at once; the third is told so, and the relay's own share is free again."""
+        held = []
+        for n in range(3):
+            w = self.session()
+            held.append(w)
+            self.say(w, b"XCLIENT ADDR=192.0.2.8", b"220" if n < 2 else rb"421 4\.7\.0")
+        self.assertTrue(held[2].at_end(6))
+        held[0].close()
+        harness.wait_for(lambda: self.say(self.session(), b"XCLIENT ADDR=192.0.2.8", b"(220|421)").startswith(b"220"))
+
+
 class TestNoProxy(SmtpTest):
     settings = {"smtp.proxy_from": "192.0.2.250"}
 
@@ -510,6 +557,10 @@ class TestNoProxy(SmtpTest):
         w.send(TestProxy.TEXT)
         self.assertRegex(w.reply(), rb"^554 5\.5\.1")
         self.assertTrue(w.at_end(6))
+        w = self.session(ehlo=None)
+        w.send(b"EHLO client.example\r\n")
+        self.assertNotIn(b"XCLIENT", w.reply())
+        self.say(w, b"XCLIENT ADDR=192.0.2.7", rb"550 5\.7\.0")
 
 
 class TestPatience(SmtpTest):
