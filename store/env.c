@@ -273,6 +273,16 @@ redo_spill(struct env *env, struct err *e)
 	return env->redo.n > REDO_FULL_BYTES ? write_redo(env, false, e) : 0;
 }
 
+/* All that was put into the log so far is on the disk. */
+static void
+note_durable(struct env *env)
+{
+	struct env_log_place end = {env->durable.file, env->durable.offset};
+
+	get_log_end(env, &end);
+	env->durable = (struct redo_durable){env->committed, end.file, end.offset};
+}
+
 int
 env_commit(struct env *env, struct err *e)
 {
@@ -298,8 +308,6 @@ env_commit(struct env *env, struct err *e)
 	env->unflushed = true;
 	if (changed)
 		env->committed = env->serial;
-	if (MUTANT(LOG_DURABLE))
-		env->durable.serial = env->committed;
 	return changed && MUTANT(ENV_REDO_ORDER) ? write_redo(env, true, e) : 0;
 }
 
@@ -322,18 +330,15 @@ env_in_transaction(const struct env *env)
 int
 env_flush(struct env *env, struct err *e)
 {
-	struct env_log_place end = {env->durable.file, env->durable.offset};
-
 	if (!env->unflushed)
 		return 0;
 	file_error_reset();
-	get_log_end(env, &end);
 	int r = MUTANT(ENV_FLUSH) ? 0 : env->db_env->log_flush(env->db_env, NULL);
 
 	if (r != 0)
 		return fail(env, r, "log_flush", e);
 	env->unflushed = false;
-	env->durable = (struct redo_durable){env->committed, end.file, end.offset};
+	note_durable(env);
 	return 0;
 }
 

@@ -7,7 +7,6 @@
 
 #include "common/mem.h"
 #include "store/file.h"
-#include "store/mutant.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -147,7 +146,7 @@ pass_break(struct logfile_chain *c, uint8_t *p, size_t n, size_t at, const struc
 		next = at + length_at(p, n, at);
 	else if (next == n || u32_at(p + next) != at)
 		return next;
-	if (!MUTANT(LOG_MEND) && next - at > LOGFILE_HEADER_BYTES && mend(c, p, at, next)) {
+	if (next - at > LOGFILE_HEADER_BYTES && mend(c, p, at, next)) {
 		give_record(c, p, at, next - at, fns);
 		c->end = (uint32_t)next;
 	}

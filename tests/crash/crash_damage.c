@@ -33,8 +33,9 @@ open_file(const char *root, const char *name, off_t *size_r)
 	return fd;
 }
 
+/* One bit of the octets from `from` on, up to within (0: the end). */
 static bool
-flip(const char *root, const char *name, off_t within, uint64_t seed)
+flip(const char *root, const char *name, off_t from, off_t within, uint64_t seed)
 {
 	uint8_t octet;
 	off_t size;
@@ -44,7 +45,9 @@ flip(const char *root, const char *name, off_t within, uint64_t seed)
 		return false;
 	if (within > 0 && within < size)
 		size = within;
-	off_t at = (off_t)((seed >> 8) % (uint64_t)size);
+	if (from >= size)
+		from = 0;
+	off_t at = from + (off_t)((seed >> 8) % (uint64_t)(size - from));
 	ssize_t n = pread(fd, &octet, 1, at);
 
 	octet ^= (uint8_t)(1u << (seed & 7));
@@ -163,14 +166,12 @@ alter_record(const char *root, uint64_t seed)
 /* ---- the log ---- */
 
 static void
-log_dir(const char *root, char dir_r[PATH_BYTES], struct redo_durable *durable_r)
+log_dir(const char *root, char dir_r[PATH_BYTES], struct base_info *base_r, struct redo_durable *durable_r)
 {
-	struct base_info base;
-
 	(void)snprintf(dir_r, PATH_BYTES, "%s/index", root);
-	*durable_r = (struct redo_durable){.serial = 0};
-	if (base_read_info(dir_r, &base, NULL) == 0)
-		*durable_r = (struct redo_durable){base.serial, base.log.file, base.log.offset};
+	if (base_read_info(dir_r, base_r, NULL) < 0)
+		*base_r = (struct base_info){.bytes = 0};
+	*durable_r = (struct redo_durable){base_r->serial, base_r->log.file, base_r->log.offset};
 }
 
 bool
@@ -178,8 +179,9 @@ crash_log_damaged(const char *root)
 {
 	struct logfile_look look = {.damaged = false};
 	char dir[PATH_BYTES];
+	struct base_info base;
 
-	log_dir(root, dir, &look.durable);
+	log_dir(root, dir, &base, &look.durable);
 	int failed = logfile_look(dir, true, &look, NULL);
 
 	assert(failed == 0);
@@ -193,9 +195,10 @@ damage_log(const char *root, bool sector, uint64_t seed)
 	const uint8_t zeros[SECTOR_OCTETS] = {0};
 	char name[32], dir[PATH_BYTES];
 	struct redo_durable durable;
-	off_t size, until = FILE_LOG_BYTES;
+	struct base_info base;
+	off_t size, from, until = FILE_LOG_BYTES;
 
-	log_dir(root, dir, &durable);
+	log_dir(root, dir, &base, &durable);
 	int failed = logfile_durable(dir, &durable, NULL);
 
 	assert(failed == 0);
@@ -207,8 +210,10 @@ damage_log(const char *root, bool sector, uint64_t seed)
 	(void)snprintf(name, sizeof name, "log.%010u", file);
 	if (until < SECTOR_OCTETS)
 		return false;
+	/* Mostly what a rebuild needs. */
+	from = file == base.log.file && (seed >> 56 & 3) != 0 ? (off_t)base.log.offset : 0;
 	if (!sector)
-		return flip(root, name, until, seed);
+		return flip(root, name, from < until ? from : 0, until, seed);
 	int fd = open_file(root, name, &size);
 
 	if (fd < 0)
@@ -240,7 +245,7 @@ crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
 		forget_clean(root);
 	switch (kind) {
 	case DAMAGE_INDEX_FLIP:
-		return flip(root, "index.db", 0, seed);
+		return flip(root, "index.db", 0, 0, seed);
 	case DAMAGE_INDEX_TEAR:
 		return tear(root, "index.db", seed);
 	case DAMAGE_INDEX_CUT:
@@ -248,17 +253,17 @@ crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
 	case DAMAGE_INDEX_RECORD:
 		return alter_record(root, seed);
 	case DAMAGE_SUMMARY_FLIP:
-		return flip(root, "summary.db", 0, seed);
+		return flip(root, "summary.db", 0, 0, seed);
 	case DAMAGE_SUMMARY_CUT:
 		return cut(root, "summary.db", seed);
 	case DAMAGE_BASE_HEADER:
-		return flip(root, "base", BASE_HEADER_BYTES, seed);
+		return flip(root, "base", 0, BASE_HEADER_BYTES, seed);
 	case DAMAGE_BASE_FLIP:
-		return flip(root, "base", 0, seed);
+		return flip(root, "base", 0, 0, seed);
 	case DAMAGE_BASE_CUT:
 		return cut(root, "base", seed);
 	case DAMAGE_INDEX_AND_BASE:
-		return flip(root, "base", seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed) && tear(root, "index.db", seed);
+		return flip(root, "base", 0, seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed) && tear(root, "index.db", seed);
 	case DAMAGE_LOG_FLIP:
 	case DAMAGE_LOG_SECTOR:
 		return damage_log(root, kind == DAMAGE_LOG_SECTOR, seed);

@@ -73,6 +73,7 @@ struct session {
 	struct bounds *moments; /* by number of operations */
 	size_t base_good;	/* from so many operations on the base copy is whole */
 	bool latent;		/* a database was damaged before it began */
+	bool log_damaged;	/* or the log */
 	size_t removal;		/* the account's removal began after so many operations; 0: it did not */
 	size_t moment_count, moment_cap;
 };
@@ -452,14 +453,18 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
 	damage = seed >> 20 & 3 || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
-	why = crash_log_damaged(target) ? "what was never synced is taken for damage of the log" : NULL;
+	bool log_lost = crash_log_damaged(target);
+
 	if (!crash_damage(target, damage, mix(seed, 1)))
 		damage = DAMAGE_NONE;
 	latent = s->latent || damages_database();
-	if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
+	if (log_lost && !s->log_damaged) {
+		good = report(s, cut, "what was never synced is taken for damage of the log", &e);
+	} else if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
 
 		next->latent = latent;
+		next->log_damaged = s->log_damaged || damage == DAMAGE_LOG_FLIP || damage == DAMAGE_LOG_SECTOR;
 		next->base_good = base_is_damaged(s, cut) ? SIZE_MAX : 0;
 		why = go_on(next, seed, &e);
 		session_stop(next);
