@@ -37,7 +37,8 @@ on_known(void *arg)
 	struct front *f = arg;
 
 	trace_client(f);
-	if (f->wait != FRONT_WAIT_CLIENT)
+	/* A drain may have closed the session meanwhile. */
+	if (f->wait != FRONT_WAIT_CLIENT || f->state == FRONT_STATE_CLOSING)
 		return;
 	smtpd_gone(f);
 	smtpd_data_give(f);
@@ -54,6 +55,7 @@ smtpd_client_begin(struct front *f)
 	    .timeout_ms = config_number(c, OPT_POLICY_CLIENT_TIMEOUT),
 	};
 
+	client_check_free(&f->check);
 	if (smtpd_service.submission)
 		return;
 	memcpy(q.ip, &f->client.peer.sin6_addr, sizeof(q.ip));

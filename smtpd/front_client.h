@@ -9,7 +9,7 @@
 
 struct front;
 
-/* The client has connected. */
+/* The client has connected, or its address (f->client) is another one now: what was asked about the former is forgotten. */
 void smtpd_client_begin(struct front *f);
 /* True: what the DNS says of it is not known yet, and smtpd_data_give() will be called when it is. */
 bool smtpd_client_wait(struct front *f);

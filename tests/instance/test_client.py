@@ -1,6 +1,7 @@
 """What the DNS says of a client's address, and how much comes from it, through the real processes. Clients are told apart by their
 addresses, all of 127.0.0.0/8: 127.0.0.1 has the name localhost, the others have none."""
 
+import signal
 import smtplib
 import time
 import unittest
@@ -104,6 +105,26 @@ class TestLists(ClientTest):
     def told(self, word):
         out = self.server.run("explain", "a@sender.test", check=False).stdout
         return out if word in out and "dnsbl-refuse" in out else ""
+
+
+class TestDrain(ClientTest):
+    zones = {"slow.test": ""}
+    dns_rules = [(r"\.slow\.test$", "drop")]
+    settings = {"policy.dnsbl": "slow.test", "policy.client_timeout": "3s", "dns.timeout": "9s"}
+
+    def test_end_while_a_message_waits(self):
+        """The server ends while a complete message waits for a list: 421, and nothing is taken."""
+        w = self.server.raw("smtp")
+        w.line()
+        for command in ("EHLO client.example", "MAIL FROM:<a@sender.test>", "RCPT TO:<bob@demo.test>", "DATA"):
+            w.send(command + "\r\n")
+            while w.line()[3:4] == b"-":
+                pass
+        w.send(MESSAGE + b".\r\n")
+        time.sleep(0.3)
+        self.server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(w.line()[:4], b"421 ")
+        self.server.process.wait(harness.STOP_SECONDS_MAX)
 
 
 class TestHelo(ClientTest):
