@@ -24,7 +24,7 @@ MAY_INCLUDE["traced"] = {"traced", "common"}
 STORE_CLIENT_SIDE = {"store/store.h", "store/entry.h", "store/uidset.h", "store/record.h", "store/mailbox_list.h", "store/retained.h",
                      "store/client.h", "store/view.h", "store/quota.h"}
 # What stands below the store's index, its own part of the house, is shared with those who keep databases and files of their own.
-STORE_GROUND = {"store/env.h", "store/file.h", "store/logfile.h", "store/object.h"}
+STORE_GROUND = {"store/env.h", "store/file.h", "store/object.h"}
 # The command works on an account's directory itself when nobody else does.
 STORE_TOOLS = {"store/account.h", "store/check.h", "store/dump.h", "store/file.h", "store/image.h", "store/index.h", "store/load.h", "store/object.h",
                "store/rebuild.h", "store/salvage.h"}
