@@ -54,6 +54,7 @@ extern const struct command commands_export[];
 extern const struct command commands_store[];
 extern const struct command commands_undelete[];
 extern const struct command commands_explain[];
+extern const struct command commands_lab[];
 extern const struct command commands_queue[];
 
 /* Says what is wrong with the words on stderr, with the subcommand's usage; gives COMMAND_USAGE. */

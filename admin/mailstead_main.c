@@ -22,6 +22,7 @@ static const struct command *const tables[] = {
     commands_store,
     commands_undelete,
     commands_explain,
+    commands_lab,
     commands_queue,
 };
 

@@ -78,6 +78,15 @@ set_options(struct ub_ctx *ub, struct err *e)
 	return 0;
 }
 
+/* Before everything else: the settings of this program win. */
+static int
+set_own(struct ub_ctx *ub, const char *path, struct err *e)
+{
+	int code = *path != '\0' ? ub_ctx_config(ub, path) : 0;
+
+	return code == 0 ? 0 : refused(e, path, code);
+}
+
 /* Everything is that server's to answer. */
 static int
 set_server(struct ub_ctx *ub, const char *server, struct err *e)
@@ -131,7 +140,7 @@ resolver_new(struct loop *l, const struct config *c, struct err *e)
 		return NULL;
 	}
 	/* ub_ctx_zone_add() ends the time of settings: the server comes last. */
-	if (set_options(r->ub, e) < 0 || set_anchor(r->ub, c, *server != '\0', e) < 0 ||
+	if (set_own(r->ub, config_string(c, OPT_DNS_SETTINGS), e) < 0 || set_options(r->ub, e) < 0 || set_anchor(r->ub, c, *server != '\0', e) < 0 ||
 	    (*server && set_server(r->ub, server, e) < 0)) {
 		resolver_free(&r);
 		return NULL;

@@ -1,0 +1,95 @@
+#include "admin/explain.h"
+
+#include <stdio.h>
+
+/* Adds the events of one part of the answer to rows; {"cut": true} sets *cut. */
+static enum command_status
+part_parse(struct slice part, json_t *rows, bool *cut)
+{
+	struct slice line;
+
+	while (slice_cut(&part, '\n', &line)) {
+		json_t *row = line.n > 0 ? command_parse_json(line) : NULL;
+
+		if (line.n == 0)
+			continue;
+		if (row == NULL)
+			return COMMAND_TEMPORARY;
+		if (json_is_true(json_object_get(row, "cut"))) {
+			*cut = true;
+			json_decref(row);
+		} else if (json_array_append_new(rows, row) != 0) {
+			return COMMAND_TEMPORARY;
+		}
+	}
+	return COMMAND_OK;
+}
+
+enum command_status
+explain_fetch(const struct config *config, const char *key, uint64_t since_us, json_t *rows, bool *cut_r)
+{
+	static struct msg reply;
+	struct command_link *l = command_connect(config, ROLE_RECORDER);
+	enum command_status status;
+
+	if (l == NULL)
+		return COMMAND_UNREACHABLE;
+	status = COMMAND_SEND(
+	    l, TRACE_QUERY, .id = command_id(), .key = slice_str(key), .since_us = since_us);
+	for (bool more = true; status == COMMAND_OK && more;) {
+		status = command_receive(l, MSG_TRACE_LINES, &reply);
+		if (status == COMMAND_OK)
+			status = part_parse(reply.u.TRACE_LINES.json, rows, cut_r);
+		more = reply.u.TRACE_LINES.more != 0;
+	}
+	command_disconnect(&l);
+	return status;
+}
+
+static const char *
+text_of(const json_t *row, const char *key)
+{
+	const char *text = json_string_value(json_object_get(row, key));
+
+	return text != NULL ? text : "";
+}
+
+/* What a peer put into a field must not play with the terminal. */
+static void
+print_clean(const char *text)
+{
+	for (; *text != '\0'; text++)
+		(void)putchar((uint8_t)*text < ' ' || *text == 0x7f ? '?' : *text);
+}
+
+static void
+print_event(const json_t *row)
+{
+	json_t *fields = json_object_get(row, "fields");
+	const char *key;
+	json_t *value;
+
+	printf("%s  %-11s  ", text_of(row, "time"), text_of(row, "role"));
+	print_clean(text_of(row, "session"));
+	printf("  ");
+	print_clean(text_of(row, "event"));
+	json_object_foreach(fields, key, value)
+	{
+		const char *text = json_string_value(value);
+
+		(void)putchar(' ');
+		print_clean(key);
+		(void)putchar('=');
+		print_clean(text != NULL ? text : "");
+	}
+	(void)putchar('\n');
+}
+
+void
+explain_print(const json_t *rows)
+{
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row) print_event(row);
+}
