@@ -27,7 +27,7 @@ ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(CFLAGS) $(WARN) $(HARDEN) -I. -include co
 	-DMAILSTEAD_VERSION='"$(VERSION)"'
 ALL_LDFLAGS := $(LDFLAGS) -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,-z,noexecstack \
 	$(if $(SAN),-fsanitize=$(SAN)) $(LINK_COV)
-LIBS := -levent_core -lssl -lcrypto -ldb-5.3 -lunbound -lopendkim -ljansson -lconfuse \
+LIBS := -levent_core -lssl -lcrypto -ldb-5.3 -lunbound -lopendkim -lspf2 -ljansson -lconfuse \
 	-lseccomp -lidn2 -lutf8proc -lcrypt -lz
 
 DAEMONS := common store authd dnsd smtpd imapd pop3d traced admin

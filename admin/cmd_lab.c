@@ -8,6 +8,7 @@
 #include "admin/directory_request.h"
 #include "admin/explain.h"
 #include "admin/lab.h"
+#include "admin/lab_spf2.h"
 #include "admin/supervisor.h"
 
 #include "common/arena.h"
@@ -61,14 +62,26 @@ wait_for_events(const struct config *config, json_t **rows_r)
 	return status;
 }
 
+/* How many receivers read the SPF record. */
+static bool
+read_spf2(const struct lab *lab, const struct config *config, struct lab_spf2 *read_r)
+{
+	struct spf2_query q = {.ip = {[10] = 0xff, [11] = 0xff}, .helo = lab->helo, .sender = lab->sender};
+
+	if (inet_pton(AF_INET, lab->from, q.ip + 12) != 1 && inet_pton(AF_INET6, lab->from, q.ip) != 1)
+		return false;
+	return lab_spf2_read(config, &q, read_r);
+}
+
 static enum command_status
-print_answer(const struct lab_call *c, const struct buf *reply, json_t *rows)
+print_answer(const struct lab_call *c, const struct buf *reply, const struct lab_spf2 *spf2, json_t *rows)
 {
 	const struct lab *lab = &c->lab;
 
 	if (c->call->json) {
-		json_t *answer = json_pack("{s:s, s:s, s:s, s:o, s:O}", "from", lab->from, "helo", lab->helo, "sender", lab->sender, "answer",
-		    command_text(buf_slice(reply)), "events", rows);
+		json_t *answer = json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:s}, s:O}", "from", lab->from, "helo", lab->helo, "sender",
+		    lab->sender, "answer", command_text(buf_slice(reply)), "libspf2", "result", spf2->result, "reason", spf2->reason,
+		    "events", rows);
 		enum command_status status = command_print_json(answer);
 
 		json_decref(answer);
@@ -76,7 +89,9 @@ print_answer(const struct lab_call *c, const struct buf *reply, json_t *rows)
 	}
 	printf("from %s, which says EHLO %s, MAIL FROM:<%s>\n\n", lab->from, lab->helo, lab->sender);
 	explain_print(rows);
-	printf("\nThe answer: %.*s\n", SLICE_ARG(buf_slice(reply)));
+	printf("\nA receiver that runs libspf2 reads the sender's SPF record as: %s%s%s\n", spf2->result, spf2->reason[0] ? ": " : "",
+	    spf2->reason);
+	printf("The answer: %.*s\n", SLICE_ARG(buf_slice(reply)));
 	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
 }
 
@@ -86,6 +101,7 @@ run_message(const struct config *config, void *arg)
 {
 	struct lab_call *c = arg;
 	enum command_status status = (enum command_status)demo_accounts(config, &c->lab.demo);
+	struct lab_spf2 spf2 = {.questions = 0};
 	json_t *rows = NULL;
 	struct buf reply;
 	struct err e;
@@ -97,8 +113,10 @@ run_message(const struct config *config, void *arg)
 	}
 	if (status == COMMAND_OK)
 		status = wait_for_events(config, &rows);
+	if (status == COMMAND_OK && !read_spf2(&c->lab, config, &spf2))
+		status = COMMAND_TEMPORARY;
 	if (status == COMMAND_OK)
-		status = print_answer(c, &reply, rows);
+		status = print_answer(c, &reply, &spf2, rows);
 	json_decref(rows);
 	buf_fini(&reply);
 	return (int)status;

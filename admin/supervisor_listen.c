@@ -38,7 +38,7 @@ static const struct service services[] = {
 
 /* The roles that the command talks to. */
 static const enum role controlled[] = {
-    ROLE_SUPERVISOR, ROLE_DIRECTORY, ROLE_STORE, ROLE_QUEUE, ROLE_RECORDER};
+    ROLE_SUPERVISOR, ROLE_DIRECTORY, ROLE_STORE, ROLE_QUEUE, ROLE_RECORDER, ROLE_RESOLVER};
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 

@@ -19,7 +19,7 @@ static const struct sandbox_row table[ROLE_COUNT] = {
 	.files_max = 1024, .data_megabytes_max = 512, .oom_score = 100},
     [ROLE_KEY] = {.user = "mailstead-key", .calls = 0,
 	.files_max = 1024, .data_megabytes_max = 128, .oom_score = -300},
-    [ROLE_RESOLVER] = {.user = "mailstead-resolver", .calls = CALLS_NETWORK,
+    [ROLE_RESOLVER] = {.user = "mailstead-resolver", .calls = CALLS_NETWORK | CALLS_ACCEPT,
 	.files_max = 8192, .data_megabytes_max = 512, .oom_score = 0},
     [ROLE_STORE] = {.user = "mailstead-store", .calls = CALLS_ACCEPT | CALLS_PAIR | CALLS_MEMFD,
 	.files_max = 65536, .data_megabytes_max = 512, .oom_score = -300},

@@ -1,7 +1,8 @@
 /*
- * The resolver role: questions from verify and the fronts, answers from libunbound. Each edge may have a bounded number of questions
+ * The resolver role: questions from verify, the fronts and the command, answers from libunbound. Each edge may have a bounded number of questions
  * under way; what comes above is answered DNS_TEMP at once. The questions of an edge end with it.
  */
+#include "common/control.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/role.h"
@@ -9,6 +10,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 /* Questions of one edge under way at once. */
 #define EDGE_QUESTIONS_MAX 2048
@@ -122,15 +125,33 @@ init(struct err *e)
 	return resolver ? 0 : -1;
 }
 
+static const struct ipc_dispatch from_asker = {.DNS_QUERY = on_query, .DNS_CANCEL = on_cancel};
+
+static void
+on_admin_gone(struct edge *e, void *arg)
+{
+	(void)arg;
+	on_edge_down(e);
+}
+
+static void
+on_listener(const char *name, int fd)
+{
+	if (strcmp(name, "control") == 0)
+		(void)control_new(role_loop(), fd, ROLE_RESOLVER, &from_asker, on_admin_gone, NULL);
+	else
+		(void)close(fd);
+}
+
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_asker = {.DNS_QUERY = on_query, .DNS_CANCEL = on_cancel};
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {
 	    .role = ROLE_RESOLVER,
 	    .dispatch = {[ROLE_VERIFY] = &from_asker, [ROLE_SMTP_FRONT] = &from_asker, [ROLE_RECORDER] = &from_recorder},
 	    .init = init,
+	    .on_listener = on_listener,
 	    .on_edge_down = on_edge_down,
 	};
 
