@@ -183,7 +183,8 @@ lab_prepare(struct lab *lab, struct slice zone, const char *origin, struct err *
 	if (origin == NULL && origin_of(zone, found))
 		origin = found;
 	if (origin == NULL || *origin == '\0' || strpbrk(origin, "\"\\\n") != NULL)
-		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "bad name", "which name does the zone have? Give --origin NAME, or begin the file with $ORIGIN");
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "bad name",
+		    "which name does the zone have? Give --origin NAME, or begin the file with $ORIGIN");
 	if (free_port(&lab->port, e) < 0 || write_zone(lab, zone, origin, e) < 0 || write_dns(lab, origin, e) < 0 ||
 	    write_settings(lab, e) < 0)
 		return -1;

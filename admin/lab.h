@@ -37,8 +37,8 @@ void lab_put_lines(struct buf *b, struct slice text);
 void lab_remove(const char *directory);
 
 /*
- * Sends the message by SMTP to 127.0.0.1. What the server said last, without its line end, goes to reply (reset first): of a refused command,
- * or of the end of the message. 0: that is all there is to say; -1 and e: there was no such dialogue. Blocks, two minutes at most for each answer.
+ * Sends the message by SMTP to 127.0.0.1. What the server said last, to a command that it refused or to the end of the message, goes
+ * to reply (reset first) without its line end. 0, or -1 and e: there was no such dialogue. Blocks, two minutes at most for each answer.
  */
 int lab_send(const struct lab *lab, struct buf *reply, struct err *e) __attribute__((warn_unused_result));
 

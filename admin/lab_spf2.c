@@ -1,6 +1,6 @@
 /*
- * The two talk in turn: the child asks ('?', u16 type, name) and is told (u8 status of the resolver, the DNS message), until it says ('=') the
- * result, the number of questions and the library's complaint, each of which is judged here like any text from outside.
+ * The two talk in turn: the child asks ('?', u16 type, name) and is told (u8 status of the resolver, the DNS message), until it
+ * says ('=') the number of questions, the result and the library's complaint, each of which is judged here like any text from outside.
  */
 #include "admin/lab_spf2.h"
 

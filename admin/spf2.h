@@ -3,7 +3,8 @@
  * shown beside ours and decides nothing.
  *
  * The library has known faults. Guards: an explanation is never expanded (CVE-2023-42118), a name of more than 253 octets is not
- * asked for (else memory without end), and the number of questions and the octets of a text are bounded. Run it in a process without rights all the same.
+ * asked for (else memory without end), and the number of questions and the octets of a text are bounded. Run it in a process
+ * without rights all the same.
  */
 #ifndef ADMIN_SPF2_H
 #define ADMIN_SPF2_H

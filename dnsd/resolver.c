@@ -140,8 +140,8 @@ resolver_new(struct loop *l, const struct config *c, struct err *e)
 		return NULL;
 	}
 	/* ub_ctx_zone_add() ends the time of settings: the server comes last. */
-	if (set_own(r->ub, config_string(c, OPT_DNS_SETTINGS), e) < 0 || set_options(r->ub, e) < 0 || set_anchor(r->ub, c, *server != '\0', e) < 0 ||
-	    (*server && set_server(r->ub, server, e) < 0)) {
+	if (set_own(r->ub, config_string(c, OPT_DNS_SETTINGS), e) < 0 || set_options(r->ub, e) < 0 ||
+	    set_anchor(r->ub, c, *server != '\0', e) < 0 || (*server && set_server(r->ub, server, e) < 0)) {
 		resolver_free(&r);
 		return NULL;
 	}

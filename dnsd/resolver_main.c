@@ -1,6 +1,6 @@
 /*
- * The resolver role: questions from verify, the fronts and the command, answers from libunbound. Each edge may have a bounded number of questions
- * under way; what comes above is answered DNS_TEMP at once. The questions of an edge end with it.
+ * The resolver role: questions from verify, the fronts and the command, answers from libunbound. Each edge may have a bounded number
+ * of questions under way; what comes above is answered DNS_TEMP at once. The questions of an edge end with it.
  */
 #include "common/control.h"
 #include "common/log.h"

@@ -332,7 +332,8 @@ act_abort(void)
 #define NOBODY 0u
 #define ALL UINT32_MAX
 #define WITH_FILES (R(RECORDER) | R(DIRECTORY) | R(KEEPER) | R(QUEUE))
-#define WITH_LISTENERS (R(RECORDER) | R(DIRECTORY) | R(STORE) | R(QUEUE) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_FRONT) | R(POP3_FRONT))
+#define WITH_LISTENERS                                                                             \
+	(R(RECORDER) | R(DIRECTORY) | R(RESOLVER) | R(STORE) | R(QUEUE) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_FRONT) | R(POP3_FRONT))
 #define WITH_MEMORY_FILES                                                                          \
 	(WITH_FILES | R(STORE) | R(VERIFY) | R(DELIVER) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_WORKER) | R(POP3_WORKER))
 
