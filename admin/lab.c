@@ -133,6 +133,8 @@ write_dns(const struct lab *lab, const char *origin, struct err *e)
 	buf_putf(&b, "  domain-insecure: \"%s\"\n", origin);
 	buf_putf(&b, "auth-zone:\n  name: \"%s\"\n  zonefile: \"%s/zone\"\n", origin, lab->demo.directory);
 	buf_put_str(&b, "  for-downstream: no\n  for-upstream: yes\n  fallback-enabled: no\n");
+	/* Without an address it takes the zone out of what dns.server is asked. */
+	buf_putf(&b, "forward-zone:\n  name: \"%s\"\n", origin);
 	failed = b.failed ? err_sys(e, EFBIG, "the zone's name") : write_text(lab, "dns", buf_slice(&b), e);
 	buf_fini(&b);
 	return failed;

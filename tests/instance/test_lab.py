@@ -53,6 +53,7 @@ class TestLab(unittest.TestCase):
             self.assertEqual(self.event(answer, "connect")[0]["peer"], address)
             self.assertEqual([e["result"] for e in self.event(answer, "spf") if e["identity"] == "mailfrom"], ["pass"])
             self.assertEqual(self.event(answer, "verdict")[0]["dmarc"], "pass")
+            self.assertEqual(answer["libspf2"], {"result": "pass", "reason": ""})
 
     def test_not_allowed(self):
         r = self.run_lab(self.zone, self.message, "--from", "198.51.100.1", "--helo", "h.lab.test")
@@ -64,9 +65,18 @@ class TestLab(unittest.TestCase):
     def test_other_names(self):
         """What the zone does not have is asked of the DNS."""
         dns = dnsserver.DnsServer(self.directory + "/dns", {"other.example": '@ IN TXT "v=spf1 ip4:203.0.113.5 -all"\n'})
-        self.addCleanup(dns.close)
+        self.addCleanup(dns.stop)
         answer = self.lab("--from", "203.0.113.5", "--dns", dns.address)
         self.assertEqual([e["result"] for e in self.event(answer, "spf") if e["identity"] == "mailfrom"], ["pass"])
+
+    def test_libspf2_reads_it_otherwise(self):
+        """A prefix length of 0 is good by RFC 7208 5.6, and an error to libspf2."""
+        zone = self.write("other", '$ORIGIN lab.test.\n@ IN TXT "v=spf1 ip4:192.0.2.1/0 -all"\n')
+        r = self.run_lab(zone, self.message, "--json")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        answer = json.loads(r.stdout)
+        self.assertEqual([e["result"] for e in self.event(answer, "spf") if e["identity"] == "mailfrom"], ["pass"])
+        self.assertEqual(answer["libspf2"]["result"], "permerror")
 
     def test_null_sender(self):
         answer = self.lab("--sender", "", "--helo", "mail.lab.test")
