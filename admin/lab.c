@@ -168,7 +168,7 @@ write_settings(const struct lab *lab, struct err *e)
 	buf_init(&b, SETTINGS_BYTES_MAX);
 	for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++)
 		buf_putf(&b, "listen.%s = 0\n", unused[i]);
-	buf_putf(&b, "listen.smtp = %u\nsmtp.proxy = \"127.0.0.1\"\n", lab->port);
+	buf_putf(&b, "listen.smtp = %u\nsmtp.proxy_from = \"127.0.0.1\"\n", lab->port);
 	buf_putf(&b, "dns.settings = \"%s/dns\"\ndns.timeout = 3s\n", lab->demo.directory);
 	if (lab->dns != NULL)
 		buf_putf(&b, "dns.server = \"%s\"\n", lab->dns);

@@ -19,6 +19,14 @@ MESSAGE = "From: Ann <ann@lab.test>\nTo: alice@demo.test\nSubject: lab\nMessage-
 
 
 class TestLab(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        """What the zones do not have is asked of this server."""
+        directory = tempfile.mkdtemp(prefix="mailstead-test-")
+        cls.addClassCleanup(shutil.rmtree, directory)
+        cls.dns = dnsserver.DnsServer(directory, {"other.example": '@ IN TXT "v=spf1 ip4:203.0.113.5 -all"\n'})
+        cls.addClassCleanup(cls.dns.stop)
+
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="mailstead-test-")
         self.addCleanup(shutil.rmtree, self.directory)
@@ -33,7 +41,7 @@ class TestLab(unittest.TestCase):
 
     def run_lab(self, *words):
         environment = dict(os.environ, TMPDIR=self.directory)
-        r = subprocess.run([harness.MAILSTEAD, "lab", *words], capture_output=True, text=True, timeout=60, env=environment,
+        r = subprocess.run([harness.MAILSTEAD, "lab", "--dns", self.dns.address, *words], capture_output=True, text=True, timeout=60, env=environment,
                            stdin=subprocess.DEVNULL)
         self.assertEqual(glob.glob(self.directory + "/mailstead-lab-*"), [], "it leaves nothing behind")
         return r
@@ -63,10 +71,7 @@ class TestLab(unittest.TestCase):
         self.assertRegex(r.stdout, r"The answer: 550 5\.7\.1 ")
 
     def test_other_names(self):
-        """What the zone does not have is asked of the DNS."""
-        dns = dnsserver.DnsServer(self.directory + "/dns", {"other.example": '@ IN TXT "v=spf1 ip4:203.0.113.5 -all"\n'})
-        self.addCleanup(dns.stop)
-        answer = self.lab("--from", "203.0.113.5", "--dns", dns.address)
+        answer = self.lab("--from", "203.0.113.5")
         self.assertEqual([e["result"] for e in self.event(answer, "spf") if e["identity"] == "mailfrom"], ["pass"])
 
     def test_libspf2_reads_it_otherwise(self):
