@@ -51,7 +51,10 @@ __lsan_default_suppressions(void)
 	return "leak:libdb-5.3";
 }
 
-/* On a page that was damaged it reads past the page's end; what it gives then is refused by its record's checksum. */
+/*
+ * Recovery makes a page that a file cut short does not have any more out of whatever lies in the cache, and reads past its end;
+ * what it gives then is refused by its record's checksum.
+ */
 const char *__asan_default_suppressions(void);
 const char *
 __asan_default_suppressions(void)
