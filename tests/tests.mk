@@ -185,6 +185,18 @@ $(B)/tests/fault/tools_fault: $(patsubst %,$(B)/obj/tests/fault/%.o,tools_fault 
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) $(TOOLS_WRAP:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) \
 		$(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+# A keeper and a queue whose file layer fails when they are told, for tests/instance/test_faults.py.
+DAEMON_FAULT_BIN := $(B)/tests/fault/store-keeper $(B)/tests/fault/smtpd-queue
+$(B)/tests/fault/store-keeper: $(B)/obj/store/keeper_main.o
+$(B)/tests/fault/smtpd-queue: $(B)/obj/smtpd/queue_main.o
+$(DAEMON_FAULT_BIN): $(B)/obj/tests/fault/daemon_fault.o $(B)/obj/tests/fault/fault_fs.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -Wl,--wrap=file_hook_db -o $@ $(filter %.o,$^) \
+		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+instance: $(DAEMON_FAULT_BIN)
+.PHONY: daemon-fault
+daemon-fault: programs $(DAEMON_FAULT_BIN)
+	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_FAULTS=all /usr/bin/python3 tests/instance/run.py test_faults
 .PHONY: fault fault-slice
 fault-slice: $(FAULT_BIN)
 	@set -e; for t in $(FAULT_BIN); do $$t --every $(if $(SAN),1501,331); done

@@ -221,7 +221,8 @@ note_sync(int fd, bool good)
 	while (*link != NULL) {
 		struct undo *u = *link;
 
-		if (u->file == st.st_ino && good) {
+		/* What a sync has lost no later one brings back. */
+		if (u->file == st.st_ino && good && !u->lost) {
 			*link = u->before;
 			undo_free(u);
 			continue;

@@ -1,0 +1,61 @@
+/*
+ * Put into a keeper or the queue (tests/tests.mk), with fault_fs.c below its files: when the process begins and finds a file
+ * "fault" in its directory, "KIND AT THEN" (fault_fs.h), it removes that file, and calls of its file layer fail so. When it ends,
+ * what a failed sync lost is taken back, as a disk would, and it says on stderr what failed. SIGTERM ends it so at any time.
+ */
+#include "common/role.h"
+#include "tests/fault/fault_fs.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void __real_file_hook_db(void);
+void __wrap_file_hook_db(void);
+
+static char what[64];
+
+static void
+at_end(void)
+{
+	bool fired = fault_fired();
+	bool lost = fault_die();
+
+	fprintf(stderr, "fault: %s fired=%s lost=%s\n", what, fired ? fault_where() : "no", lost ? "yes" : "no");
+}
+
+static void
+begin(const char *dir)
+{
+	char path[FILE_PATH_BYTES_MAX], kind[16];
+	unsigned at, then;
+
+	file_path(path, dir, "fault");
+	FILE *f = fopen(path, "r");
+
+	if (f == NULL)
+		return;
+	if (fgets(what, sizeof what, f) == NULL || sscanf(what, "%15s %u %u", kind, &at, &then) != 3)
+		abort();
+	what[strcspn(what, "\n")] = '\0';
+	(void)fclose(f);
+	(void)unlink(path);
+	fault_start(dir, fault_kind_of(kind), at, then != 0);
+	if (atexit(at_end) != 0 || signal(SIGTERM, exit) == SIG_ERR)
+		abort();
+}
+
+void
+__wrap_file_hook_db(void)
+{
+	char dir[FILE_PATH_BYTES_MAX];
+
+	__real_file_hook_db();
+	/* A keeper is in its account's directory. */
+	if (role_self()->role == ROLE_KEEPER)
+		(void)snprintf(dir, sizeof dir, ".");
+	else
+		file_path(dir, role_state_dir(), "queue");
+	begin(dir);
+}
