@@ -18,6 +18,7 @@
 
 #define FDS_MAX 1024
 #define EVICTED_MAX 256
+#define FILL_EVERY 64
 
 enum call {
 	CALL_OPEN,
@@ -83,7 +84,7 @@ struct shot {
 static struct {
 	char root[FILE_PATH_BYTES_MAX];
 	enum fault_kind kind;
-	unsigned at, calls, reads;
+	unsigned at, calls, reads, fills;
 	bool on, from_then_on, paused, sync_failed, full_next;
 	struct shot *shot;
 	char *path_of_fd[FDS_MAX];
@@ -121,6 +122,24 @@ fault_kind_of(const char *name)
 	while (kind < FAULT_KINDS && strcmp(kinds[kind].name, name) != 0)
 		kind++;
 	return kind;
+}
+
+bool
+fault_part_parse(int argc, char **argv, struct fault_part *part_r)
+{
+	struct fault_part *p = part_r;
+	bool ok = true;
+
+	*p = (struct fault_part){.every = 1, .shares = 1};
+	for (int i = 1; ok && i < argc; i += 2) {
+		if (i + 1 == argc)
+			return false;
+		if (strcmp(argv[i], "--every") == 0)
+			ok = sscanf(argv[i + 1], "%u", &p->every) == 1;
+		else
+			ok = strcmp(argv[i], "--share") == 0 && sscanf(argv[i + 1], "%u/%u", &p->share, &p->shares) == 2;
+	}
+	return ok && p->every > 0 && p->share < p->shares;
 }
 
 /* ---- which call fails ---- */
@@ -163,6 +182,13 @@ undo_new(const char *dir_or_null, int fd)
 	u->before = f.undo;
 	f.undo = u;
 	return u;
+}
+
+/* Nothing is lost where no sync fails. */
+static bool
+may_be_lost(void)
+{
+	return f.on && (kinds[f.kind].calls & BIT(CALL_SYNC)) != 0;
 }
 
 static void
@@ -288,10 +314,11 @@ f_open(const char *path, int flags, mode_t mode)
 	f.path_of_fd[fd] = mem_copy_str(path, strlen(path));
 	if (!f.on)
 		return fd;
-	if (creates)
+	if (creates && may_be_lost())
 		note_entry(path, NULL);
 	if (flags & O_TRUNC) {
-		note_octets(fd, 0, SIZE_MAX / 2);
+		if (may_be_lost())
+			note_octets(fd, 0, SIZE_MAX / 2);
 		if (ftruncate(fd, 0) < 0)
 			assert(false);
 	}
@@ -369,6 +396,20 @@ read(int fd, void *p, size_t n)
 	return syscall(SYS_read, fd, p, n);
 }
 
+/*
+ * Recovery fills the last log with zeros, hundreds of calls in a row: one is like another, so that of each row every
+ * FILL_EVERY-th can fail.
+ */
+static bool
+is_fill(int fd, const uint8_t *p, size_t n)
+{
+	const char *path = path_of(fd);
+	bool fill = path != NULL && strstr(path, "/log.") != NULL && n > 1 && p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+
+	f.fills = fill ? f.fills + 1 : 0;
+	return f.fills % FILL_EVERY != 0;
+}
+
 static ssize_t
 f_pwrite(int fd, const void *p, size_t n, off_t at)
 {
@@ -379,7 +420,7 @@ f_pwrite(int fd, const void *p, size_t n, off_t at)
 		errno = kinds[f.kind].error;
 		return -1;
 	}
-	bool bad = fails(CALL_PWRITE, path_of(fd));
+	bool bad = !is_fill(fd, p, n) && fails(CALL_PWRITE, path_of(fd));
 	struct stat st;
 	bool extends = fstat(fd, &st) == 0 && at + (off_t)n > st.st_size;
 	/* What a file has already, a full disk does not tear. */
@@ -390,7 +431,7 @@ f_pwrite(int fd, const void *p, size_t n, off_t at)
 		return -1;
 	if (half)
 		n /= 2;
-	if (f.on && path_of(fd) != NULL)
+	if (may_be_lost() && path_of(fd) != NULL)
 		note_octets(fd, at, n);
 	r = file_system_ops()->pwrite(fd, p, n, at);
 	/* As a disk that fills up does it: a short write, then the error. */
@@ -407,7 +448,7 @@ f_ftruncate(int fd, off_t n)
 	/* To make a file shorter needs no room. */
 	if ((f.kind == FAULT_EIO || fstat(fd, &st) < 0 || n > st.st_size) && fails(CALL_FTRUNCATE, path_of(fd)))
 		return -1;
-	if (f.on && path_of(fd) != NULL)
+	if (may_be_lost() && path_of(fd) != NULL)
 		note_octets(fd, n, SIZE_MAX / 2);
 	return file_system_ops()->ftruncate(fd, n);
 }
@@ -436,7 +477,7 @@ f_rename(const char *from, const char *to)
 	bool replaces = access(to, F_OK) == 0;
 	int r = file_system_ops()->rename(from, to);
 
-	if (r == 0 && f.on && !replaces)
+	if (r == 0 && may_be_lost() && !replaces)
 		note_entry(to, from);
 	return r;
 }
@@ -454,7 +495,7 @@ f_mkdir(const char *path, mode_t mode)
 		return -1;
 	int r = file_system_ops()->mkdir(path, mode);
 
-	if (r == 0 && f.on)
+	if (r == 0 && may_be_lost())
 		note_entry(path, NULL);
 	return r;
 }
@@ -544,7 +585,7 @@ fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_
 	assert(f.shot != MAP_FAILED);
 	*f.shot = (struct shot){.fired = false};
 	f.paused = f.sync_failed = f.read_early = f.full_next = false;
-	f.calls = f.reads = 0;
+	f.calls = f.reads = f.fills = 0;
 	f.evicted_count = 0;
 	file_use(&table);
 }

@@ -32,6 +32,15 @@ unsigned fault_stride(enum fault_kind kind, unsigned every);
 /* FAULT_KINDS when there is none of that name. */
 enum fault_kind fault_kind_of(const char *name);
 
+/* What of all runs a program does: each every-th call; of those, each shares-th from the share-th on. */
+struct fault_part {
+	unsigned every;
+	unsigned share;
+	unsigned shares;
+};
+/* From the words "--every N" and "--share K/N"; all when there are none. False for any other word. */
+bool fault_part_parse(int argc, char **argv, struct fault_part *part_r);
+
 /* The calls below root fail from now on as said. */
 void fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_on);
 /* While paused nothing fails or is counted. */

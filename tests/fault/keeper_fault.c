@@ -6,7 +6,7 @@
  *   - its successor, another process that finds what failed syncs lost, shows one of the states that were, not
  *     before the last one that anybody was told of; it answers again as before, and goes on.
  *
- *   keeper_fault [--every N] [--seeds N]         each N-th call, for so many histories
+ *   keeper_fault [--every N] [--share K/N]       each N-th call (1: all); the K-th of N parts, from 0 on
  *   keeper_fault --replay SEED:KIND:CALL:once|on  one run again
  */
 #include "tests/crash/crash_keeper.h"
@@ -191,19 +191,19 @@ run_one(uint64_t seed)
 }
 
 static int
-explore(unsigned every, unsigned seeds)
+explore(const struct fault_part *p)
 {
 	unsigned runs[FAULT_KINDS] = {0}, wrong = 0, total = 0, broken = 0;
 
-	for (uint64_t seed = 1; seed <= seeds; seed++)
+	for (uint64_t seed = 1; seed <= SEEDS; seed++)
 		for (kind = 0; kind < FAULT_KINDS; kind++)
 			for (unsigned mode = 0; mode < (fault_only_once(kind) ? 1u : 2u); mode++) {
-				unsigned stride = fault_stride(kind, every);
+				unsigned stride = fault_stride(kind, p->every);
 
 				on = mode == 1;
 				told->fired = true;
-				for (at = 1 + (unsigned)(kind * 37 + seed * 11 + mode * 5) % stride;
-				     told->fired && wrong < FAILURES_SHOWN; at += stride) {
+				for (at = 1 + (unsigned)(kind * 37 + seed * 11 + mode * 5) % stride + p->share * stride;
+				     told->fired && wrong < FAILURES_SHOWN; at += p->shares * stride) {
 					wrong += !run_one(seed);
 					runs[kind] += told->fired;
 					broken += told->broken;
@@ -214,7 +214,7 @@ explore(unsigned every, unsigned seeds)
 		printf("%s %u, ", fault_kind_name(kind), runs[kind]);
 		total += runs[kind];
 	}
-	printf("%u runs of %u histories, %u ended the keeper, %u wrong\n", total, seeds, broken, wrong);
+	printf("%u runs of %u histories, %u ended the keeper, %u wrong\n", total, SEEDS, broken, wrong);
 	return wrong != 0 || total == 0 || broken == 0;
 }
 
@@ -237,7 +237,7 @@ int
 main(int argc, char **argv)
 {
 	struct rlimit limit;
-	unsigned every = 1, seeds = SEEDS;
+	struct fault_part part;
 
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert(told != MAP_FAILED);
@@ -248,13 +248,7 @@ main(int argc, char **argv)
 	log_init("keeper_fault", LOG_BUG);
 	file_hook_db();
 	crash_steps_events = &events;
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0)
-			return replay(argv[i + 1]);
-		if (strcmp(argv[i], "--every") == 0)
-			every = (unsigned)strtoul(argv[i + 1], NULL, 10);
-		else if (strcmp(argv[i], "--seeds") == 0)
-			seeds = (unsigned)strtoul(argv[i + 1], NULL, 10);
-	}
-	return explore(every > 0 ? every : 1, seeds);
+	if (argc == 3 && strcmp(argv[1], "--replay") == 0)
+		return replay(argv[2]);
+	return fault_part_parse(argc, argv, &part) ? explore(&part) : 2;
 }

@@ -6,7 +6,7 @@
  *   - a fresh process opens the account, finds it consistent and goes on with it;
  *   - no descriptor is left open (and under AddressSanitizer no memory).
  *
- *   store_fault [--every N]                          each N-th call (1: all)
+ *   store_fault [--every N] [--share K/N]            each N-th call (1: all); the K-th of N parts, from 0 on
  *   store_fault --replay SCENARIO:KIND:CALL:once|on   one run again, with its log
  */
 #include "tests/fault/fault_fs.h"
@@ -644,11 +644,11 @@ struct count {
 };
 
 static void
-loop(const struct scenario *s, const char *template, enum fault_kind kind, bool on, unsigned every, struct count *c)
+loop(const struct scenario *s, const char *template, enum fault_kind kind, bool on, const struct fault_part *p, struct count *c)
 {
-	unsigned stride = fault_stride(kind, every);
+	unsigned stride = fault_stride(kind, p->every), first = 1 + (unsigned)(kind * 37 + (s - scenarios) * 11) % stride;
 
-	for (unsigned at = 1 + (unsigned)(kind * 37 + (s - scenarios) * 11) % stride; c->wrong < FAILURES_SHOWN; at += stride) {
+	for (unsigned at = first + p->share * stride; c->wrong < FAILURES_SHOWN; at += p->shares * stride) {
 		bool good = run_one(s, template, kind, at, on);
 
 		c->wrong += !good;
@@ -661,7 +661,7 @@ loop(const struct scenario *s, const char *template, enum fault_kind kind, bool 
 }
 
 static int
-explore(unsigned every)
+explore(const struct fault_part *p)
 {
 	struct count c = {.wrong = 0};
 	unsigned total = 0;
@@ -671,7 +671,7 @@ explore(unsigned every)
 		make_template(&scenarios[i], template);
 		for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++)
 			for (int on = 0; on < (fault_only_once(kind) ? 1 : 2); on++)
-				loop(&scenarios[i], template, kind, on != 0, every, &c);
+				loop(&scenarios[i], template, kind, on != 0, p, &c);
 		fixture_remove(template);
 	}
 	printf("store_fault: ");
@@ -712,7 +712,7 @@ int
 main(int argc, char **argv)
 {
 	struct rlimit limit;
-	unsigned every = 1;
+	struct fault_part part;
 
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert(told != MAP_FAILED);
@@ -722,11 +722,7 @@ main(int argc, char **argv)
 	}
 	log_init("store_fault", LOG_BUG);
 	file_hook_db();
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0)
-			return replay(argv[i + 1]);
-		if (strcmp(argv[i], "--every") == 0)
-			every = (unsigned)strtoul(argv[i + 1], NULL, 10);
-	}
-	return explore(every > 0 ? every : 1);
+	if (argc == 3 && strcmp(argv[1], "--replay") == 0)
+		return replay(argv[2]);
+	return fault_part_parse(argc, argv, &part) ? explore(&part) : 2;
 }

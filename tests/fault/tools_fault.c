@@ -359,12 +359,6 @@ expected_free(struct expected *x)
 /* When not every call is tried, then not every kind on every tool either: of so many one each more. */
 #define SKIP_EVERY 40u
 
-struct part {
-	unsigned every;
-	unsigned share;
-	unsigned shares;
-};
-
 struct count {
 	unsigned runs[KINDS];
 	unsigned wrong;
@@ -377,7 +371,7 @@ stride_of(unsigned kind, unsigned every)
 }
 
 static void
-loop(struct run *r, const struct part *p, struct count *c)
+loop(struct run *r, const struct fault_part *p, struct count *c)
 {
 	unsigned stride = stride_of(r->kind, p->every), first = 1 + (unsigned)(r->kind * 37 + (r->tool - store_tools) * 11) % stride;
 
@@ -394,7 +388,7 @@ loop(struct run *r, const struct part *p, struct count *c)
 }
 
 static void
-explore_tool(const struct tool *tool, const struct part *p, struct count *c)
+explore_tool(const struct tool *tool, const struct fault_part *p, struct count *c)
 {
 	unsigned skip = 1 + p->every / SKIP_EVERY;
 
@@ -415,7 +409,7 @@ explore_tool(const struct tool *tool, const struct part *p, struct count *c)
 }
 
 static int
-explore(const struct part *p)
+explore(const struct fault_part *p)
 {
 	struct count c = {.wrong = 0};
 	unsigned total = 0;
@@ -464,22 +458,14 @@ replay(const char *text)
 int
 main(int argc, char **argv)
 {
-	struct part p = {.every = 1, .shares = 1};
+	struct fault_part part;
 
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert(told != MAP_FAILED && shared != MAP_FAILED);
 	log_init("tools_fault", LOG_BUG);
 	file_hook_db();
-	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0)
-			return replay(argv[i + 1]);
-		if (strcmp(argv[i], "--every") == 0)
-			p.every = (unsigned)strtoul(argv[i + 1], NULL, 10);
-		if (strcmp(argv[i], "--share") == 0 && sscanf(argv[i + 1], "%u/%u", &p.share, &p.shares) != 2)
-			return 2;
-	}
-	if (p.every == 0 || p.share >= p.shares)
-		return 2;
-	return explore(&p);
+	if (argc == 3 && strcmp(argv[1], "--replay") == 0)
+		return replay(argv[2]);
+	return fault_part_parse(argc, argv, &part) ? explore(&part) : 2;
 }
