@@ -68,6 +68,8 @@ help:
 	@echo 'make fuzz         libFuzzer over every target, or those in FUZZ, FUZZ_SECONDS each (default 60), FUZZ_JOBS at a time'
 	@echo 'make crash        explore crash states of the store at length'
 	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
+	@echo 'make descriptors  processes without free descriptors, every case; part of make crash'
+	@echo 'make daemon-fault file calls fail in real keepers and queues, every case'
 	@echo 'make soak         64 clients at work for SOAK_SECONDS (default 600)'
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
