@@ -5,6 +5,7 @@
 #include "store/account.h"
 
 #include "store/file.h"
+#include "store/mutant.h"
 #include "store/object.h"
 
 #include <errno.h>
@@ -79,7 +80,7 @@ remove_mail(const char *root, struct err *e)
 			return -1;
 	}
 	file_path(path, root, "mail");
-	return file_remove_dir(path, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+	return file_remove_dir(path, e) < 0 || (!MUTANT(ACCOUNT_MAIL_SYNC) && file_sync_dir(root, e) < 0) ? -1 : 0;
 }
 
 /* The index goes by one rename to the name of one that is not finished: in pieces it would not open, and no keeper could go
@@ -93,11 +94,11 @@ remove_index(const char *root, struct err *e)
 	file_path(fresh, root, "index.new");
 	file_path(old, root, "index.old");
 	/* An old one would take the place of the one that goes. */
-	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0 || file_sync_dir(root, e) < 0)
+	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0 || (!MUTANT(ACCOUNT_OLD_SYNC) && file_sync_dir(root, e) < 0))
 		return -1;
 	int exists = file_exists(now, e);
 
-	if (exists < 0 || (exists && (file_rename(now, fresh, e) < 0 || file_sync_dir(root, e) < 0)))
+	if (exists < 0 || (exists && (file_rename(now, fresh, e) < 0 || (!MUTANT(ACCOUNT_RENAME_SYNC) && file_sync_dir(root, e) < 0))))
 		return -1;
 	return file_remove_dir(fresh, e);
 }
@@ -107,6 +108,8 @@ account_remove(const char *root, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
 
+	if (MUTANT(ACCOUNT_ORDER) && remove_index(root, e) < 0)
+		return -1;
 	if (remove_mail(root, e) < 0 || file_each(root, remove_aside, NULL, e) < 0)
 		return -1;
 	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {

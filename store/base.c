@@ -160,14 +160,16 @@ finish(struct base_writer *w, struct err *e)
 	if (write_block(w, buf_slice(&w->block), 0, e) < 0)
 		return -1;
 	/* The copy may hold what the log does not yet: it may not be found before the log has it. */
-	if ((!MUTANT(BASE_FLUSH) && env_flush(w->env, e) < 0) || (!MUTANT(BASE_SYNC) && file_sync(w->fd, e) < 0))
-		return -1;
-	failed = file_close(w->fd, e);
-	w->fd = -1;
-	if (failed)
+	if ((!MUTANT(BASE_FLUSH) && env_flush(w->env, e) < 0) || (!MUTANT(BASE_SYNC) && !MUTANT(BASE_ORDER) && file_sync(w->fd, e) < 0))
 		return -1;
 	file_path(from, w->dir, BASE_NEW_FILE);
 	file_path(to, w->dir, BASE_FILE);
+	if (MUTANT(BASE_ORDER) && (file_rename(from, to, e) < 0 || file_sync_dir(w->dir, e) < 0 || file_sync(w->fd, e) < 0))
+		return -1;
+	failed = file_close(w->fd, e);
+	w->fd = -1;
+	if (failed || MUTANT(BASE_ORDER))
+		return failed;
 	if (file_rename(from, to, e) < 0)
 		return -1;
 	return MUTANT(BASE_DIR_SYNC) ? 0 : file_sync_dir(w->dir, e);

@@ -53,6 +53,15 @@ struct env {
 	int cause; /* errno of the last call that failed under it; 0: none did */
 };
 
+static size_t redo_full_bytes = REDO_FULL_BYTES;
+
+void
+env_set_redo_bytes(size_t bytes)
+{
+	assert(bytes <= REDO_FULL_BYTES);
+	redo_full_bytes = bytes;
+}
+
 static void
 on_db_error(const DB_ENV *db_env, const char *prefix, const char *text)
 {
@@ -122,7 +131,7 @@ open_db_env(struct env *env, u_int32_t flags, struct err *e)
 	env->db_env->set_errcall(env->db_env, on_db_error);
 	if ((r = env->db_env->set_cachesize(env->db_env, 0, CACHE_BYTES, 1)) != 0 ||
 	    (r = env->db_env->set_lg_bsize(env->db_env, LOG_BUFFER_BYTES)) != 0 ||
-	    (r = env->db_env->set_lg_max(env->db_env, FILE_LOG_BYTES)) != 0 ||
+	    (r = env->db_env->set_lg_max(env->db_env, file_log_bytes())) != 0 ||
 	    (r = env->db_env->set_flags(env->db_env, DB_TXN_NOSYNC, 1)) != 0 ||
 	    (r = env->db_env->open(env->db_env, env->dir, flags, FILE_MODE)) != 0)
 		return fail(env, r, "open of the environment", e);
@@ -180,11 +189,13 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 	memcpy(env->dir, dir, strlen(dir));
 	buf_init(&env->redo, REDO_BYTES_MAX);
 	file_error_reset();
+	file_pages_written(0);
 	if (open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
 	    open_db(env, SUMMARY_FILE, true, &env->summary, e) < 0) {
 		env_close(&env);
 		return -1;
 	}
+	file_pages_written(PAGE_BYTES);
 	get_log_end(env, &env->log_end);
 	*env_r = env;
 	return 0;
@@ -270,7 +281,7 @@ write_redo(struct env *env, bool last, struct err *e)
 static int
 redo_spill(struct env *env, struct err *e)
 {
-	return env->redo.n > REDO_FULL_BYTES ? write_redo(env, false, e) : 0;
+	return env->redo.n > redo_full_bytes ? write_redo(env, false, e) : 0;
 }
 
 /* All that was put into the log so far is on the disk. */
@@ -385,8 +396,8 @@ env_log_end(const struct env *env)
 uint64_t
 env_log_since(const struct env *env, struct env_log_place place)
 {
-	uint64_t end = (uint64_t)env->log_end.file * FILE_LOG_BYTES + env->log_end.offset;
-	uint64_t start = (uint64_t)place.file * FILE_LOG_BYTES + place.offset;
+	uint64_t end = (uint64_t)env->log_end.file * file_log_bytes() + env->log_end.offset;
+	uint64_t start = (uint64_t)place.file * file_log_bytes() + place.offset;
 
 	return end > start ? end - start : 0;
 }
@@ -403,26 +414,32 @@ log_number(const char *name)
 	return (uint32_t)number;
 }
 
+static int
+trim_one(void *arg, const char *path, const char *name, struct err *e)
+{
+	const uint32_t *keep = arg;
+	uint32_t number = log_number(name);
+
+	return number != 0 && number < *keep ? file_unlink(path, e) : 0;
+}
+
+/* Of those that went before one may have come back in a power cut; Berkeley DB does not name it, since one behind it is missing. */
 int
 env_log_trim(struct env *env, uint32_t keep, struct err *e)
 {
-	char path[FILE_PATH_BYTES_MAX];
 	char **list = NULL;
+	uint32_t needed = 0;
 	int r = env->db_env->log_archive(env->db_env, &list, 0);
-	int failed = 0;
 
 	if (r != 0)
 		return fail(env, r, "log_archive", e);
-	for (char **name = list; name != NULL && *name != NULL && failed == 0; name++) {
-		uint32_t number = log_number(*name);
-
-		if (number == 0 || (number >= keep && !MUTANT(ENV_TRIM)))
-			continue;
-		file_path(path, env->dir, *name);
-		failed = file_unlink(path, e);
-	}
+	for (char **name = list; name != NULL && *name != NULL; name++)
+		if (log_number(*name) >= needed)
+			needed = log_number(*name) + 1;
 	free(list);
-	return failed;
+	if (needed < keep || MUTANT(ENV_TRIM))
+		keep = needed;
+	return file_each(env->dir, trim_one, &keep, e);
 }
 
 /* ---- records ---- */
@@ -800,9 +817,11 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 	assert(strlen(dir) < sizeof env->dir);
 	memcpy(env->dir, dir, strlen(dir));
 	file_error_reset();
+	file_pages_written(0);
 	if (open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
 	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
+		file_pages_written(PAGE_BYTES);
 		(void)give_summaries(dbc, fn, arg);
 		(void)dbc->close(dbc);
 	}

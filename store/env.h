@@ -23,6 +23,8 @@ int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __
 /* Before that: is the log whole as far as it is known to have been synced (store/logfile.h)? -1 with ERR_CODE_CORRUPT: no, and
  * opening would take the damage for the log's end. */
 int env_log_check(const char *dir, struct err *e) __attribute__((warn_unused_result));
+/* A redo record is closed once it is longer than this: REDO_FULL_BYTES, or less where a test wants small transactions of several. */
+void env_set_redo_bytes(size_t bytes);
 /* Closes without a checkpoint; commits that were not flushed may be lost or not. NULL is fine. */
 void env_close(struct env **env);
 /* A page or a record was refused: rebuild. */

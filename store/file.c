@@ -128,6 +128,8 @@ static const struct file_ops *ops = &system_ops;
 static bool lost;
 static int last_error;
 static int shortage;
+static uint32_t log_bytes = FILE_LOG_BYTES;
+static size_t written_page_bytes; /* 0: not known yet */
 static char reserve_dir[FILE_PATH_BYTES_MAX];
 static char reserve_path[FILE_PATH_BYTES_MAX];
 static bool reserve_whole;
@@ -187,6 +189,24 @@ void
 file_shortage_reset(void)
 {
 	shortage = 0;
+}
+
+uint32_t
+file_log_bytes(void)
+{
+	return log_bytes;
+}
+
+void
+file_set_log_bytes(uint32_t bytes)
+{
+	log_bytes = bytes;
+}
+
+void
+file_pages_written(size_t bytes)
+{
+	written_page_bytes = bytes;
 }
 
 /* Notes a failure and passes r on. */
@@ -375,6 +395,24 @@ read_all(int fd, void *p, size_t n, off_t at)
 /* ---- what Berkeley DB calls ---- */
 
 static bool
+is_zeros(const uint8_t *p, size_t n)
+{
+	return n > 0 && p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* Berkeley DB sums no page of zeros, and takes one for a page that holds nothing. It sees another one then, which its sum refuses;
+ * after a call that failed it would read again, past the hook. */
+static ssize_t
+hook_pread(int fd, void *p, size_t n, off_t at)
+{
+	ssize_t got = read_all(fd, p, n, at);
+
+	if (n == written_page_bytes && got == (ssize_t)n && is_zeros(p, n))
+		memset(p, 0xff, (size_t)got);
+	return got;
+}
+
+static bool
 is_log(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -388,7 +426,7 @@ give_room(int fd)
 	int r;
 
 	do
-		r = ops->allocate(fd, FILE_LOG_BYTES);
+		r = ops->allocate(fd, log_bytes);
 	while (r < 0 && reserve_given());
 	return noted(r);
 }
@@ -514,7 +552,7 @@ void
 file_hook_db(void)
 {
 	int bad = db_env_set_func_open(hook_open) | db_env_set_func_close(hook_close) |
-	    db_env_set_func_pread(read_all) | db_env_set_func_pwrite(hook_pwrite) |
+	    db_env_set_func_pread(hook_pread) | db_env_set_func_pwrite(hook_pwrite) |
 	    db_env_set_func_write(hook_write) | db_env_set_func_ftruncate(hook_ftruncate) |
 	    db_env_set_func_fsync(do_sync) | db_env_set_func_dirlist(hook_dirlist) | db_env_set_func_dirfree(hook_dirfree) |
 	    db_env_set_func_rename(hook_rename) | db_env_set_func_unlink(do_unlink);

@@ -60,6 +60,12 @@ void file_use(const struct file_ops *ops);
 const struct file_ops *file_system_ops(void);
 /* Sends Berkeley DB through the door. Once per process, before the first environment. */
 void file_hook_db(void);
+/* Each page that Berkeley DB reads from now on was written once, so that one of zeros is damage. They have so many octets; 0: that is
+ * not so, as during recovery, which meets pages that a power cut left without their octets. */
+void file_pages_written(size_t bytes);
+/* Octets of a log file: FILE_LOG_BYTES, or what a test makes of it so that a short history has many. */
+uint32_t file_log_bytes(void);
+void file_set_log_bytes(uint32_t bytes);
 bool file_lost(void);
 /* Forgets the loss: for tests, which play the next process. */
 void file_lost_reset(void);

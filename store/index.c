@@ -495,6 +495,8 @@ index_close(struct index **index)
 	if (ix == NULL)
 		return;
 	index_abort(ix);
+	if (MUTANT(INDEX_CLEAN_ORDER))
+		leave_clean_mark(ix);
 	if (!index_broken(ix) && env_checkpoint(ix->env, NULL) == 0) {
 		r = 0;
 		if (ix->base_writer == NULL && base_is_due(ix, BASE_LOG_BYTES_IDLE))
@@ -629,6 +631,12 @@ uint64_t
 index_object_reserve(struct index *ix)
 {
 	return ix->reserve_object++;
+}
+
+void
+index_object_unreserve(struct index *ix)
+{
+	ix->reserve_object = ix->account.next_object;
 }
 
 uint64_t

@@ -122,6 +122,9 @@ struct index_append {
 /* The number for the next object to be written; each call another one. Not before the object is on disk does an append
  * use it up for good. */
 uint64_t index_object_reserve(struct index *ix);
+/* No append waits: numbers that came to nothing are given out again. So objects that no transaction knows are never far from
+ * the next number, where object_clean() looks for them. */
+void index_object_unreserve(struct index *ix);
 /* The one that it will give next. */
 uint64_t index_object_next(const struct index *ix);
 int index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, struct err *e)

@@ -462,12 +462,30 @@ sync_shards(struct keeper *k, struct err *e)
 
 /* The object of an append that did not come to pass: no entry refers to it, and no quota counts it. */
 static void
-drop_object(const struct keeper *k, const struct keeper_append *p)
+drop_object(struct keeper *k, const struct keeper_append *p)
 {
 	struct err e;
 
+	k->pending_dropped = true;
 	if (object_remove(k->root, p->a.object_id, &e) < 0)
 		log_event(LOG_WARN, NO_SESSION, "object-left-behind", LOG_ERR(&e), LOG_END);
+}
+
+/* Before there is an entry with a higher number: from then on nobody would look for an object that came back. */
+static bool
+settle_dropped(struct keeper *k)
+{
+	struct err e;
+
+	if (k->stopped)
+		return false;
+	if (k->pending_dropped && !MUTANT(KEEPER_DROP_SYNC) && sync_shards(k, &e) < 0) {
+		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
+		end_broken();
+		return false;
+	}
+	k->pending_dropped = false;
+	return true;
 }
 
 static void
@@ -480,10 +498,6 @@ do_append(struct keeper *k, struct keeper_append *p)
 	struct err err = {0};
 	int failed;
 
-	if (p->edge == NULL) {
-		drop_object(k, p);
-		return;
-	}
 	p->a.keywords = buf_slice(&p->keywords);
 	p->a.summary = buf_slice(&p->summary);
 	p->a.limit = keeper_quota_limit();
@@ -507,7 +521,7 @@ keeper_pending_sync(void)
 	struct keeper *k = &the_keeper;
 	struct err e;
 
-	if (!k->pending_synced && sync_shards(k, &e) < 0) {
+	if (!k->pending_synced && !MUTANT(KEEPER_ORDER) && sync_shards(k, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return false;
@@ -523,9 +537,16 @@ keeper_pending_do(void)
 
 	assert(k->pending_synced);
 	for (size_t i = 0; i < k->pending_count; i++) {
-		do_append(k, &k->pending[i]);
+		if (k->pending[i].edge == NULL)
+			drop_object(k, &k->pending[i]);
+		else if (settle_dropped(k))
+			do_append(k, &k->pending[i]);
 		buf_fini(&k->pending[i].keywords);
 		buf_fini(&k->pending[i].summary);
 	}
+	if (MUTANT(KEEPER_ORDER) && (index_flush(k->ix, NULL) < 0 || sync_shards(k, NULL) < 0))
+		end_broken();
+	k->pending_dropped = false;
 	k->pending_count = 0;
+	index_object_unreserve(k->ix);
 }

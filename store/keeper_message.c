@@ -188,6 +188,8 @@ keeper_on_append(struct edge *e, struct msg_MSG_APPEND *m)
 	    write_append(p, m, &err) < 0) {
 		buf_fini(&p->keywords);
 		buf_fini(&p->summary);
+		if (k->pending_count == 0)
+			index_object_unreserve(k->ix);
 		if (keeper_begin_request(e))
 			refuse_append(e, m->id, &err);
 		return;

@@ -106,7 +106,7 @@ struct keeper {
 	bool put_back;	   /* the request that is being done cannot be done yet */
 	struct keeper_append *pending;
 	size_t pending_count;
-	bool pending_synced; /* their directory */
+	bool pending_synced, pending_dropped; /* their directory; an object that one of them had was removed */
 	uint64_t prepared;   /* one more than the directory of objects that is known to be there ahead */
 	struct keeper_out *outbox;
 	size_t outbox_count;

@@ -261,9 +261,22 @@ logfile_read(const char *dir, uint32_t number, struct buf *b, struct err *e)
 	return got < 0 ? -1 : 0;
 }
 
-/* All files, or the last one. *end_r: where the records of the last file end. */
+/* The first file to read. Of several that were removed at once a power cut may bring back some and not those behind them: what lies
+ * before a gap is no part of the log, unless it is needed. */
+static size_t
+first_of(const uint32_t *numbers, size_t n, uint32_t needed)
+{
+	size_t i = n - 1;
+
+	while (i > 0 && numbers[i - 1] + 1 == numbers[i])
+		i--;
+	return numbers[i] <= needed || needed == 0 ? i : 0;
+}
+
+/* All files, or the last one. needed: the first one that has to be there; 0: not known. *end_r: where the records of the last file
+ * end. */
 static int
-read_all(const char *dir, bool all, const struct logfile_fns *fns, struct env_log_place *end_r, struct err *e)
+read_all(const char *dir, bool all, uint32_t needed, const struct logfile_fns *fns, struct env_log_place *end_r, struct err *e)
 {
 	struct logfile_chain chain = {.file = 0};
 	uint32_t *numbers;
@@ -272,7 +285,7 @@ read_all(const char *dir, bool all, const struct logfile_fns *fns, struct env_lo
 	int failed = logfile_numbers(dir, &numbers, &n, e);
 
 	buf_init(&b, LOGFILE_BYTES_MAX);
-	for (size_t i = all || n == 0 ? 0 : n - 1; failed == 0 && !chain.stopped && i < n; i++) {
+	for (size_t i = n == 0 ? 0 : all ? first_of(numbers, n, needed) : n - 1; failed == 0 && !chain.stopped && i < n; i++) {
 		failed = logfile_read(dir, numbers[i], &b, e);
 		if (failed == 0)
 			logfile_octets(&chain, numbers[i], b.p, b.n, fns);
@@ -337,9 +350,10 @@ logfile_look(const char *dir, bool all, struct logfile_look *look_r, struct err 
 	const struct logfile_fns fns = {on_look_redo, on_look_broken, &look, true};
 	struct env_log_place end;
 
-	if (read_all(dir, all, &fns, &end, e) < 0)
+	if (read_all(dir, all, look_r->durable.file, &fns, &end, e) < 0)
 		return -1;
-	if (look.in_last.file != end.file)
+	/* A last file without a record is one that was just begun: Berkeley DB looks for the end in the one before. */
+	if (look.in_last.file != end.file && (end.offset != 0 || look.in_last.file + 1 != end.file))
 		look.in_last = end;
 	if (look.first.file == 0)
 		look.first = end;
@@ -363,7 +377,7 @@ logfile_durable(const char *dir, struct redo_durable *durable, struct err *e)
 	const struct logfile_fns fns = {on_durable, on_any_break, durable, false};
 	struct env_log_place end;
 
-	return read_all(dir, true, &fns, &end, e);
+	return read_all(dir, true, durable->file, &fns, &end, e);
 }
 
 struct redo_arg {
@@ -394,5 +408,5 @@ logfile_redo(const char *dir, const struct redo_durable *durable, logfile_redo_f
 	const struct logfile_fns fns = {on_redo, on_redo_broken, &a, false};
 	struct env_log_place end;
 
-	return read_all(dir, true, &fns, &end, e);
+	return read_all(dir, true, durable->file, &fns, &end, e);
 }

@@ -108,7 +108,8 @@ rebuild_settle(const char *root, bool *exists_r, struct err *e)
 	if (now_there < 0 || old_there < 0 || fresh_there < 0)
 		return -1;
 	*exists_r = now_there || old_there;
-	if (!now_there && old_there && (file_rename(fresh_there ? fresh : old, now, e) < 0 || file_sync_dir(root, e) < 0))
+	if (!now_there && old_there &&
+	    (file_rename(fresh_there ? fresh : old, now, e) < 0 || (!MUTANT(REBUILD_SETTLE_SYNC) && file_sync_dir(root, e) < 0)))
 		return -1;
 	return file_remove_dir(fresh, e) < 0 || retire(root, old, e) < 0 ? -1 : 0;
 }
@@ -123,7 +124,8 @@ put_in_place(const char *root, struct err *e)
 	file_path(old, root, INDEX_OLD);
 	int exists = file_exists(now, e);
 
-	if (exists < 0 || (exists && (file_rename(now, old, e) < 0 || (!MUTANT(REBUILD_OLD_SYNC) && file_sync_dir(root, e) < 0))))
+	/* Once the old one has its other name, whatever is called the new one is taken for whole: it may not be one of before. */
+	if (exists < 0 || (exists && ((!MUTANT(REBUILD_ROOT_SYNC) && file_sync_dir(root, e) < 0) || file_rename(now, old, e) < 0)))
 		return -1;
 	if (file_rename(fresh, now, e) < 0)
 		return -1;
@@ -136,7 +138,7 @@ write_base(struct env *env, const char *dir, uint64_t serial, uint64_t time, str
 	struct base_writer *w;
 	struct base_info info;
 
-	if ((!MUTANT(REBUILD_CHECKPOINT) && env_checkpoint(env, e) < 0) || base_begin(env, dir, serial, time, &w, e) < 0)
+	if (env_checkpoint(env, e) < 0 || base_begin(env, dir, serial, time, &w, e) < 0)
 		return -1;
 	if (base_step(&w, SIZE_MAX / 2, &info, e) != 0)
 		return -1;

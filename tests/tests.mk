@@ -109,7 +109,7 @@ check-plain: sandbox
 
 # Power cuts at every moment of a workload: a slice in `make check`, all of it by `make crash`.
 CRASH_BIN := $(B)/tests/crash/store_crash
-CRASH_NAMES := store_crash crash_steps crash_keeper crash_damage crash_mutant crash_fs crash_run
+CRASH_NAMES := store_crash crash_same crash_steps crash_keeper crash_damage crash_mutant crash_fs crash_run
 CRASH_OBJ := $(CRASH_NAMES:%=$(B)/obj/tests/crash/%.o)
 # The keeper's surroundings: crash_keeper.c stands in for them.
 CRASH_WRAP := ipc_send edge_peer edge_arg edge_set_arg loop_timer_new loop_timer_set loop_timer_stop loop_timer_free \
@@ -127,7 +127,7 @@ $(CRASH_BIN)_mutants: $(MUTANT_OBJ) $(call lib_of,common)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(MUTANT_OBJ) $(call lib_of,common) $(LIBS)
 QUEUE_CRASH_BIN := $(B)/tests/crash/queue_crash
-QUEUE_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,queue_crash crash_fs crash_run)
+QUEUE_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,queue_crash crash_same crash_fs crash_run)
 $(QUEUE_CRASH_BIN): $(QUEUE_CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_CRASH_OBJ) \
@@ -146,16 +146,16 @@ crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_
 	@$(QUEUE_CRASH_BIN) --states 200
 	@$(TOOLS_CRASH_BIN) --states 60
 	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
-crash: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
-	@$(QUEUE_CRASH_BIN) --states 20000
-	@$(TOOLS_CRASH_BIN) --states 20000
-	@$(CRASH_BIN) --states 100000
-	@$(CRASH_BIN)_mutants --mutant all --states 20000
+DEATH_ROUNDS ?= 2000
+ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
+# All of it goes on when a part fails, and ends with the figures of each.
+crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/crash/all.py $(QUEUE_CRASH_BIN) --states 20000 -- \
+		$(TOOLS_CRASH_BIN) --states 20000 -- $(CRASH_BIN) --states 100000 -- $(CRASH_BIN)_mutants --mutant all --states 20000 -- \
+		/usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 check-plain check-san: crash-slice
 
 # Process death under load: a slice among the instance tests, all of it by `make crash`.
-DEATH_ROUNDS ?= 2000
-ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
 $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
@@ -167,7 +167,7 @@ soak: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
 death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
-crash: death descriptors
+crash: descriptors
 
 # Every call of the file layer fails in turn, below the index and below the keeper: each, by `make fault`; each N-th in
 # `make check`.

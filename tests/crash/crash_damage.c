@@ -33,7 +33,17 @@ open_file(const char *root, const char *name, off_t *size_r)
 	return fd;
 }
 
-/* One bit of the octets from `from` on, up to within (0: the end). */
+static bool
+is_there(const char *root, const char *name)
+{
+	off_t size;
+	int fd = open_file(root, name, &size);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static bool
 flip(const char *root, const char *name, off_t from, off_t within, uint64_t seed)
 {
@@ -196,7 +206,7 @@ damage_log(const char *root, bool sector, uint64_t seed)
 	char name[32], dir[PATH_BYTES];
 	struct redo_durable durable;
 	struct base_info base;
-	off_t size, from, until = FILE_LOG_BYTES;
+	off_t size, from, until = file_log_bytes();
 
 	log_dir(root, dir, &base, &durable);
 	int failed = logfile_durable(dir, &durable, NULL);
@@ -263,7 +273,8 @@ crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
 	case DAMAGE_BASE_CUT:
 		return cut(root, "base", seed);
 	case DAMAGE_INDEX_AND_BASE:
-		return flip(root, "base", 0, seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed) && tear(root, "index.db", seed);
+		return is_there(root, "base") && tear(root, "index.db", seed) &&
+		    flip(root, "base", 0, seed >> 50 & 1 ? BASE_HEADER_BYTES : 0, seed);
 	case DAMAGE_LOG_FLIP:
 	case DAMAGE_LOG_SECTOR:
 		return damage_log(root, kind == DAMAGE_LOG_SECTOR, seed);

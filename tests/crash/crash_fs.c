@@ -22,6 +22,7 @@
 #define FDS_MAX 1024
 #define HOLE_OCTETS 4096u
 #define PATH_BYTES (2 * FILE_PATH_BYTES_MAX)
+#define SORTS 512u
 
 enum kind {
 	OP_CREATE,
@@ -46,6 +47,7 @@ struct op {
 	uint8_t *octets; /* NULL: zeros */
 	size_t n;
 	uint64_t seed;
+	unsigned sort;
 };
 
 /* ---- the model ---- */
@@ -108,8 +110,12 @@ struct crash_record {
 	char pool[CRASH_DIR_BYTES];
 	unsigned fail_sync;
 	uint64_t fail_seed;
-	enum crash_kill kill;
-	size_t kill_after; /* operations of that kind; 0: not */
+	bool failed;
+	size_t kill_after; /* operations; 0: not */
+	unsigned kill_odds; /* 0: not */
+	uint64_t kill_random;
+	unsigned sort_count[SORTS];
+	unsigned *file_sort; /* by number of the file */
 	bool dead;
 	void (*watch)(void *);
 	void *watch_arg;
@@ -551,22 +557,43 @@ copy(const char *text)
 	return text != NULL ? mem_copy_str(text, strlen(text)) : NULL;
 }
 
-static bool
-counts_for(enum crash_kill kill, const struct op *op)
+/* What a name is, but for the numbers in it. */
+static uint64_t
+name_sort(const char *path)
 {
-	const char *slash = op->path ? strchr(op->path, '/') : NULL;
-	bool name = op->kind == OP_CREATE || op->kind == OP_MKDIR || op->kind == OP_RENAME || op->kind == OP_UNLINK || op->kind == OP_RMDIR;
+	bool mail = strncmp(path, "mail", 4) == 0;
+	const char *base = strstr(path, "__db");
+	uint64_t h = 5381;
 
-	switch (kill) {
-	case CRASH_KILL_NAME:
-		return name;
-	case CRASH_KILL_RARE_NAME:
-		return name && (op->kind == OP_MKDIR || slash == NULL || strchr(slash + 1, '/') == NULL);
-	case CRASH_KILL_SYNC:
-		return op->kind == OP_SYNC || op->kind == OP_SYNC_DIR;
-	default:
-		return true;
-	}
+	for (; *path != '\0' && path != base; path++)
+		if (*path == '/' || (!mail && (*path < '0' || *path > '9')))
+			h = h * 33 + (uint64_t)*path;
+	return h + mail + (base != NULL ? 2 : 0);
+}
+
+static unsigned
+sort_of(struct crash_record *r, const struct op *op)
+{
+	uint64_t name = op->path != NULL ? name_sort(op->path) : r->file_sort[op->file];
+
+	if (op->to != NULL)
+		name = name * 31 + name_sort(op->to);
+	return (unsigned)(random_of(name * 64 + op->kind * 2u + (op->kind == OP_WRITE && op->octets == NULL)) % SORTS);
+}
+
+static bool
+is_sync(const struct op *op)
+{
+	return op->kind >= OP_SYNC && op->kind <= OP_SYNC_DIR_FAILED;
+}
+
+/* Is this the operation that the process dies at? */
+static bool
+strikes(struct crash_record *r, unsigned sort)
+{
+	if (r->kill_after > 0)
+		return --r->kill_after == 0;
+	return r->kill_odds > 0 && next_random(&r->kill_random) % (++r->sort_count[sort] * (uint64_t)r->kill_odds) == 0;
 }
 
 /* The models keep pointers to notes; nothing is noted any more when the cuts' one is made. */
@@ -588,8 +615,12 @@ note(struct op op)
 		free(old);
 		r->cap = cap;
 	}
-	if (r->kill_after > 0 && counts_for(r->kill, &op) && --r->kill_after == 0)
-		r->dead = true;
+	if (op.kind == OP_CREATE) {
+		r->file_sort = mem_resize(r->file_sort, op.file + 1, sizeof *r->file_sort);
+		r->file_sort[op.file] = (unsigned)name_sort(op.path);
+	}
+	op.sort = sort_of(r, &op);
+	r->dead = r->dead || (!is_sync(&op) && strikes(r, op.sort));
 	op.path = copy(op.path);
 	op.to = copy(op.to);
 	r->ops[r->n] = op;
@@ -731,11 +762,19 @@ rec_sync(int fd)
 	if (rec == NULL || (dir == NULL && file_of(fd) == 0))
 		return 0;
 	bool fails = rec->fail_sync > 0 && --rec->fail_sync == 0;
+	struct op op = {.kind = fails ? OP_SYNC_FAILED : OP_SYNC, .file = file_of(fd), .seed = rec->fail_seed};
 
 	if (dir != NULL)
-		note((struct op){.kind = fails ? OP_SYNC_DIR_FAILED : OP_SYNC_DIR, .path = dir});
-	else
-		note((struct op){.kind = fails ? OP_SYNC_FAILED : OP_SYNC, .file = file_of(fd), .seed = rec->fail_seed});
+		op = (struct op){.kind = fails ? OP_SYNC_DIR_FAILED : OP_SYNC_DIR, .path = dir};
+	bool dies = strikes(rec, sort_of(rec, &op));
+
+	if (dies && next_random(&rec->kill_random) % 2) {
+		rec->dead = true;
+		return alive() ? 0 : -1;
+	}
+	rec->failed = rec->failed || fails;
+	note(op);
+	rec->dead = dies;
 	if (fails)
 		errno = EIO;
 	return fails ? -1 : 0;
@@ -924,13 +963,28 @@ crash_record_fail_sync(struct crash_record *r, unsigned n, uint64_t seed)
 {
 	r->fail_sync = n;
 	r->fail_seed = seed;
+	r->failed = false;
+}
+
+bool
+crash_record_failed(const struct crash_record *r)
+{
+	return r->failed;
 }
 
 void
-crash_record_kill(struct crash_record *r, enum crash_kill kind, size_t n)
+crash_record_kill(struct crash_record *r, size_t n)
 {
-	r->kill = kind;
 	r->kill_after = n;
+	r->kill_random = random_of(n);
+}
+
+void
+crash_record_kill_by_sort(struct crash_record *r, unsigned odds, uint64_t seed)
+{
+	r->kill_odds = odds;
+	r->kill_random = random_of(seed);
+	memset(r->sort_count, 0, sizeof r->sort_count);
 }
 
 bool
@@ -943,7 +997,7 @@ void
 crash_record_revive(struct crash_record *r)
 {
 	r->dead = false;
-	r->kill_after = 0;
+	r->kill_after = r->kill_odds = 0;
 }
 
 /* ---- the state after a cut ---- */
@@ -1092,7 +1146,39 @@ crash_record_free(struct crash_record **record)
 		free(r->ops[i].octets);
 	}
 	free(r->ops);
+	free(r->file_sort);
 	MEM_FREE(record);
+}
+
+size_t
+crash_record_moment_by_sort(const struct crash_record *r, size_t first, size_t last, uint64_t seed)
+{
+	unsigned count[SORTS] = {0}, sorts = 0, chosen = 0;
+	uint64_t random = random_of(seed);
+
+	for (size_t i = first; i < last; i++)
+		sorts += count[r->ops[r->first + i].sort]++ == 0;
+	if (sorts == 0)
+		return first;
+	for (uint64_t k = next_random(&random) % sorts + 1; k > 0; chosen++)
+		k -= count[chosen] > 0;
+	chosen--;
+	uint64_t nth = next_random(&random) % count[chosen];
+	size_t at = first;
+
+	for (;; at++)
+		if (r->ops[r->first + at].sort == chosen && nth-- == 0)
+			break;
+	return at + (next_random(&random) % 4 != 0);
+}
+
+bool
+crash_record_has_failure(const struct crash_record *r, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (r->ops[r->first + i].kind == OP_SYNC_FAILED)
+			return true;
+	return false;
 }
 
 bool

@@ -38,11 +38,14 @@ void crash_record_watch(struct crash_record *r, void (*fn)(void *arg), void *arg
 
 /* The n-th sync from now on fails (1: the next); seed: what of it is done all the same. 0: none. */
 void crash_record_fail_sync(struct crash_record *r, unsigned n, uint64_t seed);
-/* After n more operations, of all or of those of a kind, the process is dead: every further call fails and does nothing,
- * until the next process begins. Rare names are those of directories and of files that are not two levels down. */
-enum crash_kill { CRASH_KILL_ANY, CRASH_KILL_NAME, CRASH_KILL_RARE_NAME, CRASH_KILL_SYNC };
-void crash_record_kill(struct crash_record *r, enum crash_kill kind, size_t n);
+/* After n more operations the process is dead: every further call fails and does nothing, until the next process begins. */
+void crash_record_kill(struct crash_record *r, size_t n);
+/* The same, at a seeded moment: the n-th operation of a sort (what is done, to which sort of file) ends it with a chance of one
+ * to n * odds. So what is done once in a while is met as often as what is done all the time. Of a sync before or after it. */
+void crash_record_kill_by_sort(struct crash_record *r, unsigned odds, uint64_t seed);
 bool crash_record_died(const struct crash_record *r);
+/* The sync that was to fail has failed. */
+bool crash_record_failed(const struct crash_record *r);
 /* The next process, on the same running machine. */
 void crash_record_revive(struct crash_record *r);
 
@@ -60,6 +63,10 @@ enum crash_mode {
  * is not less than in the call before. Files that are as they were may be links: they are copied when they are opened for writing.
  */
 void crash_record_make(struct crash_record *r, size_t count, enum crash_mode mode, uint64_t seed, const char *target);
+/* A moment between two others, before or after an operation of a sort that is chosen among all that there are. */
+size_t crash_record_moment_by_sort(const struct crash_record *r, size_t first, size_t last, uint64_t seed);
+/* Did a sync of a file fail among so many operations? */
+bool crash_record_has_failure(const struct crash_record *r, size_t count);
 /* Was the last of so many operations a write of zeros only? Logs are full of them, and one cut among them is like another. */
 bool crash_record_is_filler(const struct crash_record *r, size_t count);
 /* Says in one line what the operation before that moment was. */

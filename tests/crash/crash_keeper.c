@@ -186,12 +186,12 @@ crash_request(uint64_t sequence)
 }
 
 void
-crash_requests_forget(void)
+crash_requests_forget(uint64_t from)
 {
-	for (size_t i = 0; i < request_cap; i++)
+	for (size_t i = (size_t)from; i < request_cap; i++) {
 		free(requests[i].answer);
-	MEM_FREE(&requests);
-	request_cap = 0;
+		requests[i] = (struct crash_request){.serial = 0};
+	}
 }
 
 static void
@@ -210,6 +210,8 @@ crash_keeper_open(const char *root, uint64_t now, const struct crash_keeper_even
 	static char kept_root[FILE_PATH_BYTES_MAX];
 
 	assert(ix == NULL && strlen(root) < sizeof kept_root);
+	file_set_log_bytes(CRASH_LOG_BYTES);
+	env_set_redo_bytes(CRASH_REDO_BYTES);
 	memcpy(kept_root, root, strlen(root) + 1);
 	events = e;
 	broken = false;
@@ -262,6 +264,19 @@ crash_keeper_settle(void)
 		keeper_pending_do();
 }
 
+static struct edge *
+peer_of(enum role role)
+{
+	return &peers[role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : role == ROLE_POP3_WORKER ? 2 : 3];
+}
+
+void
+crash_keeper_leave(enum role role)
+{
+	keeper_peer_down(peer_of(role));
+	keeper_peer_up(peer_of(role));
+}
+
 /*
  * As a step of the keeper does it, but in the order of asking, whatever waits besides, and without the sync at its end:
  * that is crash_keeper_flush(). So a history that goes on after a cut is the same again.
@@ -269,7 +284,7 @@ crash_keeper_settle(void)
 void
 crash_keeper_ask(enum role role, struct msg *m)
 {
-	struct edge *e = &peers[role == ROLE_DELIVER ? 0 : role == ROLE_IMAP_WORKER ? 1 : role == ROLE_POP3_WORKER ? 2 : 3];
+	struct edge *e = peer_of(role);
 
 	if (m->type != MSG_MSG_APPEND)
 		crash_keeper_settle();

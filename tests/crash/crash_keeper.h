@@ -14,6 +14,10 @@
 #define CRASH_RETENTION_S 30
 #define CRASH_RETENTION_BYTES (30 * INDEX_RETAINED_MESSAGE_BYTES)
 
+/* So small that a history has many log files, and many transactions have several redo records. */
+#define CRASH_LOG_BYTES (128u << 10)
+#define CRASH_REDO_BYTES 1024u
+
 struct crash_keeper_events {
 	/* A transaction was committed (not flushed). */
 	void (*committed)(struct index *ix);
@@ -33,6 +37,8 @@ void crash_keeper_time(uint64_t seconds);
 
 /* Hands a request over; its id is its sequence. role: DELIVER, IMAP_WORKER, POP3_WORKER or ADMIN. Descriptors stay the caller's. */
 void crash_keeper_ask(enum role role, struct msg *m);
+/* Its peer goes, with what it asked for that waits; another one comes. */
+void crash_keeper_leave(enum role role);
 /* Appends that wait are done. */
 void crash_keeper_settle(void);
 void crash_keeper_flush(void);
@@ -48,6 +54,7 @@ struct crash_request {
 	bool contradicts; /* two answers differ */
 };
 struct crash_request *crash_request(uint64_t sequence);
-void crash_requests_forget(void);
+/* Those from that sequence on. */
+void crash_requests_forget(uint64_t from);
 
 #endif

@@ -110,9 +110,11 @@ start(struct job *job, uint64_t seed, crash_explore_fn *explore)
 		(void)signal(SIGINT, SIG_DFL);
 		(void)signal(SIGTERM, SIG_DFL);
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		(void)setpgid(0, 0);
 		mine = job;
 		_exit(explore(seed));
 	}
+	(void)setpgid(pid, pid);
 	job->pid = pid;
 }
 
@@ -147,7 +149,8 @@ end_all(struct job *jobs)
 	for (unsigned i = 0; i < JOBS_MAX; i++) {
 		if (jobs[i].pid <= 0)
 			continue;
-		(void)kill(jobs[i].pid, SIGTERM);
+		/* With those that it began: nothing of them goes on in directories that are being removed. */
+		(void)kill(-jobs[i].pid, SIGKILL);
 		(void)waitpid(jobs[i].pid, NULL, 0);
 	}
 }

@@ -36,6 +36,9 @@ struct step {
 	uint64_t seed;
 	bool flush;
 	uint64_t before; /* serial when it began */
+	uint64_t object; /* the least number of the first object that it makes */
+	bool leaves;	 /* every second message is of a worker that goes before it is stored */
+	size_t branch;
 };
 
 struct state {
@@ -43,10 +46,27 @@ struct state {
 	char *text;
 };
 
-static struct step *steps;
+/* Leaves another one after a transaction; the first one leaves none. */
+struct branch {
+	size_t from_branch;
+	uint64_t from;	      /* serial of that transaction */
+	struct state *states; /* by serial, from that one on */
+	size_t cap;
+};
+
+/* A step on the way to the end of a branch, and up to which serial it counts for that branch. */
+struct way {
+	size_t step;
+	uint64_t until;
+};
+
+static struct step *steps; /* of all branches */
 static size_t step_count, step_cap;
-static struct state *states; /* by serial */
-static size_t state_cap;
+static struct branch *branches;
+static size_t branch_count;
+static size_t branch; /* that the account is in */
+static struct way *way;
+static size_t way_count;
 static uint64_t random_state;
 static const char *wrong;
 static unsigned long_every; /* how many summaries to a long one */
@@ -60,6 +80,12 @@ dice(uint32_t sides)
 	random_state ^= random_state >> 7;
 	random_state ^= random_state << 17;
 	return (uint32_t)((random_state >> 20) % sides);
+}
+
+static uint64_t
+sequence_of(size_t step, unsigned i)
+{
+	return step * SEQUENCES_PER_STEP + i + 1;
 }
 
 /* ---- what an account is ---- */
@@ -98,31 +124,48 @@ take_state(struct index *ix, struct state *state_r, struct err *e)
 	return r == 0;
 }
 
+/* The branch that a serial belongs to for who is in that branch. */
+static size_t
+branch_of(size_t in, uint64_t serial)
+{
+	while (in > 0 && serial < branches[in].from)
+		in = branches[in].from_branch;
+	return in;
+}
+
 static struct state *
 state_of(uint64_t serial)
 {
-	if (serial >= state_cap) {
-		size_t cap = (size_t)serial + 256;
+	size_t in = branch_of(branch, serial);
 
-		states = mem_resize(states, cap, sizeof *states);
-		memset(states + state_cap, 0, (cap - state_cap) * sizeof *states);
-		state_cap = cap;
+	/* The transaction after which it leaves is the other one's. */
+	while (in > 0 && serial == branches[in].from)
+		in = branches[in].from_branch;
+	struct branch *b = &branches[in];
+	size_t at = (size_t)(serial - b->from);
+
+	if (at >= b->cap) {
+		size_t cap = at + 64;
+
+		b->states = mem_resize(b->states, cap, sizeof *b->states);
+		memset(b->states + b->cap, 0, (cap - b->cap) * sizeof *b->states);
+		b->cap = cap;
 	}
-	return &states[serial];
+	return &b->states[at];
 }
 
 /* The lines that only one of them has. */
 static void
 print_difference(const char *found, const char *wanted)
 {
-	for (unsigned way = 0; way < 2; way++) {
-		const char *a = way ? wanted : found, *b = way ? found : wanted;
+	for (unsigned side = 0; side < 2; side++) {
+		const char *a = side ? wanted : found, *b = side ? found : wanted;
 
 		for (const char *end; a != NULL && (end = strchr(a, '\n')) != NULL; a = end + 1) {
 			char *line = mem_copy_str(a, (size_t)(end - a) + 1);
 
 			if (b == NULL || strstr(b, line) == NULL)
-				fprintf(stderr, "%s %s", way ? "wanted" : "found ", line);
+				fprintf(stderr, "%s %s", side ? "wanted" : "found ", line);
 			free(line);
 		}
 	}
@@ -297,17 +340,87 @@ crash_steps_compare(struct index *ix, struct err *e)
 
 /* ---- making steps ---- */
 
+static void
+way_find(size_t in, uint64_t until)
+{
+	if (in > 0)
+		way_find(branches[in].from_branch, until < branches[in].from ? until : branches[in].from);
+	for (size_t i = 0; i < step_count; i++)
+		if (steps[i].branch == in && steps[i].before < until)
+			way[way_count++] = (struct way){i, until};
+}
+
+static void
+enter(size_t in)
+{
+	branch = in;
+	way = mem_resize(way, step_count + 1, sizeof *way);
+	way_count = 0;
+	way_find(in, UINT64_MAX);
+}
+
+static size_t
+branch_add(size_t from_branch, uint64_t from)
+{
+	branches = mem_resize(branches, branch_count + 1, sizeof *branches);
+	branches[branch_count] = (struct branch){.from_branch = from_branch, .from = from};
+	return branch_count++;
+}
+
+static void
+seed_dice(uint64_t seed)
+{
+	random_state = seed * 2654435761u + 88172645463325252u;
+}
+
+void
+crash_steps_back(struct crash_steps_mark mark)
+{
+	for (; branch_count > mark.branches; branch_count--) {
+		struct branch *b = &branches[branch_count - 1];
+
+		for (size_t i = 0; i < b->cap; i++)
+			free(b->states[i].text);
+		free(b->states);
+	}
+	step_count = mark.steps;
+	crash_requests_forget(sequence_of(step_count, 0));
+	if (branch_count > 0)
+		enter(0);
+}
+
+struct crash_steps_mark
+crash_steps_mark(void)
+{
+	return (struct crash_steps_mark){branch_count, step_count};
+}
+
 void
 crash_steps_begin(uint64_t seed)
 {
-	for (size_t i = 0; i < state_cap; i++)
-		free(states[i].text);
-	MEM_FREE(&states);
-	state_cap = step_count = 0;
+	crash_steps_back((struct crash_steps_mark){0, 0});
 	wrong = NULL;
-	crash_requests_forget();
-	random_state = seed * 2654435761u + 88172645463325252u;
+	seed_dice(seed);
 	long_every = seed % 3 == 0 ? 3 : 16;
+	enter(branch_add(0, 0));
+}
+
+size_t
+crash_steps_fork(uint64_t seed)
+{
+	seed_dice(seed);
+	enter(branch_add(branch, index_serial(crash_keeper_index())));
+	return branch;
+}
+
+size_t
+crash_steps_enter(size_t in, uint64_t serial)
+{
+	size_t to = branch_of(in, serial);
+
+	if (to != branch)
+		enter(to);
+	return to;
 }
 
 static uint32_t
@@ -374,22 +487,29 @@ crash_steps_make(void)
 	}
 	if (s.verb == APPENDS && dice(2))
 		s.role = ROLE_DELIVER;
+	s.leaves = s.verb == APPENDS && s.role == ROLE_DELIVER && dice(4) == 0;
 	if (s.verb == EXPUNGE && dice(4) == 0) {
 		s.role = ROLE_POP3_WORKER;
 		s.mailbox = index_target(ix, STORE_TARGET_INBOX);
 	}
 	s.before = index_serial(ix);
+	s.branch = branch;
+	s.object = index_object_next(ix);
+	/* As if messages with the numbers between had come and gone. So more of the history is about new directories. */
+	if (s.verb == APPENDS && dice(4) == 0 && s.object < OBJECTS_MAX - 1024)
+		s.object += dice(OBJECT_SHARD_OBJECTS - BATCH_MAX);
 	if (step_count == step_cap) {
 		step_cap = step_cap ? step_cap * 2 : 256;
 		steps = mem_resize(steps, step_cap, sizeof *steps);
 	}
 	steps[step_count++] = s;
+	enter(branch);
 }
 
 size_t
 crash_steps_count(void)
 {
-	return step_count;
+	return way_count;
 }
 
 size_t
@@ -397,9 +517,15 @@ crash_steps_after(uint64_t serial)
 {
 	size_t i = 0;
 
-	while (i + 1 < step_count && steps[i + 1].before <= serial)
+	while (i + 1 < way_count && steps[way[i + 1].step].before <= serial)
 		i++;
 	return i;
+}
+
+bool
+crash_steps_can_make(void)
+{
+	return branch + 1 == branch_count;
 }
 
 /* ---- doing them ---- */
@@ -415,15 +541,25 @@ origin_of(enum role role)
 	return slice_of(origins[i], STORE_ORIGIN_BYTES);
 }
 
-static uint64_t
-sequence_of(size_t step, unsigned i)
+static void
+skip_objects(struct index *ix, uint64_t object)
 {
-	return step * SEQUENCES_PER_STEP + i + 1;
+	struct err e;
+
+	if (index_object_next(ix) >= object)
+		return;
+	/* What was pending in the directory and in the log became durable long before it was full. */
+	crash_keeper_flush();
+	if (object_sync_shard(ix->root, object_shard(index_object_next(ix)), &e) < 0)
+		return;
+	while (index_object_next(ix) < object)
+		(void)index_object_reserve(ix);
 }
 
 static void
 do_append(const struct step *s, uint64_t sequence, unsigned i)
 {
+	enum role role = s->leaves && i % 2 ? ROLE_IMAP_WORKER : s->role;
 	uint8_t text[TEXT_BYTES_MAX], sha256[EVP_MAX_MD_SIZE];
 	static uint8_t summary[LONG_SUMMARY_BYTES];
 	size_t n = 20 + (s->seed >> i) % 400;
@@ -442,14 +578,14 @@ do_append(const struct step *s, uint64_t sequence, unsigned i)
 	/* Not the message that was judged: to be refused. */
 	if (s->verb == LIE)
 		sha256[0] ^= 1;
-	m.u.MSG_APPEND.origin = origin_of(s->role);
+	m.u.MSG_APPEND.origin = origin_of(role);
 	m.u.MSG_APPEND.sha256 = slice_of(sha256, STORE_SHA256_BYTES);
 	int message = memfd_of(slice_of(text, n), &e), summary_fd = memfd_of(about, &e);
 
 	assert(message >= 0 && summary_fd >= 0);
 	m.u.MSG_APPEND.message = message;
 	m.u.MSG_APPEND.summary = summary_fd;
-	crash_keeper_ask(s->role, &m);
+	crash_keeper_ask(role, &m);
 	close(message);
 	close(summary_fd);
 }
@@ -589,7 +725,8 @@ do_upkeep(const struct step *s)
 	struct index *ix = crash_keeper_index();
 	struct err e;
 
-	crash_keeper_flush();
+	if (s->flush)
+		crash_keeper_flush();
 	if (crash_keeper_broken())
 		return;
 	if (s->verb == CHECKPOINT) {
@@ -611,8 +748,9 @@ do_upkeep(const struct step *s)
 }
 
 bool
-crash_steps_do(size_t step, const char *root, struct err *e)
+crash_steps_do(size_t at, const char *root, struct err *e)
 {
+	size_t step = way[at].step;
 	const struct step *s = &steps[step];
 
 	if (crash_verbose)
@@ -621,8 +759,11 @@ crash_steps_do(size_t step, const char *root, struct err *e)
 	crash_keeper_time(CRASH_NOW + step);
 	switch (s->verb) {
 	case APPENDS:
+		skip_objects(crash_keeper_index(), s->object);
 		for (unsigned i = 0; i < s->count; i++)
 			do_append(s, sequence_of(step, i), i);
+		if (s->leaves)
+			crash_keeper_leave(ROLE_IMAP_WORKER);
 		crash_keeper_settle();
 		break;
 	case OPEN:
@@ -663,16 +804,20 @@ crash_steps_ask_again(unsigned count, uint64_t seed)
 
 	for (unsigned i = 0; i < count; i++) {
 		size_t back = (size_t)(seed >> (8 * i) & 0xff) % (i % 2 ? 60 : 4);
-		size_t step = at > back ? at - back : 0;
+
+		if (way_count == 0)
+			break;
+		const struct way *w = &way[at > back ? at - back : 0];
+		size_t step = w->step;
 		const struct step *s = &steps[step];
 
-		if (step_count == 0 || s->verb > MAILBOX)
+		if (s->verb > MAILBOX)
 			continue;
 		unsigned part = s->verb == APPENDS ? (unsigned)(seed >> 50) % s->count : 0;
 		struct crash_request *r = crash_request(sequence_of(step, part));
 		unsigned before = r->answers;
 
-		if (r->serial == 0 || r->serial > serial)
+		if (r->serial == 0 || r->serial > serial || r->serial > w->until)
 			continue;
 		if (s->verb == APPENDS)
 			do_append(s, sequence_of(step, part), part);

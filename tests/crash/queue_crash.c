@@ -9,6 +9,7 @@
 #include "smtpd/queue.h"
 #include "tests/crash/crash_fs.h"
 #include "tests/crash/crash_run.h"
+#include "tests/crash/crash_same.h"
 
 #include <errno.h>
 #include <openssl/sha.h>
@@ -261,6 +262,7 @@ explore(uint64_t seed)
 	char root[CRASH_DIR_BYTES];
 	bool good = true;
 
+	crash_same_begin();
 	crash_dir_make(root);
 	run_workload(root, seed);
 	if (is_replay)
@@ -283,6 +285,7 @@ main(int argc, char **argv)
 	struct crash_options o = {.name = "queue_crash", .states = 200, .seed = 1, .jobs = 2};
 	unsigned long long seed;
 
+	crash_same_places(argv);
 	log_init("queue_crash", LOG_WARN);
 	for (int i = 1; i + 1 < argc; i += 2) {
 		if (strcmp(argv[i], "--replay") == 0 &&

@@ -12,13 +12,15 @@
  *   store_crash [--states N] [--seed S] [--jobs J] [--steps N]   explores
  *   store_crash --replay SEED:STEPS:CUT.VARIANT/CUT.VARIANT…     one state again
  *   store_crash_mutants --mutant NAME|all [--states N]           each mutant until it is caught, N states at most
- * With --replay, --mutant NAME is the mutant to use.
+ * With --replay, --mutant NAME is the mutant to use, and --keep DIR leaves a copy of the state, before any damage, in DIR below /dev/shm.
+ * What a replay does not show again, the whole seed does: --seed S --jobs 1 [--verbose 1].
  */
 #include "tests/crash/crash_damage.h"
 #include "tests/crash/crash_fs.h"
 #include "tests/crash/crash_keeper.h"
 #include "tests/crash/crash_mutant.h"
 #include "tests/crash/crash_run.h"
+#include "tests/crash/crash_same.h"
 #include "tests/crash/crash_steps.h"
 
 #include "common/log.h"
@@ -34,10 +36,12 @@
 #include <unistd.h>
 
 #define CUTS_MAX 3
-#define STATES_PER_SEED 300
+#define STATES_PER_SEED 100
 /* Of a record that goes on after a cut. */
-#define STATES_PER_RECORD 14
+#define STATES_PER_RECORD 12
 #define STEPS_PER_RECORD 14
+/* Of a moment: one in eight has all, one nothing that was not synced. */
+#define VARIANTS 4096
 /* Of a history; every fourth seed has a short one, so that the account's first steps are seen often. */
 #define STEPS 110
 #define STEPS_SHORT 20
@@ -66,6 +70,7 @@ __asan_default_suppressions(void)
 struct bounds {
 	uint64_t told;
 	uint64_t begun;
+	size_t branch;
 };
 
 /* What was recorded from one opening on. */
@@ -75,6 +80,8 @@ struct session {
 	struct bounds now;
 	struct bounds *moments; /* by number of operations */
 	size_t base_good;	/* from so many operations on the base copy is whole */
+	size_t index_good;	/* and the databases, which the cut before may have torn */
+	size_t old_branches;	/* of the history */
 	bool latent;		/* a database was damaged before it began */
 	bool log_damaged;	/* or the log */
 	size_t removal;		/* the account's removal began after so many operations; 0: it did not */
@@ -92,6 +99,7 @@ static struct {
 	unsigned variant;
 } wanted[CUTS_MAX];
 static unsigned wanted_count;
+static const char *kept; /* a directory for a copy of it, beside those of the states */
 static enum crash_damage damage; /* of the state that is looked at */
 static bool latent;		 /* or of one that it came from, and not yet found */
 
@@ -137,6 +145,9 @@ on_told(void)
 static void
 on_committed(struct index *ix)
 {
+	/* What a process does after its end comes to nothing. */
+	if (running != NULL && (crash_record_died(running->record) || file_lost()))
+		return;
 	if (running != NULL) {
 		running->now.begun = index_serial(ix) + 1;
 		on_operation(running);
@@ -189,6 +200,7 @@ open_account(const char *root, struct bounds may, struct err *e)
 		return "a transaction that somebody was told of is lost";
 	if (index_serial(ix) > may.begun)
 		return "a transaction that was never begun";
+	(void)crash_steps_enter(may.branch, index_serial(ix));
 	return crash_steps_compare(ix, e);
 }
 
@@ -290,7 +302,8 @@ make_history(struct session *s, struct err *e)
 	crash_steps_begin(seed_now);
 	if (crash_keeper_open(s->root, CRASH_NOW, &keeper_events, e) < 0)
 		return "the new account does not open";
-	s->now = (struct bounds){.told = index_serial(crash_keeper_index()), .begun = index_serial(crash_keeper_index()) + 1};
+	s->now.told = index_serial(crash_keeper_index());
+	s->now.begun = s->now.told + 1;
 	crash_steps_committed(crash_keeper_index());
 	on_told();
 	unsigned steps_done = seed_now % 4 == 1 ? STEPS_SHORT : steps_max;
@@ -324,24 +337,62 @@ arm(struct session *s, uint64_t dice)
 	crash_record_fail_sync(s->record, 0, 0);
 	uint64_t n = dice >> 16;
 
-	switch (dice % 6) {
+	switch (dice % 8) {
 	case 0:
 		/* An opening has some hundreds of operations, a request some tens. */
-		crash_record_kill(s->record, CRASH_KILL_ANY, 1 + n % (dice >> 8 & 1 ? 1200 : 100));
+		crash_record_kill(s->record, 1 + n % (dice >> 8 & 1 ? 1200 : 100));
 		break;
 	case 1:
 	case 2:
-		crash_record_kill(s->record, dice >> 8 & 1 ? CRASH_KILL_NAME : CRASH_KILL_RARE_NAME, 1 + n % 24);
-		break;
 	case 3:
-		crash_record_kill(s->record, CRASH_KILL_SYNC, 1 + n % 40);
-		break;
 	case 4:
+		crash_record_kill_by_sort(s->record, 4u << 2 * (n & 1), n);
+		break;
+	case 5:
+	case 6:
 		crash_record_fail_sync(s->record, 1 + (unsigned)n % 30, n);
 		break;
 	default:
 		break;
 	}
+}
+
+/* The next step of the account that is open: a known one, or one that is made now. */
+static size_t
+next_step(struct session *s, size_t step, uint64_t dice)
+{
+	if (step < crash_steps_count())
+		return step;
+	/* A branch that was there before stays as it was. */
+	if (s->now.branch < s->old_branches || !crash_steps_can_make())
+		s->now.branch = crash_steps_fork(dice);
+	crash_steps_make();
+	return crash_steps_count() - 1;
+}
+
+/* Some steps, until the process ends. NULL while all is right. */
+static const char *
+run_steps(struct session *s, unsigned steps, uint64_t dice, struct err *e)
+{
+	const char *why = NULL;
+
+	/* A damaged page that nobody has met yet could make a new history wrong, and nobody would know. */
+	if (dice >> 44 & 1 && !latent)
+		s->now.branch = crash_steps_fork(dice);
+	size_t step = dice >> 44 & 1 && !latent ? crash_steps_count() : crash_steps_after(index_serial(crash_keeper_index()));
+
+	for (unsigned i = 0; i < steps && why == NULL; i++, step++) {
+		if (latent && step >= crash_steps_count())
+			break;
+		step = next_step(s, step, mix(dice, i));
+		if (!crash_steps_do(step, s->root, e))
+			why = "it does not open again";
+		else if (crash_keeper_broken() || crash_record_died(s->record))
+			break;
+		else
+			why = crash_steps_wrong();
+	}
+	return why;
 }
 
 /* One process of a session: opens the account and goes on with the history. why_r: NULL while all is right. True when the
@@ -356,22 +407,15 @@ run_process(struct session *s, unsigned steps, uint64_t dice, const char **why_r
 	if (*why_r == NULL) {
 		if (s->base_good == SIZE_MAX)
 			s->base_good = crash_record_count(s->record);
+		if (s->index_good == SIZE_MAX)
+			s->index_good = crash_record_count(s->record);
 		s->now.begun = index_serial(crash_keeper_index()) + 1;
+		s->now.branch = crash_steps_enter(s->now.branch, index_serial(crash_keeper_index()));
 		*why_r = crash_steps_ask_again(1, dice);
 	}
-	if (*why_r == NULL) {
-		size_t step = crash_steps_after(index_serial(crash_keeper_index()));
-
-		for (unsigned i = 0; i < steps && step < crash_steps_count() && *why_r == NULL; i++, step++) {
-			if (!crash_steps_do(step, s->root, e))
-				*why_r = "it does not open again";
-			else if (crash_keeper_broken())
-				break;
-			else
-				*why_r = crash_steps_wrong();
-		}
-	}
-	ended = crash_record_died(s->record) || file_lost() || gave_up_on_damage();
+	if (*why_r == NULL && !crash_keeper_broken())
+		*why_r = run_steps(s, steps, dice, e);
+	ended = crash_record_died(s->record) || crash_record_failed(s->record) || gave_up_on_damage();
 	if (*why_r == NULL && !ended && crash_keeper_index() != NULL && crash_keeper_broken())
 		*why_r = "the keeper gave up on it";
 	if (ended) {
@@ -426,8 +470,8 @@ base_is_damaged(const struct session *s, size_t cut)
 }
 
 /*
- * May an account be refused as damaged? When the base copy is, and the databases are too, or may be from the cut; and when a
- * transaction may be lost with a sector of the log.
+ * May an account be refused as damaged? When the base copy is, and the databases are too, or may be from the cut or from a sync that
+ * failed; and when a transaction may be lost with a sector of the log.
  */
 static bool
 may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const struct err *e)
@@ -435,7 +479,7 @@ may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const stru
 	if (damage == DAMAGE_LOG_SECTOR || (damage == DAMAGE_LOG_FLIP && cut < s->base_good))
 		return e->code == ERR_CODE_CORRUPT;
 	return e->code == ERR_CODE_CORRUPT && base_is_damaged(s, cut) &&
-	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM);
+	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM || cut < s->index_good || crash_record_has_failure(s->record, cut));
 }
 
 /* Makes the state and looks at it; some go on. True when all is right. */
@@ -443,7 +487,7 @@ static bool
 try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 {
 	uint64_t seed = mix(mix(seed_now, depth), mix(cut, variant));
-	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
+	enum crash_mode mode = variant % 8 == 0 ? CRASH_ALL : variant % 8 == 1 ? CRASH_NONE : CRASH_RANDOM;
 	size_t length = strlen(replay_text);
 	char target[CRASH_DIR_BYTES];
 	const struct err corrupt = {.code = ERR_CODE_CORRUPT};
@@ -451,11 +495,24 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	const char *why;
 	bool good = true;
 
+	/* What was done until then. */
+	for (size_t i = 1; crash_verbose && i <= cut && depth + 1 == wanted_count; i++) {
+		char what[300];
+
+		crash_record_describe(s->record, i, what, sizeof what);
+		fprintf(stderr, "operation %zu: %s\n", i, what);
+	}
 	(void)snprintf(replay_text + length, sizeof replay_text - length, "%s%zu.%u", depth ? "/" : "", cut, variant);
 	crash_run_at(replay_text);
+	if (crash_verbose)
+		fprintf(stderr, "state %s\n", replay_text);
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
-	damage = seed >> 20 & 3 || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	if (kept != NULL && depth + 1 == wanted_count) {
+		(void)mkdir(kept, 0700);
+		crash_record_make(s->record, cut, mode, seed, kept);
+	}
+	damage = (seed >> 20 & 3) > depth || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
 	bool log_lost = crash_log_damaged(target);
 
 	if (!crash_damage(target, damage, mix(seed, 1)))
@@ -463,11 +520,14 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	latent = s->latent || damages_database();
 	if (log_lost && !s->log_damaged) {
 		good = report(s, cut, "what was never synced is taken for damage of the log", &e);
-	} else if (depth + 1 < CUTS_MAX && seed % deep_every == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
+	} else if (depth + 1 < CUTS_MAX && seed % (deep_every << depth) == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
+		struct crash_steps_mark mark = crash_steps_mark();
 
 		next->latent = latent;
 		next->log_damaged = s->log_damaged || damage == DAMAGE_LOG_FLIP || damage == DAMAGE_LOG_SECTOR;
+		next->index_good = SIZE_MAX;
+		next->old_branches = mark.branches;
 		next->base_good = base_is_damaged(s, cut) ? SIZE_MAX : 0;
 		why = go_on(next, seed, &e);
 		session_stop(next);
@@ -476,6 +536,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 			good = report(s, cut, why, &e);
 		else
 			good = explore_record(next, depth + 1, STATES_PER_RECORD);
+		crash_steps_back(mark);
 		session_free(&next);
 	} else {
 		if (s->removal > 0 && cut > s->removal)
@@ -505,6 +566,34 @@ explore_record(struct session *s, unsigned depth, size_t states)
 	return explore_moments(s, depth, 0, n, states);
 }
 
+struct moment {
+	size_t cut;
+	unsigned variant;
+};
+
+static int
+by_cut(const void *a, const void *b)
+{
+	const struct moment *m = a, *n = b;
+
+	return m->cut != n->cut ? (m->cut > n->cut) - (m->cut < n->cut) : (m->variant > n->variant) - (m->variant < n->variant);
+}
+
+/* One of so many: every second one by the time, the others by the sort of operation. */
+static struct moment
+choose_moment(const struct session *s, size_t first, size_t last, size_t i, size_t states, uint64_t dice)
+{
+	size_t from = (last - first) * i / states, width = (last - first) * (i + 1) / states - from + 1;
+	struct moment m = {.cut = first + from + dice % width, .variant = (unsigned)(dice >> 32) % VARIANTS};
+
+	if (i % 2)
+		m.cut = crash_record_moment_by_sort(s->record, first, last, dice);
+	/* Few of the moments among zeros. */
+	while (m.cut < last && crash_record_is_filler(s->record, m.cut) && (dice >> 48) % 16 != 0)
+		m.cut++;
+	return m;
+}
+
 /* Those between two moments. */
 static bool
 explore_moments(struct session *s, unsigned depth, size_t first, size_t last, size_t states)
@@ -513,18 +602,16 @@ explore_moments(struct session *s, unsigned depth, size_t first, size_t last, si
 
 	if (wanted_count > 0)
 		return depth >= wanted_count || try_state(s, wanted[depth].cut, wanted[depth].variant, depth);
-	for (size_t i = 0; i < states; i++) {
-		uint64_t dice = mix(mix(seed_now, n), mix(i, depth));
-		size_t from = n * i / states, width = n * (i + 1) / states - from + 1;
-		size_t cut = first + from + dice % width;
+	struct moment *m = mem_new_array(states + 1, sizeof *m);
+	bool good = true;
 
-		/* Few of the moments among zeros. */
-		while (cut < last && crash_record_is_filler(s->record, cut) && (dice >> 40) % 16 != 0)
-			cut++;
-		if (!try_state(s, cut, (unsigned)((dice >> 32) % 8), depth))
-			return false;
-	}
-	return true;
+	for (size_t i = 0; i < states; i++)
+		m[i] = choose_moment(s, first, last, i, states, mix(mix(seed_now, n), mix(i, depth)));
+	qsort(m, states, sizeof *m, by_cut);
+	for (size_t i = 0; i < states && good; i++)
+		good = try_state(s, m[i].cut, m[i].variant, depth);
+	free(m);
+	return good;
 }
 
 /* All of one seed. */
@@ -537,12 +624,13 @@ explore(uint64_t seed)
 	const char *why;
 	bool good;
 
+	crash_same_begin();
 	seed_now = seed;
-	deep_every = seed % 4 == 1 ? 4 : 16;
+	deep_every = 3;
 	(void)snprintf(replay_text, sizeof replay_text, "%llu:%u:", (unsigned long long)seed, steps_max);
 	crash_run_at(replay_text);
 	crash_dir_make(root);
-	s = session_start(root, (struct bounds){0, 1});
+	s = session_start(root, (struct bounds){.begun = 1});
 	why = make_history(s, &e);
 	session_stop(s);
 	crash_fs_plain();
@@ -612,6 +700,7 @@ main(int argc, char **argv)
 	const char *again = NULL, *mutant = NULL;
 	unsigned used = 0;
 
+	crash_same_places(argv);
 	o.jobs = processors > 1 ? 2 : 1;
 	log_init("store_crash", LOG_BUG);
 	file_hook_db();
@@ -625,6 +714,10 @@ main(int argc, char **argv)
 			mutant = argv[i + 1];
 		else if (strcmp(argv[i], "--states") == 0)
 			o.states = (unsigned)value;
+		else if (strcmp(argv[i], "--keep") == 0)
+			kept = argv[i + 1];
+		else if (strcmp(argv[i], "--verbose") == 0)
+			crash_verbose = value;
 		else if (strcmp(argv[i], "--seed") == 0)
 			o.seed = value;
 		else if (strcmp(argv[i], "--steps") == 0)
