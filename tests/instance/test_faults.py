@@ -170,7 +170,7 @@ class TestFaults(unittest.TestCase):
         """It went on after its fault: it ends, and says which that was, and loses what was lost."""
         for pid in self.server.processes().get(program, []):
             os.kill(pid, signal.SIGTERM)
-        harness.wait_for(lambda: any(line.startswith(fault) for line in self.told()[told:]), 10)
+        harness.wait_for(lambda: any(line.startswith(fault) for line in self.told()[told:]), AGAIN_SECONDS_MAX)
 
     def told(self):
         return [line for line in self.server.log().splitlines() if line.startswith("fault: ")]
