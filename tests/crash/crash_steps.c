@@ -590,6 +590,22 @@ do_append(const struct step *s, uint64_t sequence, unsigned i)
 	close(summary_fd);
 }
 
+static void
+do_appends(const struct step *s, size_t step)
+{
+	struct index *ix = crash_keeper_index();
+	bool again = index_serial(ix) > s->before;
+
+	for (unsigned i = 0; i < s->count; i++) {
+		/* When a part of them is stored already, the others get the numbers that they got before. */
+		if (s->leaves && again && i % 2)
+			continue;
+		while (s->leaves && index_object_next(ix) < s->object + i)
+			(void)index_object_reserve(ix);
+		do_append(s, sequence_of(step, i), i);
+	}
+}
+
 /* A request that is no append, with its sequence. */
 static void
 do_request(const struct step *s, uint64_t sequence)
@@ -760,8 +776,7 @@ crash_steps_do(size_t at, const char *root, struct err *e)
 	switch (s->verb) {
 	case APPENDS:
 		skip_objects(crash_keeper_index(), s->object);
-		for (unsigned i = 0; i < s->count; i++)
-			do_append(s, sequence_of(step, i), i);
+		do_appends(s, step);
 		if (s->leaves)
 			crash_keeper_leave(ROLE_IMAP_WORKER);
 		crash_keeper_settle();
