@@ -104,7 +104,7 @@ $(foreach m,$(filter-out admin/%,$(MAINS)),$(eval $(call role_rule,$(m))))
 $(ADMIN_BIN): $(call OBJ,admin/mailstead_main.c) $(call lib_of,admin) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 
 include etc/install.mk
 include tests/tests.mk

@@ -29,10 +29,25 @@ print(const struct command_call *call, const char *key, const json_t *rows, bool
 	return COMMAND_OK;
 }
 
+/* What was recorded must come to the same decision again. */
+static enum command_status
+replay(json_t *rows)
+{
+	size_t differ, count = explain_replay(rows, &differ);
+
+	if (count == 0)
+		command_error("no decision is recorded there");
+	if (differ > 0)
+		command_error("%zu of %zu decisions come out otherwise: this version has another table, or the record is damaged",
+		    differ, count);
+	return count > 0 && differ == 0 ? COMMAND_OK : COMMAND_REFUSED;
+}
+
 static enum command_status
 explain(const struct command_call *call)
 {
 	int argc = call->argc;
+	bool again = option_flag(&argc, call->argv, "--replay");
 	const char *since = NULL;
 	bool known = option_value(&argc, call->argv, "--since", &since);
 	enum command_status status;
@@ -47,8 +62,12 @@ explain(const struct command_call *call)
 		return status;
 	rows = json_array();
 	status = explain_fetch(call->config, call->argv[0], clock_wall_us() - seconds * 1000000, rows, &cut);
+	enum command_status same = status == COMMAND_OK && again ? replay(rows) : COMMAND_OK;
+
 	if (status == COMMAND_OK)
 		status = print(call, call->argv[0], rows, cut);
+	if (status == COMMAND_OK)
+		status = same;
 	json_decref(rows);
 	return status;
 }
@@ -56,14 +75,15 @@ explain(const struct command_call *call)
 const struct command commands_explain[] = {
     {
 	.name = "explain",
-	.args = "KEY [--since TIME]",
+	.args = "KEY [--since TIME] [--replay]",
 	.help = "what happened to a message or a session, and why",
 	.more = "KEY is a Message-ID, a queue id, a session id, or an address. Shown is every "
 		"event of every session that\n"
 		"mentions it, oldest first. TIME is how far back to look: 90s, 15m, 2h, 3d "
-		"(default " SINCE_DEFAULT ").\n",
+		"(default " SINCE_DEFAULT "). --replay decides about each message again from what was recorded, and says whether\n"
+		"it comes to the same (exit status 1: not).\n",
 	.args_min = 1,
-	.args_max = 3,
+	.args_max = 4,
 	.needs_config = true,
 	.run = explain,
     },

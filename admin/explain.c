@@ -1,5 +1,7 @@
 #include "admin/explain.h"
 
+#include "smtpd/policy.h"
+
 #include <stdio.h>
 
 /* Adds the events of one part of the answer to rows; {"cut": true} sets *cut. */
@@ -54,6 +56,50 @@ text_of(const json_t *row, const char *key)
 	return text != NULL ? text : "";
 }
 
+/* ---- decisions again ---- */
+
+static json_t *
+judge_again(const json_t *fields)
+{
+	static const struct policy_decision unreadable = {.rule = "unreadable"};
+	const struct policy_decision *d = &unreadable;
+	bool submission = strcmp(text_of(fields, "table"), "submission") == 0;
+	struct policy_input in;
+	char code[16];
+
+	if (policy_input_parse(slice_str(text_of(fields, "inputs")), &in))
+		d = submission ? policy_submission(&in) : policy_incoming(&in);
+	(void)snprintf(code, sizeof code, "%u", d->code);
+	bool same = d != &unreadable && strcmp(d->rule, text_of(fields, "rule")) == 0 &&
+	    strcmp(policy_action_name(d->action), text_of(fields, "action")) == 0 && strcmp(code, text_of(fields, "code")) == 0;
+
+	return json_pack("{s:s, s:s, s:s, s:b}", "rule", d->rule, "action", d != &unreadable ? policy_action_name(d->action) : "", "code",
+	    code, "same", same);
+}
+
+size_t
+explain_replay(json_t *rows, size_t *differ_r)
+{
+	size_t i, count = 0;
+	json_t *row;
+
+	*differ_r = 0;
+	json_array_foreach(rows, i, row)
+	{
+		json_t *again;
+
+		if (strcmp(text_of(row, "event"), "decision") != 0)
+			continue;
+		again = judge_again(json_object_get(row, "fields"));
+		count++;
+		*differ_r += !json_is_true(json_object_get(again, "same"));
+		(void)json_object_set_new(row, "again", again);
+	}
+	return count;
+}
+
+/* ---- printing ---- */
+
 /* What a peer put into a field must not play with the terminal. */
 static void
 print_clean(const char *text)
@@ -83,6 +129,12 @@ print_event(const json_t *row)
 		print_clean(text != NULL ? text : "");
 	}
 	(void)putchar('\n');
+	json_t *again = json_object_get(row, "again");
+
+	if (again != NULL)
+		printf("    judged again: %s (rule=%s action=%s code=%s)\n",
+		    json_is_true(json_object_get(again, "same")) ? "the same" : "OTHERWISE", text_of(again, "rule"),
+		    text_of(again, "action"), text_of(again, "code"));
 }
 
 void

@@ -383,6 +383,20 @@ class TestExplain(AccountTest):
         self.assertIn(rows[0]["session"], text)
         self.assertEqual(self.rows("explain", "explained@elsewhere.example"), [])
 
+    def test_replay(self):
+        """What is recorded of a decision comes to the same decision again: taken, put into Junk, refused."""
+        two = (MESSAGE % ("alice", "two-authors")).replace("\r\n\r\n", "\r\nFrom: other@client.example\r\n\r\n", 1)
+        self.assertEqual(self.server.deliver(MESSAGE % ("alice", "one-author"), "alice")[0], 250)
+        self.assertEqual(self.server.deliver(two, "alice")[0], 550)
+        for token, action in (("one-author", "accept"), ("two-authors", "refuse")):
+            key = "<%s@client.example>" % token
+            wait_for(lambda: any(r["event"] == "decision" for r in self.rows("explain", key)))
+            rows = [r for r in self.rows("explain", key, "--replay") if r["event"] == "decision"]
+            self.assertEqual([r["fields"]["action"] for r in rows], [action])
+            self.assertIs(rows[0]["again"]["same"], True, rows)
+            self.assertIn("judged again: the same", self.server.run("explain", key, "--replay").stdout)
+        self.assertEqual(self.server.run("explain", "nobody@elsewhere.example", "--replay", check=False).returncode, 1)
+
     def test_sessions_of_another_run(self):
         """A session's id is not given again after a restart: two time lines never mix."""
         def logins():
