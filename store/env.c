@@ -47,7 +47,7 @@ struct env {
 	uint64_t committed;	     /* the last serial */
 	env_change_fn *on_change;
 	void *on_change_arg;
-	bool unflushed;
+	bool unflushed; /* the log has more than was flushed, if only what came to nothing */
 	bool damaged;
 	bool dead;
 	int cause; /* errno of the last call that failed under it; 0: none did */
@@ -196,7 +196,9 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 		return -1;
 	}
 	file_pages_written(PAGE_BYTES);
+	/* Recovery, and the opening of the databases, put something there. */
 	get_log_end(env, &env->log_end);
+	env->unflushed = true;
 	*env_r = env;
 	return 0;
 }
@@ -273,6 +275,7 @@ write_redo(struct env *env, bool last, struct err *e)
 	if (r != 0)
 		return fail(env, r, "log_put", e);
 	env->log_end = (struct env_log_place){lsn.file, lsn.offset};
+	env->unflushed = true;
 	if (!last)
 		redo_begin(&env->redo, env->serial, ++env->redo_part, &env->durable);
 	return 0;
@@ -357,7 +360,6 @@ void
 env_recovered(struct env *env, uint64_t serial)
 {
 	env->committed = serial;
-	env->unflushed = true;
 }
 
 /* The next transaction tells that the ones before it were durable; behind the last one a mark does. */

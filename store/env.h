@@ -42,9 +42,10 @@ int env_commit(struct env *env, struct err *e) __attribute__((warn_unused_result
 void env_abort(struct env *env);
 bool env_in_transaction(const struct env *env);
 
-/* Makes all commits durable: one sync of the log, none when nothing was committed. */
+/* Makes all commits durable, and what recovery and transactions that were undone put into the log: one sync of it, none when
+ * nothing came to it. So env_log_end() is a place that was synced. */
 int env_flush(struct env *env, struct err *e) __attribute__((warn_unused_result));
-/* It was opened, and holds the transactions up to serial: the next env_flush() makes sure of them, too. */
+/* It was opened, and holds the transactions up to serial: the first env_flush() makes sure of them, too. */
 void env_recovered(struct env *env, uint64_t serial);
 /* Writes changed pages and shortens the next recovery; implies env_flush(). */
 int env_checkpoint(struct env *env, struct err *e) __attribute__((warn_unused_result));

@@ -350,12 +350,15 @@ open_env(struct index *ix, struct err *e)
 	if (env_open(ix->dir, false, &ix->env, e) < 0)
 		return -1;
 	ix->checkpoint = env_log_end(ix->env);
-	if (load(ix, e) < 0 || check_age(ix, e) < 0 || check_base(ix, e) < 0) {
+	if (load(ix, e) < 0 || check_age(ix, e) < 0) {
 		env_close(&ix->env);
 		return -1;
 	}
-	if (!ix->clean)
-		env_recovered(ix->env, ix->account.serial);
+	env_recovered(ix->env, ix->account.serial);
+	if (check_base(ix, e) < 0) {
+		env_close(&ix->env);
+		return -1;
+	}
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "tests/unit/store_fixture.h"
 
+#include "store/base.h"
 #include "store/file.h"
 #include "store/logfile.h"
 #include "store/salvage.h"
@@ -342,13 +343,52 @@ START_TEST(test_torn_tail)
 }
 END_TEST
 
+/* An opening that made a new base copy, and then the power is cut: what recovery put into the log and nobody synced is no damage. */
+static void
+cut_after_renewal(bool clean, bool damaged)
+{
+	struct redo_durable durable;
+	struct state before = make_account(8, clean, &durable);
+	struct logfile_look look = {.damaged = false};
+	char path[FILE_PATH_BYTES_MAX];
+	struct base_info base;
+	struct index *ix;
+
+	file_of(path, "base");
+	ck_assert_int_eq(damaged ? truncate(path, 20) : unlink(path), 0);
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	forget_saved();
+	save();
+	index_close(&ix);
+	restore();
+	file_path(path, root, "index");
+	ck_assert_int_eq(base_read_info(path, &base, &e), 0);
+	ck_assert_uint_eq(base.serial, before.serial);
+	look.durable = (struct redo_durable){base.serial, base.log.file, base.log.offset};
+	ck_assert_int_eq(logfile_look(path, true, &look, &e), 0);
+	ck_assert(!look.damaged);
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	ck_assert(state_eq(state_of(ix), before));
+	index_close(&ix);
+	remove_account();
+}
+
+START_TEST(test_renewal)
+{
+	cut_after_renewal(false, false);
+	cut_after_renewal(false, true);
+	cut_after_renewal(true, false);
+	cut_after_renewal(true, true);
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite *s = suite_create("store_log");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_mend, test_flip, test_sectors, test_torn_tail};
+	const TTest *tests[] = {test_mend, test_flip, test_sectors, test_torn_tail, test_renewal};
 
 	log_init("test_store_log", LOG_BUG);
 	file_hook_db();
