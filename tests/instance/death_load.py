@@ -655,10 +655,12 @@ class Maildrop(Actor):
         self.most = 6  # looked at in one session
         self.taken = set()  # tokens that are gone for good
         self.uncertain = []  # those of a QUIT without an answer
+        self.commands = 0
 
     def say(self, text):
         try:
             if text is not None:
+                self.commands += 1
                 self.wire.send(text + "\r\n")
             line = self.wire.line()
         except TimeoutError as e:

@@ -155,7 +155,8 @@ def client(kind, number, server, until, recipients, pipe):
             actor.at_rest()
         except (Ended, Failure) as e:
             control.fail(actor, e)
-    pipe.send({"kind": kind, "steps": actor.steps, "error": control.error, "times": getattr(actor, "times", []),
+    # A maildrop's session is as long as its mailbox: what it was answered is its commands.
+    pipe.send({"kind": kind, "steps": getattr(actor, "commands", actor.steps), "error": control.error, "times": getattr(actor, "times", []),
                "marked": getattr(actor, "marked", {}), "sent": control.ledger.sent, "taken": getattr(actor, "taken", set()),
                "sessions": actor.steps})
     pipe.close()
