@@ -1,7 +1,8 @@
 /*
  * Put into a keeper or the queue (tests/tests.mk), with fault_fs.c below its files: when the process begins and finds a file
- * "fault" in its directory, "KIND AT THEN" (fault_fs.h), it removes that file, and calls of its file layer fail so. When it ends,
- * what a failed sync lost is taken back, as a disk would, and it says on stderr what failed. SIGTERM ends it so at any time.
+ * "fault" in its directory, "KIND AT THEN" (fault_fs.h), it removes that file, and calls of its file layer fail so; with the word
+ * "later" behind these they begin to fail at SIGUSR1. When it ends, what a failed sync lost is taken back, as a disk would, and
+ * it says on stderr what failed. From when the file is gone SIGTERM ends it so at any time.
  */
 #include "common/role.h"
 #include "tests/fault/fault_fs.h"
@@ -26,9 +27,16 @@ at_end(void)
 }
 
 static void
+on_time(int number)
+{
+	(void)number;
+	fault_pause(false);
+}
+
+static void
 begin(const char *dir)
 {
-	char path[FILE_PATH_BYTES_MAX], kind[16];
+	char path[FILE_PATH_BYTES_MAX], kind[16], when[8] = "";
 	unsigned at, then;
 
 	file_path(path, dir, "fault");
@@ -36,14 +44,15 @@ begin(const char *dir)
 
 	if (f == NULL)
 		return;
-	if (fgets(what, sizeof what, f) == NULL || sscanf(what, "%15s %u %u", kind, &at, &then) != 3)
+	if (fgets(what, sizeof what, f) == NULL || sscanf(what, "%15s %u %u %7s", kind, &at, &then, when) < 3)
 		abort();
 	what[strcspn(what, "\n")] = '\0';
 	(void)fclose(f);
-	(void)unlink(path);
 	fault_start(dir, fault_kind_of(kind), at, then != 0);
-	if (atexit(at_end) != 0 || signal(SIGTERM, exit) == SIG_ERR)
+	fault_pause(strcmp(when, "later") == 0);
+	if (atexit(at_end) != 0 || signal(SIGTERM, exit) == SIG_ERR || signal(SIGUSR1, on_time) == SIG_ERR)
 		abort();
+	(void)unlink(path);
 }
 
 void
