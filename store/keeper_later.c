@@ -300,7 +300,7 @@ step(struct keeper *k)
 	keeper_sync();
 }
 
-/* There may be room again for what was put back into its socket. */
+/* There may be room again for what was put back into its socket. After one that was put back again this pauses, whatever put() said. */
 static void
 retry_edges(struct keeper *k)
 {

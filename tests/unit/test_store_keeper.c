@@ -14,8 +14,11 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 
 static char root[64];
 static struct loop *loop;
@@ -457,6 +460,44 @@ START_TEST(test_more_than_wait)
 	settle();
 	ck_assert_uint_eq(index_usage(ix).messages, 660);
 	ck_assert_int_eq(index_check(ix, &err), 0);
+}
+END_TEST
+
+static double
+processor_ms(void)
+{
+	struct timespec t;
+
+	ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* What came with its descriptors and cannot be kept for want of others is tried again after pauses. */
+START_TEST(test_no_descriptor_to_keep)
+{
+	struct rlimit old, few;
+	bool late;
+	int highest = 0;
+
+	settle();
+	send_append(&deliver, 1, "one", "one");
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	/* Numbers for the message and its summary, and for no copy of either. */
+	for (int left = 2; left > 0 || fcntl(highest, F_GETFD) >= 0; highest++)
+		left -= fcntl(highest, F_GETFD) < 0;
+	few = (struct rlimit){(rlim_t)highest, old.rlim_max};
+	struct loop_timer *t = loop_timer_new(loop, on_time, &late);
+	double before = processor_ms();
+
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+	run_for(t, &late, 500);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	loop_timer_free(&t);
+	ck_assert_msg(processor_ms() - before < 20, "%.1f ms", processor_ms() - before);
+	ck_assert_uint_eq(index_usage(ix).messages, 0);
+	assert_heard(&deliver, "a");
+	ck_assert_uint_eq(deliver.h.class, ERR_NONE);
+	ck_assert_uint_eq(index_usage(ix).messages, 1);
 }
 END_TEST
 
@@ -1028,7 +1069,7 @@ main(void)
 	const TTest *quotas[] = {test_limits_come_later, test_limits_do_not_come, test_ceiling, test_waiting, test_last_word};
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_delivery, test_append_refused, test_import, test_changes, test_fetch, test_objects,
-	    test_pop3_is_confined, test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait,
+	    test_pop3_is_confined, test_mailbox_goes, test_failed_sync, test_reader_waits_one_sync, test_more_than_wait, test_no_descriptor_to_keep,
 	    test_kept_view, test_many_kept_views, test_syncs};
 
 	log_init("test_store_keeper", LOG_BUG);
