@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <db.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <zlib.h>
 
 #define CACHE_BYTES (4u << 20)
@@ -31,6 +32,12 @@
 /* Of Berkeley DB's own records, the one that commits a transaction (its txn_regop). */
 #define LOG_COMMIT_TYPE 10u
 #define FILE_MODE 0600
+/* Of a database's first page, in the machine's byte order. */
+#define META_BYTES 72u
+#define META_MAGIC_AT 12
+#define META_PAGE_BYTES_AT 20
+#define META_LAST_PAGE_AT 32
+#define META_MAGIC 0x053162u
 #define SUMMARY_VALUE_BYTES_MAX (STORE_SUMMARY_BYTES_MAX + FORMAT_HEADER_BYTES)
 
 struct env {
@@ -178,6 +185,56 @@ env_log_check(const char *dir, struct err *e)
 	    look.place.offset);
 }
 
+static uint32_t
+meta_at(const uint8_t *meta, unsigned at)
+{
+	uint32_t v;
+
+	memcpy(&v, meta + at, sizeof v);
+	return v;
+}
+
+/* Does a database end before its last page? 1, 0 or -1. A first page that is none is Berkeley DB's to refuse. */
+static int
+is_cut(const char *dir, const char *name, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	uint8_t meta[META_BYTES];
+	int64_t n, end = 1;
+
+	file_path(path, dir, name);
+	int exists = file_exists(path, e);
+
+	if (exists <= 0)
+		return exists;
+	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
+
+	if (fd < 0)
+		return -1;
+	n = file_read(fd, 0, meta, sizeof meta, e);
+	if (n == META_BYTES && meta_at(meta, META_MAGIC_AT) == META_MAGIC && meta_at(meta, META_PAGE_BYTES_AT) == PAGE_BYTES)
+		end = file_read(fd, ((uint64_t)meta_at(meta, META_LAST_PAGE_AT) + 1) * PAGE_BYTES - 1, meta, 1, e);
+	(void)file_close(fd, NULL);
+	return n < 0 || end < 0 ? -1 : end == 0;
+}
+
+int
+env_index_is_cut(const char *dir, struct err *e)
+{
+	return is_cut(dir, INDEX_FILE, e);
+}
+
+/* It can be derived: better none than one that recovery completes with pages of nothing. */
+static int
+drop_cut_summary(const char *dir, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int cut = is_cut(dir, SUMMARY_FILE, e);
+
+	file_path(path, dir, SUMMARY_FILE);
+	return cut <= 0 ? cut : file_unlink(path, e);
+}
+
 int
 env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 {
@@ -190,7 +247,7 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 	buf_init(&env->redo, REDO_BYTES_MAX);
 	file_error_reset();
 	file_pages_written(0);
-	if (open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
+	if (drop_cut_summary(dir, e) < 0 || open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
 	    open_db(env, SUMMARY_FILE, true, &env->summary, e) < 0) {
 		env_close(&env);
 		return -1;
@@ -820,7 +877,8 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 	memcpy(env->dir, dir, strlen(dir));
 	file_error_reset();
 	file_pages_written(0);
-	if (open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
+	if (is_cut(dir, SUMMARY_FILE, NULL) == 0 &&
+	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
 	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
 		file_pages_written(PAGE_BYTES);

@@ -18,7 +18,14 @@
 
 struct env;
 
-/* Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always. */
+/*
+ * Before it is opened: does the index end before the last page that its first one tells of? 1, 0 or -1. Recovery would complete it
+ * with pages of nothing, on which Berkeley DB may walk in circles. A power cut in the middle of a checkpoint leaves such a file, too, and
+ * there recovery knows all pages.
+ */
+int env_index_is_cut(const char *dir, struct err *e) __attribute__((warn_unused_result));
+/* Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always,
+ * and anew when they were cut short. */
 int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __attribute__((warn_unused_result));
 /* Before that: is the log whole as far as it is known to have been synced (store/logfile.h)? -1 with ERR_CODE_CORRUPT: no, and
  * opening would take the damage for the log's end. */

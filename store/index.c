@@ -417,14 +417,17 @@ open_or_rebuild(struct index *ix, struct err *e)
 	bool marked = rebuild_marked(ix->root);
 	const char *why = "a page or a record of the index was refused";
 	struct logfile_look look;
+	int cut = env_index_is_cut(ix->dir, e);
 
-	if (look_at_log(ix, &look, e) < 0)
+	if (cut < 0 || look_at_log(ix, &look, e) < 0)
 		return -1;
+	if (cut)
+		why = "the index was cut short";
 	if (marked)
 		why = "the index is marked as damaged";
 	if (look.damaged)
 		why = "the log is damaged";
-	if (!marked && !look.damaged) {
+	if (!marked && !look.damaged && !cut) {
 		if (open_env(ix, e) == 0)
 			return 0;
 		if (e->code != ERR_CODE_CORRUPT)
@@ -433,6 +436,9 @@ open_or_rebuild(struct index *ix, struct err *e)
 	if (rebuild_from_log(ix->root, why, ix->account.serial, ix->now, e) < 0) {
 		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
+		/* Perhaps it was a cut in the middle of a checkpoint. */
+		if (cut && !marked && !look.damaged)
+			return open_env(ix, e);
 		return open_without_base(ix, marked, &look, e);
 	}
 	if (open_env(ix, e) < 0)

@@ -382,13 +382,46 @@ START_TEST(test_renewal)
 }
 END_TEST
 
+/* Each page in turn is the end of a database: recovery would make the others of nothing, and Berkeley DB could walk in circles. */
+static void
+cut_short_everywhere(const char *name, bool clean)
+{
+	struct redo_durable durable;
+	struct state before = make_account(150, clean, &durable);
+	char path[FILE_PATH_BYTES_MAX];
+	struct index *ix;
+	struct stat st;
+
+	file_of(path, name);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_gt(st.st_size, 4096);
+	for (off_t end = 4096; end < st.st_size; end += 4096) {
+		restore();
+		ck_assert_int_eq(truncate(path, end), 0);
+		ck_assert_msg(index_open(root, FIXTURE_NOW, &ix, &e) == 0, "%s ends at %lld: %s", name, (long long)end, e.detail);
+		ck_assert_msg(state_eq(state_of(ix), before), "%s ends at %lld", name, (long long)end);
+		ck_assert_msg(index_check(ix, &e) == 0, "%s ends at %lld: %s", name, (long long)end, e.detail);
+		index_close(&ix);
+	}
+	remove_account();
+}
+
+START_TEST(test_cut_short)
+{
+	cut_short_everywhere("index.db", true);
+	cut_short_everywhere("index.db", false);
+	cut_short_everywhere("summary.db", true);
+	cut_short_everywhere("summary.db", false);
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite *s = suite_create("store_log");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_mend, test_flip, test_sectors, test_torn_tail, test_renewal};
+	const TTest *tests[] = {test_mend, test_flip, test_sectors, test_torn_tail, test_renewal, test_cut_short};
 
 	log_init("test_store_log", LOG_BUG);
 	file_hook_db();
