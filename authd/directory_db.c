@@ -15,6 +15,9 @@
  * is durable. When the database does not open, or reading all of it fails,
  * it is put aside and made again: base copy, then the log from there.
  *
+ * Each commit tells in the log how far the one before it had made it durable. When the log does not reach that place any more, it was
+ * damaged: then what was acknowledged since the last checkpoint may be missing, and an event says so.
+ *
  * Berkeley DB's file calls go through store/file.h, which syncs the directories
  * that it does not, and lets it have the reserve when the disk is full. A base
  * copy does not get the reserve: without room for it the log files stay.
@@ -23,6 +26,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "store/env.h"
 #include "store/file.h"
 
 #include <assert.h>
@@ -49,6 +53,8 @@ struct directory_db {
 	DB *db;
 	DB_TXN *txn;
 	unsigned commits; /* since the last checkpoint */
+	struct env_log_place durable; /* of the log; all 0: not known */
+	bool log_damaged;
 	bool failed;
 };
 
@@ -89,7 +95,7 @@ handles_close(struct directory_db *db)
 }
 
 static int
-env_open(struct directory_db *db, uint32_t recover)
+environment_open(struct directory_db *db, uint32_t recover)
 {
 	int r = db_env_create(&db->env, 0);
 
@@ -143,7 +149,7 @@ database_read_all(struct directory_db *db)
 static int
 handles_open(struct directory_db *db, uint32_t recover)
 {
-	int r = env_open(db, recover);
+	int r = environment_open(db, recover);
 
 	if (r == 0)
 		r = database_open(db);
@@ -208,15 +214,25 @@ logs_remove(struct directory_db *db, struct err *e)
 	return 0;
 }
 
+/* Puts into the log how far it is durable, so that damage before that place is told from an end (store/logfile.h). */
+static int
+put_mark(struct directory_db *db)
+{
+	return db->durable.file != 0 ? env_log_mark(db->env, db->durable) : 0;
+}
+
 /* Checkpoint, base copy, then the old log files go: in this order. */
 static int
 checkpoint(struct directory_db *db, struct err *e)
 {
-	int r = db->env->txn_checkpoint(db->env, 0, 0, DB_FORCE);
+	int r = put_mark(db);
 
 	assert(db->txn == NULL);
+	if (r == 0)
+		r = db->env->txn_checkpoint(db->env, 0, 0, DB_FORCE);
 	if (r != 0)
 		return db_error(db, r, "txn_checkpoint", e);
+	env_log_place_of(db->env, &db->durable);
 	db->commits = 0;
 	if (file_copy(db->path, db->base, e) != 0)
 		return -1;
@@ -315,6 +331,20 @@ first_checkpoint(struct directory_db *db, struct err *e)
 	return 0;
 }
 
+/* What was acknowledged behind such damage is not found again by Berkeley DB, which takes it for the end: that is not passed over
+ * in silence. What is before it is opened, since nobody could log in else. */
+static int
+look_at_log(struct directory_db *db, struct err *e)
+{
+	if (env_log_check(db->path, e) == 0)
+		return 0;
+	if (e->code != ERR_CODE_CORRUPT)
+		return -1;
+	db->log_damaged = true;
+	log_event(LOG_ERROR, NO_SESSION, "directory-log-damaged", LOG_ERR(e), LOG_END);
+	return 0;
+}
+
 /* Opens, or rebuilds what does not open for its own damage. */
 static int
 open_or_rebuild(struct directory_db *db, bool *rebuilt_r, struct err *e)
@@ -356,6 +386,8 @@ directory_db_open(const char *path, struct directory_db **db_r, bool *rebuilt_r,
 	if (r == 0)
 		file_reserve(path);
 	if (r == 0)
+		r = look_at_log(db, e);
+	if (r == 0)
 		r = open_or_rebuild(db, rebuilt_r, e);
 	if (r != 0) {
 		handles_close(db);
@@ -385,6 +417,12 @@ bool
 directory_db_failed(const struct directory_db *db)
 {
 	return db->failed || file_lost();
+}
+
+bool
+directory_db_log_damaged(const struct directory_db *db)
+{
+	return db->log_damaged;
 }
 
 static int
@@ -525,10 +563,17 @@ directory_db_commit(struct directory_db *db, struct err *e)
 		directory_db_abort(db);
 		return failed_already(e);
 	}
+	/* The same sync makes both durable. */
+	r = put_mark(db);
+	if (r != 0) {
+		directory_db_abort(db);
+		return db_error(db, r, "log_put", e);
+	}
 	db->txn = NULL; /* commit frees it, whatever it returns */
 	r = txn->commit(txn, 0);
 	if (r != 0)
 		return db_error(db, r, "commit", e);
+	env_log_place_of(db->env, &db->durable);
 	if (++db->commits >= CHECKPOINT_COMMITS && checkpoint(db, &late) != 0)
 		log_event(LOG_WARN, NO_SESSION, "directory-checkpoint", LOG_ERR(&late), LOG_END);
 	return 0;

@@ -24,6 +24,8 @@ int directory_db_open(const char *path, struct directory_db **db_r, bool *rebuil
     __attribute__((warn_unused_result));
 /* Closes after a checkpoint. NULL is fine. */
 void directory_db_close(struct directory_db **db);
+/* Was its log found damaged when it was opened? Then changes since the last checkpoint may be missing. */
+bool directory_db_log_damaged(const struct directory_db *db);
 /* Has anything failed since it was opened? */
 bool directory_db_failed(const struct directory_db *db);
 

@@ -160,16 +160,39 @@ open_db(struct env *env, const char *name, bool create, DB **db_r, struct err *e
 	return 0;
 }
 
-/* Where the next record will be put; unchanged when that is not known. */
-static void
-get_log_end(struct env *env, struct env_log_place *place_r)
+void
+env_log_place_of(DB_ENV *db_env, struct env_log_place *place_r)
 {
 	DB_LOG_STAT *stat;
 
-	if (env->db_env->log_stat(env->db_env, &stat, 0) != 0)
+	if (db_env->log_stat(db_env, &stat, 0) != 0)
 		return;
 	*place_r = (struct env_log_place){stat->st_cur_file, stat->st_cur_offset};
 	free(stat);
+}
+
+static int
+write_mark(DB_ENV *db_env, struct buf *b, const struct redo_durable *durable)
+{
+	DB_LSN lsn;
+
+	redo_mark(b, durable);
+	DBT record = dbt_of(buf_slice(b));
+
+	return db_env->log_put(db_env, &lsn, &record, 0);
+}
+
+int
+env_log_mark(DB_ENV *db_env, struct env_log_place durable)
+{
+	const struct redo_durable known = {0, durable.file, durable.offset};
+	struct buf b;
+
+	buf_init(&b, REDO_BYTES_MAX);
+	int r = write_mark(db_env, &b, &known);
+
+	buf_fini(&b);
+	return r;
 }
 
 int
@@ -254,7 +277,7 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 	}
 	file_pages_written(PAGE_BYTES);
 	/* Recovery, and the opening of the databases, put something there. */
-	get_log_end(env, &env->log_end);
+	env_log_place_of(env->db_env, &env->log_end);
 	env->unflushed = true;
 	*env_r = env;
 	return 0;
@@ -350,7 +373,7 @@ note_durable(struct env *env)
 {
 	struct env_log_place end = {env->durable.file, env->durable.offset};
 
-	get_log_end(env, &end);
+	env_log_place_of(env->db_env, &end);
 	env->durable = (struct redo_durable){env->committed, end.file, end.offset};
 }
 
@@ -419,18 +442,6 @@ env_recovered(struct env *env, uint64_t serial)
 	env->committed = serial;
 }
 
-/* The next transaction tells that the ones before it were durable; behind the last one a mark does. */
-static int
-write_mark(struct env *env)
-{
-	DB_LSN lsn;
-
-	redo_mark(&env->redo, &env->durable);
-	DBT record = dbt_of(buf_slice(&env->redo));
-
-	return env->db_env->log_put(env->db_env, &lsn, &record, 0);
-}
-
 int
 env_checkpoint(struct env *env, struct err *e)
 {
@@ -438,7 +449,8 @@ env_checkpoint(struct env *env, struct err *e)
 	if (env_flush(env, e) < 0)
 		return -1;
 	file_error_reset();
-	int r = env->durable.file != 0 ? write_mark(env) : 0;
+	/* The next transaction tells that the ones before it were durable; behind the last one a mark does. */
+	int r = env->durable.file != 0 ? write_mark(env->db_env, &env->redo, &env->durable) : 0;
 
 	if (r == 0)
 		r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);

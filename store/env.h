@@ -63,6 +63,11 @@ struct env_log_place {
 };
 struct env_log_place env_log_end(const struct env *env);
 uint64_t env_log_since(const struct env *env, struct env_log_place place);
+/* For who has an environment of his own: the end of its log (unchanged when that is not known), and a record in it that tells
+ * env_log_check() that it was durable up to a place. 0, or Berkeley DB's error. */
+struct __db_env;
+void env_log_place_of(struct __db_env *db_env, struct env_log_place *place_r);
+int env_log_mark(struct __db_env *db_env, struct env_log_place durable) __attribute__((warn_unused_result));
 /* The serial of the last transaction that the log has whole: what the index holds is not older, or it is damaged. 0: none. */
 int env_log_serial(struct env *env, uint64_t *serial_r, struct err *e) __attribute__((warn_unused_result));
 /* Removes the log files before number keep that recovery does not need either. */

@@ -1,6 +1,7 @@
 /* The directory: addresses and where they lead, aliases and their limits, accounts, effects, and
  * what survives. */
 #include "authd/directory.h"
+#include "authd/directory_db.h"
 #include "authd/directory_resolve.h"
 #include "common/cursor.h"
 #include "common/log.h"
@@ -653,6 +654,90 @@ START_TEST(test_damage)
 }
 END_TEST
 
+static struct directory_db *
+db_open_at(const char *path)
+{
+	struct directory_db *db;
+	bool rebuilt;
+
+	ck_assert_msg(directory_db_open(path, &db, &rebuilt, &e) == 0, "%s", e.detail);
+	return db;
+}
+
+/* A process commits nine changes and is killed. */
+static void
+nine_commits(const char *path)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct directory_db *db = db_open_at(path);
+		char text[16] = "acknowledged-1";
+
+		for (; text[13] <= '9'; text[13]++)
+			if (directory_db_begin(db, &e) != 0 || directory_db_put(db, slice_str(text), slice_str(text), &e) != 0 ||
+			    directory_db_commit(db, &e) != 0)
+				_exit(1);
+		_exit(0);
+	}
+	int status = 1;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+
+/* One octet in the log of what was committed under that name. */
+static void
+damage_log(const char *path, const char *text)
+{
+	static uint8_t log[4u << 20];
+	char name[128];
+
+	(void)snprintf(name, sizeof name, "%s/log.0000000001", path);
+	int fd = open(name, O_RDWR);
+	ssize_t n = pread(fd, log, sizeof log, 0);
+
+	ck_assert_int_gt(n, 0);
+	const uint8_t *at = memmem(log, (size_t)n, text, strlen(text));
+
+	ck_assert_ptr_nonnull(at);
+	ck_assert_int_eq(pwrite(fd, "X", 1, at - log), 1);
+	ck_assert_int_eq(close(fd), 0);
+}
+
+/* Damage behind which more was acknowledged is no end of the log: it is told, once. A log that only ends is none. */
+START_TEST(test_log_damage)
+{
+	static const struct {
+		const char *damaged;
+		bool told;
+	} cases[] = {{NULL, false}, {"acknowledged-1", true}, {"acknowledged-5", true}, {"acknowledged-8", true}, {"acknowledged-9", false}};
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char path[96];
+		struct buf value;
+
+		(void)snprintf(path, sizeof path, "%s/other%zu", dir, i);
+		ck_assert_int_eq(mkdir(path, 0700), 0);
+		nine_commits(path);
+		if (cases[i].damaged == NULL)
+			nine_commits(path);
+		if (cases[i].damaged != NULL)
+			damage_log(path, cases[i].damaged);
+		struct directory_db *db = db_open_at(path);
+
+		ck_assert_msg(directory_db_log_damaged(db) == cases[i].told, "case %zu", i);
+		buf_init(&value, 100);
+		ck_assert_int_eq(directory_db_get(db, SLICE("acknowledged-9"), &value, &e), cases[i].damaged == NULL);
+		buf_fini(&value);
+		directory_db_close(&db);
+		db = db_open_at(path);
+		ck_assert(!directory_db_log_damaged(db));
+		directory_db_close(&db);
+	}
+}
+END_TEST
+
 /* Files may grow to n octets and no more: as a full disk. */
 static void
 disk_limit(uint64_t n)
@@ -870,6 +955,7 @@ main(void)
 	tcase_add_test(t, test_domain_delete);
 	tcase_add_test(t, test_records);
 	tcase_add_test(t, test_damage);
+	tcase_add_test(t, test_log_damage);
 	tcase_add_test(t, test_disk_full);
 	tcase_add_test(t, test_taken_over);
 	tcase_add_test(t, test_not_seen);
