@@ -80,7 +80,7 @@ remove_mail(const char *root, struct err *e)
 			return -1;
 	}
 	file_path(path, root, "mail");
-	return file_remove_dir(path, e) < 0 || (!MUTANT(ACCOUNT_MAIL_SYNC) && file_sync_dir(root, e) < 0) ? -1 : 0;
+	return file_remove_dir(path, e);
 }
 
 /* The index goes by one rename to the name of one that is not finished: in pieces it would not open, and no keeper could go
@@ -93,8 +93,8 @@ remove_index(const char *root, struct err *e)
 	file_path(now, root, "index");
 	file_path(fresh, root, "index.new");
 	file_path(old, root, "index.old");
-	/* An old one would take the place of the one that goes. */
-	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0 || (!MUTANT(ACCOUNT_OLD_SYNC) && file_sync_dir(root, e) < 0))
+	/* An old one would take the place of the one that goes, and messages without an index are no account that can be opened. */
+	if (file_remove_dir(fresh, e) < 0 || file_remove_dir(old, e) < 0 || (!MUTANT(ACCOUNT_SYNC) && file_sync_dir(root, e) < 0))
 		return -1;
 	int exists = file_exists(now, e);
 
