@@ -36,7 +36,7 @@ def main():
                     if match:
                         found[kind].append(match.groups())
         if process.returncode != 0:
-            failed.append(command[0])
+            failed.append(" ".join(command))
     states = ", ".join(f"{name} {number}" for name, number in found["states"])
     print(f"crash: {sum(int(number) for _, number in found['states'])} states explored ({states or 'none'})")
     print(f"crash: {sum(int(n) for n, in found['rounds'])} rounds killed")

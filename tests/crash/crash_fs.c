@@ -23,6 +23,7 @@
 #define HOLE_OCTETS 4096u
 #define PATH_BYTES (2 * FILE_PATH_BYTES_MAX)
 #define SORTS 512u
+#define SORTS_TO_CHOSEN 48u
 
 enum kind {
 	OP_CREATE,
@@ -113,6 +114,7 @@ struct crash_record {
 	bool failed;
 	size_t kill_after; /* operations; 0: not */
 	unsigned kill_odds; /* 0: not */
+	unsigned kill_nth;  /* of the chosen sorts; 0: not */
 	uint64_t kill_random;
 	unsigned sort_count[SORTS];
 	unsigned *file_sort; /* by number of the file */
@@ -593,6 +595,8 @@ strikes(struct crash_record *r, unsigned sort)
 {
 	if (r->kill_after > 0)
 		return --r->kill_after == 0;
+	if (r->kill_nth > 0)
+		return random_of(r->kill_random ^ sort) % SORTS_TO_CHOSEN == 0 && --r->kill_nth == 0;
 	return r->kill_odds > 0 && next_random(&r->kill_random) % (++r->sort_count[sort] * (uint64_t)r->kill_odds) == 0;
 }
 
@@ -987,6 +991,13 @@ crash_record_kill_by_sort(struct crash_record *r, unsigned odds, uint64_t seed)
 	memset(r->sort_count, 0, sizeof r->sort_count);
 }
 
+void
+crash_record_kill_at_sort(struct crash_record *r, unsigned nth, uint64_t seed)
+{
+	r->kill_nth = nth;
+	r->kill_random = random_of(seed);
+}
+
 bool
 crash_record_died(const struct crash_record *r)
 {
@@ -997,7 +1008,7 @@ void
 crash_record_revive(struct crash_record *r)
 {
 	r->dead = false;
-	r->kill_after = r->kill_odds = 0;
+	r->kill_after = r->kill_odds = r->kill_nth = 0;
 }
 
 /* ---- the state after a cut ---- */

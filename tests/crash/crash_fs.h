@@ -43,6 +43,9 @@ void crash_record_kill(struct crash_record *r, size_t n);
 /* The same, at a seeded moment: the n-th operation of a sort (what is done, to which sort of file) ends it with a chance of one
  * to n * odds. So what is done once in a while is met as often as what is done all the time. Of a sync before or after it. */
 void crash_record_kill_by_sort(struct crash_record *r, unsigned odds, uint64_t seed);
+/* The same, at the n-th operation of a few sorts that the seed chooses among all: an operation that is done once, late, is met as
+ * often as one that every opening begins with. */
+void crash_record_kill_at_sort(struct crash_record *r, unsigned nth, uint64_t seed);
 bool crash_record_died(const struct crash_record *r);
 /* The sync that was to fail has failed. */
 bool crash_record_failed(const struct crash_record *r);

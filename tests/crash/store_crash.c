@@ -84,13 +84,13 @@ struct session {
 	size_t old_branches;	/* of the history */
 	bool latent;		/* a database was damaged before it began */
 	bool log_damaged;	/* or the log */
-	size_t removal;		/* the account's removal began after so many operations; 0: it did not */
+	size_t removal;		/* the account's removal began after so many operations; SIZE_MAX: it did not */
 	size_t moment_count, moment_cap;
 };
 
 static struct session *running; /* NULL: nothing is recorded */
 static unsigned steps_max = STEPS;
-static unsigned deep_every; /* how many states to one that goes on */
+static unsigned deep_every; /* how many states to one that goes on, of those that were not damaged */
 static uint64_t seed_now;
 static char replay_text[256];
 /* When one state is seen again: its cuts. */
@@ -270,6 +270,7 @@ session_start(const char *root, struct bounds may)
 
 	(void)snprintf(s->root, sizeof s->root, "%s", root);
 	s->now = may;
+	s->removal = SIZE_MAX;
 	s->record = crash_record_start(root);
 	crash_record_watch(s->record, on_operation, s);
 	on_operation(s);
@@ -293,6 +294,24 @@ session_free(struct session **session)
 	crash_record_free(&s->record);
 	free(s->moments);
 	MEM_FREE(session);
+}
+
+static const char *
+remove_it(struct session *s, struct err *e)
+{
+	s->removal = crash_record_count(s->record);
+	return account_remove(s->root, e) < 0 || !is_empty(s->root) ? "it is not removed" : NULL;
+}
+
+/* Whatever a rebuild has left there: by a keeper that opened it before. */
+static const char *
+open_and_remove(struct session *s, struct err *e)
+{
+	crash_record_fail_sync(s->record, 0, 0);
+	if (crash_keeper_open(s->root, CRASH_NOW, &keeper_events, e) < 0)
+		return "it does not open to be removed";
+	crash_keeper_close(true);
+	return remove_it(s, e);
 }
 
 /* The first one of a seed: makes the history. */
@@ -323,10 +342,7 @@ make_history(struct session *s, struct err *e)
 	if (crash_keeper_index()->account.next_object < steps_done / 10)
 		return "the history has hardly any messages";
 	crash_keeper_close(true);
-	if (seed_now % 4 != 2)
-		return NULL;
-	s->removal = crash_record_count(s->record);
-	return account_remove(s->root, e) < 0 || !is_empty(s->root) ? "it is not removed" : NULL;
+	return seed_now % 4 == 1 || seed_now % 4 == 2 ? remove_it(s, e) : NULL;
 }
 
 /* Arms a fault of the process, or none. */
@@ -344,9 +360,11 @@ arm(struct session *s, uint64_t dice)
 		break;
 	case 1:
 	case 2:
+		crash_record_kill_by_sort(s->record, 4u << 2 * (n & 1), n);
+		break;
 	case 3:
 	case 4:
-		crash_record_kill_by_sort(s->record, 4u << 2 * (n & 1), n);
+		crash_record_kill_at_sort(s->record, 1 + (n >> 8) % 2, n);
 		break;
 	case 5:
 	case 6:
@@ -504,23 +522,26 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 	}
 	(void)snprintf(replay_text + length, sizeof replay_text - length, "%s%zu.%u", depth ? "/" : "", cut, variant);
 	crash_run_at(replay_text);
-	if (crash_verbose)
-		fprintf(stderr, "state %s\n", replay_text);
 	crash_dir_make(target);
 	crash_record_make(s->record, cut, mode, seed, target);
 	if (kept != NULL && depth + 1 == wanted_count) {
 		(void)mkdir(kept, 0700);
 		crash_record_make(s->record, cut, mode, seed, kept);
 	}
-	damage = (seed >> 20 & 3) > depth || (s->removal > 0 && cut > s->removal) ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	damage = (seed >> 20 & 3) > depth || cut > s->removal ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
 	bool log_lost = crash_log_damaged(target);
 
 	if (!crash_damage(target, damage, mix(seed, 1)))
 		damage = DAMAGE_NONE;
 	latent = s->latent || damages_database();
-	if (log_lost && !s->log_damaged) {
+	if (crash_verbose)
+		fprintf(stderr, "state %s %s\n", replay_text, crash_damage_name(damage));
+	/* What an index that is made anew goes through is seen in few states: most of what was damaged goes on. */
+	unsigned to_one = damage != DAMAGE_NONE ? 2 : deep_every << depth;
+
+	if (log_lost && !s->log_damaged && cut <= s->removal) {
 		good = report(s, cut, "what was never synced is taken for damage of the log", &e);
-	} else if (depth + 1 < CUTS_MAX && seed % (deep_every << depth) == 0 && (s->removal == 0 || cut <= s->removal) && !may_refuse(s, cut, mode, &corrupt)) {
+	} else if (depth + 1 < CUTS_MAX && seed % to_one == 0 && cut <= s->removal && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
 		struct crash_steps_mark mark = crash_steps_mark();
 
@@ -530,6 +551,8 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		next->old_branches = mark.branches;
 		next->base_good = base_is_damaged(s, cut) ? SIZE_MAX : 0;
 		why = go_on(next, seed, &e);
+		if (why == NULL && (seed >> 52 & 3) == 0)
+			why = open_and_remove(next, &e);
 		session_stop(next);
 		crash_fs_plain();
 		if (why != NULL)
@@ -539,7 +562,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		crash_steps_back(mark);
 		session_free(&next);
 	} else {
-		if (s->removal > 0 && cut > s->removal)
+		if (cut > s->removal)
 			why = look_removed(target, s->moments[cut], &e);
 		else
 			why = look(target, s->moments[cut], seed, &e);
@@ -560,7 +583,7 @@ explore_record(struct session *s, unsigned depth, size_t states)
 	size_t n = crash_record_count(s->record);
 
 	/* A removal is short: it has a third of the states. */
-	if (s->removal > 0 && depth == 0 && wanted_count == 0)
+	if (s->removal < n && depth == 0 && wanted_count == 0)
 		return explore_moments(s, depth, 0, s->removal, states - states / 3) &&
 		    explore_moments(s, depth, s->removal, n, states / 3);
 	return explore_moments(s, depth, 0, n, states);
