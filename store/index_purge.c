@@ -230,7 +230,11 @@ static int
 purge_garbage(struct index *ix, struct err *e)
 {
 	struct key_list keys = {.n = 0};
-	int failed = remove_files(ix, &keys, e) < 0 ? -1 : sync_removals(ix, &keys, e);
+	/* A request of the same step may have put it there, and nothing of that is durable. */
+	int failed = !MUTANT(PURGE_FLUSH) && index_flush(ix, e) < 0 ? -1 : 0;
+
+	if (failed == 0)
+		failed = remove_files(ix, &keys, e) < 0 ? -1 : sync_removals(ix, &keys, e);
 
 	if (failed == 0 && keys.n > 0) {
 		failed = index_begin(ix, e);
