@@ -494,7 +494,8 @@ base_is_damaged(const struct session *s, size_t cut)
 static bool
 may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const struct err *e)
 {
-	if (damage == DAMAGE_LOG_SECTOR || (damage == DAMAGE_LOG_FLIP && cut < s->base_good))
+	/* Of two bits that flip one after the other, before the log was made anew, one is not put right. */
+	if (damage == DAMAGE_LOG_SECTOR || (damage == DAMAGE_LOG_FLIP && (cut < s->base_good || (s->log_damaged && cut < s->index_good))))
 		return e->code == ERR_CODE_CORRUPT;
 	return e->code == ERR_CODE_CORRUPT && base_is_damaged(s, cut) &&
 	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM || cut < s->index_good || crash_record_has_failure(s->record, cut));
