@@ -422,7 +422,7 @@ open_or_rebuild(struct index *ix, struct err *e)
 	if (cut < 0 || look_at_log(ix, &look, e) < 0)
 		return -1;
 	if (cut)
-		why = "the index was cut short";
+		why = "the last pages of the index are missing";
 	if (marked)
 		why = "the index is marked as damaged";
 	if (look.damaged)
@@ -433,11 +433,14 @@ open_or_rebuild(struct index *ix, struct err *e)
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	if (rebuild_from_log(ix->root, why, ix->account.serial, ix->now, e) < 0) {
+	/* A keeper that was killed may have left the first page newer than the last ones: no damage. */
+	bool damage = marked || look.damaged || !cut;
+
+	if (rebuild_from_log(ix->root, damage, why, ix->account.serial, ix->now, e) < 0) {
 		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
 		/* Perhaps it was a cut in the middle of a checkpoint. */
-		if (cut && !marked && !look.damaged)
+		if (!damage)
 			return open_env(ix, e);
 		return open_without_base(ix, marked, &look, e);
 	}
