@@ -447,7 +447,11 @@ open_or_rebuild(struct index *ix, struct err *e)
 	if (open_env(ix, e) < 0)
 		return -1;
 	rebuild_take_summaries(ix->root, on_old_summary, ix);
-	return index_broken(ix) ? -1 : 0;
+	if (!index_broken(ix))
+		return 0;
+	if (file_error() != 0)
+		return err_sys(e, file_error(), "the old summaries");
+	return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "the new index failed while it took over summaries");
 }
 
 static int
