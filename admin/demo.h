@@ -23,6 +23,8 @@ struct demo {
  * Blocks on the disk.
  */
 int demo_prepare(struct demo *d, const char *directory, unsigned port_offset, struct err *e);
+/* Replaces a file of the demo whole, mode 0600: a crash leaves the old one or the new one. 0, or -1 and e. */
+int demo_write_file(const char *path, struct slice text, struct err *e) __attribute__((warn_unused_result));
 /*
  * For supervisor_options.when_ready, arg is a struct demo: makes the domain and the accounts
  * through the running directory and writes DIR/passwords. Nothing changes when they exist. Blocks;

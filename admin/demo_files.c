@@ -32,9 +32,8 @@ make_directory(const char *path, struct err *e)
 	return mkdir(path, 0700) == 0 || errno == EEXIST ? 0 : err_sys(e, errno, path);
 }
 
-/* Replaces the file whole: a crash leaves the old one or the new one. */
-static int
-write_file(const char *path, struct slice text, struct err *e)
+int
+demo_write_file(const char *path, struct slice text, struct err *e)
 {
 	char part[300];
 	size_t done = 0;
@@ -135,7 +134,7 @@ write_config(const struct demo *d, struct err *e)
 		buf_put_slice(&all, without_block(buf_slice(&old), &rest));
 		rc = all.failed ? err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big",
 				      "%s is too big", d->config_path)
-				: write_file(d->config_path, buf_slice(&all), e);
+				: demo_write_file(d->config_path, buf_slice(&all), e);
 	}
 	buf_fini(&old);
 	buf_fini(&rest);
@@ -184,7 +183,7 @@ write_bio(const char *path, BIO *bio, struct err *e)
 	char *p;
 	long n = BIO_get_mem_data(bio, &p);
 
-	return write_file(path, slice_of(p, (size_t)n), e);
+	return demo_write_file(path, slice_of(p, (size_t)n), e);
 }
 
 static int

@@ -90,17 +90,9 @@ static int
 write_text(const struct lab *lab, const char *name, struct slice text, struct err *e)
 {
 	char path[PATH_MAX];
-	int fd;
 
 	(void)snprintf(path, sizeof path, "%s/%s", lab->demo.directory, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_sys(e, errno, path);
-	ssize_t n = write(fd, text.p, text.n);
-
-	if (close(fd) < 0 || n != (ssize_t)text.n)
-		return err_sys(e, n < 0 ? errno : ENOSPC, path);
-	return 0;
+	return demo_write_file(path, text, e);
 }
 
 static int
