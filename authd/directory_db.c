@@ -336,7 +336,7 @@ first_checkpoint(struct directory_db *db, struct err *e)
 static int
 look_at_log(struct directory_db *db, struct err *e)
 {
-	if (env_log_check(db->path, e) == 0)
+	if (env_log_check(db->path, NULL, e) == 0)
 		return 0;
 	if (e->code != ERR_CODE_CORRUPT)
 		return -1;

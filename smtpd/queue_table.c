@@ -395,8 +395,10 @@ make_dir(const char *path, const char *parent, struct err *e)
 static int
 open_index(struct err *e)
 {
-	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_log_check(index_dir, e) < 0 ||
-	    env_open(index_dir, true, &env, e) < 0)
+	struct redo_pages pages;
+
+	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_log_check(index_dir, &pages, e) < 0 ||
+	    env_open(index_dir, true, &pages, &env, e) < 0)
 		return -1;
 	checkpointed = env_log_end(env);
 	return 0;

@@ -239,14 +239,19 @@ on_redo(void *arg, const struct redo *r, struct slice record)
 		log->list = mem_resize(log->list, log->cap, sizeof *log->list);
 	}
 	log->list[log->n++] = (struct carve_redo){r->serial, r->part, r->last, record};
+	log->sure += !log->ended;
 	return true;
 }
 
 static bool
 on_broken(void *arg, struct env_log_place place)
 {
-	(void)place;
-	((struct carve_log *)arg)->sound = false;
+	struct carve_log *log = arg;
+
+	if (log->ended || is_later((struct env_log_place){log->durable.file, log->durable.offset}, place))
+		return true;
+	log->ended = true;
+	log->end = (struct env_log_place){log->chain.file, log->chain.last};
 	return true;
 }
 
@@ -256,17 +261,18 @@ carve_log_file(struct carve_log *log, uint32_t number, uint8_t *p, size_t n)
 	const struct logfile_fns fns = {on_redo, on_broken, log, false};
 
 	logfile_octets(&log->chain, number, p, n, &fns);
-	log->end = (struct env_log_place){log->chain.file, log->chain.last};
+	if (!log->ended)
+		log->end = (struct env_log_place){log->chain.file, log->chain.last};
 }
 
 int
-carve_log(const char *dir, struct carve_log *log_r, struct err *e)
+carve_log(const char *dir, struct redo_durable durable, struct carve_log *log_r, struct err *e)
 {
 	uint32_t *numbers;
 	size_t n;
-	int failed = logfile_numbers(dir, &numbers, &n, e);
+	int unknown = logfile_durable(dir, &durable, e), failed = logfile_numbers(dir, &numbers, &n, e);
 
-	*log_r = (struct carve_log){.sound = true, .files = mem_new_array(n + 1, sizeof *log_r->files)};
+	*log_r = (struct carve_log){.durable = durable, .files = mem_new_array(n + 1, sizeof *log_r->files)};
 	for (size_t i = 0; failed == 0 && i < n; i++) {
 		struct buf *b = &log_r->files[log_r->file_count++];
 
@@ -276,7 +282,7 @@ carve_log(const char *dir, struct carve_log *log_r, struct err *e)
 		carve_log_file(log_r, numbers[i], b->p, b->n);
 	}
 	free(numbers);
-	return failed;
+	return failed < 0 || unknown < 0 ? -1 : 0;
 }
 
 void

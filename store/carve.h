@@ -37,14 +37,17 @@ struct carve_log {
 	size_t n;
 	size_t cap;
 	uint32_t first; /* number of the first file; 0: there is none */
-	bool sound;	/* its chain of records is not broken before the zeros at its end */
-	struct env_log_place end; /* its last record */
+	struct redo_durable durable; /* what is known to have been synced */
+	size_t sure;		     /* so many of the list lie before the first break behind that: what follows was never durable */
+	struct env_log_place end;    /* the last record before that break */
+	bool ended;		     /* there was one */
 	struct logfile_chain chain;
 	struct buf *files; /* what the records point into */
 	size_t file_count;
 };
-int carve_log(const char *dir, struct carve_log *log_r, struct err *e);
-/* The redo records in the octets of one log file, appended. */
+/* durable: what is known besides what the log tells itself. */
+int carve_log(const char *dir, struct redo_durable durable, struct carve_log *log_r, struct err *e);
+/* The redo records in the octets of one log file, appended; log->durable is filled before the first. */
 void carve_log_file(struct carve_log *log, uint32_t number, uint8_t *p, size_t n);
 void carve_log_free(struct carve_log *log);
 

@@ -172,11 +172,11 @@ env_log_place_of(DB_ENV *db_env, struct env_log_place *place_r)
 }
 
 static int
-write_mark(DB_ENV *db_env, struct buf *b, const struct redo_durable *durable)
+write_mark(DB_ENV *db_env, struct buf *b, const struct redo_durable *durable, const struct redo_pages *pages)
 {
 	DB_LSN lsn;
 
-	redo_mark(b, durable);
+	redo_mark(b, durable, pages);
 	DBT record = dbt_of(buf_slice(b));
 
 	return db_env->log_put(db_env, &lsn, &record, 0);
@@ -189,18 +189,21 @@ env_log_mark(DB_ENV *db_env, struct env_log_place durable)
 	struct buf b;
 
 	buf_init(&b, REDO_BYTES_MAX);
-	int r = write_mark(db_env, &b, &known);
+	int r = write_mark(db_env, &b, &known, &(struct redo_pages){0, 0});
 
 	buf_fini(&b);
 	return r;
 }
 
 int
-env_log_check(const char *dir, struct err *e)
+env_log_check(const char *dir, struct redo_pages *pages_r, struct err *e)
 {
 	struct logfile_look look = {.damaged = false};
+	int failed = logfile_look(dir, true, &look, e);
 
-	if (logfile_look(dir, true, &look, e) < 0)
+	if (pages_r != NULL)
+		*pages_r = look.pages;
+	if (failed < 0)
 		return -1;
 	if (!look.damaged)
 		return 0;
@@ -217,16 +220,45 @@ meta_at(const uint8_t *meta, unsigned at)
 	return v;
 }
 
-/* Does a database end before its last page? 1, 0 or -1. A first page that is none is Berkeley DB's to refuse. */
+/* Has it that many pages? 1, 0 or -1. */
 static int
-is_cut(const char *dir, const char *name, struct err *e)
+has_pages(int fd, uint32_t pages, struct err *e)
+{
+	uint8_t octet;
+
+	return pages == 0 ? 1 : (int)file_read(fd, (uint64_t)pages * PAGE_BYTES - 1, &octet, 1, e);
+}
+
+/* How many pages has a database whose pages were all written? 0: that could not be told. */
+static uint32_t
+count_pages(const char *dir, const char *name)
 {
 	char path[FILE_PATH_BYTES_MAX];
 	uint8_t meta[META_BYTES];
-	int64_t n, end = 1;
+	uint32_t pages = 0;
 
 	file_path(path, dir, name);
-	int exists = file_exists(path, e);
+	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, NULL);
+
+	if (fd < 0)
+		return 0;
+	if (file_read(fd, 0, meta, sizeof meta, NULL) == META_BYTES && meta_at(meta, META_MAGIC_AT) == META_MAGIC &&
+	    meta_at(meta, META_PAGE_BYTES_AT) == PAGE_BYTES && meta_at(meta, META_LAST_PAGE_AT) < UINT32_MAX)
+		pages = meta_at(meta, META_LAST_PAGE_AT) + 1;
+	if (has_pages(fd, pages, NULL) != 1)
+		pages = 0;
+	(void)file_close(fd, NULL);
+	return pages;
+}
+
+/* Has a database fewer pages than were once on the disk? 1, 0 or -1. One that is not there has none, and is not cut. */
+static int
+is_cut(const char *dir, const char *name, uint32_t pages, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	file_path(path, dir, name);
+	int exists = pages == 0 ? 0 : file_exists(path, e);
 
 	if (exists <= 0)
 		return exists;
@@ -234,32 +266,29 @@ is_cut(const char *dir, const char *name, struct err *e)
 
 	if (fd < 0)
 		return -1;
-	n = file_read(fd, 0, meta, sizeof meta, e);
-	if (n == META_BYTES && meta_at(meta, META_MAGIC_AT) == META_MAGIC && meta_at(meta, META_PAGE_BYTES_AT) == PAGE_BYTES)
-		end = file_read(fd, ((uint64_t)meta_at(meta, META_LAST_PAGE_AT) + 1) * PAGE_BYTES - 1, meta, 1, e);
+	int has = has_pages(fd, pages, e);
+
 	(void)file_close(fd, NULL);
-	return n < 0 || end < 0 ? -1 : end == 0;
+	return has < 0 ? -1 : has == 0;
 }
 
-int
-env_index_is_cut(const char *dir, struct err *e)
-{
-	return is_cut(dir, INDEX_FILE, e);
-}
-
-/* It can be derived: better none than one that recovery completes with pages of nothing. */
+/* Before recovery: -1 for an index that was cut short. Summaries can be derived: better none than such. */
 static int
-drop_cut_summary(const char *dir, struct err *e)
+look_at_pages(const char *dir, const struct redo_pages *pages, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	int cut = is_cut(dir, SUMMARY_FILE, e);
+	int cut = is_cut(dir, INDEX_FILE, pages->index, e);
 
+	if (cut > 0)
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the index was cut short");
+	if (cut == 0)
+		cut = is_cut(dir, SUMMARY_FILE, pages->summary, e);
 	file_path(path, dir, SUMMARY_FILE);
 	return cut <= 0 ? cut : file_unlink(path, e);
 }
 
 int
-env_open(const char *dir, bool create, struct env **env_r, struct err *e)
+env_open(const char *dir, bool create, const struct redo_pages *pages, struct env **env_r, struct err *e)
 {
 	u_int32_t flags = DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER;
 	struct env *env = MEM_NEW(struct env);
@@ -270,7 +299,7 @@ env_open(const char *dir, bool create, struct env **env_r, struct err *e)
 	buf_init(&env->redo, REDO_BYTES_MAX);
 	file_error_reset();
 	file_pages_written(0);
-	if (drop_cut_summary(dir, e) < 0 || open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
+	if (look_at_pages(dir, pages, e) < 0 || open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
 	    open_db(env, SUMMARY_FILE, true, &env->summary, e) < 0) {
 		env_close(&env);
 		return -1;
@@ -449,13 +478,17 @@ env_checkpoint(struct env *env, struct err *e)
 	if (env_flush(env, e) < 0)
 		return -1;
 	file_error_reset();
+	int r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);
+
+	if (r != 0)
+		return fail(env, r, "checkpoint", e);
 	/* The next transaction tells that the ones before it were durable; behind the last one a mark does. */
-	int r = env->durable.file != 0 ? write_mark(env->db_env, &env->redo, &env->durable) : 0;
+	const struct redo_pages pages = {count_pages(env->dir, INDEX_FILE), count_pages(env->dir, SUMMARY_FILE)};
 
-	if (r == 0)
-		r = env->db_env->txn_checkpoint(env->db_env, 0, 0, 0);
-
-	return r == 0 ? 0 : fail(env, r, "checkpoint", e);
+	if ((r = write_mark(env->db_env, &env->redo, &env->durable, &pages)) != 0)
+		return fail(env, r, "a mark", e);
+	env->unflushed = true;
+	return env_flush(env, e);
 }
 
 struct env_log_place
@@ -883,13 +916,14 @@ void
 env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 {
 	struct env *env = MEM_NEW(struct env);
+	struct logfile_look look = {.damaged = false};
 	DBC *dbc = NULL;
 
 	assert(strlen(dir) < sizeof env->dir);
 	memcpy(env->dir, dir, strlen(dir));
 	file_error_reset();
 	file_pages_written(0);
-	if (is_cut(dir, SUMMARY_FILE, NULL) == 0 &&
+	if (logfile_look(dir, true, &look, NULL) == 0 && is_cut(dir, SUMMARY_FILE, look.pages.summary, NULL) == 0 &&
 	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
 	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {

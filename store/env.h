@@ -15,21 +15,21 @@
 
 #include "common/err.h"
 #include "store/format.h"
+#include "store/redo.h"
 
 struct env;
 
 /*
- * Before it is opened: does the index end before the last page that its first one tells of? 1, 0 or -1. Recovery would complete it
- * with pages of nothing, on which Berkeley DB may walk in circles. A power cut in the middle of a checkpoint leaves such a file, too, and
- * there recovery knows all pages.
+ * Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always.
+ * pages: what the log tells of them (all 0: nothing is known). Recovery would complete a file that was cut short with pages of
+ * nothing, on which Berkeley DB may walk in circles: such an index is refused (ERR_CODE_CORRUPT), such summaries are made anew. A file
+ * of which a killed process had not written the last pages is none of these: what came after a checkpoint is whole in the log.
  */
-int env_index_is_cut(const char *dir, struct err *e) __attribute__((warn_unused_result));
-/* Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always,
- * and anew when they were cut short. */
-int env_open(const char *dir, bool create, struct env **env_r, struct err *e) __attribute__((warn_unused_result));
+int env_open(const char *dir, bool create, const struct redo_pages *pages, struct env **env_r, struct err *e)
+    __attribute__((warn_unused_result));
 /* Before that: is the log whole as far as it is known to have been synced (store/logfile.h)? -1 with ERR_CODE_CORRUPT: no, and
- * opening would take the damage for the log's end. */
-int env_log_check(const char *dir, struct err *e) __attribute__((warn_unused_result));
+ * opening would take the damage for the log's end. pages_r is filled in any case; NULL is fine. */
+int env_log_check(const char *dir, struct redo_pages *pages_r, struct err *e) __attribute__((warn_unused_result));
 /* A redo record is closed once it is longer than this: REDO_FULL_BYTES, or less where a test wants small transactions of several. */
 void env_set_redo_bytes(size_t bytes);
 /* Closes without a checkpoint; commits that were not flushed may be lost or not. NULL is fine. */
@@ -54,7 +54,7 @@ bool env_in_transaction(const struct env *env);
 int env_flush(struct env *env, struct err *e) __attribute__((warn_unused_result));
 /* It was opened, and holds the transactions up to serial: the first env_flush() makes sure of them, too. */
 void env_recovered(struct env *env, uint64_t serial);
-/* Writes changed pages and shortens the next recovery; implies env_flush(). */
+/* Writes changed pages and shortens the next recovery, and tells the log how many there are; implies env_flush(). */
 int env_checkpoint(struct env *env, struct err *e) __attribute__((warn_unused_result));
 /* The end of the log, and about how many octets lie between a place and it. */
 struct env_log_place {

@@ -345,9 +345,9 @@ check_age(struct index *ix, struct err *e)
 }
 
 static int
-open_env(struct index *ix, struct err *e)
+open_env(struct index *ix, const struct redo_pages *pages, struct err *e)
 {
-	if (env_open(ix->dir, false, &ix->env, e) < 0)
+	if (env_open(ix->dir, false, pages, &ix->env, e) < 0)
 		return -1;
 	ix->checkpoint = env_log_end(ix->env);
 	if (load(ix, e) < 0 || check_age(ix, e) < 0) {
@@ -403,9 +403,9 @@ open_without_base(struct index *ix, bool marked, const struct logfile_look *look
 
 	/* Berkeley DB finds the log's end, and reads nothing of what was damaged or tells it. */
 	if (look->damaged && !look->end_damaged && !marked)
-		return open_env(ix, e) < 0 ? -1 : renew_base(ix, e);
+		return open_env(ix, &look->pages, e) < 0 ? -1 : renew_base(ix, e);
 	/* Without a base copy a new one is made at once, which reads every record. */
-	if (!marked || look->damaged || !no_base || open_env(ix, e) < 0)
+	if (!marked || look->damaged || !no_base || open_env(ix, &look->pages, e) < 0)
 		return -1;
 	return rebuild_unmark(ix->root, e);
 }
@@ -417,34 +417,25 @@ open_or_rebuild(struct index *ix, struct err *e)
 	bool marked = rebuild_marked(ix->root);
 	const char *why = "a page or a record of the index was refused";
 	struct logfile_look look;
-	int cut = env_index_is_cut(ix->dir, e);
 
-	if (cut < 0 || look_at_log(ix, &look, e) < 0)
+	if (look_at_log(ix, &look, e) < 0)
 		return -1;
-	if (cut)
-		why = "the last pages of the index are missing";
 	if (marked)
 		why = "the index is marked as damaged";
 	if (look.damaged)
 		why = "the log is damaged";
-	if (!marked && !look.damaged && !cut) {
-		if (open_env(ix, e) == 0)
+	if (!marked && !look.damaged) {
+		if (open_env(ix, &look.pages, e) == 0)
 			return 0;
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	/* A keeper that was killed may have left the first page newer than the last ones: no damage. */
-	bool damage = marked || look.damaged || !cut;
-
-	if (rebuild_from_log(ix->root, damage, why, ix->account.serial, ix->now, e) < 0) {
+	if (rebuild_from_log(ix->root, why, ix->account.serial, ix->now, e) < 0) {
 		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
-		/* Perhaps it was a cut in the middle of a checkpoint. */
-		if (!damage)
-			return open_env(ix, e);
 		return open_without_base(ix, marked, &look, e);
 	}
-	if (open_env(ix, e) < 0)
+	if (open_env(ix, &(struct redo_pages){0, 0}, e) < 0)
 		return -1;
 	rebuild_take_summaries(ix->root, on_old_summary, ix);
 	if (!index_broken(ix))

@@ -118,7 +118,8 @@ give_record(struct logfile_chain *c, const uint8_t *p, size_t at, size_t length,
 	struct slice record = slice_of(p + at + LOGFILE_HEADER_BYTES, length - LOGFILE_HEADER_BYTES);
 	struct redo r;
 
-	if ((c->broken || !fns->behind) && redo_is_ours(record) && redo_open(record, &r) && !fns->redo(fns->arg, &r, record))
+	if ((c->broken || !fns->behind ? redo_is_ours(record) : redo_is_mark(record)) && redo_open(record, &r) &&
+	    !fns->redo(fns->arg, &r, record))
 		c->stopped = true;
 	c->last = (uint32_t)at;
 }
@@ -273,19 +274,40 @@ first_of(const uint32_t *numbers, size_t n, uint32_t needed)
 	return numbers[i] <= needed || needed == 0 ? i : 0;
 }
 
-/* All files, or the last one. needed: the first one that has to be there; 0: not known. *end_r: where the records of the last file
- * end. */
+/* Where the log's end is looked for: in the last file, or in the one before when that one was just begun. */
+static int
+find_last(const char *dir, const uint32_t *numbers, size_t n, struct buf *b, size_t *i_r, struct err *e)
+{
+	size_t length;
+
+	*i_r = n - 1;
+	if (n == 1)
+		return 0;
+	if (logfile_read(dir, numbers[n - 1], b, e) < 0)
+		return -1;
+	length = length_at(b->p, b->n, 0);
+	if (length == 0 || !is_whole(b->p, 0, length))
+		*i_r = n - 2;
+	return 0;
+}
+
+/* All files, or those where its end may be. needed: the first one that has to be there; 0: not known. *end_r: where the records of the
+ * last file end. */
 static int
 read_all(const char *dir, bool all, uint32_t needed, const struct logfile_fns *fns, struct env_log_place *end_r, struct err *e)
 {
 	struct logfile_chain chain = {.file = 0};
 	uint32_t *numbers;
-	size_t n;
+	size_t n, i = 0;
 	struct buf b;
 	int failed = logfile_numbers(dir, &numbers, &n, e);
 
 	buf_init(&b, LOGFILE_BYTES_MAX);
-	for (size_t i = n == 0 ? 0 : all ? first_of(numbers, n, needed) : n - 1; failed == 0 && !chain.stopped && i < n; i++) {
+	if (failed == 0 && n > 0 && all)
+		i = first_of(numbers, n, needed);
+	else if (failed == 0 && n > 0)
+		failed = find_last(dir, numbers, n, &b, &i, e);
+	for (; failed == 0 && !chain.stopped && i < n; i++) {
 		failed = logfile_read(dir, numbers[i], &b, e);
 		if (failed == 0)
 			logfile_octets(&chain, numbers[i], b.p, b.n, fns);
@@ -328,7 +350,11 @@ on_durable(void *arg, const struct redo *r, struct slice record)
 static bool
 on_look_redo(void *arg, const struct redo *r, struct slice record)
 {
-	return on_durable(&((struct look *)arg)->to->durable, r, record);
+	struct logfile_look *to = ((struct look *)arg)->to;
+
+	if (r->mark)
+		to->pages = r->pages;
+	return on_durable(&to->durable, r, record);
 }
 
 static bool
@@ -350,6 +376,7 @@ logfile_look(const char *dir, bool all, struct logfile_look *look_r, struct err 
 	const struct logfile_fns fns = {on_look_redo, on_look_broken, &look, true};
 	struct env_log_place end;
 
+	look_r->pages = (struct redo_pages){0, 0};
 	if (read_all(dir, all, look_r->durable.file, &fns, &end, e) < 0)
 		return -1;
 	/* A last file without a record is one that was just begun: Berkeley DB looks for the end in the one before. */

@@ -32,7 +32,7 @@ struct logfile_fns {
 	/* The octets from there on are no record, and not all zeros to the last file's end; false ends the reading. */
 	bool (*broken)(void *arg, struct env_log_place place);
 	void *arg;
-	bool behind; /* redo is only called for records behind a break: the others need not be looked into */
+	bool behind; /* redo is only called for marks and for records behind a break: the others need not be looked into */
 };
 
 /* One file's octets, which may be mended; the next one gets the same chain. */
@@ -48,10 +48,11 @@ struct logfile_look {
 	bool damaged;		     /* the log ends before that, or breaks */
 	bool end_damaged;	     /* and so in its last file: Berkeley DB would take that for the end */
 	struct env_log_place place;  /* where: the first of them */
+	struct redo_pages pages;     /* what the last mark tells */
 };
 /*
- * Was what had been synced damaged since? all: of the whole log, else only of its last file, which is enough to know whether
- * Berkeley DB will find the log's end. look_r->durable is what is known from elsewhere, and filled.
+ * Was what had been synced damaged since? all: of the whole log, else only of its last file with a record, which is enough to
+ * know whether Berkeley DB will find the log's end. look_r->durable is what is known from elsewhere, and filled.
  */
 int logfile_look(const char *dir, bool all, struct logfile_look *look_r, struct err *e) __attribute__((warn_unused_result));
 /* Up to where the log tells to have been synced, damaged or not: raises *durable. */

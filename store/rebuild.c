@@ -161,7 +161,7 @@ build(const char *root, rebuild_fill_fn *fill, void *arg, const uint64_t *serial
 	file_path(fresh, root, INDEX_NEW);
 	if (file_remove_dir(fresh, e) < 0 || file_mkdir(fresh, &made, e) < 0)
 		return -1;
-	if (env_open(fresh, true, &env, e) < 0)
+	if (env_open(fresh, true, &(struct redo_pages){0, 0}, &env, e) < 0)
 		return -1;
 	int failed = fill(arg, env, e) < 0 || write_base(env, fresh, *serial, time, e) < 0;
 
@@ -365,15 +365,15 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 }
 
 int
-rebuild_from_log(const char *root, bool damage, const char *why, uint64_t least, uint64_t time, struct err *e)
+rebuild_from_log(const char *root, const char *why, uint64_t least, uint64_t time, struct err *e)
 {
 	struct build b = {.least = least};
 
 	file_path(b.source, root, INDEX);
-	log_event(damage ? LOG_WARN : LOG_INFO, NO_SESSION, "index-rebuild", LOG_CSTR("why", why), LOG_END);
+	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", why), LOG_END);
 	if (build(root, fill_from_log, &b, &b.serial, time, e) < 0)
 		return -1;
-	log_event(damage ? LOG_WARN : LOG_INFO, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
+	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
 	return 0;
 }
 

@@ -130,9 +130,11 @@ redo_end(struct buf *b, bool last)
 }
 
 void
-redo_mark(struct buf *b, const struct redo_durable *durable)
+redo_mark(struct buf *b, const struct redo_durable *durable, const struct redo_pages *pages)
 {
 	redo_begin(b, 0, 0, durable);
+	put_u32(b, pages->index);
+	put_u32(b, pages->summary);
 	bool ended = end(b, LAST_MARK);
 
 	assert(ended);
@@ -147,6 +149,12 @@ redo_is_ours(struct slice record)
 		return false;
 	memcpy(&type, record.p, sizeof type);
 	return type == REDO_TYPE;
+}
+
+bool
+redo_is_mark(struct slice record)
+{
+	return redo_is_ours(record) && record.n > LAST_AT && record.p[LAST_AT] == LAST_MARK;
 }
 
 static bool
@@ -176,9 +184,14 @@ redo_open(struct slice record, struct redo *redo_r)
 	redo_r->durable.serial = cursor_u64(&c);
 	redo_r->durable.file = cursor_u32(&c);
 	redo_r->durable.offset = cursor_u32(&c);
+	redo_r->pages = (struct redo_pages){0, 0};
+	if (redo_r->mark) {
+		redo_r->pages.index = cursor_u32(&c);
+		redo_r->pages.summary = cursor_u32(&c);
+		if (redo_r->serial != 0 || redo_r->part != 0 || cursor_left(&c) > 0)
+			return false;
+	}
 	redo_r->ops = c;
-	if (redo_r->mark && (redo_r->serial != 0 || redo_r->part != 0 || cursor_left(&c) > 0))
-		return false;
 	return !c.bad && version == REDO_VERSION && last <= LAST_MARK;
 }
 

@@ -14,7 +14,7 @@
  *   20    8  serial of the transaction, of a mark 0
  *   28    8  serial of the last transaction that was durable when the record was written
  *   36    8  u32 file, u32 offset: where the log ended when that transaction was made durable
- *   44    …  operations, of a mark none
+ *   44    …  operations; of a mark u32 pages of the index, u32 pages of the summaries, 0 for what is not known
  *   -4    4  CRC-32 of the octets from 16 to here
  *
  * An operation: kind (1), u16 length and key, then
@@ -23,7 +23,8 @@
  *   3 patch   u16 count, and for each: u16 offset, u16 length, octets to put there
  *
  * So each record proves how far the log had reached the disk: when the octets before that place are no log any more, they
- * were damaged, and did not just fail to get there. A mark is a record for nothing but that.
+ * were damaged, and did not just fail to get there. A mark is a record for nothing but that, and for how many pages of each database
+ * were on the disk: a file that is shorter was cut short.
  *
  * A transaction counts when all of its records are there and no later one has
  * a serial that is not higher (a transaction whose commit was lost is followed by another one
@@ -49,10 +50,16 @@ struct redo_durable {
 	uint32_t offset;
 };
 
+/* How many pages of each database were on the disk; 0: not known. */
+struct redo_pages {
+	uint32_t index;
+	uint32_t summary;
+};
+
 /* Starts record number part of a transaction in b (reset first). */
 void redo_begin(struct buf *b, uint64_t serial, unsigned part, const struct redo_durable *durable);
 /* A whole mark in b (reset first). */
-void redo_mark(struct buf *b, const struct redo_durable *durable);
+void redo_mark(struct buf *b, const struct redo_durable *durable, const struct redo_pages *pages);
 void redo_put(struct buf *b, struct slice key, struct slice value);
 void redo_delete(struct buf *b, struct slice key);
 /* From old to value, which have the same length: a patch when that is shorter, else a put. */
@@ -72,6 +79,7 @@ struct redo {
 	bool last;
 	bool mark; /* then it is of no transaction */
 	struct redo_durable durable;
+	struct redo_pages pages; /* of a mark */
 	struct cursor ops;
 };
 
@@ -85,6 +93,8 @@ struct redo_op {
 
 /* True when the octets of a log record begin like one of ours (others are Berkeley DB's own). */
 bool redo_is_ours(struct slice record);
+/* And like a mark. */
+bool redo_is_mark(struct slice record);
 /* Decodes the header and checks the sum; false for damage. */
 bool redo_open(struct slice record, struct redo *redo_r) __attribute__((warn_unused_result));
 /* Puts one flipped bit of such a record right, wherever it is; false when it is not that. */

@@ -46,12 +46,13 @@ gather_exactly(struct salvage *s, const char *dir)
 	struct carve_log log = {.n = 0};
 	struct env_log_place pages = {0};
 	struct base_info info;
-	bool ok = base_read(dir, on_base_record, soup, &info, NULL) == 0 && carve_log(dir, &log, NULL) == 0 && log.sound &&
-	    log.first > 0 && log.first <= info.log.file && !is_later(info.log, log.end);
+	bool ok = base_read(dir, on_base_record, soup, &info, NULL) == 0 &&
+	    carve_log(dir, (struct redo_durable){info.serial, info.log.file, info.log.offset}, &log, NULL) == 0 && log.first > 0 &&
+	    log.first <= info.log.file && !is_later(info.log, log.end);
 
 	/* A page that names a later place tells that the log was longer. */
 	ok = ok && carve_pages(dir, on_no_record, NULL, &pages, NULL) == 0 && !is_later(pages, log.end);
-	ok = ok && soup_apply(soup, &log, true, info.serial, &s->serial);
+	ok = ok && soup_apply(soup, &log, true, info.serial, &s->serial) && s->serial >= log.durable.serial;
 	carve_log_free(&log);
 	if (!ok)
 		soup_free(&soup);
@@ -70,7 +71,7 @@ gather_what_is_left(struct salvage *s, char dirs[][FILE_PATH_BYTES_MAX], size_t 
 	s->serial = 0;
 	for (size_t i = 0; i < n; i++) {
 		(void)carve_base(dirs[i], on_record, soup, NULL);
-		(void)carve_log(dirs[i], &log, NULL);
+		(void)carve_log(dirs[i], (struct redo_durable){0, 0, 0}, &log, NULL);
 		(void)soup_apply(soup, &log, false, 0, &serial);
 		(void)carve_pages(dirs[i], on_record, soup, &pages, NULL);
 		/* Once more: changes of values that only the pages had. */

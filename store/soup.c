@@ -360,12 +360,12 @@ struct transaction {
 
 /* Those that count, as store/redo.h has the rule; for the caller to free(). */
 static struct transaction *
-transactions(const struct carve_log *log, size_t *n_r)
+transactions(const struct carve_log *log, size_t records, size_t *n_r)
 {
-	struct transaction *list = mem_new_array(log->n + 1, sizeof *list);
+	struct transaction *list = mem_new_array(records + 1, sizeof *list);
 	size_t n = 0;
 
-	for (size_t i = 0; i < log->n; i++) {
+	for (size_t i = 0; i < records; i++) {
 		const struct carve_redo *c = &log->list[i];
 		struct transaction *top = n > 0 ? &list[n - 1] : NULL;
 
@@ -388,7 +388,7 @@ bool
 soup_apply(struct soup *s, const struct carve_log *log, bool exact, uint64_t base_serial, uint64_t *serial_r)
 {
 	size_t n;
-	struct transaction *list = transactions(log, &n);
+	struct transaction *list = transactions(log, exact ? log->sure : log->n, &n);
 	bool ok = true;
 
 	*serial_r = base_serial;

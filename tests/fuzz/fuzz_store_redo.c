@@ -48,7 +48,7 @@ read_ops(struct slice record, struct redo *r)
 
 	buf_init(&b, 2 * REDO_BYTES_MAX);
 	if (r->mark) {
-		redo_mark(&b, &r->durable);
+		redo_mark(&b, &r->durable, &r->pages);
 		assert(slice_eq(slice_sub(buf_slice(&b), 16, b.n), slice_sub(record, 16, record.n)));
 		buf_fini(&b);
 		return;

@@ -225,8 +225,8 @@ START_TEST(test_mend)
 	ck_assert(redo_open(buf_slice(&b), &r) && r.durable.serial == 76 && r.durable.file == 3 && r.durable.offset == 12345 && !r.mark);
 	copy.p[30] ^= 0x11;
 	ck_assert(!redo_mend(copy.p, copy.n) || memcmp(copy.p, b.p, b.n) != 0);
-	redo_mark(&b, &(struct redo_durable){5, 6, 7});
-	ck_assert(redo_open(buf_slice(&b), &r) && r.mark && !r.last && r.durable.serial == 5 && !redo_next(&r, &(struct redo_op){.kind = REDO_PUT}));
+	redo_mark(&b, &(struct redo_durable){5, 6, 7}, &(struct redo_pages){8, 9});
+	ck_assert(redo_open(buf_slice(&b), &r) && r.mark && r.pages.index == 8 && r.pages.summary == 9 && !r.last && r.durable.serial == 5 && !redo_next(&r, &(struct redo_op){.kind = REDO_PUT}));
 	buf_fini(&b);
 	buf_fini(&copy);
 }
