@@ -84,6 +84,7 @@ struct session {
 	size_t old_branches;	/* of the history */
 	bool latent;		/* a database was damaged before it began */
 	bool log_damaged;	/* or the log */
+	bool refused;		/* a sync failed while the base copy was damaged: nobody can open it any more */
 	size_t removal;		/* the account's removal began after so many operations; SIZE_MAX: it did not */
 	size_t moment_count, moment_cap;
 };
@@ -460,7 +461,9 @@ go_on(struct session *s, uint64_t seed, struct err *e)
 		if (!run_process(s, STEPS_PER_RECORD, mix(seed, 100 + i), &why, e))
 			break;
 	}
-	return why;
+	s->refused = why != NULL && crash_keeper_index() == NULL && e->code == ERR_CODE_CORRUPT && s->base_good == SIZE_MAX &&
+	    crash_record_has_failure(s->record, crash_record_count(s->record));
+	return s->refused ? NULL : why;
 }
 
 /* ---- states ---- */
@@ -552,7 +555,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		next->old_branches = mark.branches;
 		next->base_good = base_is_damaged(s, cut) ? SIZE_MAX : 0;
 		why = go_on(next, seed, &e);
-		if (why == NULL && (seed >> 52 & 3) == 0)
+		if (why == NULL && !next->refused && (seed >> 52 & 3) == 0)
 			why = open_and_remove(next, &e);
 		session_stop(next);
 		crash_fs_plain();
