@@ -396,9 +396,14 @@ static int
 open_index(struct err *e)
 {
 	struct redo_pages pages;
+	enum env_cut cut;
 
 	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_log_check(index_dir, &pages, e) < 0 ||
-	    env_open(index_dir, true, &pages, &env, e) < 0)
+	    env_look_at_index(index_dir, &pages, &cut, e) < 0)
+		return -1;
+	if (cut != ENV_WHOLE)
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the last pages of the queue's index are missing");
+	if (env_open(index_dir, true, &pages, &env, e) < 0)
 		return -1;
 	checkpointed = env_log_end(env);
 	return 0;

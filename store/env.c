@@ -229,62 +229,93 @@ has_pages(int fd, uint32_t pages, struct err *e)
 	return pages == 0 ? 1 : (int)file_read(fd, (uint64_t)pages * PAGE_BYTES - 1, &octet, 1, e);
 }
 
+/* The pages that a database's first one tells of; 0: it tells nothing, and is Berkeley DB's to refuse. -1: it cannot be read. */
+static int
+told_pages(int fd, uint32_t *pages_r, struct err *e)
+{
+	uint8_t meta[META_BYTES];
+	int64_t n = file_read(fd, 0, meta, sizeof meta, e);
+
+	*pages_r = 0;
+	if (n == META_BYTES && meta_at(meta, META_MAGIC_AT) == META_MAGIC && meta_at(meta, META_PAGE_BYTES_AT) == PAGE_BYTES &&
+	    meta_at(meta, META_LAST_PAGE_AT) < UINT32_MAX)
+		*pages_r = meta_at(meta, META_LAST_PAGE_AT) + 1;
+	return n < 0 ? -1 : 0;
+}
+
 /* How many pages has a database whose pages were all written? 0: that could not be told. */
 static uint32_t
 count_pages(const char *dir, const char *name)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	uint8_t meta[META_BYTES];
-	uint32_t pages = 0;
+	uint32_t pages;
 
 	file_path(path, dir, name);
 	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, NULL);
 
 	if (fd < 0)
 		return 0;
-	if (file_read(fd, 0, meta, sizeof meta, NULL) == META_BYTES && meta_at(meta, META_MAGIC_AT) == META_MAGIC &&
-	    meta_at(meta, META_PAGE_BYTES_AT) == PAGE_BYTES && meta_at(meta, META_LAST_PAGE_AT) < UINT32_MAX)
-		pages = meta_at(meta, META_LAST_PAGE_AT) + 1;
-	if (has_pages(fd, pages, NULL) != 1)
+	if (told_pages(fd, &pages, NULL) < 0 || has_pages(fd, pages, NULL) != 1)
 		pages = 0;
 	(void)file_close(fd, NULL);
 	return pages;
 }
 
-/* Has a database fewer pages than were once on the disk? 1, 0 or -1. One that is not there has none, and is not cut. */
+/* Has a database fewer pages than were once on the disk? One that is not there has none, and is not cut. */
 static int
-is_cut(const char *dir, const char *name, uint32_t pages, struct err *e)
+look_at_pages(const char *dir, const char *name, uint32_t pages, enum env_cut *cut_r, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
+	enum env_cut if_short = pages != 0 ? ENV_CUT : ENV_MAYBE_CUT;
 
 	file_path(path, dir, name);
-	int exists = pages == 0 ? 0 : file_exists(path, e);
+	int exists = file_exists(path, e);
 
+	*cut_r = ENV_WHOLE;
 	if (exists <= 0)
 		return exists;
 	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
 
 	if (fd < 0)
 		return -1;
-	int has = has_pages(fd, pages, e);
+	int has = pages == 0 ? told_pages(fd, &pages, e) : 0;
 
+	if (has == 0)
+		has = has_pages(fd, pages, e);
 	(void)file_close(fd, NULL);
-	return has < 0 ? -1 : has == 0;
+	if (has == 0)
+		*cut_r = if_short;
+	return has < 0 ? -1 : 0;
 }
 
-/* Before recovery: -1 for an index that was cut short. Summaries can be derived: better none than such. */
+int
+env_look_at_index(const char *dir, const struct redo_pages *pages, enum env_cut *cut_r, struct err *e)
+{
+	return look_at_pages(dir, INDEX_FILE, pages->index, cut_r, e);
+}
+
+/* They can be derived: better none than such as recovery completes with pages of nothing. */
 static int
-look_at_pages(const char *dir, const struct redo_pages *pages, struct err *e)
+drop_cut_summary(const char *dir, const struct redo_pages *pages, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	int cut = is_cut(dir, INDEX_FILE, pages->index, e);
+	enum env_cut cut;
 
-	if (cut > 0)
-		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the index was cut short");
-	if (cut == 0)
-		cut = is_cut(dir, SUMMARY_FILE, pages->summary, e);
+	if (look_at_pages(dir, SUMMARY_FILE, pages->summary, &cut, e) < 0)
+		return -1;
 	file_path(path, dir, SUMMARY_FILE);
-	return cut <= 0 ? cut : file_unlink(path, e);
+	return cut == ENV_WHOLE ? 0 : file_unlink(path, e);
+}
+
+/* What is on the disk right after a checkpoint, as recovery ends with one, too. */
+static int
+mark_pages(struct env *env, struct err *e)
+{
+	const struct redo_pages pages = {count_pages(env->dir, INDEX_FILE), count_pages(env->dir, SUMMARY_FILE)};
+	int r = write_mark(env->db_env, &env->redo, &env->durable, &pages);
+
+	env->unflushed = true;
+	return r == 0 ? 0 : fail(env, r, "a mark", e);
 }
 
 int
@@ -299,15 +330,18 @@ env_open(const char *dir, bool create, const struct redo_pages *pages, struct en
 	buf_init(&env->redo, REDO_BYTES_MAX);
 	file_error_reset();
 	file_pages_written(0);
-	if (look_at_pages(dir, pages, e) < 0 || open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
+	if (drop_cut_summary(dir, pages, e) < 0 || open_db_env(env, flags, e) < 0 || open_db(env, INDEX_FILE, create, &env->index, e) < 0 ||
 	    open_db(env, SUMMARY_FILE, true, &env->summary, e) < 0) {
 		env_close(&env);
 		return -1;
 	}
 	file_pages_written(PAGE_BYTES);
-	/* Recovery, and the opening of the databases, put something there. */
+	/* Durable with the first transaction; until then the log tells nothing of how many there are. */
+	if (mark_pages(env, e) < 0) {
+		env_close(&env);
+		return -1;
+	}
 	env_log_place_of(env->db_env, &env->log_end);
-	env->unflushed = true;
 	*env_r = env;
 	return 0;
 }
@@ -483,12 +517,7 @@ env_checkpoint(struct env *env, struct err *e)
 	if (r != 0)
 		return fail(env, r, "checkpoint", e);
 	/* The next transaction tells that the ones before it were durable; behind the last one a mark does. */
-	const struct redo_pages pages = {count_pages(env->dir, INDEX_FILE), count_pages(env->dir, SUMMARY_FILE)};
-
-	if ((r = write_mark(env->db_env, &env->redo, &env->durable, &pages)) != 0)
-		return fail(env, r, "a mark", e);
-	env->unflushed = true;
-	return env_flush(env, e);
+	return mark_pages(env, e) < 0 ? -1 : env_flush(env, e);
 }
 
 struct env_log_place
@@ -917,13 +946,15 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 {
 	struct env *env = MEM_NEW(struct env);
 	struct logfile_look look = {.damaged = false};
+	enum env_cut cut;
 	DBC *dbc = NULL;
 
 	assert(strlen(dir) < sizeof env->dir);
 	memcpy(env->dir, dir, strlen(dir));
 	file_error_reset();
 	file_pages_written(0);
-	if (logfile_look(dir, true, &look, NULL) == 0 && is_cut(dir, SUMMARY_FILE, look.pages.summary, NULL) == 0 &&
+	if (logfile_look(dir, true, &look, NULL) == 0 &&
+	    look_at_pages(dir, SUMMARY_FILE, look.pages.summary, &cut, NULL) == 0 && cut == ENV_WHOLE &&
 	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
 	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {

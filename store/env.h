@@ -20,11 +20,19 @@
 struct env;
 
 /*
- * Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always.
- * pages: what the log tells of them (all 0: nothing is known). Recovery would complete a file that was cut short with pages of
- * nothing, on which Berkeley DB may walk in circles: such an index is refused (ERR_CODE_CORRUPT), such summaries are made anew. A file
- * of which a killed process had not written the last pages is none of these: what came after a checkpoint is whole in the log.
+ * Before it is opened: was the index cut short? Recovery would complete it with pages of nothing, on which Berkeley DB may walk in
+ * circles. pages: what the log tells of the last checkpoint (store/logfile.h). Pages that came behind it a killed process may not have
+ * written, but the log has all of them. When the log tells nothing, an index that is shorter than its own first page says may be cut.
  */
+enum env_cut {
+	ENV_WHOLE,
+	ENV_MAYBE_CUT,
+	ENV_CUT,
+};
+int env_look_at_index(const char *dir, const struct redo_pages *pages, enum env_cut *cut_r, struct err *e)
+    __attribute__((warn_unused_result));
+/* Opens, with recovery, the environment in directory dir; creates the index that is not there if `create`, the summaries always, and
+ * anew when they were, or may have been, cut short. */
 int env_open(const char *dir, bool create, const struct redo_pages *pages, struct env **env_r, struct err *e)
     __attribute__((warn_unused_result));
 /* Before that: is the log whole as far as it is known to have been synced (store/logfile.h)? -1 with ERR_CODE_CORRUPT: no, and

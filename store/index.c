@@ -417,23 +417,30 @@ open_or_rebuild(struct index *ix, struct err *e)
 	bool marked = rebuild_marked(ix->root);
 	const char *why = "a page or a record of the index was refused";
 	struct logfile_look look;
+	enum env_cut cut;
 
-	if (look_at_log(ix, &look, e) < 0)
+	if (look_at_log(ix, &look, e) < 0 || env_look_at_index(ix->dir, &look.pages, &cut, e) < 0)
 		return -1;
+	if (cut != ENV_WHOLE)
+		why = "the last pages of the index are missing";
 	if (marked)
 		why = "the index is marked as damaged";
 	if (look.damaged)
 		why = "the log is damaged";
-	if (!marked && !look.damaged) {
+	if (!marked && !look.damaged && cut == ENV_WHOLE) {
 		if (open_env(ix, &look.pages, e) == 0)
 			return 0;
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	if (rebuild_from_log(ix->root, why, ix->account.serial, ix->now, e) < 0) {
+	bool damage = marked || look.damaged || cut != ENV_MAYBE_CUT;
+
+	if (rebuild_from_log(ix->root, damage, why, ix->account.serial, ix->now, e) < 0) {
 		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
-		return open_without_base(ix, marked, &look, e);
+		if (!damage)
+			return open_env(ix, &look.pages, e);
+		return cut == ENV_CUT ? -1 : open_without_base(ix, marked, &look, e);
 	}
 	if (open_env(ix, &(struct redo_pages){0, 0}, e) < 0)
 		return -1;

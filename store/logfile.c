@@ -14,6 +14,8 @@
 
 #define RECORD_BYTES_MAX (LOGFILE_HEADER_BYTES + REDO_BYTES_MAX)
 #define PIECE_BYTES (64u << 10)
+/* Of Berkeley DB's own records, that of a checkpoint (its txn_ckp). */
+#define LOG_CHECKPOINT_TYPE 11u
 /* So much of summing bounds what an ill-made file costs. */
 #define SEARCH_BYTES_MAX (UINT64_C(64) << 20)
 
@@ -118,8 +120,11 @@ give_record(struct logfile_chain *c, const uint8_t *p, size_t at, size_t length,
 	struct slice record = slice_of(p + at + LOGFILE_HEADER_BYTES, length - LOGFILE_HEADER_BYTES);
 	struct redo r;
 
-	if ((c->broken || !fns->behind ? redo_is_ours(record) : redo_is_mark(record)) && redo_open(record, &r) &&
-	    !fns->redo(fns->arg, &r, record))
+	if (record.n >= sizeof(uint32_t) && u32_at(record.p) == LOG_CHECKPOINT_TYPE)
+		c->pages = (struct redo_pages){0, 0};
+	else if (redo_is_mark(record) && redo_open(record, &r))
+		c->pages = r.pages;
+	if ((c->broken || !fns->behind) && redo_is_ours(record) && redo_open(record, &r) && !fns->redo(fns->arg, &r, record))
 		c->stopped = true;
 	c->last = (uint32_t)at;
 }
@@ -291,28 +296,26 @@ find_last(const char *dir, const uint32_t *numbers, size_t n, struct buf *b, siz
 	return 0;
 }
 
-/* All files, or those where its end may be. needed: the first one that has to be there; 0: not known. *end_r: where the records of the
- * last file end. */
+/* All files, or those where its end may be. needed: the first one that has to be there; 0: not known. chain: filled. */
 static int
-read_all(const char *dir, bool all, uint32_t needed, const struct logfile_fns *fns, struct env_log_place *end_r, struct err *e)
+read_all(const char *dir, bool all, uint32_t needed, const struct logfile_fns *fns, struct logfile_chain *chain, struct err *e)
 {
-	struct logfile_chain chain = {.file = 0};
 	uint32_t *numbers;
 	size_t n, i = 0;
 	struct buf b;
 	int failed = logfile_numbers(dir, &numbers, &n, e);
 
+	*chain = (struct logfile_chain){.file = 0};
 	buf_init(&b, LOGFILE_BYTES_MAX);
 	if (failed == 0 && n > 0 && all)
 		i = first_of(numbers, n, needed);
 	else if (failed == 0 && n > 0)
 		failed = find_last(dir, numbers, n, &b, &i, e);
-	for (; failed == 0 && !chain.stopped && i < n; i++) {
+	for (; failed == 0 && !chain->stopped && i < n; i++) {
 		failed = logfile_read(dir, numbers[i], &b, e);
 		if (failed == 0)
-			logfile_octets(&chain, numbers[i], b.p, b.n, fns);
+			logfile_octets(chain, numbers[i], b.p, b.n, fns);
 	}
-	*end_r = (struct env_log_place){chain.file, chain.end};
 	buf_fini(&b);
 	free(numbers);
 	return failed;
@@ -350,11 +353,7 @@ on_durable(void *arg, const struct redo *r, struct slice record)
 static bool
 on_look_redo(void *arg, const struct redo *r, struct slice record)
 {
-	struct logfile_look *to = ((struct look *)arg)->to;
-
-	if (r->mark)
-		to->pages = r->pages;
-	return on_durable(&to->durable, r, record);
+	return on_durable(&((struct look *)arg)->to->durable, r, record);
 }
 
 static bool
@@ -374,16 +373,18 @@ logfile_look(const char *dir, bool all, struct logfile_look *look_r, struct err 
 {
 	struct look look = {.to = look_r};
 	const struct logfile_fns fns = {on_look_redo, on_look_broken, &look, true};
-	struct env_log_place end;
+	struct logfile_chain chain;
 
-	look_r->pages = (struct redo_pages){0, 0};
-	if (read_all(dir, all, look_r->durable.file, &fns, &end, e) < 0)
+	if (read_all(dir, all, look_r->durable.file, &fns, &chain, e) < 0)
 		return -1;
+	const struct env_log_place end = {chain.file, chain.end};
+
 	/* A last file without a record is one that was just begun: Berkeley DB looks for the end in the one before. */
 	if (look.in_last.file != end.file && (end.offset != 0 || look.in_last.file + 1 != end.file))
 		look.in_last = end;
 	if (look.first.file == 0)
 		look.first = end;
+	look_r->pages = chain.pages;
 	look_r->place = look.first;
 	look_r->damaged = is_before(look.first, &look_r->durable);
 	look_r->end_damaged = is_before(look.in_last, &look_r->durable);
@@ -402,9 +403,9 @@ int
 logfile_durable(const char *dir, struct redo_durable *durable, struct err *e)
 {
 	const struct logfile_fns fns = {on_durable, on_any_break, durable, false};
-	struct env_log_place end;
+	struct logfile_chain chain;
 
-	return read_all(dir, true, durable->file, &fns, &end, e);
+	return read_all(dir, true, durable->file, &fns, &chain, e);
 }
 
 struct redo_arg {
@@ -433,7 +434,7 @@ logfile_redo(const char *dir, const struct redo_durable *durable, logfile_redo_f
 {
 	struct redo_arg a = {fn, arg, durable};
 	const struct logfile_fns fns = {on_redo, on_redo_broken, &a, false};
-	struct env_log_place end;
+	struct logfile_chain chain;
 
-	return read_all(dir, true, durable->file, &fns, &end, e);
+	return read_all(dir, true, durable->file, &fns, &chain, e);
 }

@@ -25,6 +25,7 @@ struct logfile_chain {
 	bool broken;	 /* there was a break */
 	bool stopped;	 /* a function had enough */
 	uint64_t search; /* octets summed in looking for records behind breaks */
+	struct redo_pages pages; /* what the mark behind the last checkpoint tells; all 0: there is none */
 };
 struct logfile_fns {
 	/* A redo record of ours or a mark, whole or mended; false ends the reading. */
@@ -32,7 +33,7 @@ struct logfile_fns {
 	/* The octets from there on are no record, and not all zeros to the last file's end; false ends the reading. */
 	bool (*broken)(void *arg, struct env_log_place place);
 	void *arg;
-	bool behind; /* redo is only called for marks and for records behind a break: the others need not be looked into */
+	bool behind; /* redo is only called for records behind a break: the others need not be looked into */
 };
 
 /* One file's octets, which may be mended; the next one gets the same chain. */
@@ -48,7 +49,7 @@ struct logfile_look {
 	bool damaged;		     /* the log ends before that, or breaks */
 	bool end_damaged;	     /* and so in its last file: Berkeley DB would take that for the end */
 	struct env_log_place place;  /* where: the first of them */
-	struct redo_pages pages;     /* what the last mark tells */
+	struct redo_pages pages;     /* what the mark behind the last checkpoint tells; all 0: there is none */
 };
 /*
  * Was what had been synced damaged since? all: of the whole log, else only of its last file with a record, which is enough to

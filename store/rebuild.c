@@ -365,15 +365,15 @@ fill_from_log(void *arg, struct env *env, struct err *e)
 }
 
 int
-rebuild_from_log(const char *root, const char *why, uint64_t least, uint64_t time, struct err *e)
+rebuild_from_log(const char *root, bool damage, const char *why, uint64_t least, uint64_t time, struct err *e)
 {
 	struct build b = {.least = least};
 
 	file_path(b.source, root, INDEX);
-	log_event(LOG_WARN, NO_SESSION, "index-rebuild", LOG_CSTR("why", why), LOG_END);
+	log_event(damage ? LOG_WARN : LOG_INFO, NO_SESSION, "index-rebuild", LOG_CSTR("why", why), LOG_END);
 	if (build(root, fill_from_log, &b, &b.serial, time, e) < 0)
 		return -1;
-	log_event(LOG_WARN, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
+	log_event(damage ? LOG_WARN : LOG_INFO, NO_SESSION, "index-rebuilt", LOG_NUM("serial", b.serial), LOG_END);
 	return 0;
 }
 

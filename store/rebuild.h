@@ -22,10 +22,11 @@ int rebuild_settle(const char *root, bool *exists_r, struct err *e) __attribute_
 int rebuild_create(const char *root, rebuild_fill_fn *fill, void *arg, uint64_t serial, uint64_t time,
     struct err *e) __attribute__((warn_unused_result));
 /*
- * Makes a new index from base copy and log of the old one. why: for the administrator's log. least: the serial that the old one is
- * known to have come to, or 0. -1 with ERR_CODE_CORRUPT when a transaction that was durable is missing in them.
+ * Makes a new index from base copy and log of the old one. damage (else it is what a crash may leave), why: for the administrator's
+ * log. least: the serial that the old one is known to have come to, or 0. -1 with ERR_CODE_CORRUPT when a transaction that was durable
+ * is missing in them.
  */
-int rebuild_from_log(const char *root, const char *why, uint64_t least, uint64_t time, struct err *e)
+int rebuild_from_log(const char *root, bool damage, const char *why, uint64_t least, uint64_t time, struct err *e)
     __attribute__((warn_unused_result));
 
 /* The index that the next one replaces is to be kept as root/aside/index, a directory that is there, and not removed. */

@@ -9,10 +9,12 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#define STATE_SECONDS_MAX 60 /* of the processor */
 #define JOBS_MAX 16
 #define TELL_SECONDS 10.0
 
@@ -75,9 +77,19 @@ now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* A state that takes more of the processor than any can, walks in circles. */
+static void
+limit_state(void)
+{
+	const struct itimerval most = {.it_value.tv_sec = STATE_SECONDS_MAX};
+
+	(void)setitimer(ITIMER_PROF, &most, NULL);
+}
+
 void
 crash_run_at(const char *replay)
 {
+	limit_state();
 	if (mine != NULL)
 		(void)snprintf(mine->replay, sizeof mine->replay, "%s", replay);
 }
@@ -136,7 +148,8 @@ collect(struct job *job, int status, struct crash_outcome *out)
 		memcpy(out->why, job->why, sizeof out->why);
 		memcpy(out->replay, job->replay, sizeof out->replay);
 		if (WIFSIGNALED(status))
-			(void)snprintf(out->why, sizeof out->why, "signal %d ended it", WTERMSIG(status));
+			(void)snprintf(out->why, sizeof out->why, "signal %d ended it%s", WTERMSIG(status),
+			    WTERMSIG(status) == SIGPROF ? ": it did not come to an end" : "");
 		else if (job->why[0] == '\0')
 			(void)snprintf(out->why, sizeof out->why, "exit status %d", WEXITSTATUS(status));
 	}

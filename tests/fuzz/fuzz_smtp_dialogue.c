@@ -1,0 +1,464 @@
+/*
+ * Whole dialogues with the SMTP front: its session behind a real socket, the processes that it asks faked by the words of the
+ * addresses. Whatever a client sends, all at once or in pieces, it gets the same answers, each of them well-formed; deliver
+ * gets the same messages, each with recipients that the directory knew, within the limit, its lines ended by CRLF alone; and in the end
+ * nothing is left of the session.
+ *
+ * The first four octets say how the server is set up and in which pieces the second run sends; the rest is what the client sends.
+ */
+#include "smtpd/front.h"
+#include "smtpd/front_service.h"
+
+#include "common/auth_proto.h"
+#include "common/config.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+
+#include <event2/event.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define SETUP_OCTETS 4
+#define MESSAGE_BYTES "100K"
+#define MESSAGE_BYTES_MAX (100u << 10)
+#define INPUT_OCTETS_MAX (64u << 10)
+#define OUTCOME_BYTES_MAX (8u << 20)
+/* A question takes two rounds of the loop, and an answer. */
+#define IDLE_ROUNDS 8
+
+enum {
+	SETUP_FULL = 1,	    /* the account is */
+	SETUP_NO_SPOOL = 2, /* the queue has no room */
+	SETUP_NO_DSN = 4,
+	SETUP_XCLIENT = 8,
+	SETUP_PROXY = 16, /* what comes begins with a PROXY header */
+};
+
+#define MUST(what)                                                                                 \
+	do {                                                                                       \
+		if (!(what))                                                                       \
+			abort();                                                                   \
+	} while (0)
+
+/* ---- what common/role.h gives a role, faked ---- */
+
+static struct loop *loop;
+static struct config *config;
+static struct edge *edges[ROLE_COUNT]; /* the session's ends */
+static struct edge *fakes[ROLE_COUNT]; /* the others */
+static struct edge_peer self = {ROLE_SMTP_FRONT, 0, 1};
+
+struct loop *
+role_loop(void)
+{
+	return loop;
+}
+
+const struct config *
+role_config(void)
+{
+	return config;
+}
+
+struct edge *
+role_edge(enum role peer, uint32_t instance)
+{
+	return instance == 0 ? edges[peer] : NULL;
+}
+
+unsigned
+role_edge_count(enum role peer)
+{
+	return edges[peer] != NULL;
+}
+
+struct edge *
+role_edge_at(enum role peer, unsigned i)
+{
+	MUST(i == 0);
+	return edges[peer];
+}
+
+const struct edge_peer *
+role_self(void)
+{
+	return &self;
+}
+
+void
+role_trace(struct slice session, const char *event, struct slice fields)
+{
+	(void)session;
+	(void)event;
+	(void)fields;
+}
+
+void
+role_exit(int status)
+{
+	(void)status;
+	abort();
+}
+
+/* Where the front listens: a place without a name in the file system. */
+static struct sockaddr_un place = {.sun_family = AF_UNIX};
+static socklen_t place_bytes = sizeof(place);
+
+/* ---- the fakes ---- */
+
+static uint8_t setup;
+static struct buf *messages;   /* what deliver got */
+static struct buf known;       /* the recipients that the directory knew, each with a line's end */
+static unsigned events;	       /* something happened */
+
+static bool
+begins(struct slice s, const char *word)
+{
+	return slice_starts(s, slice_str(word));
+}
+
+static void
+fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
+{
+	static const struct {
+		const char *word;
+		uint8_t status;
+	} rows[] = {{"unknown", DIR_UNKNOWN}, {"outside", DIR_NOT_OURS}, {"disabled", DIR_DISABLED}, {"temp", DIR_TEMP}, {"strange", 99}};
+	uint8_t account[8] = {[7] = 1}, status = DIR_LOCAL;
+
+	events++;
+	if (begins(m->address, "kill")) {
+		edge_free(&fakes[ROLE_DIRECTORY]);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (begins(m->address, rows[i].word))
+			status = rows[i].status;
+	if (status == DIR_LOCAL) {
+		buf_put_slice(&known, m->address);
+		buf_put_u8(&known, '\n');
+	}
+	MUST(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = status,
+	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
+}
+
+static void
+fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
+{
+	events++;
+	MUST(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = (setup & SETUP_FULL) != 0));
+}
+
+static bool
+was_known(struct slice address)
+{
+	struct slice left = buf_slice(&known);
+
+	while (left.n > 0) {
+		size_t n = slice_index(left, '\n');
+
+		if (slice_eq_nocase(slice_sub(left, 0, n), address))
+			return true;
+		left = slice_sub(left, n + 1, left.n);
+	}
+	return false;
+}
+
+/* No line ends but CRLF, and no NUL, unless the client declared it binary. */
+static void
+look_at_text(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++) {
+		MUST(s.p[i] != '\0');
+		MUST(s.p[i] != '\n' || (i > 0 && s.p[i - 1] == '\r'));
+		MUST(s.p[i] != '\r' || (i + 1 < s.n && s.p[i + 1] == '\n'));
+	}
+}
+
+static void
+look_at_message(const struct envelope *env, struct slice message)
+{
+	MUST(env->recipient_count > 0 && message.n <= MESSAGE_BYTES_MAX);
+	buf_putf(messages, "message from <%.*s> to", SLICE_ARG(env->mail_from));
+	for (uint32_t i = 0; i < env->recipient_count; i++) {
+		MUST(was_known(env->recipients[i]));
+		buf_putf(messages, " <%.*s>", SLICE_ARG(env->recipients[i]));
+	}
+	if (!env->binary)
+		look_at_text(message);
+	buf_putf(messages, " %d %d %d: ", env->smtputf8, env->eightbit, env->binary);
+	buf_put_slice(messages, message);
+	buf_put_u8(messages, '\n');
+}
+
+static void
+fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
+{
+	struct arena *a = arena_new(1 << 20);
+	struct buf envelope, message;
+	struct envelope env;
+	struct err err;
+
+	events++;
+	buf_init(&envelope, ENVELOPE_BYTES_MAX);
+	buf_init(&message, 2 * MESSAGE_BYTES_MAX);
+	MUST(memfd_read_all(m->envelope, &envelope, &err) == 0 && envelope_decode(buf_slice(&envelope), a, &env));
+	MUST(memfd_read_all(m->message, &message, &err) == 0 && message.n == m->bytes);
+	look_at_message(&env, buf_slice(&message));
+	if (begins(env.mail_from, "kill"))
+		edge_free(&fakes[ROLE_DELIVER]);
+	else
+		MUST(IPC_SEND(e, DELIVER_REPLY, .id = m->id, .code = begins(env.mail_from, "refuse") ? 550 : begins(env.mail_from, "close") ? 421 : 250,
+		    .enhanced = SLICE("9.9.9"), .text = begins(env.mail_from, "split") ? SLICE("a\r\n250 b") : SLICE("fake")));
+	buf_fini(&envelope);
+	buf_fini(&message);
+	arena_free(&a);
+}
+
+static void
+fake_spool(struct edge *e, struct msg_SPOOL_OPEN *m)
+{
+	bool none = (setup & SETUP_NO_SPOOL) != 0;
+	struct err err;
+	int fd = none ? -1 : memfd_new(&err);
+
+	events++;
+	MUST(IPC_SEND(e, SPOOL_REPLY, .id = m->id, .class = none ? ERR_LIMIT : ERR_NONE, .fd = fd));
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static void
+fake_spool_done(struct edge *e, struct msg_SPOOL_DONE *m)
+{
+	(void)e;
+	(void)m;
+	events++;
+}
+
+static void
+session_edge_down(struct edge *e, void *arg)
+{
+	(void)arg;
+	events++;
+	edges[edge_peer(e)->role] = NULL;
+	smtpd_on_edge_down(e);
+	edge_free(&e);
+}
+
+static void
+fake_edge_down(struct edge *e, void *arg)
+{
+	(void)arg;
+	fakes[edge_peer(e)->role] = NULL;
+	edge_free(&e);
+}
+
+static void
+join(enum role role, const struct ipc_dispatch *ours, const struct ipc_dispatch *theirs)
+{
+	static const struct edge_events down = {.on_down = session_edge_down};
+	static const struct edge_events fake_down = {.on_down = fake_edge_down};
+	int fd[2];
+
+	if (edges[role] != NULL && fakes[role] != NULL)
+		return;
+	if (edges[role] != NULL)
+		edge_free(&edges[role]);
+	if (fakes[role] != NULL)
+		edge_free(&fakes[role]);
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) == 0);
+	edges[role] = edge_new(loop, fd[0], ROLE_SMTP_FRONT, (struct edge_peer){role, 0, 1}, ours, &down, NULL);
+	fakes[role] = edge_new(loop, fd[1], role, self, theirs, &fake_down, NULL);
+}
+
+static void
+join_all(void)
+{
+	static const struct ipc_dispatch directory = {.DIR_RESOLVE = fake_resolve};
+	static const struct ipc_dispatch store = {.STORE_USAGE = fake_usage};
+	static const struct ipc_dispatch deliver = {.DELIVER_MESSAGE = fake_deliver};
+	static const struct ipc_dispatch queue = {.SPOOL_OPEN = fake_spool, .SPOOL_DONE = fake_spool_done};
+
+	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
+	join(ROLE_STORE, &smtpd_from_store, &store);
+	join(ROLE_DELIVER, &smtpd_from_deliver, &deliver);
+	join(ROLE_QUEUE, &smtpd_from_queue, &queue);
+}
+
+static void
+set(enum option option, struct slice value)
+{
+	struct err e;
+
+	MUST(config_set(config, option, value, &e) == 0);
+}
+
+static void
+begin_once(void)
+{
+	struct err e;
+
+	if (loop != NULL)
+		return;
+	log_init("fuzz", LOG_BUG);
+	loop = loop_new();
+	config = config_new();
+	buf_init(&known, OUTCOME_BYTES_MAX);
+	set(OPT_HOSTNAME, SLICE("mail.test"));
+	set(OPT_SMTP_MESSAGE_BYTES, SLICE(MESSAGE_BYTES));
+	set(OPT_SMTP_RATE_UNKNOWN, SLICE("0"));
+	MUST(smtpd_init(&e) == 0);
+	smtpd_service.name = "smtp";
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	MUST(bind(fd, (struct sockaddr *)&place, sizeof(place.sun_family)) == 0 && listen(fd, 4) == 0 &&
+	    getsockname(fd, (struct sockaddr *)&place, &place_bytes) == 0);
+	smtpd_on_listener("smtp", fd);
+}
+
+/* ---- one run ---- */
+
+static int client;
+
+/* What the server has to say; every line of it is a reply's. */
+static void
+take_answers(struct buf *out)
+{
+	uint8_t block[4096];
+	ssize_t n;
+
+	while ((n = recv(client, block, sizeof(block), MSG_DONTWAIT)) > 0) {
+		events++;
+		buf_put(out, block, (size_t)n);
+	}
+}
+
+/* Until nothing happens any more; the greeting does not wait for its time. */
+static void
+settle(struct buf *out)
+{
+	struct event_base *base = loop_event_base(loop);
+
+	for (unsigned idle = 0; idle < IDLE_ROUNDS; idle++) {
+		struct front *f = smtpd_service.sessions;
+		const unsigned before = events;
+
+		if (f != NULL && f->state == FRONT_STATE_GREETING) {
+			smtpd_greet(f);
+			smtpd_step(f);
+			events++;
+		}
+		(void)event_base_loop(base, EVLOOP_NONBLOCK);
+		take_answers(out);
+		if (events != before)
+			idle = 0;
+	}
+}
+
+static bool
+is_digit(uint8_t c, uint8_t from, uint8_t to)
+{
+	return c >= from && c <= to;
+}
+
+static void
+look_at_answers(struct slice s)
+{
+	while (s.n > 0) {
+		size_t n = slice_index(s, '\n');
+
+		MUST(n < s.n && n >= 5 && s.p[n - 1] == '\r');
+		MUST(is_digit(s.p[0], '2', '5') && is_digit(s.p[1], '0', '5') && is_digit(s.p[2], '0', '9') && (s.p[3] == ' ' || s.p[3] == '-'));
+		for (size_t i = 0; i + 1 < n; i++)
+			MUST(s.p[i] >= ' ' && s.p[i] != 127);
+		s = slice_sub(s, n + 1, s.n);
+	}
+}
+
+struct outcome {
+	struct buf answers;
+	struct buf messages;
+};
+
+/* Sends what fits; false when nobody takes it any more. */
+static bool
+send_piece(struct slice piece, struct buf *out)
+{
+	while (piece.n > 0) {
+		ssize_t n = send(client, piece.p, piece.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n > 0)
+			piece = slice_sub(piece, (size_t)n, piece.n);
+		settle(out);
+		if (n <= 0 && smtpd_service.sessions == NULL)
+			return false;
+	}
+	return true;
+}
+
+/* All at once when seed is 0. */
+static void
+run(struct slice in, uint32_t seed, struct outcome *out)
+{
+	join_all();
+	buf_reset(&known);
+	buf_init(&out->answers, OUTCOME_BYTES_MAX);
+	buf_init(&out->messages, OUTCOME_BYTES_MAX);
+	messages = &out->messages;
+	client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	MUST(connect(client, (struct sockaddr *)&place, place_bytes) == 0);
+	settle(&out->answers);
+	while (in.n > 0) {
+		size_t n = seed == 0 || 1 + seed % 61 > in.n ? in.n : 1 + seed % 61;
+
+		seed = seed == 0 ? 0 : (seed * 1103515245u + 12345u) & 0x7fffffffu;
+		if (!send_piece(slice_sub(in, 0, n), &out->answers))
+			break;
+		in = slice_sub(in, n, in.n);
+		if (seed != 0)
+			settle(&out->answers);
+	}
+	settle(&out->answers);
+	(void)shutdown(client, SHUT_WR);
+	settle(&out->answers);
+	(void)close(client);
+	smtpd_proxied_drain();
+	MUST(listener_group_count(smtpd_service.group) == 0 && smtpd_service.sessions == NULL && smtpd_service.memory_bytes == 0);
+	look_at_answers(buf_slice(&out->answers));
+}
+
+static void
+free_outcome(struct outcome *o)
+{
+	buf_fini(&o->answers);
+	buf_fini(&o->messages);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct outcome whole, pieces;
+
+	if (size < SETUP_OCTETS || size > INPUT_OCTETS_MAX)
+		return 0;
+	begin_once();
+	setup = data[0];
+	set(OPT_SMTP_DSN, setup & SETUP_NO_DSN ? SLICE("no") : SLICE("yes"));
+	set(OPT_SMTP_XCLIENT_FROM, setup & SETUP_XCLIENT ? SLICE("::/0") : SLICE(""));
+	set(OPT_SMTP_PROXY_FROM, setup & SETUP_PROXY ? SLICE("::/0") : SLICE(""));
+	struct slice in = slice_of(data + SETUP_OCTETS, size - SETUP_OCTETS);
+
+	run(in, 0, &whole);
+	run(in, 1 + (uint32_t)(data[1] | data[2] << 8 | data[3] << 16), &pieces);
+	MUST(slice_eq(buf_slice(&whole.messages), buf_slice(&pieces.messages)) || (setup & SETUP_PROXY));
+	/* Behind a proxy's header in the same piece a client talks before the greeting, and is told so. */
+	MUST(slice_eq(buf_slice(&whole.answers), buf_slice(&pieces.answers)) || (setup & SETUP_PROXY));
+	free_outcome(&whole);
+	free_outcome(&pieces);
+	return 0;
+}
