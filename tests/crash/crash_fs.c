@@ -115,6 +115,7 @@ struct crash_record {
 	size_t kill_after; /* operations; 0: not */
 	unsigned kill_odds; /* 0: not */
 	unsigned kill_nth;  /* of the chosen sorts; 0: not */
+	unsigned kill_name; /* of the changes of names; 0: not */
 	uint64_t kill_random;
 	unsigned sort_count[SORTS];
 	unsigned *file_sort; /* by number of the file */
@@ -589,12 +590,24 @@ is_sync(const struct op *op)
 	return op->kind >= OP_SYNC && op->kind <= OP_SYNC_DIR_FAILED;
 }
 
+/* Beside messages, whose names are many. */
+static bool
+changes_name(const struct op *op)
+{
+	return op->path != NULL && strncmp(op->path, "mail", 4) != 0 &&
+	    (op->kind == OP_CREATE || op->kind == OP_RENAME || op->kind == OP_UNLINK || op->kind == OP_MKDIR || op->kind == OP_RMDIR);
+}
+
 /* Is this the operation that the process dies at? */
 static bool
-strikes(struct crash_record *r, unsigned sort)
+strikes(struct crash_record *r, const struct op *op)
 {
+	unsigned sort = sort_of(r, op);
+
 	if (r->kill_after > 0)
 		return --r->kill_after == 0;
+	if (r->kill_name > 0)
+		return changes_name(op) && --r->kill_name == 0;
 	if (r->kill_nth > 0)
 		return random_of(r->kill_random ^ sort) % SORTS_TO_CHOSEN == 0 && --r->kill_nth == 0;
 	return r->kill_odds > 0 && next_random(&r->kill_random) % (++r->sort_count[sort] * (uint64_t)r->kill_odds) == 0;
@@ -624,7 +637,7 @@ note(struct op op)
 		r->file_sort[op.file] = (unsigned)name_sort(op.path);
 	}
 	op.sort = sort_of(r, &op);
-	r->dead = r->dead || (!is_sync(&op) && strikes(r, op.sort));
+	r->dead = r->dead || (!is_sync(&op) && strikes(r, &op));
 	op.path = copy(op.path);
 	op.to = copy(op.to);
 	r->ops[r->n] = op;
@@ -770,7 +783,7 @@ rec_sync(int fd)
 
 	if (dir != NULL)
 		op = (struct op){.kind = fails ? OP_SYNC_DIR_FAILED : OP_SYNC_DIR, .path = dir};
-	bool dies = strikes(rec, sort_of(rec, &op));
+	bool dies = strikes(rec, &op);
 
 	if (dies && next_random(&rec->kill_random) % 2) {
 		rec->dead = true;
@@ -998,6 +1011,12 @@ crash_record_kill_at_sort(struct crash_record *r, unsigned nth, uint64_t seed)
 	r->kill_random = random_of(seed);
 }
 
+void
+crash_record_kill_at_name(struct crash_record *r, unsigned nth)
+{
+	r->kill_name = nth;
+}
+
 bool
 crash_record_died(const struct crash_record *r)
 {
@@ -1008,7 +1027,7 @@ void
 crash_record_revive(struct crash_record *r)
 {
 	r->dead = false;
-	r->kill_after = r->kill_odds = r->kill_nth = 0;
+	r->kill_after = r->kill_odds = r->kill_nth = r->kill_name = 0;
 }
 
 /* ---- the state after a cut ---- */

@@ -46,6 +46,8 @@ void crash_record_kill_by_sort(struct crash_record *r, unsigned odds, uint64_t s
 /* The same, at the n-th operation of a few sorts that the seed chooses among all: an operation that is done once, late, is met as
  * often as one that every opening begins with. */
 void crash_record_kill_at_sort(struct crash_record *r, unsigned nth, uint64_t seed);
+/* The same, right behind the n-th change of a name that is not a message's, before the sync that is to make it durable. */
+void crash_record_kill_at_name(struct crash_record *r, unsigned nth);
 bool crash_record_died(const struct crash_record *r);
 /* The sync that was to fail has failed. */
 bool crash_record_failed(const struct crash_record *r);

@@ -46,6 +46,7 @@
 #define STEPS 110
 #define STEPS_SHORT 20
 #define RESTARTS_MAX 3
+#define NAMES_TO_KILL 12
 
 /* An environment of Berkeley DB that panicked keeps its memory when it is closed; what is ours is still looked for. */
 const char *__lsan_default_suppressions(void);
@@ -340,19 +341,27 @@ make_history(struct session *s, struct err *e)
 			return "the keeper gave up";
 	}
 	/* Nothing would be found in a history of refusals. */
-	if (crash_keeper_index()->account.next_object < steps_done / 10)
+	if (steps_done > STEPS_SHORT && crash_keeper_index()->account.next_object < steps_done / 10)
 		return "the history has hardly any messages";
 	crash_keeper_close(true);
 	return seed_now % 4 == 1 || seed_now % 4 == 2 ? remove_it(s, e) : NULL;
 }
 
-/* Arms a fault of the process, or none. */
+/* Arms a fault of the process, or none. What follows one that ended so does its work every second time. */
 static void
-arm(struct session *s, uint64_t dice)
+arm(struct session *s, bool follows, uint64_t dice)
 {
 	crash_record_revive(s->record);
 	crash_record_fail_sync(s->record, 0, 0);
+	if (follows && dice >> 60 & 1)
+		return;
 	uint64_t n = dice >> 16;
+
+	/* A new base copy is made at once: its name may be there and not be durable. */
+	if (s->base_good == SIZE_MAX && dice >> 59 & 1) {
+		crash_record_kill_at_name(s->record, 1 + (unsigned)n % 3);
+		return;
+	}
 
 	switch (dice % 8) {
 	case 0:
@@ -372,6 +381,7 @@ arm(struct session *s, uint64_t dice)
 		crash_record_fail_sync(s->record, 1 + (unsigned)n % 30, n);
 		break;
 	default:
+		crash_record_kill_at_name(s->record, 1 + (unsigned)n % NAMES_TO_KILL);
 		break;
 	}
 }
@@ -457,7 +467,7 @@ go_on(struct session *s, uint64_t seed, struct err *e)
 	const char *why = NULL;
 
 	for (unsigned i = 0; i < RESTARTS_MAX && why == NULL; i++) {
-		arm(s, mix(seed, i));
+		arm(s, i > 0, mix(seed, i));
 		if (!run_process(s, STEPS_PER_RECORD, mix(seed, 100 + i), &why, e))
 			break;
 	}
