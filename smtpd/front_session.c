@@ -232,6 +232,9 @@ smtpd_step(struct front *f)
 			break;
 		}
 	}
+	/* Half a line, and nothing will come behind it. */
+	if (!more && may_go_on(f) && stream_eof(f->stream))
+		stream_consume(f->stream, stream_input(f->stream).n);
 	f->stepping = false;
 	arm_timer(f);
 }

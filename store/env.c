@@ -562,10 +562,14 @@ env_log_trim(struct env *env, uint32_t keep, struct err *e)
 {
 	char **list = NULL;
 	uint32_t needed = 0;
+	file_error_reset();
 	int r = env->db_env->log_archive(env->db_env, &list, 0);
 
-	if (r != 0)
+	/* It takes a log that it could not open for none that may go, and the environment is lost all the same. */
+	if (r != 0 || file_error() != 0) {
+		free(list);
 		return fail(env, r, "log_archive", e);
+	}
 	for (char **name = list; name != NULL && *name != NULL; name++)
 		if (log_number(*name) >= needed)
 			needed = log_number(*name) + 1;
