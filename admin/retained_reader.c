@@ -15,7 +15,6 @@
 #include <assert.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (64u * 1024)
 
 _Static_assert(2 * RETAINED_TEXT_BYTES_MAX + 64 <= CONFINED_PACKET_BYTES_MAX, "an answer fits");
 _Static_assert(STORE_OBJECTS_MAX + 1 <= MSG_FDS_MAX, "a batch's descriptors fit");
@@ -53,23 +52,8 @@ is_meant(const struct retained_needles *n, const struct summary *s, int fd)
 static struct slice
 make_summary(struct reading *r, int fd)
 {
-	static uint8_t piece[PIECE_BYTES];
-	struct summary_builder *b;
-	uint64_t offset = 0;
-	int64_t n;
-
 	buf_reset(&r->made);
-	if (fd < 0)
-		return slice_of(NULL, 0);
-	b = summary_builder_new(0);
-	while ((n = memfd_read(fd, offset, piece, sizeof piece, NULL)) > 0) {
-		summary_builder_feed(b, slice_of(piece, (size_t)n));
-		offset += (uint64_t)n;
-	}
-	bool made = n == 0 && summary_builder_finish(b, &r->made);
-
-	summary_builder_free(&b);
-	return made ? buf_slice(&r->made) : slice_of(NULL, 0);
+	return fd >= 0 && summary_of_file(fd, &r->made) ? buf_slice(&r->made) : slice_of(NULL, 0);
 }
 
 static void

@@ -309,6 +309,18 @@ structure_fini(struct structure *s)
 	buf_fini(&s->table.strings);
 }
 
+/* A header of which only the beginning was kept counts as one that may have anything. */
+static bool
+headers_are_ascii(const struct mime_tree *tree)
+{
+	if (tree->overflow || tree->header_truncated)
+		return false;
+	for (const struct mime_part *part = tree->root; part; part = next_in_order(part))
+		if (!slice_is_ascii(part->header))
+			return false;
+	return true;
+}
+
 static void
 put_fixed(struct summary_builder *b, const struct mime_tree *tree, struct buf *out)
 {
@@ -323,7 +335,8 @@ put_fixed(struct summary_builder *b, const struct mime_tree *tree, struct buf *o
 	assert(ok && digest_n == SUMMARY_SHA256_BYTES);
 	put_u8(out, SUMMARY_VERSION);
 	put_u8(out, (uint8_t)((b->flat ? SUMMARY_FLAG_FLAT : 0) |
-	    (has_date ? SUMMARY_FLAG_DATE : 0)));
+	    (has_date ? SUMMARY_FLAG_DATE : 0) |
+	    (headers_are_ascii(tree) ? SUMMARY_FLAG_ASCII_HEADERS : 0)));
 	put_u64(out, 0);
 	put_u64(out, 0);
 	put_u64(out, tree->octets);

@@ -9,7 +9,9 @@
  *   at  size
  *    0     1  version, 1
  *    1     1  flags: 1 flat (the structure passed a cap and is given as one
- *             application/octet-stream), 2 date is valid, 4 some text was cut
+ *             application/octet-stream), 2 date is valid, 4 some text was cut,
+ *             8 no header, of the message or in it, has an octet over 127
+ *             (without it: some has, or it is not known)
  *    2     8  prefix: octets put before the message after the summary was made
  *   10     8  prefix lines
  *   18     8  message octets, without the prefix
@@ -73,11 +75,14 @@ void summary_builder_feed(struct summary_builder *b, struct slice in);
 bool summary_builder_finish(struct summary_builder *b, struct buf *out)
     __attribute__((warn_unused_result));
 
+/* Appends the summary of the message in a file. False when it cannot be read, or out is full. Blocks on the disk. */
+bool summary_of_file(int fd, struct buf *out) __attribute__((warn_unused_result));
+
 /*
- * Records that octets (lines of them) of trace header were put before the message; replaces an earlier
+ * Records that octets (lines of them) of trace header were put before the message, ascii or not; replaces an earlier
  * value. encoded is the whole summary. False when it is not a summary of this version.
  */
-bool summary_set_prefix(uint8_t *encoded, size_t n, uint64_t octets, uint64_t lines)
+bool summary_set_prefix(uint8_t *encoded, size_t n, uint64_t octets, uint64_t lines, bool ascii)
     __attribute__((warn_unused_result));
 
 /* ---- reading one ---- */
@@ -87,6 +92,7 @@ struct summary {
 	bool flat;
 	bool text_cut;
 	bool has_date;
+	bool ascii_headers; /* surely; else a client without UTF-8 may need a surrogate (common/downgrade.h) */
 	struct date_time date;
 	uint64_t prefix_octets;
 	uint64_t prefix_lines;
@@ -115,6 +121,9 @@ struct summary {
 /* False when encoded is not a valid summary. Hostile octets are safe, here and in what follows. */
 bool summary_decode(struct slice encoded, struct summary *summary_r)
     __attribute__((warn_unused_result));
+
+/* What ascii_headers would be, from the encoded form's beginning alone: no more of it is checked; false for what is none. */
+bool summary_headers_ascii(struct slice encoded);
 
 struct summary_part {
 	enum mime_kind kind;

@@ -15,6 +15,8 @@
 #define SUMMARY_FLAG_FLAT 1
 #define SUMMARY_FLAG_DATE 2
 #define SUMMARY_FLAG_CUT 4
+#define SUMMARY_FLAG_ASCII_HEADERS 8
+#define SUMMARY_FLAGS_ALL 15
 
 /* Puts the preview of the message (RFC 8970) as a slice; the empty slice when there is no text. */
 void summary_put_preview(const struct mime_part *root, struct buf *out);

@@ -121,6 +121,7 @@ read_fixed(struct cursor *c, struct summary *s, uint8_t *version_r, uint8_t *fla
 	s->flat = *flags_r & SUMMARY_FLAG_FLAT;
 	s->has_date = *flags_r & SUMMARY_FLAG_DATE;
 	s->text_cut = *flags_r & SUMMARY_FLAG_CUT;
+	s->ascii_headers = *flags_r & SUMMARY_FLAG_ASCII_HEADERS;
 }
 
 static void
@@ -155,7 +156,7 @@ summary_decode(struct slice encoded, struct summary *summary_r)
 	read_fixed(&c, s, &version, &flags);
 	read_slices(&c, s);
 	if (!cursor_done(&c) || version != SUMMARY_VERSION ||
-	    flags > (SUMMARY_FLAG_FLAT | SUMMARY_FLAG_DATE | SUMMARY_FLAG_CUT) ||
+	    flags > SUMMARY_FLAGS_ALL ||
 	    !numbers_are_sound(s) || !check_parts(s, s->octets) ||
 	    record_at(s, 0).body_start != s->header_octets || !summary_imap_valid(s->envelope) ||
 	    !summary_imap_valid(s->body) || !summary_imap_valid(s->bodystructure))
@@ -168,7 +169,14 @@ summary_decode(struct slice encoded, struct summary *summary_r)
 }
 
 bool
-summary_set_prefix(uint8_t *encoded, size_t n, uint64_t octets, uint64_t lines)
+summary_headers_ascii(struct slice encoded)
+{
+	return encoded.n >= SUMMARY_FIXED_BYTES && encoded.p[0] == SUMMARY_VERSION &&
+	    (encoded.p[SUMMARY_FLAGS_AT] & SUMMARY_FLAG_ASCII_HEADERS);
+}
+
+bool
+summary_set_prefix(uint8_t *encoded, size_t n, uint64_t octets, uint64_t lines, bool ascii)
 {
 	struct buf b;
 
@@ -179,6 +187,8 @@ summary_set_prefix(uint8_t *encoded, size_t n, uint64_t octets, uint64_t lines)
 	put_u64(&b, octets);
 	put_u64(&b, lines);
 	memcpy(encoded + SUMMARY_PREFIX_AT, b.p, b.n);
+	if (!ascii)
+		encoded[SUMMARY_FLAGS_AT] &= (uint8_t)~SUMMARY_FLAG_ASCII_HEADERS;
 	buf_fini(&b);
 	return true;
 }

@@ -68,6 +68,37 @@ text_fold(struct slice s, struct buf *out)
 	return true;
 }
 
+static bool
+is_control(uint32_t cp)
+{
+	return cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == 0x2028 || cp == 0x2029;
+}
+
+bool
+text_is_net_unicode(struct slice s)
+{
+	utf8proc_uint8_t *nfc = NULL;
+	bool same;
+
+	if (s.n > TEXT_NET_UNICODE_BYTES_MAX || !utf8_valid(s))
+		return false;
+	for (size_t i = 0; i < s.n;) {
+		uint32_t cp;
+
+		i += utf8_next(slice_sub(s, i, s.n), &cp);
+		if (is_control(cp))
+			return false;
+	}
+	if (slice_is_ascii(s))
+		return true;
+	utf8proc_ssize_t n =
+	    utf8proc_map(s.p, (utf8proc_ssize_t)s.n, &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+
+	same = n >= 0 && slice_eq(slice_of(nfc, (size_t)n), s);
+	free(nfc);
+	return same;
+}
+
 bool
 text_contains(struct slice hay, struct slice needle_folded)
 {

@@ -17,6 +17,13 @@
 #define TEXT_FOLD_GROWTH_MAX 24
 bool text_fold(struct slice s, struct buf *out);
 
+/*
+ * True for UTF-8 as RFC 5198 2 wants text on a line, and RFC 6855 3 a name: in Unicode's normalization form C, without
+ * controls, DEL, and the separators of lines and paragraphs. s has at most TEXT_NET_UNICODE_BYTES_MAX octets, else false.
+ */
+#define TEXT_NET_UNICODE_BYTES_MAX 65536
+bool text_is_net_unicode(struct slice s);
+
 /* True when needle, folded, occurs in hay, folded. `needle_folded` is the output of text_fold(). */
 bool text_contains(struct slice hay, struct slice needle_folded);
 

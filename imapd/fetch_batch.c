@@ -6,7 +6,6 @@
 #define OBJECT_MESSAGES STORE_OBJECTS_MAX
 #define SUMMARY_MESSAGES 256
 #define DETAIL_MESSAGES 8192
-#define READ_BYTES (64u * 1024)
 
 void
 fetch_fd_close(int *fd)
@@ -87,19 +86,8 @@ fetch_batch_got(struct fetch_batch *b, struct msg_MSG_FETCH_REPLY *reply, const 
 static bool
 make_summary(struct fetch_batch *b, struct fetch_message *m)
 {
-	struct summary_builder *builder = summary_builder_new(0);
-	static uint8_t scratch[READ_BYTES];
-	uint64_t offset = 0;
-	int64_t n;
-
-	while ((n = memfd_read(m->fd, offset, scratch, sizeof scratch, NULL)) > 0) {
-		summary_builder_feed(builder, slice_of(scratch, (size_t)n));
-		offset += (uint64_t)n;
-	}
 	buf_reset(&b->made);
-	m->has_summary = n == 0 && summary_builder_finish(builder, &b->made) &&
-	    summary_decode(buf_slice(&b->made), &m->summary);
-	summary_builder_free(&builder);
+	m->has_summary = summary_of_file(m->fd, &b->made) && summary_decode(buf_slice(&b->made), &m->summary);
 	if (m->has_summary)
 		m->made = buf_slice(&b->made);
 	return m->has_summary;
@@ -123,6 +111,22 @@ fetch_batch_next(struct fetch_batch *b, struct fetch_message *message_r)
 	if (message_r->has_summary || (message_r->fd >= 0 && make_summary(b, message_r)))
 		return FETCH_BATCH_MESSAGE;
 	return message_r->fd >= 0 ? FETCH_BATCH_END : FETCH_BATCH_NO_SUMMARY;
+}
+
+uint32_t
+fetch_batch_unsure(const struct fetch_batch *b)
+{
+	struct cursor c = b->at;
+	struct store_record r;
+	uint32_t first = 0;
+
+	while (store_record_next(&c, &r)) {
+		if (first == 0)
+			first = r.uid;
+		if (!r.ascii_headers)
+			return first;
+	}
+	return 0;
 }
 
 void

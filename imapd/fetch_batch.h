@@ -28,6 +28,7 @@ struct fetch_batch {
 	unsigned object_at;
 	uint32_t next_uid; /* 0: all that was asked for is here */
 	bool seen_asked;
+	bool looked_through; /* for messages whose summaries are needed */
 	struct buf made; /* a summary that was lost, made anew */
 	struct buf field;
 	int uids_fd;
@@ -57,6 +58,8 @@ void fetch_batch_sent(struct fetch_batch *b);
 /* The reply (its descriptors are taken), or NULL and e. */
 void fetch_batch_got(struct fetch_batch *b, struct msg_MSG_FETCH_REPLY *reply, const struct err *e);
 enum fetch_batch_next fetch_batch_next(struct fetch_batch *b, struct fetch_message *message_r);
+/* The first message that is left, when the record of any does not say that its headers are ASCII; else 0. */
+uint32_t fetch_batch_unsure(const struct fetch_batch *b);
 /* Adds those messages of the batch that lack \Seen. */
 void fetch_batch_unseen(const struct fetch_batch *b, const struct store_view *v, struct uidset *set);
 /* Gives all back; IDLE again. */

@@ -149,9 +149,9 @@ finish(struct composer *c, struct source *out_r, struct err *e)
 
 /* The summary learns of the prefix, and is sealed to be stored beside the message. */
 static bool
-seal_summary(struct job *j, uint64_t prefix_bytes, uint64_t prefix_lines, struct err *e)
+seal_summary(struct job *j, struct slice prefix, uint64_t prefix_lines, struct err *e)
 {
-	if (!summary_set_prefix(j->summary, j->summary_bytes, prefix_bytes, prefix_lines)) {
+	if (!summary_set_prefix(j->summary, j->summary_bytes, prefix.n, prefix_lines, slice_is_ascii(prefix))) {
 		err_set(e, ERR_BUG, ERR_CODE_NONE, "internal error", "summary refused its prefix");
 		return false;
 	}
@@ -180,7 +180,7 @@ composed(struct composer *c)
 		return;
 	}
 	j->final = out;
-	if (!seal_summary(j, c->prefix.n, c->prefix_lines, &e)) {
+	if (!seal_summary(j, buf_slice(&c->prefix), c->prefix_lines, &e)) {
 		fail(j, "summary", &e);
 		return;
 	}

@@ -287,12 +287,15 @@ get_entry(struct cursor *c)
 	return e;
 }
 
+/* Bits of a detail. */
+#define DETAIL_ASCII_HEADERS 1
+
 static void
 put_detail(struct buf *b, const struct format_detail *d)
 {
 	put_u32(b, d->uid);
 	put_u16(b, (uint16_t)d->zone_minutes);
-	put_u16(b, 0);
+	put_u16(b, d->ascii_headers ? DETAIL_ASCII_HEADERS : 0);
 	put_u64(b, (uint64_t)d->internal_date);
 	put_u64(b, (uint64_t)d->save_date);
 	put_u64(b, d->size);
@@ -307,7 +310,10 @@ get_detail(struct cursor *c)
 
 	d.uid = cursor_u32(c);
 	d.zone_minutes = (int16_t)cursor_u16(c);
-	c->bad |= cursor_u16(c) != 0;
+	uint16_t bits = cursor_u16(c);
+
+	c->bad |= bits > DETAIL_ASCII_HEADERS;
+	d.ascii_headers = bits & DETAIL_ASCII_HEADERS;
 	d.internal_date = (int64_t)cursor_u64(c);
 	d.save_date = (int64_t)cursor_u64(c);
 	d.size = cursor_u64(c);

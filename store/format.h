@@ -123,6 +123,7 @@ bool format_entries_get(struct slice key, struct slice value, struct format_entr
 struct format_detail {
 	uint32_t uid;
 	int16_t zone_minutes;
+	bool ascii_headers; /* by its summary (common/summary.h); false when that is not known */
 	int64_t internal_date;
 	int64_t save_date;
 	uint64_t size;

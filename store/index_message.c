@@ -6,6 +6,7 @@
 #include "store/index_private.h"
 
 #include "common/mem.h"
+#include "common/summary.h"
 #include "store/object.h"
 
 #include <assert.h>
@@ -416,6 +417,7 @@ index_append(struct index *ix, const struct index_append *a, uint32_t *uid_r, st
 	m->detail.internal_date = a->internal_date;
 	m->detail.zone_minutes = a->zone_minutes;
 	m->detail.size = a->size;
+	m->detail.ascii_headers = summary_headers_ascii(a->summary);
 	memcpy(m->detail.object_id, a->object_id, sizeof m->detail.object_id);
 	failed = messages_add(ix, mb, &l, e) < 0 || messages_refer(ix, m, 1, 1, e) < 0;
 	if (!failed && a->summary.n > 0 && env_summary_put(ix->env, object, a->summary, e) < 0)

@@ -5,6 +5,7 @@
 #include "store/index_private.h"
 
 #include "common/mem.h"
+#include "common/summary.h"
 #include "store/object.h"
 #include "store/record.h"
 
@@ -74,6 +75,7 @@ fill_record(struct store_record *out, const struct store_entry *entry, const str
 	    .save_date = d->save_date,
 	    .size = d->size,
 	    .thread = d->thread,
+	    .ascii_headers = d->ascii_headers,
 	};
 	memcpy(out->object_id, d->object_id, sizeof out->object_id);
 }
@@ -173,6 +175,23 @@ index_fetch(struct index *ix, struct index_fetch *f, struct err *e)
 	return index_failed(ix);
 }
 
+/* The message's detail says what its new summary does. */
+static int
+note_ascii_headers(struct index *ix, uint32_t mailbox, const struct uidset *uid, struct err *e)
+{
+	struct walk w;
+	int r = walk_open(&w, ix, FORMAT_DETAILS, mailbox, uid, e) < 0 ? -1 : walk_first(&w, e);
+
+	for (unsigned i = 0; r == 1 && i < w.details.n; i++) {
+		if (w.details.d[i].uid != uid->ranges[0].first)
+			continue;
+		w.details.d[i].ascii_headers = true;
+		r = walk_save(&w, e) < 0 ? -1 : 0;
+	}
+	walk_close(&w);
+	return r < 0 ? index_failed(ix) : 0;
+}
+
 int
 index_summary(struct index *ix, uint32_t mailbox, uint32_t uid, const uint8_t sha256[STORE_SHA256_BYTES],
     struct slice summary, struct err *e)
@@ -197,6 +216,8 @@ index_summary(struct index *ix, uint32_t mailbox, uint32_t uid, const uint8_t sh
 		else if (env_summary_put(ix->env, object, summary, e) < 0)
 			failed = index_failed(ix);
 	}
+	if (failed == 0 && summary_headers_ascii(summary) && !l.m[0].detail.ascii_headers)
+		failed = note_ascii_headers(ix, mailbox, &set, e);
 	message_list_fini(&l);
 	return failed;
 }

@@ -12,7 +12,7 @@ store_record_put(struct buf *b, const struct store_record *r)
 	put_u64(b, r->size);
 	put_u64(b, r->thread);
 	put_u16(b, (uint16_t)r->zone_minutes);
-	put_u16(b, 0);
+	put_u16(b, r->ascii_headers);
 	put_u32(b, 0);
 	buf_put(b, r->object_id, sizeof r->object_id);
 	put_slice(b, r->summary);
@@ -35,7 +35,7 @@ store_record_next(struct cursor *c, struct store_record *record_r)
 	r->size = cursor_u64(c);
 	r->thread = cursor_u64(c);
 	r->zone_minutes = (int16_t)cursor_u16(c);
-	(void)cursor_u16(c);
+	r->ascii_headers = cursor_u16(c) != 0;
 	(void)cursor_u32(c);
 	struct slice id = cursor_take(c, sizeof r->object_id);
 

@@ -20,6 +20,7 @@ struct store_record {
 	int64_t save_date;     /* RFC 8514: when it came into this mailbox */
 	uint64_t size;	       /* octets */
 	uint64_t thread;       /* 0: not known */
+	bool ascii_headers;    /* no header has an octet over 127; false: some has, or it is not known */
 	uint8_t object_id[STORE_OBJECT_ID_BYTES];
 	/* With STORE_WANT_SUMMARY; empty when the message has none: then make it from the object. */
 	struct slice summary;

@@ -58,7 +58,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	assert(ok && s.octets == n && s.header_octets == header_block_length(in));
 	check_sections(&s, in, 0);
-	ok = summary_set_prefix(whole.p, whole.n, 500, 10) &&
+	ok = summary_set_prefix(whole.p, whole.n, 500, 10, true) &&
 	    summary_decode(buf_slice(&whole), &s);
 	assert(ok && s.octets == n + 500);
 	check_sections(&s, in, 500);

@@ -1,5 +1,6 @@
 /* Charsets to UTF-8, whole and in pieces; validation; folding and search. */
 #include "common/charset.h"
+#include "common/mem.h"
 #include "common/text.h"
 #include "tests/unit/each.h"
 
@@ -173,6 +174,28 @@ START_TEST(test_fold)
 END_TEST
 
 /* No code point grows by more than the documented factor. */
+START_TEST(test_net_unicode)
+{
+	static const struct {
+		const char *in;
+		bool is;
+	} names[] = {
+	    {"", true}, {"a b", true}, {"\u00e4", true}, {"a\u0308", false}, {"\u212b", false}, /* ANGSTROM SIGN is U+00C5 */
+	    {"\U0001f600", true}, {"\ufb01", true},					/* a ligature is not NFKC's */
+	    {"\xc3", false}, {"\xed\xa0\x80", false}, {"a\tb", false}, {"\x7f", false}, {"\xc2\x80", false}, {"\xc2\x9f", false}, {"\u00a0", true},
+	    {"\u2028", false}, {"\u2029", false}, {"\u2027", true},
+	};
+	uint8_t *most = mem_new_array(TEXT_NET_UNICODE_BYTES_MAX + 1, 1);
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		ck_assert_msg(text_is_net_unicode(slice_str(names[i].in)) == names[i].is, "row %zu", i);
+	memset(most, 'x', TEXT_NET_UNICODE_BYTES_MAX + 1);
+	ck_assert(text_is_net_unicode(slice_of(most, TEXT_NET_UNICODE_BYTES_MAX)));
+	ck_assert(!text_is_net_unicode(slice_of(most, TEXT_NET_UNICODE_BYTES_MAX + 1)));
+	free(most);
+}
+END_TEST
+
 START_TEST(test_fold_growth)
 {
 	struct buf in, out;
@@ -230,6 +253,7 @@ main(void)
 	tcase_add_test(t, test_known);
 	tcase_add_test(t, test_utf8);
 	tcase_add_test(t, test_fold);
+	tcase_add_test(t, test_net_unicode);
 	tcase_add_test(t, test_fold_growth);
 	tcase_add_test(t, test_finder);
 	suite_add_tcase(s, t);

@@ -283,7 +283,7 @@ END_TEST
 START_TEST(test_record_round_trip)
 {
 	struct store_record r = {.uid = 5, .flags = 3, .keywords = 1ull << 63, .modseq = 9, .internal_date = -5, .zone_minutes = -330,
-	    .save_date = 7, .size = 1ull << 40, .thread = 11, .summary = SLICE("text")}, back;
+	    .save_date = 7, .size = 1ull << 40, .thread = 11, .ascii_headers = true, .summary = SLICE("text")}, back;
 	struct store_mailbox m = {.number = 4, .special_use = STORE_USE_JUNK, .subscribed = true, .selectable = true, .uidvalidity = 8,
 	    .uidnext = 9, .messages = 3, .unseen = 2, .deleted = 1, .recent = 1, .recent_uid = 5, .highestmodseq = 99, .bytes = 1234,
 	    .name = SLICE("Junk")}, again;
@@ -298,6 +298,7 @@ START_TEST(test_record_round_trip)
 	ck_assert(!store_record_next(&c, &back) && cursor_done(&c));
 	back.summary = r.summary = slice_of(NULL, 0);
 	ck_assert_int_eq(back.zone_minutes, -330);
+	ck_assert(back.ascii_headers);
 	ck_assert_int_eq(back.internal_date, -5);
 	ck_assert_mem_eq(back.object_id, r.object_id, sizeof r.object_id);
 	for (size_t n = 0; n < b.n; n++) {

@@ -52,6 +52,10 @@ START_TEST(test_octets)
 	ck_assert(format_details_put(&b, format_key_slice(&key), &d));
 	assert_octets("44010001" "00000000" "00000001" "ffc4" "0000" "0000000000000002" "0000000000000003" "0000000000000004"
 		      "0000000000000005" "30313233343536373839616263646500");
+	d.d[0].ascii_headers = true;
+	ck_assert(format_details_put(&b, format_key_slice(&key), &d));
+	assert_octets("44010001" "00000000" "00000001" "ffc4" "0001" "0000000000000002" "0000000000000003" "0000000000000004"
+		      "0000000000000005" "30313233343536373839616263646500");
 	buf_fini(&b);
 }
 END_TEST

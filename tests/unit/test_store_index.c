@@ -4,6 +4,7 @@
  */
 #include "tests/unit/index_fixture.h"
 
+#include "common/summary.h"
 #include "store/file.h"
 #include "store/mailbox_list.h"
 #include "store/rebuild.h"
@@ -101,6 +102,68 @@ START_TEST(test_append_and_fetch)
 	ck_assert_uint_eq(f.next_uid, 0);
 	buf_fini(&records);
 	OK(index_check(ix, &e));
+}
+END_TEST
+
+/* The record of a message that is alone in its mailbox. */
+static struct store_record
+only_record(uint32_t mailbox)
+{
+	struct uid_range range = {1, UINT32_MAX};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1};
+	struct index_fetch f = {.mailbox = mailbox, .want = STORE_WANT_DETAIL, .uids = &set};
+	struct store_record r;
+	struct buf records;
+
+	buf_init(&records, STORE_RECORDS_BYTES_MAX);
+	f.records = &records;
+	OK(index_fetch(ix, &f, &e));
+	ck_assert_uint_eq(f.count, 1);
+	struct cursor c = cursor_of(buf_slice(&records));
+
+	ck_assert(store_record_next(&c, &r));
+	buf_fini(&records);
+	return r;
+}
+
+static void
+give_summary(uint32_t uid, const char *text, struct slice summary)
+{
+	uint8_t sha256[32];
+
+	EVP_Digest(text, strlen(text), sha256, NULL, EVP_sha256(), NULL);
+	OK(index_begin(ix, &e));
+	OK(index_summary(ix, inbox, uid, sha256, summary, &e));
+	OK(index_commit(ix, &e));
+}
+
+/* What the summary says of the headers stands in the index: from the append, by a summary made anew, and in a copy. */
+START_TEST(test_ascii_headers)
+{
+	static const uint8_t no[92] = {SUMMARY_VERSION}, yes[92] = {SUMMARY_VERSION, 8};
+	struct uid_range range = {1, 1};
+	struct uidset set = {.ranges = &range, .n = 1, .cap = 1}, source = {0}, target = {0};
+	uint32_t archive = index_target(ix, STORE_TARGET_JUNK);
+	struct slice before = fixture_summary;
+
+	ck_assert_uint_eq(append(inbox, "one"), 1);
+	ck_assert(!only_record(inbox).ascii_headers);
+	give_summary(1, "one", slice_of(no, sizeof no));
+	ck_assert(!only_record(inbox).ascii_headers);
+	give_summary(1, "one", slice_of(yes, sizeof yes));
+	ck_assert(only_record(inbox).ascii_headers);
+	OK(index_begin(ix, &e));
+	OK(index_copy(ix, inbox, archive, true, &set, (struct quota){QUOTA_NONE, QUOTA_NONE}, &source, &target, &e));
+	OK(index_commit(ix, &e));
+	ck_assert(only_record(archive).ascii_headers);
+	fixture_summary = slice_of(yes, sizeof yes);
+	ck_assert_uint_eq(append(inbox, "two"), 2);
+	fixture_summary = before;
+	reopen();
+	ck_assert(only_record(inbox).ascii_headers && only_record(archive).ascii_headers);
+	OK(index_check(ix, &e));
+	uidset_fini(&source);
+	uidset_fini(&target);
 }
 END_TEST
 
@@ -653,7 +716,7 @@ main(void)
 	Suite *s = suite_create("store_index");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_new_account, test_append_and_fetch, test_flags, test_unchangedsince,
+	const TTest *tests[] = {test_new_account, test_append_and_fetch, test_ascii_headers, test_flags, test_unchangedsince,
 	    test_keyword_limit, test_copy_and_move, test_expunge_and_purge, test_mailboxes,
 	    test_uidvalidity_never_goes_back, test_rename_inbox, test_names, test_requests_are_remembered, test_quota,
 	    test_recent, test_abort, test_rebuild, test_old_pages, test_import_takes_place, test_import_into_use};

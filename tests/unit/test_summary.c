@@ -299,7 +299,7 @@ START_TEST(test_prefix)
 	buf_init(&out, SUMMARY_BYTES_MAX);
 	summarise(sections, &out, &s);
 	for (int round = 0; round < 2; round++)
-		ck_assert(summary_set_prefix(out.p, out.n, 1000, 20));
+		ck_assert(summary_set_prefix(out.p, out.n, 1000, 20, true));
 	ck_assert(summary_decode(buf_slice(&out), &t));
 	ck_assert_uint_eq(t.prefix_octets, 1000);
 	ck_assert_uint_eq(t.octets, s.octets + 1000);
@@ -314,11 +314,49 @@ START_TEST(test_prefix)
 	    SLICE("three-one")));
 	ck_assert(summary_find_section(&t, NULL, 0, SUMMARY_SECTION_HEADER, &r));
 	ck_assert(r.offset == 0 && r.octets == t.header_octets);
-	ck_assert(!summary_set_prefix(out.p, 91, 1, 1));
-	ck_assert(!summary_set_prefix(out.p, out.n, 1, 2));
-	ck_assert(!summary_set_prefix(out.p, out.n, UINT64_MAX, 2));
+	ck_assert(!summary_set_prefix(out.p, 91, 1, 1, true));
+	ck_assert(!summary_set_prefix(out.p, out.n, 1, 2, true));
+	ck_assert(!summary_set_prefix(out.p, out.n, UINT64_MAX, 2, true));
 	out.p[0]++;
-	ck_assert(!summary_set_prefix(out.p, out.n, 1, 1));
+	ck_assert(!summary_set_prefix(out.p, out.n, 1, 1, true));
+	buf_fini(&out);
+}
+END_TEST
+
+/* Set only when every header is known to have no octet over 127: of the message, of parts, of what was put before it. */
+START_TEST(test_ascii_headers)
+{
+#define HEAD "Content-Type: multipart/mixed; boundary=x\r\n\r\n"
+	static const struct {
+		const char *message;
+		bool ascii;
+	} rows[] = {
+	    {"Subject: a\r\n\r\n\xc3\xb6\r\n", true},
+	    {"Subject: \xc3\xb6\r\n\r\nx\r\n", false},
+	    {"\xe9", false},
+	    {"", true},
+	    {HEAD "\xc3\xb6\r\n--x\r\nA: b\r\n\r\n\xc3\xb6\r\n--x--\r\n", true},
+	    {HEAD "--x\r\nA: \xc3\xb6\r\n\r\nb\r\n--x--\r\n", false},
+	    {HEAD "--x\r\nContent-Type: message/rfc822\r\n\r\nA: \xc3\xb6\r\n\r\nb\r\n--x--\r\n", false},
+	};
+	struct summary s;
+	struct buf out;
+
+	buf_init(&out, SUMMARY_BYTES_MAX);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		buf_reset(&out);
+		summarise(rows[i].message, &out, &s);
+		ck_assert_msg(s.ascii_headers == rows[i].ascii, "%s", rows[i].message);
+		ck_assert(summary_headers_ascii(buf_slice(&out)) == rows[i].ascii);
+	}
+	ck_assert(!summary_headers_ascii(slice_of(out.p, 91)));
+	buf_reset(&out);
+	summarise(rows[0].message, &out, &s);
+	ck_assert(summary_set_prefix(out.p, out.n, 10, 1, true) && summary_headers_ascii(buf_slice(&out)));
+	ck_assert(summary_set_prefix(out.p, out.n, 10, 1, false) && !summary_headers_ascii(buf_slice(&out)));
+	ck_assert(summary_decode(buf_slice(&out), &s) && !s.ascii_headers);
+	out.p[1] = 16;
+	ck_assert(!summary_decode(buf_slice(&out), &s));
 	buf_fini(&out);
 }
 END_TEST
@@ -620,6 +658,7 @@ main(void)
 	tcase_add_test(t, test_sections);
 	tcase_add_test(t, test_sections_of_simple);
 	tcase_add_test(t, test_prefix);
+	tcase_add_test(t, test_ascii_headers);
 	tcase_add_test(t, test_text);
 	tcase_add_test(t, test_preview_length);
 	tcase_add_test(t, test_caps);
