@@ -17,6 +17,8 @@
 #include <assert.h>
 #include <unistd.h>
 
+#define READ_BYTES (64u * 1024)
+
 struct append {
 	int fd;
 	uint64_t octets;   /* announced: what is counted against the budget */
@@ -107,7 +109,7 @@ append_literal(struct session *s, struct slice text)
 	const char *why;
 
 	if (s->append || !imap_head(&scan, &head) || head.uid ||
-	    !slice_eq_nocase(head.name, SLICE("APPEND")) || !imap_append_args(&scan, &append))
+	    !slice_eq_nocase(head.name, SLICE("APPEND")) || !imap_append_args(&scan, false, &append))
 		return false;
 	why = refusal(s, &append);
 	if (why) {
@@ -137,6 +139,26 @@ append_feed(struct session *s, struct slice octets)
 		note_failure(s, &e);
 }
 
+/* Looks through the header at the file's start; what cannot be read has none: it fails later. */
+static bool
+header_has_8bit(int fd, const struct summary *summary)
+{
+	static uint8_t scratch[READ_BYTES];
+	uint64_t left = summary->ascii_headers ? 0 : summary->header_octets;
+
+	for (uint64_t at = 0; left > 0;) {
+		size_t n = left < sizeof scratch ? (size_t)left : sizeof scratch;
+
+		if (memfd_read(fd, at, scratch, n, NULL) != (int64_t)n)
+			return false;
+		if (!slice_is_ascii(slice_of(scratch, n)))
+			return true;
+		at += n;
+		left -= n;
+	}
+	return false;
+}
+
 int
 append_take(struct session *s, struct append_message *message_r, struct err *e)
 {
@@ -157,6 +179,7 @@ append_take(struct session *s, struct append_message *message_r, struct err *e)
 		if (message_r->summary >= 0) {
 			message_r->message = a->fd;
 			message_r->octets = a->received;
+			message_r->utf8_header = header_has_8bit(a->fd, &summary);
 			memcpy(message_r->sha256, summary.sha256, sizeof message_r->sha256);
 			a->fd = -1;
 			rc = 0;

@@ -24,6 +24,7 @@ struct append_message {
 	int summary;
 	uint64_t octets;
 	uint8_t sha256[STORE_SHA256_BYTES];
+	bool utf8_header; /* its own header has octets over 127 */
 };
 
 /* The message is whole: takes it out of s->append. -1 when it could not be kept. */

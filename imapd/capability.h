@@ -12,7 +12,7 @@
 #define CAPABILITY_LOGGED_IN                                                                       \
 	CAPABILITY_COMMON                                                                          \
 	" IDLE NAMESPACE UIDPLUS CHILDREN UNSELECT MOVE SPECIAL-USE CREATE-SPECIAL-USE"             \
-	" LIST-EXTENDED LIST-STATUS"
+	" LIST-EXTENDED LIST-STATUS UTF8=ACCEPT"
 
 /* The answer to ID: our name, without a version before anyone has logged in. */
 #define IMAP_ID_TEXT "(\"name\" \"Mailstead\")"

@@ -1,4 +1,7 @@
-/* APPEND (RFC 3501 6.3.11) once its message has been read, with APPENDUID (RFC 4315 3). See append.c for the reading. */
+/*
+ * APPEND (RFC 3501 6.3.11) once its message has been read, with APPENDUID (RFC 4315 3) and UTF8 (RFC 6855 4). See append.c
+ * for the reading.
+ */
 #include "imapd/cmd.h"
 
 #include "common/loop.h"
@@ -34,7 +37,7 @@ cmd_append_start(struct session *s, struct imap_scan *args)
 
 	if (w == NULL)
 		return;
-	if (!imap_append_args(args, &w->append) || s->append == NULL)
+	if (!imap_append_args(args, true, &w->append) || s->append == NULL)
 		session_scan_failed(s, args);
 	else if (session_mailbox_name(s, w->append.name, &w->name))
 		session_run(s);
@@ -52,6 +55,13 @@ ask(struct session *s, struct append_work *w, uint32_t mailbox)
 		return;
 	if (append_take(s, &message, &e) != 0) {
 		session_failed(s, &e);
+		return;
+	}
+	/* RFC 6855 4 */
+	if (message.utf8_header && !s->utf8) {
+		close(message.message);
+		close(message.summary);
+		session_answer(s, "NO", "[CANNOT] ", "A header with octets over 127 needs UTF8=ACCEPT");
 		return;
 	}
 	if (!w->append.has_date)

@@ -7,8 +7,11 @@
  * message, however many of its parts are asked for, is held in memory.
  */
 #include "imapd/cmd.h"
+
+#include "common/log.h"
 #include "imapd/fetch_batch.h"
 #include "imapd/fetch_section.h"
+#include "imapd/fetch_surrogate.h"
 #include "imapd/imap_print.h"
 
 #include <assert.h>
@@ -19,6 +22,7 @@ struct fetch_work {
 	struct imap_fetch fetch;
 	struct targets targets;
 	uint8_t want;
+	bool by_surrogate; /* the client takes no UTF-8 in headers, and asks for what would have it */
 	struct fetch_batch batches[2];
 	unsigned now;
 	bool asking_seen;
@@ -265,11 +269,11 @@ ask_seen(struct session *s, struct fetch_work *w, struct fetch_batch *b)
 	return w->asking_seen;
 }
 
-/* A summary was lost: from this message on the objects are needed too, to make it anew. */
+/* From this message on the records have to bring more: its summary was lost, or a surrogate may be due. */
 static void
-restart_with_objects(struct session *s, struct fetch_work *w, uint32_t uid)
+restart_with(struct session *s, struct fetch_work *w, uint8_t more, uint32_t uid)
 {
-	w->want |= STORE_WANT_OBJECT;
+	w->want |= more;
 	for (unsigned i = 0; i < 2; i++) {
 		keeper_forget(&s->requests[i].request);
 		fetch_batch_close(&w->batches[i]);
@@ -284,6 +288,41 @@ all_sent(struct session *s, struct fetch_work *w)
 	session_ok(s, s->uid ? "UID FETCH completed" : "FETCH completed");
 }
 
+/* Only a summary tells whether some message of the batch needs a surrogate: asks again, before anything of it was said or done. */
+static bool
+lacks_summaries(struct session *s, struct fetch_work *w, struct fetch_batch *b)
+{
+	uint32_t uid = 0;
+
+	if (w->by_surrogate && !(b->want & STORE_WANT_SUMMARY) && !b->looked_through)
+		uid = fetch_batch_unsure(b);
+	b->looked_through = true;
+	if (uid == 0)
+		return false;
+	restart_with(s, w, STORE_WANT_SUMMARY, uid);
+	return true;
+}
+
+/* Puts the message into the form that the client takes; false when it has to be asked for again, or the command is over. */
+static bool
+fit_to_client(struct session *s, struct fetch_work *w)
+{
+	struct fetch_message *m = &w->message;
+	struct err e;
+
+	if (!w->by_surrogate || m->record.ascii_headers || m->summary.ascii_headers)
+		return true;
+	if (m->fd < 0) {
+		restart_with(s, w, STORE_WANT_OBJECT, m->record.uid);
+		return false;
+	}
+	if (fetch_surrogate(s, m, &e) == 0)
+		return true;
+	log_event(LOG_ERROR, slice_str(s->name), "surrogate-failed", LOG_NUM("uid", m->record.uid), LOG_ERR(&e), LOG_END);
+	session_failed(s, &e);
+	return false;
+}
+
 /* Takes up the next message of the batch; at its end the other batch is the present one. */
 static void
 next_message(struct session *s, struct fetch_work *w, struct fetch_batch *b)
@@ -296,12 +335,14 @@ next_message(struct session *s, struct fetch_work *w, struct fetch_batch *b)
 		w->now = !w->now;
 		return;
 	case FETCH_BATCH_NO_SUMMARY:
-		restart_with_objects(s, w, w->message.record.uid);
+		restart_with(s, w, STORE_WANT_OBJECT, w->message.record.uid);
 		return;
 	case FETCH_BATCH_MESSAGE:
 		if (w->message.made.n > 0)
 			box_give_summary(s->box, w->message.record.uid, w->message.summary.sha256, w->message.made);
 		i = session_seek(s, w->message.record.uid);
+		if (!fit_to_client(s, w))
+			return;
 		if (i < s->exists && s->uids[i] == w->message.record.uid)
 			open_response(s, w);
 		return;
@@ -333,6 +374,8 @@ run_batches(struct session *s, struct fetch_work *w)
 	case FETCH_BATCH_READY:
 		break;
 	}
+	if (!w->asking_seen && lacks_summaries(s, w, b))
+		return true;
 	if (w->asking_seen || ask_seen(s, w, b)) {
 		session_wait(s);
 		return false;
@@ -340,7 +383,7 @@ run_batches(struct session *s, struct fetch_work *w)
 	if (w->batches[!w->now].state == FETCH_BATCH_IDLE)
 		ask_batch(s, w, !w->now);
 	next_message(s, w, b);
-	return true;
+	return s->phase == SESSION_RUN;
 }
 
 /* ---- the command ---- */
@@ -372,6 +415,17 @@ wanted(const struct imap_fetch *f)
 	return want;
 }
 
+/* True when some item is of the message's text. */
+static bool
+shows_text(const struct imap_fetch *f)
+{
+	for (size_t i = 0; i < f->items_n; i++)
+		if (f->items[i].kind != IMAP_FETCH_FLAGS && f->items[i].kind != IMAP_FETCH_UID &&
+		    f->items[i].kind != IMAP_FETCH_INTERNALDATE)
+			return true;
+	return false;
+}
+
 void
 cmd_fetch_start(struct session *s, struct imap_scan *args)
 {
@@ -389,6 +443,7 @@ cmd_fetch_start(struct session *s, struct imap_scan *args)
 	if (!session_targets(s, &w->fetch.set, s->uid, &w->targets))
 		return;
 	w->want = wanted(&w->fetch);
+	w->by_surrogate = !s->utf8 && shows_text(&w->fetch);
 	session_run(s);
 }
 
@@ -415,4 +470,5 @@ cmd_fetch_end(struct session *s)
 	fetch_batch_close(&w->batches[0]);
 	fetch_batch_close(&w->batches[1]);
 	uidset_fini(&w->seen);
+	fetch_surrogate_keep(s);
 }

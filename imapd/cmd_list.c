@@ -7,7 +7,6 @@
 #include "imapd/cmd.h"
 #include "imapd/imap_print.h"
 #include "imapd/list_match.h"
-#include "common/mutf7.h"
 
 #include <assert.h>
 
@@ -25,7 +24,7 @@ struct list_work {
 
 /* ---- patterns ---- */
 
-/* Reference and pattern as one UTF-8 pattern; what is no modified UTF-7 matches nothing. */
+/* Reference and pattern as one UTF-8 pattern; what is no name matches nothing. */
 static bool
 pattern_make(struct session *s, const struct list_work *w, struct slice *pattern)
 {
@@ -37,7 +36,7 @@ pattern_make(struct session *s, const struct list_work *w, struct slice *pattern
 	buf_init(&text, LIST_PATTERN_BYTES_MAX);
 	buf_put_slice(&wire, w->list.reference);
 	buf_put_slice(&wire, *pattern);
-	if (wire.failed || !mutf7_decode(buf_slice(&wire), &text))
+	if (wire.failed || !session_name_read(s, buf_slice(&wire), &text))
 		buf_reset(&text);
 	ok = arena_copy(s->arena, buf_slice(&text), pattern);
 	buf_fini(&wire);
@@ -154,7 +153,7 @@ list_one(struct session *s, const struct list_work *w, size_t at)
 		return;
 	buf_put_str(&s->out, "* LIST ");
 	put_attributes(s, w, at);
-	imap_put_mailbox(&s->out, m->name);
+	imap_put_mailbox(&s->out, m->name, s->utf8);
 	if (below)
 		put_childinfo(s, w);
 	buf_put_str(&s->out, "\r\n");
@@ -178,7 +177,7 @@ lsub_levels(struct session *s, struct list_work *w, struct slice name)
 		if ((m && m->subscribed) || !matches(w, level))
 			continue;
 		buf_put_str(&s->out, "* LSUB (\\Noselect) \"/\" ");
-		imap_put_mailbox(&s->out, level);
+		imap_put_mailbox(&s->out, level, s->utf8);
 		buf_put_str(&s->out, "\r\n");
 	}
 	w->above = name;
@@ -196,7 +195,7 @@ lsub_one(struct session *s, struct list_work *w, size_t at)
 		return;
 	}
 	buf_put_str(&s->out, m->selectable ? "* LSUB () \"/\" " : "* LSUB (\\Noselect) \"/\" ");
-	imap_put_mailbox(&s->out, m->name);
+	imap_put_mailbox(&s->out, m->name, s->utf8);
 	buf_put_str(&s->out, "\r\n");
 }
 

@@ -57,7 +57,7 @@ cmd_create_start(struct session *s, struct imap_scan *args)
 		session_scan_failed(s, args);
 	else if (create.special_use & (IMAP_USE_UNKNOWN | STORE_USE_ALL | STORE_USE_FLAGGED))
 		session_answer(s, "NO", "[USEATTR] ", "That special use is not supported");
-	else if (session_mailbox_name(s, without_trailing_delimiter(create.name), &w->name))
+	else if (session_new_name(s, without_trailing_delimiter(create.name), &w->name))
 		change(s, MBOX_CREATE, create.special_use);
 }
 
@@ -103,7 +103,7 @@ cmd_rename_start(struct session *s, struct imap_scan *args)
 	if (!imap_rename_args(args, &rename))
 		session_scan_failed(s, args);
 	else if (session_mailbox_name(s, rename.from, &w->name) &&
-	    session_mailbox_name(s, without_trailing_delimiter(rename.to), &w->new_name))
+	    session_new_name(s, without_trailing_delimiter(rename.to), &w->new_name))
 		change(s, MBOX_RENAME, 0);
 }
 

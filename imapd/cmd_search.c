@@ -300,6 +300,11 @@ cmd_search_start(struct session *s, struct imap_scan *args)
 		session_scan_failed(s, args);
 		return;
 	}
+	/* RFC 6855 3: all strings are UTF-8 already. */
+	if (s->utf8 && w->search.charset.p != NULL) {
+		session_bad(s, "CHARSET is not allowed with UTF8=ACCEPT");
+		return;
+	}
 	if (!charset_supported(w->search.charset)) {
 		session_answer(s, "NO", "[BADCHARSET (US-ASCII UTF-8)] ", "Charset is not supported");
 		return;

@@ -63,15 +63,18 @@ cmd_id_start(struct session *s, struct imap_scan *args)
 	session_ok(s, "ID completed");
 }
 
-/* RFC 5161 3.1: unknown names are ignored, and none is known yet. */
+/* RFC 5161 3.1: unknown names are ignored. What was enabled stays so until the session ends (3.2). */
 void
 cmd_enable_start(struct session *s, struct imap_scan *args)
 {
-	if (!imap_enable_args(args)) {
+	struct imap_enable enable;
+
+	if (!imap_enable_args(args, &enable)) {
 		session_scan_failed(s, args);
 		return;
 	}
-	buf_put_str(&s->out, "* ENABLED\r\n");
+	s->utf8 |= enable.utf8_accept;
+	buf_put_str(&s->out, enable.utf8_accept ? "* ENABLED UTF8=ACCEPT\r\n" : "* ENABLED\r\n");
 	session_ok(s, "ENABLE completed");
 }
 

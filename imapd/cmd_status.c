@@ -24,7 +24,7 @@ cmd_put_status(struct session *s, const struct store_mailbox *m, uint32_t items)
 	const char *space = "";
 
 	buf_put_str(&s->out, "* STATUS ");
-	imap_put_mailbox(&s->out, m->name);
+	imap_put_mailbox(&s->out, m->name, s->utf8);
 	buf_put_str(&s->out, " (");
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		if (!(items & rows[i].bit))

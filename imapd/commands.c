@@ -14,7 +14,7 @@ static const struct command_row rows[] = {
     {"COPY", SELECTED, COMMAND_UID, cmd_copy_start, cmd_copy_run, NULL},
     {"CREATE", ANY, 0, cmd_create_start, NULL, NULL},
     {"DELETE", ANY, 0, cmd_delete_start, cmd_delete_run, NULL},
-    {"ENABLE", ANY, 0, cmd_enable_start, NULL, NULL},
+    {"ENABLE", SESSION_AUTHENTICATED, 0, cmd_enable_start, NULL, NULL},
     {"EXAMINE", ANY, 0, cmd_examine_start, cmd_select_run, NULL},
     {"EXPUNGE", SELECTED, COMMAND_UID, cmd_expunge_start, NULL, NULL},
     {"FETCH", SELECTED, COMMAND_UID | COMMAND_NO_EXPUNGE, cmd_fetch_start, cmd_fetch_run, cmd_fetch_end},

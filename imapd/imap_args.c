@@ -289,8 +289,10 @@ imap_list_args(struct imap_scan *s, struct imap_list *list_r)
 /* ---- messages ---- */
 
 bool
-imap_append_args(struct imap_scan *s, struct imap_append *append_r)
+imap_append_args(struct imap_scan *s, bool whole, struct imap_append *append_r)
 {
+	bool utf8;
+
 	*append_r = (struct imap_append){0};
 	if (!imap_sp(s) || !imap_astring(s, &append_r->name) || !imap_sp(s))
 		return false;
@@ -299,7 +301,9 @@ imap_append_args(struct imap_scan *s, struct imap_append *append_r)
 	append_r->has_date = imap_scan_peek(s) == '"';
 	if (append_r->has_date && !(imap_date_time(s, &append_r->date) && imap_sp(s)))
 		return false;
-	return imap_literal_announced(s, &append_r->octets, &append_r->sync);
+	utf8 = imap_try_word(s, SLICE("UTF8 (~"));
+	return imap_literal_head(s, &append_r->octets, &append_r->sync) &&
+	    (!whole || !utf8 || imap_char(s, ')')) && imap_scan_end(s);
 }
 
 /* store-att-flags = (["+" / "-"] "FLAGS" [".SILENT"]) SP (flag-list / (flag *(SP flag))) */
@@ -369,13 +373,15 @@ imap_id_args(struct imap_scan *s, struct imap_id *id_r)
 }
 
 bool
-imap_enable_args(struct imap_scan *s)
+imap_enable_args(struct imap_scan *s, struct imap_enable *enable_r)
 {
+	*enable_r = (struct imap_enable){0};
 	do {
 		struct slice name;
 
 		if (!imap_sp(s) || !imap_atom(s, &name))
 			return false;
+		enable_r->utf8_accept |= slice_eq_nocase(name, SLICE("UTF8=ACCEPT"));
 	} while (s->p != s->end);
 	return true;
 }

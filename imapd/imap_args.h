@@ -97,7 +97,10 @@ bool imap_lsub_args(struct imap_scan *s, struct imap_list *list_r);
 /* LIST: the same, or extended: [SP select-opts] SP mailbox SP mbox-or-pat [SP "RETURN" SP return-opts] */
 bool imap_list_args(struct imap_scan *s, struct imap_list *list_r);
 
-/* APPEND: SP mailbox [SP flag-list] [SP date-time] SP literal, where the message's literal is only announced. */
+/*
+ * APPEND: SP mailbox [SP flag-list] [SP date-time] SP (literal / "UTF8" SP "(" literal8 ")") (RFC 6855 4), of whose message only the
+ * literal's head is in the text. whole: the message was read, and what stands behind it is there; else the text ends with the head.
+ */
 struct imap_append {
 	struct slice name;
 	struct imap_flags flags;
@@ -106,7 +109,7 @@ struct imap_append {
 	uint64_t octets;
 	bool sync;
 };
-bool imap_append_args(struct imap_scan *s, struct imap_append *append_r);
+bool imap_append_args(struct imap_scan *s, bool whole, struct imap_append *append_r);
 
 /* STORE: SP sequence-set SP ["+" / "-"] "FLAGS" [".SILENT"] SP (flag-list / flags) */
 enum imap_store_mode {
@@ -145,7 +148,10 @@ struct imap_id {
 };
 bool imap_id_args(struct imap_scan *s, struct imap_id *id_r);
 
-/* ENABLE: 1*(SP capability) (RFC 5161 4); the names do not matter. */
-bool imap_enable_args(struct imap_scan *s);
+/* ENABLE: 1*(SP capability) (RFC 5161 4); names that are not known are passed over. */
+struct imap_enable {
+	bool utf8_accept; /* RFC 6855 */
+};
+bool imap_enable_args(struct imap_scan *s, struct imap_enable *enable_r);
 
 #endif

@@ -1,15 +1,16 @@
 #include "imapd/imap_print.h"
 
+#include "common/charset.h"
 #include "common/date.h"
-#include "imapd/imap_scan.h"
 #include "common/mutf7.h"
+#include "imapd/imap_scan.h"
 
-/* Text that a quoted string can carry: QUOTED-CHAR with quoted pairs, 7 bits, no CR, LF, NUL. */
+/* Text that a quoted string can carry: QUOTED-CHAR with quoted pairs, no octet over `last`, no CR, LF, NUL. */
 static bool
-is_quotable(struct slice s)
+is_quotable(struct slice s, uint8_t last)
 {
 	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] == 0 || s.p[i] == '\r' || s.p[i] == '\n' || s.p[i] > 0x7e)
+		if (s.p[i] == 0 || s.p[i] == '\r' || s.p[i] == '\n' || s.p[i] > last)
 			return false;
 	return true;
 }
@@ -44,17 +45,25 @@ imap_put_astring(struct buf *b, struct slice s)
 {
 	if (imap_is_atom(s) && !slice_eq_nocase(s, SLICE("NIL")))
 		buf_put_slice(b, s);
-	else if (is_quotable(s))
+	else if (is_quotable(s, 0x7e))
 		put_quoted(b, s);
 	else
 		put_literal(b, s);
 }
 
 void
-imap_put_mailbox(struct buf *b, struct slice name)
+imap_put_mailbox(struct buf *b, struct slice name, bool utf8)
 {
 	struct buf wire;
 
+	if (utf8 && !slice_is_ascii(name) && is_quotable(name, 0xff) && utf8_valid(name)) {
+		put_quoted(b, name);
+		return;
+	}
+	if (utf8) {
+		imap_put_astring(b, name);
+		return;
+	}
 	buf_init(&wire, (size_t)STORE_NAME_BYTES_MAX * 4);
 	if (mutf7_encode(name, &wire))
 		imap_put_astring(b, buf_slice(&wire));

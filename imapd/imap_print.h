@@ -12,8 +12,8 @@
 
 /* astring: bare, quoted or a literal, whichever s needs; NUL in s is left out. */
 void imap_put_astring(struct buf *b, struct slice s);
-/* mailbox: a store name (UTF-8) in modified UTF-7 as an astring. */
-void imap_put_mailbox(struct buf *b, struct slice name);
+/* mailbox: a store name (UTF-8) as an astring: in modified UTF-7, or as it is for a client with UTF8=ACCEPT (RFC 6855 3). */
+void imap_put_mailbox(struct buf *b, struct slice name, bool utf8);
 /* "{n}" CRLF, to be followed by n octets. */
 void imap_put_literal_head(struct buf *b, uint64_t octets);
 /* "(" flag *(SP flag) ")", keywords by the mailbox's lines; \Recent when recent. */

@@ -1,9 +1,11 @@
 /*
  * One 256-entry table tells the classes of every octet, so that each production is a loop over a
- * mask. Octets over 127 and controls are in no class: outside literals they fail the command, as the ABNF
- * wants it (CHAR is %x01-7F), and a client that needs them sends a literal.
+ * mask. Octets over 127 are in the class of quoted strings alone, which then must be UTF-8 (RFC 6855 3, RFC 9051 9);
+ * elsewhere outside literals they fail the command, as the ABNF wants it (CHAR is %x01-7F).
  */
 #include "imapd/imap_scan.h"
+
+#include "common/charset.h"
 
 #include <assert.h>
 
@@ -11,7 +13,7 @@ enum {
 	C_ATOM = 1,    /* ATOM-CHAR */
 	C_ASTRING = 2, /* ASTRING-CHAR = ATOM-CHAR / "]" */
 	C_LIST = 4,    /* list-char = ATOM-CHAR / "%" / "*" / "]" */
-	C_QUOTED = 8,  /* TEXT-CHAR except DQUOTE and "\" */
+	C_QUOTED = 8,  /* TEXT-CHAR except DQUOTE and "\"; octets of UTF8-2, UTF8-3, UTF8-4 */
 	C_TAG = 16,    /* ASTRING-CHAR except "+" */
 };
 
@@ -41,7 +43,7 @@ static const uint8_t class_of[256] = {
     ['a' ... 'z'] = A,
     ['{'] = C_QUOTED,
     ['|' ... '~'] = A,
-    [0x7f] = C_QUOTED,
+    [0x7f ... 0xff] = C_QUOTED,
 };
 #undef A
 
@@ -158,7 +160,7 @@ unquote(struct imap_scan *s, const uint8_t *p, size_t n, struct slice *value_r)
 	return true;
 }
 
-/* quoted = DQUOTE *QUOTED-CHAR DQUOTE; QUOTED-CHAR = ... / "\" quoted-specials */
+/* quoted = DQUOTE *uQUOTED-CHAR DQUOTE; uQUOTED-CHAR = ... / "\" quoted-specials / UTF8-2 / UTF8-3 / UTF8-4 (RFC 6855 3) */
 static bool
 quoted(struct imap_scan *s, struct slice *value_r)
 {
@@ -182,12 +184,14 @@ quoted(struct imap_scan *s, struct slice *value_r)
 	*value_r = slice_of(from, (size_t)(s->p - from));
 	if (!imap_try_char(s, '"'))
 		return imap_scan_fail(s, "Quoted string without end");
+	if (!utf8_valid(*value_r))
+		return imap_scan_fail(s, "Quoted string is no UTF-8");
 	return pairs ? unquote(s, value_r->p, value_r->n, value_r) : true;
 }
 
 /* "{" number ["+"] "}" (RFC 7888 8); octets in 63 bits. */
-static bool
-literal_head(struct imap_scan *s, uint64_t *octets_r, bool *sync_r)
+bool
+imap_literal_head(struct imap_scan *s, uint64_t *octets_r, bool *sync_r)
 {
 	const uint8_t *from;
 
@@ -202,12 +206,6 @@ literal_head(struct imap_scan *s, uint64_t *octets_r, bool *sync_r)
 	return imap_try_char(s, '}') ? true : imap_scan_fail(s, "Malformed literal");
 }
 
-bool
-imap_literal_announced(struct imap_scan *s, uint64_t *octets_r, bool *sync_r)
-{
-	return literal_head(s, octets_r, sync_r) && imap_scan_end(s);
-}
-
 /* literal = "{" number ["+"] "}" CRLF *CHAR8; NUL is not in CHAR8. */
 static bool
 literal(struct imap_scan *s, struct slice *value_r)
@@ -215,7 +213,7 @@ literal(struct imap_scan *s, struct slice *value_r)
 	uint64_t octets;
 	bool sync;
 
-	if (!literal_head(s, &octets, &sync))
+	if (!imap_literal_head(s, &octets, &sync))
 		return false;
 	if (!imap_try_char(s, '\r') || !imap_try_char(s, '\n') || octets > imap_scan_left(s))
 		return imap_scan_fail(s, "Malformed literal");

@@ -62,8 +62,8 @@ bool imap_list_mailbox(struct imap_scan *s, struct slice *value_r);
 /* number: 32 bits, any leading zeros; nz-number: no leading zero, not 0. */
 bool imap_number(struct imap_scan *s, uint32_t *value_r);
 bool imap_nz_number(struct imap_scan *s, uint32_t *value_r);
-/* literal's head, "{" number ["+"] "}" at the very end of the text: an announced literal that is not here. */
-bool imap_literal_announced(struct imap_scan *s, uint64_t *octets_r, bool *sync_r);
+/* literal's head, "{" number ["+"] "}", of a literal that is not in the text. */
+bool imap_literal_head(struct imap_scan *s, uint64_t *octets_r, bool *sync_r);
 
 /* ---- sequence-set ---- */
 

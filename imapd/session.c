@@ -1,8 +1,11 @@
 #include "imapd/session.h"
 
+#include "common/charset.h"
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/mutf7.h"
+#include "common/text.h"
+#include "imapd/fetch_surrogate.h"
 
 #include <assert.h>
 
@@ -249,6 +252,14 @@ put_inbox(struct slice wire, struct buf *name)
 }
 
 bool
+session_name_read(const struct session *s, struct slice wire, struct buf *name)
+{
+	if (s->utf8 || !slice_is_ascii(wire))
+		return utf8_valid(wire) && buf_put_slice(name, wire);
+	return mutf7_decode(wire, name);
+}
+
+bool
 session_mailbox_name(struct session *s, struct slice wire, struct slice *name_r)
 {
 	struct buf name;
@@ -256,16 +267,28 @@ session_mailbox_name(struct session *s, struct slice wire, struct slice *name_r)
 
 	buf_init(&name, STORE_NAME_BYTES_MAX);
 	wire = put_inbox(wire, &name);
-	ok = mutf7_decode(wire, &name) && arena_copy(s->arena, buf_slice(&name), name_r);
+	ok = session_name_read(s, wire, &name) && arena_copy(s->arena, buf_slice(&name), name_r);
 	buf_fini(&name);
 	if (!ok)
-		session_answer(s, "NO", "[CANNOT] ", "Mailbox name is no modified UTF-7, or too long");
+		session_answer(s, "NO", "[CANNOT] ", "Mailbox name is malformed, or too long");
 	return ok;
+}
+
+bool
+session_new_name(struct session *s, struct slice wire, struct slice *name_r)
+{
+	if (!session_mailbox_name(s, wire, name_r))
+		return false;
+	if (text_is_net_unicode(*name_r))
+		return true;
+	session_answer(s, "NO", "[CANNOT] ", "Mailbox name is not in Unicode's normalization form C");
+	return false;
 }
 
 void
 session_deselect(struct session *s)
 {
+	fetch_surrogate_forget(s);
 	box_detach(s);
 	session_flush_end(s);
 }

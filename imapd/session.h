@@ -44,6 +44,7 @@ enum {
 };
 
 struct command_row;
+struct fetch_surrogate;
 struct session;
 
 /* What a command may ask of the keeper at once: FETCH has two batches and the \Seen of one. */
@@ -73,6 +74,7 @@ struct session {
 	struct loop_timer *autologout;
 	uint64_t heard_ms; /* when the client last said something */
 	unsigned bad;
+	bool utf8; /* UTF8=ACCEPT is enabled (RFC 6855) */
 
 	/* The command under way. */
 	const struct command_row *row;
@@ -102,6 +104,7 @@ struct session {
 	bool new_due;		/* the view has more messages */
 	bool expunge_due;	/* or fewer */
 	size_t keywords_told;	/* octets of the keyword lines that the client knows */
+	struct fetch_surrogate *surrogate; /* of a message of it */
 	/* What session_flush is telling. */
 	struct uidset telling;
 	uint32_t telling_uid;
@@ -159,9 +162,19 @@ bool session_push(struct session *s);
  */
 struct mailbox_list *session_mailboxes(struct session *s);
 /*
+ * Appends the UTF-8 that a client's mailbox name or pattern stands for: modified UTF-7 (RFC 3501 5.1.3), or UTF-8 itself once UTF8=ACCEPT
+ * is enabled, and before that when it has octets over 127 (RFC 6855 3). False, name unchanged, when it is neither or does not fit.
+ */
+bool session_name_read(const struct session *s, struct slice wire, struct buf *name);
+/*
  * The store's name (UTF-8) of a mailbox named by a client, in the arena. False after the command was answered.
  */
 bool session_mailbox_name(struct session *s, struct slice wire, struct slice *name_r);
+/*
+ * The same for a mailbox that is to be made: it must be Net-Unicode (RFC 6855 3, RFC 9051 5.1), so in NFC, else one name could be
+ * two mailboxes that look the same.
+ */
+bool session_new_name(struct session *s, struct slice wire, struct slice *name_r);
 /* Parts from the mailbox without a word. */
 void session_deselect(struct session *s);
 

@@ -33,6 +33,7 @@ struct worker {
 	uint64_t message_bytes_max;
 	uint64_t idle_ms;    /* autologout */
 	uint64_t spool_bytes; /* in use */
+	uint64_t surrogate_bytes; /* kept by sessions between commands */
 };
 
 /* Caller's struct. message_bytes_max and idle_ms may be changed later. */

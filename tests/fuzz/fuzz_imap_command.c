@@ -21,6 +21,7 @@ union args {
 	struct imap_copy copy;
 	struct imap_expunge expunge;
 	struct imap_id id;
+	struct imap_enable enable;
 	struct imap_fetch fetch;
 	struct imap_search search;
 };
@@ -58,7 +59,7 @@ parse(unsigned which, struct imap_scan *s, union args *args)
 	case 6:
 		return imap_list_args(s, &args->list);
 	case 7:
-		return imap_append_args(s, &args->append);
+		return imap_append_args(s, imap_scan_left(s) % 2 != 0, &args->append);
 	case 8:
 		return imap_store_args(s, &args->store);
 	case 9:
@@ -68,7 +69,7 @@ parse(unsigned which, struct imap_scan *s, union args *args)
 	case 11:
 		return imap_id_args(s, &args->id);
 	case 12:
-		return imap_enable_args(s);
+		return imap_enable_args(s, &args->enable);
 	case 13:
 		return imap_fetch_args(s, &args->fetch);
 	case 14:

@@ -183,10 +183,14 @@ class Server:
             s.login(self.address(user), self.password(user))
         return s
 
-    def imap(self, user="alice", cls=imaplib.IMAP4_SSL):
+    def imap(self, user="alice", cls=imaplib.IMAP4_SSL, utf8=False):
+        """utf8: with UTF8=ACCEPT, which shows every message octet for octet."""
         c = cls("127.0.0.1", self.ports["imaps"], ssl_context=client_tls(), timeout=60)
         if user:
             c.login(self.address(user), self.password(user))
+        if utf8:
+            c.enable("UTF8=ACCEPT")
+            c.utf8_enabled = False  # imaplib's append() would put the words of the extension into the message
         return c
 
     def pop3(self, user="alice"):

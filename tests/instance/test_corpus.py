@@ -154,7 +154,7 @@ class TestCorpus(unittest.TestCase):
             self.assertRegex(text, r"\bdkim=fail\b[^;]*header\.d=%s" % re.escape(domain), name)
 
     def read_imap(self, box):
-        c = self.server.imap()
+        c = self.server.imap(utf8=True)
         typ, count = c.select(box, readonly=True)
         self.assertEqual(typ, "OK")
         bodies = []
@@ -166,7 +166,10 @@ class TestCorpus(unittest.TestCase):
         return bodies
 
     def read_pop3(self):
-        c = self.server.pop3()
+        c = self.server.pop3(user=None)
+        c.utf8()
+        c.user(self.server.address("alice"))
+        c.pass_(self.server.password("alice"))
         bodies = []
         for number in range(1, c.stat()[0] + 1):
             _, lines, octets = c.retr(number)
@@ -180,7 +183,7 @@ class TestMime(harness.InstanceTest):
     """Hard and broken MIME, APPENDed as it is, served without a fault."""
 
     def test_mime(self):
-        c = self.server.imap()
+        c = self.server.imap(utf8=True)
         c.create("Mime")
         paths = [p for p in harness.corpus("mime")]
         messages = []
@@ -204,6 +207,23 @@ class TestMime(harness.InstanceTest):
             self.assertTrue(data and data[0], number)
         typ, data = c.search(None, "TEXT", "the")
         self.assertEqual(typ, "OK")
+        c.logout()
+        self.check_without_utf8(len(messages))
+
+    def check_without_utf8(self, count):
+        """A client without UTF8=ACCEPT sees no octet over 127 in a header, nor in what is told of one, and true sizes."""
+        c = self.server.imap()
+        c.select("Mime")
+        for number in range(1, count + 1):
+            typ, data = c.fetch(str(number), "(RFC822.SIZE BODY.PEEK[])")
+            self.assertEqual(typ, "OK")
+            whole = next((item[1] for item in data if isinstance(item, tuple)), b"")
+            self.assertIn(b"RFC822.SIZE %d" % len(whole), data[0][0] if isinstance(data[0], tuple) else data[0])
+            for item in ("BODY.PEEK[HEADER]", "ENVELOPE", "BODYSTRUCTURE"):
+                typ, data = c.fetch(str(number), "(%s)" % item)
+                self.assertEqual(typ, "OK")
+                for part in data:
+                    self.assertTrue(b"".join(part if isinstance(part, tuple) else [part]).isascii(), (number, item, part))
         c.logout()
 
 

@@ -250,7 +250,9 @@ class TestImap(harness.InstanceTest):
         self.assertLine(s.ok('LIST "" &U,BTFw-/%'), r'\* LIST \(.*\) "/" &U,BTFw-/&AOQ-')
         for bad in ("&", "&AEE-", '"&AOQ-&AOQ-"', "&AOQ"):
             self.assertTrue(s.last("CREATE " + bad).startswith(b"NO [CANNOT]"), bad)
-        self.assertTrue(s.last('CREATE "\xc3\xa4"'.encode("latin-1")).startswith(b"BAD"))
+        s.ok('CREATE "ä"')  # UTF-8 at once (RFC 6855 3)
+        self.assertLine(s.ok('LIST "" ä'.replace("ä", "&AOQ-")), r'\* LIST \(.*\) "/" &AOQ-')
+        self.assertTrue(s.last('CREATE "\xe4"'.encode("latin-1")).startswith(b"BAD"))
         s.ok(b"CREATE {3+}\r\na&-")
         self.assertTrue(s.last("CREATE NIL").startswith(b"OK"))
         self.assertLine(s.ok('LIST "" NIL'), r'\* LIST \(.*\) "/" "NIL"')

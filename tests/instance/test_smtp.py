@@ -364,9 +364,9 @@ class TestInternationalized(SmtpTest):
         w = self.server.raw("pop3s", tls=True)
         self.addCleanup(w.close)
         w.line()
-        w.send(b"AUTH PLAIN " + plain + b"\r\n")
+        w.send(b"UTF8\r\nAUTH PLAIN " + plain + b"\r\nRETR 1\r\n")
         self.assertRegex(w.line(), rb"^\+OK")
-        w.send(b"RETR 1\r\n")
+        self.assertRegex(w.line(), rb"^\+OK")
         self.assertRegex(w.line(), rb"^\+OK")
         popped = b""
         while not popped.endswith(b"\r\n.\r\n"):
@@ -375,6 +375,7 @@ class TestInternationalized(SmtpTest):
         self.addCleanup(c.close)
         c.line()
         self.assertRegex(c.command(b"a", b"AUTHENTICATE PLAIN " + plain)[-1], rb"^a OK")
+        c.command(b"e", b"ENABLE UTF8=ACCEPT")
         c.command(b"b", b"SELECT INBOX")
         fetched = b"".join(c.command(b"c", b"FETCH 1 (ENVELOPE BODY.PEEK[])"))
         w.send(b"DELE 1\r\nQUIT\r\n")

@@ -75,8 +75,13 @@ START_TEST(test_astring)
 	    {"a\\b", NULL},
 	    {"a\"b", NULL},
 	    {"a\x7f", NULL},
+	    {"\"\xc3\xa4\"", "\xc3\xa4"}, /* RFC 6855 3 */
+	    {"\"\xf0\x9f\x98\x80\\\"\"", "\xf0\x9f\x98\x80\""},
 	    {"\xc3\xa4", NULL},
-	    {"\"\xc3\xa4\"", NULL},
+	    {"\"\xc3\"", NULL},
+	    {"\"\xc3\\\xa4\"", NULL},
+	    {"\"\xed\xa0\x80\"", NULL},
+	    {"\"\xc0\xaf\"", NULL},
 	    {"\"a", NULL},
 	    {"\"a\\", NULL},
 	    {"\"a\\b\"", NULL},
@@ -304,7 +309,23 @@ append_ok(struct imap_scan *s)
 {
 	struct imap_append a;
 
-	return imap_append_args(s, &a);
+	return imap_append_args(s, true, &a);
+}
+
+static bool
+append_announced_ok(struct imap_scan *s)
+{
+	struct imap_append a;
+
+	return imap_append_args(s, false, &a);
+}
+
+static bool
+enable_ok(struct imap_scan *s)
+{
+	struct imap_enable a;
+
+	return imap_enable_args(s, &a) && a.utf8_accept;
 }
 
 static bool
@@ -381,6 +402,23 @@ START_TEST(test_arguments)
 	    {append_ok, " INBOX \"text\"", false},
 	    {append_ok, " {5}", false},
 	    {append_ok, " INBOX {5} ", false},
+	    {append_ok, " INBOX {5})", false},
+	    {append_announced_ok, " INBOX {5}", true},
+	    {append_announced_ok, " INBOX {5})", false},
+	    {append_announced_ok, " INBOX (\\Seen) UTF8 (~{5+}", true},
+	    {append_announced_ok, " INBOX utf8 (~{5}", true},
+	    {append_announced_ok, " INBOX UTF8 (~{5})", false},
+	    {append_announced_ok, " INBOX UTF8 ({5}", false},
+	    {append_announced_ok, " INBOX UTF8 ~{5}", false},
+	    {append_announced_ok, " INBOX ~{5}", false},
+	    {append_ok, " INBOX UTF8 (~{5})", true},
+	    {append_ok, " INBOX UTF8 (~{5}", false},
+	    {append_ok, " INBOX UTF8 (~{5}))", false},
+	    {enable_ok, " UTF8=ACCEPT", true},
+	    {enable_ok, " CONDSTORE utf8=accept X", true},
+	    {enable_ok, " UTF8=ACCEPTED", false},
+	    {enable_ok, "", false},
+	    {enable_ok, " UTF8=ACCEPT ", false},
 	    {store_ok, " 1 FLAGS (\\Seen)", true},
 	    {store_ok, " 1:* +FLAGS.SILENT \\Seen k", true},
 	    {store_ok, " 1 -flags ()", true},
@@ -591,6 +629,34 @@ START_TEST(test_put_astring)
 }
 END_TEST
 
+START_TEST(test_put_mailbox)
+{
+	static const struct {
+		const char *in;
+		const char *utf7;
+		const char *utf8;
+	} rows[] = {
+	    {"INBOX", "INBOX", "INBOX"},
+	    {"NIL", "\"NIL\"", "\"NIL\""},
+	    {"a&b c", "\"a&-b c\"", "\"a&b c\""},
+	    {"\xc3\xa4\"", "\"&AOQ-\\\"\"", "\"\xc3\xa4\\\"\""},
+	    {"\xc3\xa4", "&AOQ-", "\"\xc3\xa4\""},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		for (int utf8 = 0; utf8 < 2; utf8++) {
+			struct buf b;
+
+			buf_init(&b, 100);
+			imap_put_mailbox(&b, slice_str(rows[i].in), utf8);
+			ck_assert_msg(slice_eq(buf_slice(&b), slice_str(utf8 ? rows[i].utf8 : rows[i].utf7)), "%s: %.*s", rows[i].in,
+			    SLICE_ARG(buf_slice(&b)));
+			buf_fini(&b);
+		}
+	}
+}
+END_TEST
+
 START_TEST(test_put_flags)
 {
 	struct slice lines = SLICE("$Junk\nwork\n");
@@ -632,6 +698,7 @@ main(void)
 	tcase_add_test(tc, test_head);
 	tcase_add_test(tc, test_put_astring);
 	tcase_add_test(tc, test_put_flags);
+	tcase_add_test(tc, test_put_mailbox);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
 	srunner_run_all(sr, CK_NORMAL);
