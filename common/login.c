@@ -269,7 +269,7 @@ attach(struct login_conn *c, struct slice login)
 	    facts, sizeof facts, "client=%s\ntls=%s\n", c->client.text, stream_tls_text(c->stream));
 	login_set_state(c, LOGIN_ATTACHING);
 	if (!request_begin(c, store, LOGIN_ATTACH_MS) ||
-	    !IPC_SEND(store, STORE_ATTACH, .id = c->request, .conn = c->conn,
+	    !IPC_SEND(store, STORE_ATTACH, .id = c->request, .conn = c->conn, .utf8 = c->utf8,
 		.session = slice_str(c->session), .facts = slice_str(facts)))
 		request_unsent(c);
 }

@@ -60,7 +60,7 @@ enum login_failure {
 struct login_protocol;
 struct log_field;
 
-/* A protocol reads it; all but session is written here alone. */
+/* A protocol reads it; all but session and utf8 is written here alone. */
 struct login_conn {
 	struct login_conn *next;
 	struct login_conn **link;
@@ -72,6 +72,7 @@ struct login_conn {
 	struct loop_timer *delay_timer;
 	uint64_t conn;	  /* its number in this process: AUTH_STEP, STORE_ATTACH */
 	char session[40]; /* its name in logs and traces; set by opened() */
+	bool utf8;	  /* the client takes UTF-8: told to the worker */
 	bool greeted;
 	bool leased; /* authd opened a lease for it */
 	unsigned tries;

@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "common/memfd.h"
+#include "common/surrogate.h"
 #include "pop3d/keeper.h"
 
 #include <assert.h>
@@ -42,19 +43,54 @@ take_object(struct session *s, uint32_t number)
 	return -1;
 }
 
+/* The surrogate's file in the place of the message's (RFC 6856 2.1); -1 when it cannot be made. */
+static int
+surrogate_of(struct session *s, int fd)
+{
+	struct buf encoded;
+	struct summary summary;
+	struct surrogate made;
+	struct err e = {0};
+	int got = -1;
+
+	buf_init(&encoded, SUMMARY_BYTES_MAX);
+	if (summary_of_file(fd, &encoded) && summary_decode(buf_slice(&encoded), &summary))
+		got = surrogate_make(fd, &summary, &made, &e);
+	buf_fini(&encoded);
+	if (got == 0)
+		return fd;
+	(void)close(fd);
+	if (got < 0) {
+		log_event(LOG_ERROR, slice_str(s->name), "surrogate-failed", LOG_ERR(&e), LOG_END);
+		return -1;
+	}
+	s->object_bytes = made.octets;
+	fd = made.fd;
+	made.fd = -1;
+	surrogate_fini(&made);
+	return fd;
+}
+
 static void
 begin(struct session *s, int fd)
 {
 	const struct maildrop_message *m = maildrop_get(&s->drop, s->command.number[0]);
 
 	assert(m != NULL && s->object < 0);
+	s->object_bytes = m->size;
+	if (!m->as_is)
+		fd = surrogate_of(s, fd);
+	if (fd < 0) {
+		session_answer(s, "-ERR [SYS/TEMP] The message cannot be read, try again later");
+		return;
+	}
 	s->object = fd;
 	s->object_at = 0;
 	if (s->command.verb == POP3_TOP)
 		pop3_text_init_top(&s->text, s->command.number[1]);
 	else
 		pop3_text_init(&s->text);
-	session_say(s, "+OK %llu octets\r\n", (unsigned long long)m->size);
+	session_say(s, "+OK %llu octets\r\n", (unsigned long long)s->object_bytes);
 	session_set_state(s, SESSION_SENDING);
 	s->sent += s->command.verb == POP3_RETR;
 }
@@ -217,10 +253,8 @@ send_piece(struct session *s, uint64_t size)
 bool
 cmd_retr_more(struct session *s)
 {
-	uint64_t size = s->drop.messages[s->command.number[0] - 1].size;
-
 	while (!stream_full(s->stream)) {
-		if (send_piece(s, size))
+		if (send_piece(s, s->object_bytes))
 			continue;
 		if (s->state == SESSION_CLOSING)
 			return false;

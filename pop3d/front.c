@@ -63,7 +63,7 @@ cmd_capa(struct front_conn *c, const struct pop3_command *cmd)
 
 	(void)cmd;
 	say(c,
-	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER");
+	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nUTF8 USER");
 	if (tls)
 		say(c, "USER\r\nSASL PLAIN LOGIN");
 	else if (tls_server_ready(tls_server()))
@@ -78,6 +78,8 @@ cmd_stls(struct front_conn *c, const struct pop3_command *cmd)
 	(void)cmd;
 	if (stream_is_tls(c->conn.stream)) {
 		bad(c, "-ERR TLS is on already");
+	} else if (c->conn.utf8) {
+		bad(c, "-ERR Not after UTF8"); /* RFC 6856 2.1 */
 	} else if (!tls_server_ready(tls_server())) {
 		say(c, "-ERR [SYS/TEMP] TLS is not available");
 	} else {
@@ -85,6 +87,15 @@ cmd_stls(struct front_conn *c, const struct pop3_command *cmd)
 		c->framer = (struct pop3_framer){0};
 		login_starttls(&c->conn);
 	}
+}
+
+/* RFC 6856 2.1: what it changes is in messages, so it is the worker's. Names and passwords may be UTF-8 without it (2.2). */
+static void
+cmd_utf8(struct front_conn *c, const struct pop3_command *cmd)
+{
+	(void)cmd;
+	c->conn.utf8 = true;
+	say(c, "+OK UTF-8 enabled");
 }
 
 static void
@@ -161,6 +172,7 @@ static void (*const commands[POP3_VERB_COUNT])(struct front_conn *, const struct
     [POP3_UIDL] = cmd_not_yet,
     [POP3_TOP] = cmd_not_yet,
     [POP3_APOP] = cmd_unknown,
+    [POP3_UTF8] = cmd_utf8,
 };
 
 static void

@@ -20,7 +20,7 @@ maildrop_fini(struct maildrop *d)
 }
 
 bool
-maildrop_add(struct maildrop *d, const struct store_record *r)
+maildrop_add(struct maildrop *d, const struct store_record *r, bool as_is)
 {
 	if (r->uid == 0 || (d->count > 0 && r->uid <= d->messages[d->count - 1].uid))
 		return false;
@@ -32,12 +32,21 @@ maildrop_add(struct maildrop *d, const struct store_record *r)
 	}
 	struct maildrop_message *m = &d->messages[d->count++];
 
-	*m = (struct maildrop_message){.uid = r->uid, .size = r->size};
+	*m = (struct maildrop_message){.uid = r->uid, .size = r->size, .as_is = as_is};
 	memcpy(m->object_id, r->object_id, sizeof m->object_id);
 	d->bytes += r->size;
 	d->left++;
 	d->left_bytes += r->size;
 	return true;
+}
+
+void
+maildrop_resize(struct maildrop *d, struct maildrop_message *m, uint64_t size)
+{
+	assert(!m->deleted && d->left == d->count);
+	d->bytes = d->bytes - m->size + size;
+	d->left_bytes = d->bytes;
+	m->size = size;
 }
 
 static int

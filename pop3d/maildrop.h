@@ -19,6 +19,7 @@ struct maildrop_message {
 	uint32_t uid;
 	bool deleted;
 	bool copy; /* a message before it has the same object */
+	bool as_is; /* sent as it is; else, maybe, its surrogate */
 	uint8_t object_id[STORE_OBJECT_ID_BYTES];
 };
 
@@ -34,8 +35,10 @@ struct maildrop {
 
 void maildrop_fini(struct maildrop *d);
 /* Appends a message; the record's UID must be over that of the one before, else false. */
-bool maildrop_add(struct maildrop *d, const struct store_record *r)
+bool maildrop_add(struct maildrop *d, const struct store_record *r, bool as_is)
     __attribute__((warn_unused_result));
+/* A message's size is another, before any is marked as deleted. */
+void maildrop_resize(struct maildrop *d, struct maildrop_message *m, uint64_t size);
 /* After the last one: finds the copies. */
 void maildrop_complete(struct maildrop *d);
 /* Message 1 ... count that is not deleted, or NULL. */

@@ -70,6 +70,7 @@ static const struct {
     [POP3_UIDL] = {"UIDL", ARGS_OPTIONAL},
     [POP3_TOP] = {"TOP", ARGS_TOP},
     [POP3_APOP] = {"APOP", ARGS_ANY},
+    [POP3_UTF8] = {"UTF8", ARGS_NONE},
 };
 
 static enum pop3_verb

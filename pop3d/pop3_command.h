@@ -48,6 +48,7 @@ enum pop3_verb {
 	POP3_UIDL,
 	POP3_TOP,
 	POP3_APOP,
+	POP3_UTF8,
 	POP3_VERB_COUNT
 };
 

@@ -204,7 +204,7 @@ cmd_capa(struct session *s)
 {
 	session_say(s,
 	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-	    "EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
+	    "EXPIRE NEVER\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
 	session_answer(s, "IMPLEMENTATION Mailstead\r\n.");
 }
 
@@ -243,6 +243,7 @@ static void (*const commands[POP3_VERB_COUNT])(struct session *) = {
     [POP3_UIDL] = cmd_uidl,
     [POP3_TOP] = cmd_retr,
     [POP3_APOP] = cmd_unknown,
+    [POP3_UTF8] = cmd_login, /* RFC 6856 2: only in the AUTHORIZATION state */
 };
 
 static void
@@ -312,13 +313,14 @@ on_ready(struct stream *stream, void *arg)
 }
 
 void
-session_new(int fd, uint64_t number, struct slice name)
+session_new(int fd, uint64_t number, struct slice name, bool utf8)
 {
 	static const struct stream_events events = {.on_ready = on_ready, .on_end = on_end};
 	struct session *s = MEM_NEW(struct session);
 
 	s->number = number;
 	s->object = -1;
+	s->utf8 = utf8;
 	if (!slice_cstr(name, s->name, sizeof s->name))
 		s->name[0] = '\0';
 	s->next = sessions.first;

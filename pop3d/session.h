@@ -17,6 +17,11 @@
 #define SESSION_BAD_MAX 50
 /* Octets of a message handled at a time. */
 #define SESSION_PIECE_BYTES 16384
+/*
+ * Octets of headers that are read at login to learn the sizes of surrogates; of what is left then, and of messages without a
+ * summary, STAT and LIST tell the size of the message itself (RFC 6856 2.1: SHOULD).
+ */
+#define SESSION_MEASURE_BYTES_MAX (UINT64_C(64) << 20)
 
 enum session_state {
 	SESSION_LOADING,  /* waits for the maildrop */
@@ -47,12 +52,16 @@ struct session {
 	struct maildrop drop;
 	uint32_t inbox;	   /* the mailbox's number */
 	uint32_t from_uid; /* where loading goes on */
+	bool utf8;	   /* messages are sent as they are; else some as their surrogates (common/surrogate.h) */
+	uint32_t measure_at;   /* number of the next message that may need one and was not measured */
+	uint64_t measure_left; /* octets that may still be read for it */
 	struct session_objects objects;
 	struct pop3_command command; /* the one in progress; numbers only */
 	uint32_t list_at;
 	struct pop3_text text;
 	int object; /* being sent; -1 */
 	uint64_t object_at;
+	uint64_t object_bytes;
 	struct uidset uids; /* of the request at the keeper */
 	uint64_t sequence;
 	bool over; /* told to the role */
@@ -61,8 +70,8 @@ struct session {
 	unsigned removed;
 };
 
-/* A client, already authenticated, at the other end of fd (owned). */
-void session_new(int fd, uint64_t number, struct slice name);
+/* A client, already authenticated, at the other end of fd (owned). utf8: it takes UTF-8 (RFC 6856). */
+void session_new(int fd, uint64_t number, struct slice name, bool utf8);
 /* The lease is gone: the session ends, without UPDATE unless that has begun. */
 void session_revoke(uint64_t number);
 /* All of them end, in the same way. */
@@ -94,6 +103,11 @@ void session_step(struct session *s);
 
 /* Loads the maildrop, then answers the login. */
 void session_load(struct session *s);
+/* The maildrop is there: where the client will get surrogates, puts their sizes in place; then session_loaded(). */
+void session_measure(struct session *s);
+void session_loaded(struct session *s);
+/* e says why not: the session ends. */
+void session_load_failed(struct session *s, const struct err *e);
 
 void cmd_stat(struct session *s);
 void cmd_list(struct session *s);

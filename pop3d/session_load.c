@@ -12,8 +12,8 @@
 
 #include <assert.h>
 
-static void
-load_failed(struct session *s, const struct err *e)
+void
+session_load_failed(struct session *s, const struct err *e)
 {
 	log_event(LOG_WARN, slice_str(s->name), "maildrop-not-loaded", LOG_ERR(e), LOG_END);
 	session_close(s, e->class == ERR_TEMP
@@ -52,7 +52,7 @@ take_records(struct session *s, const struct msg_MSG_FETCH_REPLY *m, struct err 
 	struct cursor c = cursor_of(map.octets);
 
 	while (ok && store_record_next(&c, &r))
-		ok = maildrop_add(&s->drop, &r);
+		ok = maildrop_add(&s->drop, &r, s->utf8 || r.ascii_headers);
 	ok = ok && !c.bad;
 	memfd_unmap(&map);
 	return ok ? 0
@@ -60,10 +60,9 @@ take_records(struct session *s, const struct msg_MSG_FETCH_REPLY *m, struct err 
 			"records that make no sense");
 }
 
-static void
-loaded(struct session *s)
+void
+session_loaded(struct session *s)
 {
-	maildrop_complete(&s->drop);
 	session_say(s, "+OK %u messages (%llu octets)\r\n", s->drop.count,
 	    (unsigned long long)s->drop.bytes);
 	session_set_state(s, SESSION_READY);
@@ -79,11 +78,12 @@ on_records(void *arg, void *reply, const struct err *e)
 	struct err why;
 
 	if (m == NULL) {
-		load_failed(s, e);
+		session_load_failed(s, e);
 	} else if (take_records(s, m, &why) < 0) {
-		load_failed(s, &why);
+		session_load_failed(s, &why);
 	} else if (m->next_uid <= s->from_uid) {
-		loaded(s);
+		maildrop_complete(&s->drop);
+		session_measure(s);
 	} else {
 		s->from_uid = m->next_uid;
 		keeper_ask(send_fetch, on_records, s);
@@ -120,11 +120,11 @@ on_list(void *arg, void *reply, const struct err *e)
 	struct err why;
 
 	if (m == NULL) {
-		load_failed(s, e);
+		session_load_failed(s, e);
 		return;
 	}
 	if (memfd_map(m->table, m->bytes, STORE_LIST_BYTES_MAX, &map, &why) < 0) {
-		load_failed(s, &why);
+		session_load_failed(s, &why);
 		return;
 	}
 	s->inbox = find_inbox(map.octets);
@@ -132,7 +132,7 @@ on_list(void *arg, void *reply, const struct err *e)
 	if (s->inbox == 0) {
 		err_set(&why, ERR_TEMP, ERR_CODE_NOT_FOUND, "Temporary failure",
 		    "the account has no INBOX");
-		load_failed(s, &why);
+		session_load_failed(s, &why);
 		return;
 	}
 	s->from_uid = 1;

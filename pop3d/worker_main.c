@@ -3,6 +3,7 @@
  * longer, then asks the store to let it go. When the store's parent is gone, so are its leases:
  * sessions end, and the process with them.
  */
+#include "common/charset.h"
 #include "common/log.h"
 #include "common/role.h"
 #include "pop3d/keeper.h"
@@ -82,7 +83,7 @@ on_session(struct edge *store, struct msg_WORKER_SESSION *m)
 	if (m->relay < 0 || draining)
 		return;
 	loop_timer_stop(linger_timer);
-	session_new(m->relay, m->session_no, m->session);
+	session_new(m->relay, m->session_no, m->session, m->utf8 != 0);
 	m->relay = -1;
 }
 
@@ -108,6 +109,7 @@ init(struct err *e)
 	    .over = session_over, .none_left = no_session_left};
 
 	(void)e;
+	charset_init();
 	linger_timer = loop_timer_new(role_loop(), linger_over, NULL);
 	drain_timer = loop_timer_new(role_loop(), over, NULL);
 	session_set_events(&events);

@@ -87,7 +87,7 @@ attach(struct parent_lease *l, enum role worker_role, const struct msg_STORE_ATT
 		return -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_sys(e, errno, "socketpair");
-	bool ok = IPC_SEND(worker->edge, WORKER_SESSION, .session_no = ++last_session_no, .login = slice_str(l->login),
+	bool ok = IPC_SEND(worker->edge, WORKER_SESSION, .session_no = ++last_session_no, .utf8 = m->utf8, .login = slice_str(l->login),
 	    .session = m->session, .facts = m->facts, .relay = pair[1]);
 
 	(void)close(pair[1]);

@@ -165,6 +165,9 @@ START_TEST(command_lines)
 	    {"CAPA", POP3_CAPA, true, 0, "", "", 0, 0},
 	    {"STLS", POP3_STLS, true, 0, "", "", 0, 0},
 	    {"STLS now", POP3_STLS, false, 0, "", "", 0, 0},
+	    {"UTF8", POP3_UTF8, true, 0, "", "", 0, 0},
+	    {"utf8 ", POP3_UTF8, true, 0, "", "", 0, 0},
+	    {"UTF8 USER", POP3_UTF8, false, 0, "", "", 0, 0},
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -258,7 +261,7 @@ add(struct maildrop *d, uint32_t uid, uint64_t size, uint8_t object)
 {
 	struct store_record r = record(uid, size, object);
 
-	return maildrop_add(d, &r);
+	return maildrop_add(d, &r, true);
 }
 
 START_TEST(maildrop_counts)
@@ -272,6 +275,9 @@ START_TEST(maildrop_counts)
 	ck_assert(!add(&d, 8, 3, 4));
 	ck_assert(!add(&d, 0, 3, 4));
 	maildrop_complete(&d);
+	maildrop_resize(&d, maildrop_get(&d, 2), 25);
+	ck_assert_uint_eq(d.left_bytes, 128);
+	maildrop_resize(&d, maildrop_get(&d, 2), 20);
 	ck_assert_uint_eq(d.count, 3);
 	ck_assert_uint_eq(d.left_bytes, 123);
 	ck_assert_ptr_null(maildrop_get(&d, 0));

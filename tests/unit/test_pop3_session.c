@@ -5,6 +5,7 @@
  */
 #include "common/memfd.h"
 #include "common/role.h"
+#include "common/summary.h"
 #include "pop3d/keeper.h"
 #include "pop3d/session.h"
 #include "store/mailbox_list.h"
@@ -26,6 +27,7 @@ static struct {
 	uint32_t uid;
 	char text[64];
 	bool gone;
+	bool lost; /* its summary */
 } mail[MESSAGES_MAX];
 static uint32_t mail_n;
 static unsigned fetches, expunges, connects, overs;
@@ -118,11 +120,21 @@ die(void)
 }
 
 static void
+summarise(const char *text, struct buf *b)
+{
+	struct summary_builder *builder = summary_builder_new(0);
+
+	summary_builder_feed(builder, slice_str(text));
+	ck_assert(summary_builder_finish(builder, b));
+	summary_builder_free(&builder);
+}
+
+static void
 on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 {
 	struct uidset set = {0};
 	struct msg_fds fds = {.n = 0};
-	struct buf b;
+	struct buf b, summary;
 	struct err why;
 	uint32_t count = 0, next = 0;
 	bool objects = m->want & STORE_WANT_OBJECT;
@@ -135,6 +147,7 @@ on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 	}
 	ck_assert_int_eq(uidset_receive(m->uids, m->uids_fd, &set, &why), 0);
 	buf_init(&b, STORE_RECORDS_BYTES_MAX);
+	buf_init(&summary, SUMMARY_BYTES_MAX);
 	for (uint32_t i = 0; i < mail_n; i++) {
 		if (mail[i].gone || !uidset_contains(&set, mail[i].uid))
 			continue;
@@ -145,6 +158,11 @@ on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 		struct store_record r = {.uid = mail[i].uid, .size = strlen(mail[i].text)};
 
 		memcpy(r.object_id, &mail[i].uid, sizeof mail[i].uid);
+		buf_reset(&summary);
+		if ((m->want & STORE_WANT_SUMMARY) && !mail[i].lost)
+			summarise(mail[i].text, &summary);
+		r.summary = buf_slice(&summary);
+		r.ascii_headers = !mail[i].lost && slice_is_ascii(slice_str(mail[i].text));
 		ck_assert(store_record_put(&b, &r));
 		count++;
 		if (objects)
@@ -158,6 +176,7 @@ on_fetch(struct edge *e, struct msg_MSG_FETCH *m)
 	for (unsigned i = 0; i < fds.n; i++)
 		close(fds.fd[i]);
 	buf_fini(&b);
+	buf_fini(&summary);
 	uidset_fini(&set);
 }
 
@@ -247,15 +266,21 @@ on_none_left(void)
 }
 
 static int
-client(void)
+client_that(bool utf8)
 {
 	static uint64_t number;
 	int fds[2];
 
 	ck_assert_int_eq(
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-	session_new(fds[1], ++number, SLICE("test"));
+	session_new(fds[1], ++number, SLICE("test"), utf8);
 	return fds[0];
+}
+
+static int
+client(void)
+{
+	return client_that(false);
 }
 
 static void
@@ -369,12 +394,13 @@ START_TEST(every_command)
 	    {"RSET\r\n", "+OK 3 messages (93 octets)\r\n"},
 	    {"STAT\r\n", "+OK 3 93\r\n"},
 	    {"USER x\r\n", "-ERR Already logged in\r\n"},
+	    {"UTF8\r\n", "-ERR Already logged in\r\n"},
 	    {"XYZ\r\n", "-ERR Unknown command\r\n"},
 	    {"RETR x\r\n", "-ERR Wrong arguments\r\n"},
 	    {"NOOP\n", "-ERR Lines end in CRLF\r\n"},
 	    {"CAPA\r\n",
 		"+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-		"EXPIRE NEVER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
+		"EXPIRE NEVER\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
 	    {"QUIT\r\n", "+OK Bye\r\n"},
 	};
 	int fd = client();
@@ -386,6 +412,56 @@ START_TEST(every_command)
 	}
 	ck_assert(closed(fd));
 	ck_assert_uint_eq(expunges, 0);
+	close(fd);
+}
+END_TEST
+
+/* RFC 6856 2.1: the sizes are those of what is sent; TOP counts its lines. Without a summary only the size told before is another. */
+START_TEST(utf8_and_surrogates)
+{
+#define MESSAGE "Subject: \xc3\xb6\r\nX: \xc3\xb6\r\nY: z\r\n\r\n.\xc3\xb6\r\n"
+#define SURROGATE "Subject: =?UTF-8?B?w7Y=?=\r\nY: z\r\n\r\n..\xc3\xb6\r\n.\r\n"
+	int fd;
+
+	for (unsigned lost = 0; lost < 2; lost++) {
+		snprintf(mail[1].text, sizeof mail[1].text, "%s", MESSAGE);
+		mail[1].lost = mail[2].lost = lost > 0;
+		fetches = expunges = 0;
+		fd = client_that(true);
+		expect(fd, "+OK 3 messages (95 octets)\r\n");
+		ck_assert_uint_eq(fetches, 1);
+		say(fd, "LIST\r\nRETR 2\r\nQUIT\r\n");
+		expect(fd, "+OK Message numbers and octets\r\n1 31\r\n2 33\r\n3 31\r\n.\r\n+OK 33 octets\r\n"
+			   "Subject: \xc3\xb6\r\nX: \xc3\xb6\r\nY: z\r\n\r\n..\xc3\xb6\r\n.\r\n+OK Bye\r\n");
+		close(fd);
+		fd = client();
+		expect(fd, lost ? "+OK 3 messages (95 octets)\r\n" : "+OK 3 messages (102 octets)\r\n");
+		say(fd, "STAT\r\nLIST 2\r\n");
+		expect(fd, lost ? "+OK 3 95\r\n+OK 2 33\r\n" : "+OK 3 102\r\n+OK 2 40\r\n");
+		say(fd, "RETR 2\r\nTOP 2 0\r\nRETR 1\r\nDELE 2\r\nSTAT\r\nQUIT\r\n");
+		expect(fd, "+OK 40 octets\r\n" SURROGATE "+OK 40 octets\r\nSubject: =?UTF-8?B?w7Y=?=\r\n"
+			   "Y: z\r\n\r\n.\r\n+OK 31 octets\r\nSubject: 1\r\n\r\n..dot\r\nline\r\nend\r\n.\r\n"
+			   "+OK Message 2 marked\r\n+OK 2 62\r\n+OK Bye\r\n");
+		ck_assert(mail[1].gone);
+		mail[1].gone = false;
+		close(fd);
+	}
+}
+END_TEST
+
+/* More of them than are asked for at once, some gone meanwhile. */
+START_TEST(many_surrogates)
+{
+	int fd;
+
+	many(100);
+	for (uint32_t i = 0; i < mail_n; i += 2)
+		snprintf(mail[i].text, sizeof mail[i].text, "Subject: \xc3\xb6\r\n\r\n%u\r\n", 1000 + i);
+	fd = client();
+	/* 50 of 35 octets and 50 of 15 */
+	expect(fd, "+OK 100 messages (2500 octets)\r\n");
+	say(fd, "LIST 99\r\nQUIT\r\n");
+	expect(fd, "+OK 99 35\r\n+OK Bye\r\n");
 	close(fd);
 }
 END_TEST
@@ -682,6 +758,8 @@ main(void)
 	tcase_set_timeout(c, 40);
 	tcase_add_checked_fixture(c, setup, NULL);
 	tcase_add_test(c, every_command);
+	tcase_add_test(c, utf8_and_surrogates);
+	tcase_add_test(c, many_surrogates);
 	tcase_add_test(c, removed_at_quit_only);
 	tcase_add_test(c, removal_that_fails_is_told);
 	tcase_add_test(c, client_that_does_not_wait_for_quit);
