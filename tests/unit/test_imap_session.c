@@ -2,6 +2,7 @@
  * Whole sessions over a socketpair, with a keeper made here that knows one mailbox: what a client says, in one block and
  * octet by octet, and what it reads; a keeper that dies in the middle; changes that come by themselves.
  */
+#include "imapd/fetch_surrogate.h"
 #include "imapd/session.h"
 
 #include "common/mem.h"
@@ -730,6 +731,48 @@ START_TEST(test_autologout)
 }
 END_TEST
 
+/* The last surrogate is kept between commands as long as all kept ones have room; who has the next message gets another. */
+START_TEST(test_kept_surrogates)
+{
+	static const char text[] = "Subject: \xc3\xb6\r\n\r\nx\r\n";
+	struct worker w = {0};
+	struct session s = {.worker = &w};
+	struct fetch_message m = {.record = {.uid = 5}, .has_summary = true};
+	struct buf encoded;
+	struct err e;
+	uint64_t octets;
+	int kept;
+
+	buf_init(&encoded, SUMMARY_BYTES_MAX);
+	m.fd = memfd_of(slice_of(text, sizeof text - 1), &e);
+	must(summary_of_file(m.fd, &encoded) && summary_decode(buf_slice(&encoded), &m.summary));
+	for (int over = 0; over < 2; over++) {
+		struct fetch_message got = m;
+
+		must(fetch_surrogate(&s, &got, &e) == 0);
+		octets = got.record.size;
+		kept = got.fd;
+		ck_assert_uint_eq(octets, got.summary.octets);
+		w.surrogate_bytes = FETCH_SURROGATES_BYTES_MAX - octets + (unsigned)over;
+		fetch_surrogate_keep(&s);
+		ck_assert((s.surrogate == NULL) == (over == 1));
+		if (over == 0) {
+			ck_assert_uint_eq(w.surrogate_bytes, FETCH_SURROGATES_BYTES_MAX);
+			fetch_surrogate_keep(&s);
+			got = m;
+			must(fetch_surrogate(&s, &got, &e) == 0 && got.fd == kept);
+			got = m;
+			got.record.uid = 6;
+			must(fetch_surrogate(&s, &got, &e) == 0 && s.surrogate != NULL);
+		}
+		ck_assert_uint_eq(w.surrogate_bytes, FETCH_SURROGATES_BYTES_MAX - octets + (unsigned)over);
+	}
+	fetch_surrogate_forget(&s);
+	close(m.fd);
+	buf_fini(&encoded);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -752,6 +795,7 @@ main(void)
 	tcase_add_test(tc, test_idle_view_goes_with_its_keeper);
 	tcase_add_test(tc, test_refused);
 	tcase_add_test(tc, test_autologout);
+	tcase_add_test(tc, test_kept_surrogates);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
 	srunner_run_all(sr, CK_NORMAL);
