@@ -5,6 +5,7 @@
  */
 #include "admin/config_file.h"
 
+#include "admin/lmtp_address.h"
 #include "common/mem.h"
 
 #include <arpa/inet.h>
@@ -133,6 +134,18 @@ is_address_list(const char *text)
 	return n > 0;
 }
 
+static bool
+is_lmtp_list(const char *text)
+{
+	struct slice rest = slice_str(text);
+	struct lmtp_address a;
+	int got;
+
+	while ((got = lmtp_address_next(&rest, &a)) > 0)
+		;
+	return got == 0;
+}
+
 /* What a single value's type does not say. NULL when it is fine. */
 static const char *
 wrong_value(enum option o, const char *text)
@@ -146,6 +159,10 @@ wrong_value(enum option o, const char *text)
 		return is_address_list(text) ? NULL
 					     : "listen.address takes \"*\" or addresses such as "
 					       "\"192.0.2.1 2001:db8::1\"";
+	case OPT_LMTP_LISTEN:
+		return is_lmtp_list(text) ? NULL
+					  : "lmtp.listen takes paths of Unix sockets (at most 107 octets) and ADDRESS@PORT of this "
+					    "machine, not port 25, such as \"/run/mailstead/lmtp 127.0.0.1@24\"";
 	case OPT_STATE_DIR:
 	case OPT_RUN_DIR:
 		return *text == '/' ? NULL

@@ -5,13 +5,16 @@
  */
 #include "admin/supervisor_private.h"
 
+#include "admin/lmtp_address.h"
 #include "common/log.h"
 #include "common/mem.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -46,6 +49,7 @@ static struct {
 	const char *name;
 	enum role role;
 	int fd;
+	char *path; /* of a Unix socket that the setting names; NULL: none */
 } listeners[LISTENERS_MAX];
 static unsigned listener_count;
 
@@ -55,7 +59,7 @@ keep(const char *name, enum role role, int fd, struct err *e)
 	if (listener_count == LISTENERS_MAX) {
 		close(fd);
 		return err_set(e, ERR_PERM, ERR_CODE_NONE, "too many addresses",
-		    "listen.address: at most %u sockets in all", LISTENERS_MAX);
+		    "listen.address, lmtp.listen: at most %u sockets in all", LISTENERS_MAX);
 	}
 	listeners[listener_count].name = name;
 	listeners[listener_count].role = role;
@@ -141,6 +145,97 @@ listen_service(const struct config *config, const struct service *v, struct err 
 	return 0;
 }
 
+/* ---- lmtp.listen ---- */
+
+/*
+ * A name that is free afterwards. What a server left that is not there any more is removed; a socket that somebody serves, and
+ * anything else of that name, stays.
+ */
+static int
+free_path(const struct sockaddr_un *to, struct err *e)
+{
+	struct stat st;
+	int fd, errnum;
+
+	if (lstat(to->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : err_sys(e, errno, to->sun_path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, ERR_PERM, ERR_CODE_EXISTS, "cannot listen", "lmtp.listen: %.120s is there and no socket", to->sun_path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "socket");
+	errnum = connect(fd, (const struct sockaddr *)to, sizeof *to) == 0 ? 0 : errno;
+	close(fd);
+	if (errnum != ECONNREFUSED)
+		return err_set(e, ERR_PERM, ERR_CODE_IN_USE, "cannot listen", "lmtp.listen: another server has %.120s", to->sun_path);
+	return unlink(to->sun_path) == 0 ? 0 : err_sys(e, errno, to->sun_path);
+}
+
+/* The group may connect, if one is named, and else the owner alone; nobody is let in before that is so. */
+static int
+give_to_group(const struct config *config, const char *path, struct err *e)
+{
+	const char *name = config_string(config, OPT_LMTP_GROUP);
+	const struct group *group = *name ? getgrnam(name) : NULL;
+
+	if (*name && group == NULL)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such group", "lmtp.group: there is no group %s", name);
+	/* The link itself, not what somebody may have put in its place. */
+	return group == NULL || lchown(path, (uid_t)-1, group->gr_gid) == 0 ? 0 : err_sys(e, errno, path);
+}
+
+static int
+listen_path(const struct config *config, const struct sockaddr_un *to, struct err *e)
+{
+	bool shared = *config_string(config, OPT_LMTP_GROUP) != '\0';
+	int fd, errnum;
+	mode_t mask;
+
+	if (free_path(to, e) < 0)
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(e, errno, "socket");
+	mask = umask(shared ? 0117 : 0177);
+	errnum = bind(fd, (const struct sockaddr *)to, sizeof *to) == 0 ? 0 : errno;
+	umask(mask);
+	if (errnum != 0) {
+		close(fd);
+		return err_sys(e, errnum, to->sun_path);
+	}
+	if (keep("lmtp", ROLE_SMTP_FRONT, fd, e) < 0) {
+		(void)unlink(to->sun_path);
+		return -1;
+	}
+	listeners[listener_count - 1].path = mem_copy_str(to->sun_path, strlen(to->sun_path));
+	if (give_to_group(config, to->sun_path, e) < 0)
+		return -1;
+	return listen(fd, BACKLOG) == 0 ? 0 : err_sys(e, errno, to->sun_path);
+}
+
+static int
+listen_lmtp(const struct config *config, struct err *e)
+{
+	struct slice rest = slice_str(config_string(config, OPT_LMTP_LISTEN));
+	struct lmtp_address a;
+	int got, fd;
+
+	while ((got = lmtp_address_next(&rest, &a)) > 0) {
+		if (a.port == 0) {
+			if (listen_path(config, &a.to.path, e) < 0)
+				return -1;
+			continue;
+		}
+		fd = listen_on(&a.to.any, a.size, a.host, a.port, e);
+		if (fd < 0 || keep("lmtp", ROLE_SMTP_FRONT, fd, e) < 0)
+			return -1;
+	}
+	return got == 0 ? 0
+			: err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad address", "lmtp.listen: %.*s is no address", SLICE_ARG(a.text));
+}
+
+/* ---- control sockets ---- */
+
 static bool
 control_path(const struct config *config, enum role role, struct sockaddr_un *to_r)
 {
@@ -186,23 +281,46 @@ listen_control(struct supervisor *s, enum role role, struct err *e)
 	return keep("control", role, fd, e);
 }
 
-int
-supervisor_listen(struct supervisor *s, struct err *e)
+static int
+listen_all(struct supervisor *s, struct err *e)
 {
 	for (size_t i = 0; i < COUNT(services); i++)
 		if (listen_service(s->config, &services[i], e) < 0)
 			return -1;
+	if (listen_lmtp(s->config, e) < 0)
+		return -1;
 	for (size_t i = 0; i < COUNT(controlled); i++)
 		if (listen_control(s, controlled[i], e) < 0)
 			return -1;
 	return 0;
 }
 
+static void
+close_all(void)
+{
+	while (listener_count > 0) {
+		listener_count--;
+		close(listeners[listener_count].fd);
+		if (listeners[listener_count].path)
+			(void)unlink(listeners[listener_count].path);
+		MEM_FREE(&listeners[listener_count].path);
+	}
+}
+
+int
+supervisor_listen(struct supervisor *s, struct err *e)
+{
+	int rc = listen_all(s, e);
+
+	if (rc < 0)
+		close_all();
+	return rc;
+}
+
 void
 supervisor_unlisten(const struct config *config)
 {
-	while (listener_count > 0)
-		close(listeners[--listener_count].fd);
+	close_all();
 	for (size_t i = 0; i < COUNT(controlled); i++) {
 		struct sockaddr_un to;
 

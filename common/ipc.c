@@ -732,6 +732,12 @@ ipc_answered(struct edge *e, uint64_t id)
 	return pending_take(e->pending, id, &entry) ? entry.obj : NULL;
 }
 
+void *
+ipc_waits(const struct edge *e, uint64_t id)
+{
+	return pending_find(e->pending, id);
+}
+
 void
 ipc_forget(struct edge *e, uint64_t id)
 {

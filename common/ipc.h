@@ -100,6 +100,8 @@ typedef void ipc_gone_fn(void *obj, const struct err *e);
 uint64_t ipc_expect(struct edge *e, uint32_t deadline_ms, ipc_gone_fn *gone, void *obj);
 /* Ends the wait and returns obj; NULL when that id is not waiting on this edge. */
 void *ipc_answered(struct edge *e, uint64_t id);
+/* obj when that id is waiting, and goes on waiting (a part of its answer came); else NULL. */
+void *ipc_waits(const struct edge *e, uint64_t id);
 /* As ipc_answered but without interest in the object (cancel). */
 void ipc_forget(struct edge *e, uint64_t id);
 

@@ -209,10 +209,7 @@ listener_moved(struct listener_group *g, const struct client_address *from, cons
 	return count_in(g, to);
 }
 
-/*
- * IPv4 addresses as v4-mapped ones; other families (UNIX sockets in tests) as the unspecified
- * address.
- */
+/* IPv4 addresses as v4-mapped ones; who comes through a Unix socket has none. */
 static void
 take_address(const struct sockaddr_storage *from, struct sockaddr_in6 *to_r, char text_r[64])
 {
@@ -228,9 +225,11 @@ take_address(const struct sockaddr_storage *from, struct sockaddr_in6 *to_r, cha
 		memset(to_r->sin6_addr.s6_addr + 10, 0xff, 2);
 		memcpy(to_r->sin6_addr.s6_addr + 12, &v4.sin_addr, 4);
 	}
-	const char *ok;
+	const char *ok = text_r;
 
-	if (IN6_IS_ADDR_V4MAPPED(&to_r->sin6_addr))
+	if (from->ss_family == AF_UNIX)
+		memcpy(text_r, "local", sizeof "local");
+	else if (IN6_IS_ADDR_V4MAPPED(&to_r->sin6_addr))
 		ok = inet_ntop(AF_INET, to_r->sin6_addr.s6_addr + 12, text_r, 64);
 	else
 		ok = inet_ntop(AF_INET6, &to_r->sin6_addr, text_r, 64);

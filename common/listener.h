@@ -14,9 +14,9 @@
 struct listener;
 
 struct client_address {
-	struct sockaddr_in6 peer; /* IPv4 as v4-mapped */
+	struct sockaddr_in6 peer; /* IPv4 as v4-mapped; of a Unix socket :: and port 0 */
 	struct sockaddr_in6 local;
-	char text[64]; /* "192.0.2.1" or "2001:db8::1" */
+	char text[64]; /* "192.0.2.1" or "2001:db8::1"; "local" of a Unix socket */
 	char local_text[64];
 };
 

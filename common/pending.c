@@ -167,6 +167,17 @@ pending_take(struct pending *p, uint64_t id, struct pending_entry *entry_r)
 	return false;
 }
 
+void *
+pending_find(const struct pending *p, uint64_t id)
+{
+	if (p->n == 0)
+		return NULL;
+	for (struct item *it = *bucket_of(p, id); it; it = it->next)
+		if (it->id == id)
+			return it->entry.obj;
+	return NULL;
+}
+
 bool
 pending_take_due(struct pending *p, uint64_t now_ms, struct pending_entry *entry_r)
 {

@@ -30,6 +30,8 @@ void pending_free(struct pending **p);
 uint64_t pending_add(struct pending *p, uint64_t deadline_ms, struct pending_entry entry);
 /* Takes the entry of id out; false when that id is not waiting. */
 bool pending_take(struct pending *p, uint64_t id, struct pending_entry *entry_r);
+/* The object of id, which goes on waiting; NULL when that id is not waiting. */
+void *pending_find(const struct pending *p, uint64_t id);
 /* Takes out the entry with the earliest deadline when that is at or before now_ms; UINT64_MAX takes
  * any. */
 bool pending_take_due(struct pending *p, uint64_t now_ms, struct pending_entry *entry_r);

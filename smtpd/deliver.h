@@ -15,6 +15,7 @@
  * deliver_compose.c  writing the message that is stored
  * deliver_keeper.c   edges to keepers, a bounded number of them
  * deliver_append.c   storing at all accounts, and what comes of it
+ * deliver_lmtp.c     the answers of each recipient (LMTP)
  * deliver_queue.c    handing to the queue, and trying again what is due
  */
 #ifndef SMTPD_DELIVER_H
@@ -61,12 +62,24 @@ struct target {
 	uint8_t mailbox;   /* enum store_target */
 	enum queue_state state;
 	bool uncertain; /* a keeper was asked and died: it may have stored the message */
+	bool returned;	/* the client keeps it in its own queue, so ours does not get it (LMTP) */
+	uint32_t joined; /* with whom it is answered (deliver_lmtp.c) */
+	bool ours;	 /* of those who are answered together: taken */
 	unsigned tries;
 	struct slice address; /* the envelope's */
 	struct envelope_dsn dsn;
 	char text[QUEUE_TEXT_BYTES_MAX + 1];
 	unsigned code; /* of the reply, when this alone decided it */
 	const char *enhanced;
+};
+
+/* One RCPT of an LMTP transaction. */
+struct recipient {
+	uint32_t *targets; /* its accounts, as indexes into the job's */
+	uint32_t count;
+	unsigned code; /* why it has none; 0: it has */
+	const char *enhanced;
+	const char *text;
 };
 
 struct source { /* the octets of a message, with what is to be left out */
@@ -80,6 +93,7 @@ struct job {
 	struct arena *arena;
 	bool from_queue;
 	bool submission;
+	bool lmtp;
 	unsigned open; /* questions without an answer yet */
 	bool failed;   /* a stage's answer has decided: reply_* hold, the rest of its answers is ignored */
 	char session[QUEUE_SESSION_BYTES_MAX + 1];
@@ -111,6 +125,8 @@ struct job {
 	struct composer *composer;
 	struct target *targets;
 	uint32_t target_count;
+	struct recipient *recipients; /* one for each of the envelope; NULL: the message has one answer */
+	uint32_t told;		      /* of them, from the first on */
 	/* the answer */
 	unsigned reply_code;
 	const char *reply_enhanced;
@@ -132,6 +148,8 @@ void deliver_job_reply(struct job *j, unsigned code, const char *enhanced, const
 void deliver_job_reply_failure(struct job *j);
 /* The message is ours now: 250, with the queue id. */
 void deliver_job_delivered(struct job *j);
+/* Every recipient has been told (LMTP): ends the job. */
+void deliver_job_told(struct job *j);
 /* Nobody waits for the answer any more: the front has ended, or has told the client to come again. Until something
  * is stored the job is then to be dropped. */
 bool deliver_job_stale(const struct job *j);
@@ -177,6 +195,22 @@ void deliver_decide(struct job *j);
  * has the message on, or may have it, the client must not come again with it. */
 void deliver_queue_add(struct job *j);
 void deliver_on_queue_added(struct edge *e, struct msg_QUEUE_ADDED *m);
+
+/* ---- deliver_lmtp.c ---- */
+
+/* Nobody has an account yet. False at the job's cap. */
+bool deliver_lmtp_begin(struct job *j);
+/* The recipient leads to this target too; at most as many as room was made for. False at the job's cap. */
+bool deliver_lmtp_room(struct job *j, uint32_t recipient, uint32_t count);
+void deliver_lmtp_lead(struct job *j, uint32_t recipient, uint32_t target);
+/* The recipient gets nothing, and this answer. */
+void deliver_lmtp_refuse(struct job *j, uint32_t recipient, unsigned code, const char *enhanced, const char *text);
+/* Another account has answered: tells the next recipients, as long as they have the message. */
+void deliver_lmtp_tell(struct job *j);
+/* All accounts have answered: what we have taken and could not store goes to the queue. */
+void deliver_lmtp_decide(struct job *j);
+/* Tells those who are left, and ends the job. queued: what we have taken is stored or in the queue. */
+void deliver_lmtp_answer(struct job *j, bool queued);
 
 /* ---- the queue's items ---- */
 

@@ -69,6 +69,8 @@ finished(struct append *a)
 	    LOG_CSTR("mailbox", t->mailbox == STORE_TARGET_JUNK ? "junk" : "inbox"), LOG_CSTR("text", t->text),
 	    LOG_NUM("tries", t->tries), LOG_END);
 	free(a);
+	if (j->recipients)
+		deliver_lmtp_tell(j);
 	if (--j->open == 0)
 		deliver_decide(j);
 }
@@ -246,6 +248,10 @@ deliver_decide(struct job *j)
 
 	if (j->from_queue) {
 		deliver_queue_report(j);
+		return;
+	}
+	if (j->recipients) {
+		deliver_lmtp_decide(j);
 		return;
 	}
 	for (uint32_t i = 0; i < j->target_count; i++) {

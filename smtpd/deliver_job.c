@@ -151,10 +151,22 @@ deliver_job_reply_failure(struct job *j)
 }
 
 void
+deliver_job_told(struct job *j)
+{
+	/* Who missed what he was told takes this for it. */
+	send_reply(j->front, j->front_id, 451, "4.3.0", "Not possible for the moment, try again later");
+	deliver_job_end(j);
+}
+
+void
 deliver_job_delivered(struct job *j)
 {
 	char text[64];
 
+	if (j->recipients) {
+		deliver_lmtp_answer(j, true);
+		return;
+	}
 	(void)snprintf(text, sizeof(text), "Taken as %s", j->queue_id);
 	deliver_job_reply(j, 250, "2.0.0", text);
 }
@@ -209,6 +221,13 @@ take_message(struct job *j, struct msg_DELIVER_MESSAGE *m)
 	return true;
 }
 
+/* LMTP is spoken by one front only, and only where it was asked for. */
+static bool
+kind_good(const struct job *j)
+{
+	return !j->envelope.lmtp || (!j->submission && *config_string(role_config(), OPT_LMTP_LISTEN) != '\0');
+}
+
 static bool
 take_transaction(struct job *j, struct edge *e, struct msg_DELIVER_MESSAGE *m)
 {
@@ -216,8 +235,20 @@ take_transaction(struct job *j, struct edge *e, struct msg_DELIVER_MESSAGE *m)
 		return false;
 	j->front = e;
 	j->front_id = m->id;
+	j->submission = edge_peer(e)->role == ROLE_SUBMISSION;
 	smtp_queue_id(clock_wall_us() / 1000, j->queue_id);
-	return read_envelope(j, m->envelope) && addresses_good(&j->envelope) && take_message(j, m);
+	if (!read_envelope(j, m->envelope) || !addresses_good(&j->envelope) || !kind_good(j))
+		return false;
+	j->lmtp = j->envelope.lmtp;
+	return take_message(j, m);
+}
+
+static const char *
+kind_name(const struct job *j)
+{
+	if (j->submission)
+		return "submission";
+	return j->lmtp ? "lmtp" : "smtp";
 }
 
 static void
@@ -226,7 +257,8 @@ trace_take(struct job *j)
 	char ip[46];
 
 	received_ip_text(j->envelope.client_ip, ip);
-	deliver_trace(j, "take", LOG_CSTR("front", j->submission ? "submission" : "smtp"), LOG_CSTR("peer", ip),
+	deliver_trace(j, "take", LOG_CSTR("front", kind_name(j)),
+	    LOG_CSTR("peer", received_ip_known(j->envelope.client_ip) ? ip : "local"),
 	    LOG_STR("helo", j->envelope.helo), LOG_STR("login", j->login), LOG_STR("from", j->envelope.mail_from),
 	    LOG_STR("envid", j->envelope.envid), LOG_NUM("ret", j->envelope.ret),
 	    LOG_NUM("recipients", j->envelope.recipient_count), LOG_NUM("bytes", j->message.bytes), LOG_END);
@@ -247,7 +279,6 @@ deliver_on_message(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 		deliver_job_reply(j, 451, "4.3.0", "Not possible for the moment, try again later");
 		return;
 	}
-	j->submission = edge_peer(e)->role == ROLE_SUBMISSION;
 	if (j->submission)
 		deliver_lease(j, edge_peer(e), m->conn);
 	else
@@ -275,7 +306,8 @@ trace_decision(struct job *j, const struct policy_input *in)
 
 	buf_init(&b, POLICY_INPUT_BYTES_MAX);
 	policy_input_print(in, &b);
-	deliver_trace(j, "decision", LOG_CSTR("table", j->submission ? "submission" : "incoming"), LOG_CSTR("rule", j->decision->rule),
+	deliver_trace(j, "decision", LOG_CSTR("table", j->submission || j->lmtp ? kind_name(j) : "incoming"),
+	    LOG_CSTR("rule", j->decision->rule),
 	    LOG_CSTR("action", policy_action_name(j->decision->action)), LOG_NUM("code", j->decision->code),
 	    LOG_STR("inputs", buf_slice(&b)), LOG_END);
 	buf_fini(&b);
@@ -346,7 +378,9 @@ inputs_of(const struct job *j)
 	};
 
 	memcpy(client.ip, e->client_ip, sizeof(client.ip));
-	return j->submission ? policy_input_submission(&j->verdict) : policy_input_incoming(&j->verdict, &client, &settings);
+	if (j->submission)
+		return policy_input_submission(&j->verdict);
+	return j->lmtp ? policy_input_lmtp(&j->verdict, &settings) : policy_input_incoming(&j->verdict, &client, &settings);
 }
 
 /* Refuses or defers; a refusal for block lists names them. */
@@ -373,7 +407,7 @@ void
 deliver_judge(struct job *j)
 {
 	struct policy_input in = inputs_of(j);
-	const struct policy_decision *d = j->submission ? policy_submission(&in) : policy_incoming(&in);
+	const struct policy_decision *d = j->submission ? policy_submission(&in) : j->lmtp ? policy_lmtp(&in) : policy_incoming(&in);
 
 	j->decision = d;
 	trace_verdict(j, &in);

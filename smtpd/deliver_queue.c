@@ -28,7 +28,6 @@ encode_item(struct job *j, struct buf *b)
 		(j->envelope.binary ? QUEUE_BINARY : 0)),
 	    .ret = j->envelope.ret,
 	    .envid = j->envelope.envid,
-	    .count = (uint16_t)j->target_count,
 	};
 
 	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
@@ -36,7 +35,9 @@ encode_item(struct job *j, struct buf *b)
 		return false;
 	for (uint32_t i = 0; i < j->target_count; i++) {
 		const struct target *t = &j->targets[i];
-		item.recipients[i] = (struct queue_recipient){
+		if (t->returned)
+			continue;
+		item.recipients[item.count++] = (struct queue_recipient){
 		    .account = t->account,
 		    .sequence = t->sequence,
 		    .target = t->mailbox,
@@ -58,6 +59,10 @@ add_failed(struct job *j, const char *why)
 	if (clock_ms() - j->began_ms > DELIVER_STALE_MS) {
 		/* Both have been away for so long. Who has it will have it twice when the client comes again; lost it is for
 		 * nobody. */
+		if (j->recipients) {
+			deliver_lmtp_answer(j, false);
+			return;
+		}
 		deliver_job_reply(j, 451, "4.3.0", "Not everything could be delivered, try again later");
 		return;
 	}

@@ -25,7 +25,8 @@ defer(struct job *j)
 
 /* ---- recipients ---- */
 
-static bool
+/* The account's place among the targets, where it may be already; -1 at the limit. */
+static int64_t
 add_target(struct job *j, uint64_t account, uint32_t recipient)
 {
 	struct slice address = j->envelope.recipients[recipient];
@@ -35,15 +36,15 @@ add_target(struct job *j, uint64_t account, uint32_t recipient)
 		if (j->targets[i].account == account) {
 			/* One delivery for two recipients: what either of them wants to be told of. */
 			j->targets[i].dsn.notify |= dsn.notify;
-			return true;
+			return i;
 		}
 	if (j->target_count == DELIVER_ACCOUNTS_MAX)
-		return false;
+		return -1;
 	if ((j->target_count & (j->target_count - 1)) == 0) { /* 0 or a power of two: full */
 		uint32_t cap = j->target_count ? j->target_count * 2 : 1;
 		struct target *more = arena_array(j->arena, cap, sizeof(*more));
 		if (more == NULL)
-			return false;
+			return -1;
 		if (j->target_count > 0)
 			memcpy(more, j->targets, j->target_count * sizeof(*more));
 		j->targets = more;
@@ -55,14 +56,15 @@ add_target(struct job *j, uint64_t account, uint32_t recipient)
 	    .address = address,
 	    .dsn = dsn,
 	};
-	j->target_count++;
-	return true;
+	return j->target_count++;
 }
 
 static void
 recipients_done(struct job *j)
 {
-	if (j->failed && j->target_count > 0 && j->reply_code >= 500) {
+	if (j->recipients && j->target_count == 0) {
+		deliver_lmtp_answer(j, true);
+	} else if (j->failed && j->target_count > 0 && j->reply_code >= 500) {
 		/* Some are good and some are not any more: asked again, the client is told which at RCPT. */
 		deliver_job_reply(j, 451, "4.3.0", "A recipient has changed meanwhile, try again");
 	} else if (j->failed) {
@@ -70,6 +72,22 @@ recipients_done(struct job *j)
 	} else {
 		deliver_verify(j);
 	}
+}
+
+/* One recipient gets nothing, and with it all of them, unless each has its own answer. */
+static void
+refuse(struct job *j, uint32_t recipient, unsigned code, const char *enhanced, const char *text)
+{
+	if (j->recipients)
+		deliver_lmtp_refuse(j, recipient, code, enhanced, text);
+	else
+		deliver_job_fail(j, code, enhanced, text);
+}
+
+static void
+defer_recipient(struct job *j, uint32_t recipient)
+{
+	refuse(j, recipient, 451, "4.3.0", "The directory is not available for the moment, try again later");
 }
 
 static void
@@ -88,7 +106,7 @@ resolve_gone(void *obj, const struct err *e)
 	struct question *q = obj;
 
 	(void)e;
-	defer(q->job);
+	defer_recipient(q->job, q->recipient);
 	answered(q);
 }
 
@@ -96,18 +114,27 @@ static void
 take_accounts(struct job *j, struct slice accounts, uint32_t recipient)
 {
 	struct cursor c = cursor_of(accounts);
+	uint32_t before = j->target_count;
+	int64_t at = 0;
 
 	if (accounts.n == 0 || accounts.n % sizeof(uint64_t) != 0) {
-		defer(j);
+		defer_recipient(j, recipient);
 		return;
 	}
-	while (cursor_left(&c) > 0) {
+	if (j->recipients && !deliver_lmtp_room(j, recipient, (uint32_t)(accounts.n / sizeof(uint64_t))))
+		at = -1;
+	while (at >= 0 && cursor_left(&c) > 0) {
 		uint64_t account = cursor_u64(&c);
-		if (account == 0)
-			defer(j);
-		else if (!add_target(j, account, recipient))
-			deliver_job_fail(j, 452, "4.5.3", "Too many recipients");
+		at = account == 0 ? -1 : add_target(j, account, recipient);
+		if (at >= 0 && j->recipients)
+			deliver_lmtp_lead(j, recipient, (uint32_t)at);
 	}
+	if (at >= 0)
+		return;
+	/* All of its accounts, or none: no other recipient has those that it brought. */
+	if (j->recipients)
+		j->target_count = before;
+	refuse(j, recipient, 452, "4.5.3", "Too many recipients");
 }
 
 void
@@ -127,16 +154,16 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 		take_accounts(j, m->accounts, q->recipient);
 		break;
 	case DIR_UNKNOWN:
-		deliver_job_fail(j, 550, "5.1.1", "No such recipient here");
+		refuse(j, q->recipient, 550, "5.1.1", "No such recipient here");
 		break;
 	case DIR_NOT_OURS:
-		deliver_job_fail(j, 550, "5.7.1", "Relaying denied");
+		refuse(j, q->recipient, 550, "5.7.1", "Relaying denied");
 		break;
 	case DIR_DISABLED:
-		deliver_job_fail(j, 550, "5.2.1", "This mailbox is disabled");
+		refuse(j, q->recipient, 550, "5.2.1", "This mailbox is disabled");
 		break;
 	default:
-		defer(j);
+		defer_recipient(j, q->recipient);
 		break;
 	}
 	answered(q);
@@ -158,12 +185,14 @@ ask_recipient(struct job *j, uint32_t i)
 	if (id != 0)
 		ipc_forget(dir, id);
 	free(q);
-	defer(j);
+	defer_recipient(j, i);
 }
 
 static void
 ask_recipients(struct job *j)
 {
+	if (j->lmtp && !deliver_lmtp_begin(j))
+		deliver_job_fail(j, 452, "4.5.3", "Too many recipients");
 	for (uint32_t i = 0; i < j->envelope.recipient_count && !j->failed; i++)
 		ask_recipient(j, i);
 	if (j->open == 0)

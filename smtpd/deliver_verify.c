@@ -126,6 +126,13 @@ count(const struct edge *e, const struct job *taken)
 
 /* ---- asking ---- */
 
+/* Who sent it is to be found out, unless it is a user of ours, or a mail server of this machine has it from somebody else. */
+static bool
+needs_checks(const struct job *j)
+{
+	return !j->submission && !j->lmtp;
+}
+
 /* The facts in a sealed memory file; -1 when that cannot be made. */
 static int
 facts_file(const struct job *j)
@@ -137,7 +144,7 @@ facts_file(const struct job *j)
 	    .iprev = j->client.iprev,
 	    .client_name = j->client.name,
 	    .hostname = host,
-	    .authserv_id = host,
+	    .authserv_id = j->lmtp ? SLICE("") : host,
 	    .smtputf8 = j->envelope.smtputf8,
 	    .binary = j->envelope.binary,
 	    .submission = j->submission,
@@ -182,7 +189,7 @@ ask(struct job *j, struct edge *v, int facts)
 	uint32_t ms = (uint32_t)config_number(role_config(), OPT_VERIFY_TIMEOUT) + DELIVER_VERIFY_SLACK_MS;
 	uint64_t id = ipc_expect(v, ms, verify_gone, j);
 	bool sent = id != 0 && IPC_SEND(v, VERIFY_MESSAGE, .id = id, .session = slice_str(j->session),
-		.full = !j->submission, .bytes = j->message.bytes, .facts = facts, .message = j->message.fd);
+		.full = needs_checks(j), .bytes = j->message.bytes, .facts = facts, .message = j->message.fd);
 
 	if (!sent && id != 0)
 		ipc_forget(v, id);
@@ -264,7 +271,7 @@ take_verdict(struct job *j, const struct msg_VERIFY_REPLY *m)
 		return false;
 	memcpy(j->message.sha256, m->sha256.p, m->sha256.n);
 	return arena_copy(j->arena, m->verdict, &kept) && verdict_decode(kept, &j->verdict) &&
-	    j->verdict.full == !j->submission && take_summary(j, m->summary);
+	    j->verdict.full == needs_checks(j) && take_summary(j, m->summary);
 }
 
 void

@@ -33,13 +33,14 @@ struct envelope_dsn {
 };
 
 struct envelope {
-	bool esmtp; /* EHLO, not HELO */
+	bool esmtp; /* EHLO or LHLO, not HELO */
+	bool lmtp;  /* each recipient is answered by itself (RFC 2033) */
 	bool tls;
 	bool eightbit; /* BODY=8BITMIME or BINARYMIME */
 	bool binary;   /* BODY=BINARYMIME */
 	bool smtputf8;
 	uint64_t received_us;
-	uint8_t client_ip[16];
+	uint8_t client_ip[16]; /* ::, and port 0, of a Unix socket */
 	uint16_t client_port;
 	struct slice helo;
 	struct slice rdns;	/* the client's name by DNS, "unknown" when not known */

@@ -26,7 +26,7 @@ struct facts {
 	struct slice helo;	   /* as the client gave it */
 	struct slice mail_from;	   /* without "<>"; empty is the null reverse-path */
 	struct slice hostname;	   /* our own name: %{r} of SPF */
-	struct slice authserv_id;  /* whose Authentication-Results are ours */
+	struct slice authserv_id;  /* whose Authentication-Results are ours; empty: the client may say what it wants */
 	bool smtputf8;		   /* SMTPUTF8 was a parameter of MAIL */
 	bool binary;		   /* BODY=BINARYMIME was */
 	bool submission;	   /* from an account of ours: Bcc is taken out, nothing is checked */

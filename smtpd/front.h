@@ -1,5 +1,5 @@
 /*
- * front: the SMTP dialogue, shared by the roles smtp-front (port 25) and
+ * front: the SMTP dialogue, shared by the roles smtp-front (port 25, and LMTP) and
  * submission (587, 465). A session is one struct front; its work is done by one
  * step function, which reads what has arrived, runs commands from one table, and
  * stops when the answer of another process is due, so that replies come in order.
@@ -75,20 +75,28 @@ struct front_chunk {
 	uint64_t began_ms;
 };
 
+/* What a listening socket is for. */
+struct front_port {
+	const char *name; /* of the listener */
+	bool tls_first;	  /* 465: TLS from the first octet */
+	bool lmtp;	  /* RFC 2033 instead of SMTP */
+	struct listener_group *group;
+};
+
 struct front {
 	struct front *next, *previous; /* all sessions of the process */
 	struct stream *stream;
 	struct loop_timer *timer; /* greeting, then silence and the limits of time */
 	struct loop_timer *again; /* the step used up its share */
 	struct client_address client;
-	struct client_check *check; /* of its address; NULL on submission */
+	struct client_check *check; /* of its address; NULL when it is not from outside */
 	char id[SMTP_SESSION_ID_CHARS + 1];
 	uint64_t conn;
 	enum front_state state;
 	enum front_wait wait;
 	struct edge *asked; /* with asked_id: the question that `wait` stands for */
 	uint64_t asked_id;
-	bool tls_first; /* 465: TLS from the first octet */
+	const struct front_port *port;
 	bool may_xclient;
 	bool uncounted; /* among the connections of its network */
 	bool stepping;
@@ -118,7 +126,7 @@ struct front {
 struct front_service {
 	bool submission;
 	const char *name;	  /* "smtp" in the log */
-	struct listener_group *group;
+	struct listener_group *group, *lmtp_group;
 	struct front_rate *rates;
 	struct front *sessions;
 	unsigned session_count;
@@ -129,19 +137,21 @@ struct front_service {
 extern struct front_service smtpd_service;
 
 /* Too many connections from there: says so, unless TLS comes first, and closes. */
-void smtpd_refuse_connection(int fd, const struct client_address *a, bool tls_first);
+void smtpd_refuse_connection(int fd, const struct client_address *a, const struct front_port *port);
 
 /* ---- front_proxy.c ---- */
 
 /* Takes a connection of a proxy (fd owned from now on), which is to begin with a header; then smtpd_accept(). */
-void smtpd_proxied(int fd, const struct client_address *a, bool tls_first);
+void smtpd_proxied(int fd, const struct client_address *a, const struct front_port *port);
 /* Ends those that have not said whose they are. */
 void smtpd_proxied_drain(void);
 
 /* ---- front_session.c ---- */
 
 /* Takes a connection (fd owned from now on). */
-void smtpd_accept(int fd, const struct client_address *a, bool tls_first);
+void smtpd_accept(int fd, const struct client_address *a, const struct front_port *port);
+/* The client is a server of somewhere else (port 25), of which nothing is known: neither a user of ours nor one that speaks LMTP. */
+bool smtpd_outside(const struct front *f);
 /* The only writer of state; an edge that the table does not have is our own fault. */
 void smtpd_set_state(struct front *f, enum front_state to);
 /* Runs the session as far as it goes. */
@@ -166,6 +176,8 @@ void smtpd_transaction_reset(struct front *f);
 /* "code enhanced text" CRLF; enhanced is NULL where RFC 2034 wants none. text may have no line ends. */
 void smtpd_reply(struct front *f, unsigned code, const char *enhanced, const char *text);
 void smtpd_reply_words(struct front *f, const struct smtp_reply_words *w);
+/* The reply to a message: once, or on LMTP once for each recipient that has none yet (RFC 2033 4.2, 4.3). */
+void smtpd_reply_message(struct front *f, const struct smtp_reply_words *w);
 /* An event of the time line, to the log and the recorder. */
 void smtpd_trace_fields(struct front *f, const char *event, const struct log_field *fields);
 #define smtpd_trace(f, event, ...)                                                                 \
@@ -211,6 +223,7 @@ void smtpd_data_end(struct front *f);
 /* Hands the complete message to deliver: what the DNS says of the client is known. */
 void smtpd_data_give(struct front *f);
 void smtpd_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);
+void smtpd_on_recipient(struct edge *e, struct msg_DELIVER_RECIPIENT *m);
 void smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m);
 
 /* ---- front_chunk.c ---- */

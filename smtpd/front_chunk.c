@@ -15,6 +15,22 @@
 
 /* ---- the end of a chunk ---- */
 
+static bool
+in_transaction(const struct front_chunk *c)
+{
+	return c->back != FRONT_STATE_HELO && c->back != FRONT_STATE_READY;
+}
+
+/* The last chunk's answer is the message's: on LMTP one for each recipient, so none when there is none (RFC 2033 4.3). */
+static void
+say_refusal(struct front *f, const struct front_chunk *c)
+{
+	if (c->last && in_transaction(c))
+		smtpd_reply_message(f, c->refusal);
+	else
+		smtpd_reply_words(f, c->refusal);
+}
+
 static void
 chunk_refused(struct front *f)
 {
@@ -22,8 +38,8 @@ chunk_refused(struct front *f)
 
 	smtpd_trace(f, "chunk-refused", LOG_NUM("bytes", c->bytes), LOG_NUM("code", c->refusal->code),
 	    LOG_CSTR("text", c->refusal->text), LOG_END);
-	smtpd_reply_words(f, c->refusal);
-	if (c->back == FRONT_STATE_HELO || c->back == FRONT_STATE_READY) {
+	say_refusal(f, c);
+	if (!in_transaction(c)) {
 		smtpd_set_state(f, c->back);
 	} else if (c->last) {
 		smtpd_transaction_reset(f);
@@ -121,7 +137,7 @@ smtpd_bdat(struct front *f, struct slice args, const struct smtp_reply_words *re
 	if (c.refusal == NULL)
 		c.refusal = why_not(f, c.bytes);
 	if (c.refusal != NULL && !worth_swallowing(f, c.bytes)) {
-		smtpd_reply_words(f, c.refusal);
+		say_refusal(f, &c);
 		smtpd_close(f, "4.3.4", "Too many octets that are not wanted");
 		return;
 	}

@@ -1,6 +1,6 @@
 /*
  * Who the client is: what the DNS says of its address, asked from the moment it connects and waited for only when a message is
- * complete; and how much came from it lately. Port 25 only: submission knows its users.
+ * complete; and how much came from it lately. Port 25 only: submission knows its users, and who speaks LMTP brings what it got from others.
  */
 #include "smtpd/front_client.h"
 
@@ -56,7 +56,7 @@ smtpd_client_begin(struct front *f)
 	};
 
 	client_check_free(&f->check);
-	if (smtpd_service.submission)
+	if (!smtpd_outside(f))
 		return;
 	memcpy(q.ip, &f->client.peer.sin6_addr, sizeof(q.ip));
 	f->check = client_check_new(role_loop(), dns_client(), &q, on_known, f);
@@ -85,7 +85,7 @@ address_of(const struct front *f)
 void
 smtpd_rate_add(struct front *f, enum front_rate_kind kind)
 {
-	if (!smtpd_service.submission)
+	if (smtpd_outside(f))
 		front_rate_add(smtpd_service.rates, address_of(f), kind, clock_ms());
 }
 
@@ -98,7 +98,7 @@ spent(const struct front *f, enum front_rate_kind kind)
 	    [FRONT_RATE_UNKNOWN] = OPT_SMTP_RATE_UNKNOWN,
 	};
 
-	return !smtpd_service.submission &&
+	return smtpd_outside(f) &&
 	    front_rate_spent(smtpd_service.rates, address_of(f), kind, config_number(role_config(), limits[kind]), clock_ms());
 }
 

@@ -16,6 +16,8 @@ enum {
 	NO_LOGIN = 4,  /* needs none even on submission */
 	COUNTED = 8,   /* octets follow, also when it is refused */
 	TEXT = 16,     /* message text may follow of a client that does not wait for the answer */
+	NO_LMTP = 32,  /* RFC 2033 4.1 */
+	ONLY_LMTP = 64,
 };
 
 #define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
@@ -38,14 +40,14 @@ smtpd_greeting(struct front *f)
 {
 	char text[300];
 
-	(void)snprintf(text, sizeof(text), "%s ESMTP Mailstead", config_string(role_config(), OPT_HOSTNAME));
+	(void)snprintf(text, sizeof(text), "%s %s Mailstead", config_string(role_config(), OPT_HOSTNAME), f->port->lmtp ? "LMTP" : "ESMTP");
 	smtpd_reply(f, 220, NULL, text);
 }
 
 void
 smtpd_greet(struct front *f)
 {
-	if (!f->tls_first && !smtpd_service.submission && stream_input(f->stream).n > 0) {
+	if (smtpd_outside(f) && stream_input(f->stream).n > 0) {
 		/* RFC 5321 4.3.1: a client waits for the greeting. */
 		smtpd_trace(f, "early-talker", LOG_END);
 		smtpd_reply(f, 554, "5.5.1", "Commands before the greeting");
@@ -60,7 +62,7 @@ smtpd_greet(struct front *f)
 static bool
 take_helo(struct front *f, struct slice args)
 {
-	bool good = smtpd_service.submission ? smtp_helo_valid_lax(args) : smtp_helo_valid(args);
+	bool good = smtpd_outside(f) ? smtp_helo_valid(args) : smtp_helo_valid_lax(args);
 
 	if (!good || !slice_cstr(args, f->helo, sizeof(f->helo))) {
 		smtpd_reply(f, 501, "5.5.4", "A domain name or an address literal is needed");
@@ -72,7 +74,7 @@ take_helo(struct front *f, struct slice args)
 	else
 		smtpd_transaction_reset(f);
 	/* RFC 2920 3.1: EHLO ends a group. It changes nothing here what comes with it, but it tells of the client. */
-	if (!smtpd_service.submission && stream_input(f->stream).n > 0)
+	if (smtpd_outside(f) && stream_input(f->stream).n > 0)
 		smtpd_trace(f, "early-commands", LOG_NUM("bytes", stream_input(f->stream).n), LOG_END);
 	return true;
 }
@@ -87,6 +89,7 @@ run_helo(struct front *f, struct slice args)
 	smtpd_reply(f, 250, NULL, config_string(role_config(), OPT_HOSTNAME));
 }
 
+/* And LHLO, which is the same (RFC 2033 4.1). */
 static void
 run_ehlo(struct front *f, struct slice args)
 {
@@ -95,7 +98,7 @@ run_ehlo(struct front *f, struct slice args)
 	if (!take_helo(f, args))
 		return;
 	f->esmtp = true;
-	smtpd_trace(f, "ehlo", LOG_CSTR("helo", f->helo), LOG_END);
+	smtpd_trace(f, f->port->lmtp ? "lhlo" : "ehlo", LOG_CSTR("helo", f->helo), LOG_END);
 	buf_init(&b, 1024);
 	buf_putf(&b, "250-%s\r\n", config_string(role_config(), OPT_HOSTNAME));
 	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-SMTPUTF8\r\n");
@@ -228,8 +231,9 @@ check_auth(const struct front *f)
 }
 
 static const struct command commands[] = {
-    {"EHLO", ANY_STATE, NEED_ARGS | NO_LOGIN, NULL, run_ehlo},
-    {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN, NULL, run_helo},
+    {"EHLO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP, NULL, run_ehlo},
+    {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP, NULL, run_helo},
+    {"LHLO", ANY_STATE, NEED_ARGS | ONLY_LMTP, NULL, run_ehlo},
     {"MAIL", IN(READY), NEED_ARGS, NULL, smtpd_mail},
     {"RCPT", IN(MAIL) | IN(RCPT), NEED_ARGS, NULL, smtpd_rcpt},
     {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS | TEXT, NULL, smtpd_data},
@@ -258,10 +262,10 @@ static const struct command commands[] = {
 };
 
 static const struct command *
-find_command(struct slice verb)
+find_command(struct slice verb, bool lmtp)
 {
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
-		if (slice_eq_nocase(verb, slice_str(commands[i].verb)))
+		if (!(commands[i].flags & (lmtp ? NO_LMTP : ONLY_LMTP)) && slice_eq_nocase(verb, slice_str(commands[i].verb)))
 			return &commands[i];
 	return NULL;
 }
@@ -272,14 +276,18 @@ refusal(const struct front *f, const struct command *c, struct slice args)
 {
 	static const struct smtp_reply_words unknown = {500, "5.5.1", "Command not recognized"};
 	static const struct smtp_reply_words greet = {503, "5.5.1", "EHLO or HELO first"};
+	static const struct smtp_reply_words greet_lmtp = {503, "5.5.1", "LHLO first"};
 	static const struct smtp_reply_words sequence = {503, "5.5.1", "Bad sequence of commands"};
 	static const struct smtp_reply_words no_tls = {530, "5.7.0", "STARTTLS first"};
 	static const struct smtp_reply_words login = {530, "5.7.0", "Authentication required"};
 
 	if (c == NULL)
 		return &unknown;
-	if (!(c->states & FRONT_STATE_BIT(f->state)))
-		return f->state == FRONT_STATE_HELO ? &greet : &sequence;
+	if (!(c->states & FRONT_STATE_BIT(f->state))) {
+		if (f->state != FRONT_STATE_HELO)
+			return &sequence;
+		return f->port->lmtp ? &greet_lmtp : &greet;
+	}
 	if (c->check) {
 		const struct smtp_reply_words *w = c->check(f);
 		if (w)
@@ -307,7 +315,7 @@ smtpd_command(struct front *f, struct slice line)
 	}
 	if (!smtp_command_split(line, &verb, &args))
 		verb = args = slice_of(NULL, 0);
-	c = find_command(verb);
+	c = find_command(verb, f->port->lmtp);
 	w = refusal(f, c, args);
 	if (w && c && (c->flags & COUNTED)) {
 		smtpd_bdat(f, args, w);

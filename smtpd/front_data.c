@@ -50,12 +50,13 @@ void
 smtpd_data(struct front *f, struct slice args)
 {
 	static const struct smtp_reply_words no_recipients = {554, "5.5.1", "No valid recipients"};
+	static const struct smtp_reply_words none_lmtp = {503, "5.5.1", "No valid recipients"}; /* RFC 2033 4.2 */
 	static const struct smtp_reply_words binary = {503, "5.5.1", "BODY=BINARYMIME goes with BDAT only (RFC 3030 3)"};
 	const struct smtp_reply_words *w = NULL;
 
 	(void)args;
 	if (f->state == FRONT_STATE_MAIL)
-		w = &no_recipients;
+		w = f->port->lmtp ? &none_lmtp : &no_recipients;
 	else if (f->t.body == SMTP_BODY_BINARYMIME)
 		w = &binary;
 	if (w == NULL)
@@ -240,7 +241,7 @@ data_refused(struct front *f, const struct smtp_reply_words *w)
 {
 	smtpd_trace(f, "data-refused", LOG_NUM("bytes", f->t.data.bytes), LOG_NUM("code", w->code),
 	    LOG_CSTR("text", w->text), LOG_END);
-	smtpd_reply_words(f, w);
+	smtpd_reply_message(f, w);
 	smtpd_transaction_reset(f);
 	/* 521: the two ends do not agree on what a line is, so nothing behind it may be read as a command. */
 	if (w->code == 521)
@@ -261,6 +262,7 @@ write_envelope(struct front *f, struct buf *b)
 	struct envelope e = {
 	    .esmtp = f->esmtp,
 	    .tls = stream_is_tls(f->stream),
+	    .lmtp = f->port->lmtp,
 	    .eightbit = t->body != SMTP_BODY_7BIT,
 	    .binary = t->body == SMTP_BODY_BINARYMIME,
 	    .smtputf8 = t->smtputf8,
@@ -291,7 +293,7 @@ deliver_gone(void *obj, const struct err *e)
 
 	smtpd_gone(f);
 	smtpd_trace(f, "outcome", LOG_NUM("code", later.code), LOG_CSTR("error", e->client), LOG_END);
-	smtpd_reply_words(f, &later);
+	smtpd_reply_message(f, &later);
 	smtpd_transaction_reset(f);
 	smtpd_step(f);
 }
@@ -344,6 +346,32 @@ smtpd_data_give(struct front *f)
 		(void)close(envelope);
 }
 
+/* What deliver says, as words in the strings given: it is trusted more than we are, but a reply that is none would break the dialogue. */
+static struct smtp_reply_words
+reply_of(unsigned code, struct slice enhanced, struct slice text, char enhanced_r[17], char text_r[401])
+{
+	bool good = code >= 200 && code <= 599 && slice_cstr(enhanced, enhanced_r, 17) && slice_cstr(text, text_r, 401);
+
+	return good ? (struct smtp_reply_words){code, enhanced_r, text_r} : later;
+}
+
+void
+smtpd_on_recipient(struct edge *e, struct msg_DELIVER_RECIPIENT *m)
+{
+	struct front *f = ipc_waits(e, m->id);
+	struct front_transaction *t = f ? &f->t : NULL;
+	char enhanced[17];
+	char text[401];
+
+	/* An answer that is not the next one's is nobody's: that recipient gets what is said of the rest. */
+	if (f == NULL || !f->port->lmtp || t->answered >= t->recipient_count || m->recipient != t->answered)
+		return;
+	struct smtp_reply_words w = reply_of(m->code, m->enhanced, m->text, enhanced, text);
+	smtpd_trace(f, "outcome", LOG_STR("to", t->recipients[t->answered]), LOG_NUM("code", w.code), LOG_CSTR("text", w.text), LOG_END);
+	smtpd_reply_words(f, &w);
+	t->answered++;
+}
+
 void
 smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m)
 {
@@ -353,16 +381,13 @@ smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m)
 
 	if (f == NULL)
 		return;
-	/* deliver is trusted more than we are, but a reply that is none would break the dialogue. */
-	bool good = m->code >= 200 && m->code <= 599 && slice_cstr(m->enhanced, enhanced, sizeof(enhanced)) &&
-	    slice_cstr(m->text, text, sizeof(text));
-	smtpd_trace(f, "outcome", LOG_NUM("code", m->code), LOG_STR("text", m->text), LOG_END);
-	if (good && m->code == 421)
-		smtpd_close(f, enhanced, text);
-	else if (good)
-		smtpd_reply(f, m->code, enhanced, text);
+	struct smtp_reply_words w = reply_of(m->code, m->enhanced, m->text, enhanced, text);
+	if (!f->port->lmtp || f->t.answered < f->t.recipient_count)
+		smtpd_trace(f, "outcome", LOG_NUM("code", m->code), LOG_STR("text", m->text), LOG_END);
+	if (w.code == 421)
+		smtpd_close(f, w.enhanced, w.text);
 	else
-		smtpd_reply_words(f, &later);
+		smtpd_reply_message(f, &w);
 	if (f->state != FRONT_STATE_CLOSING) {
 		smtpd_transaction_reset(f);
 		smtpd_step(f);

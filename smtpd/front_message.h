@@ -30,6 +30,7 @@ struct front_transaction {
 	struct slice envid;
 	struct slice *recipients;
 	struct envelope_dsn *dsn; /* of each of them */
+	size_t answered;	  /* of them, from the first on (LMTP) */
 	size_t recipient_count;
 	size_t recipient_cap;
 	size_t orcpt_bytes;

@@ -19,7 +19,7 @@ struct proxied {
 	struct proxied *next, *previous;
 	int fd;
 	struct client_address client;
-	bool tls_first;
+	const struct front_port *port;
 	struct loop_io *io;
 	struct loop_timer *timer;
 	size_t n;
@@ -47,7 +47,7 @@ give_up(struct proxied *p, enum log_level level, const char *why)
 {
 	log_event(level, NO_SESSION, "proxy-header-refused", LOG_CSTR("peer", p->client.text), LOG_CSTR("why", why), LOG_END);
 	(void)close(p->fd);
-	listener_done(smtpd_service.group, &p->client);
+	listener_done(p->port->group, &p->client);
 	proxied_free(p);
 }
 
@@ -57,7 +57,7 @@ begin(struct proxied *p, const struct proxy_header *h)
 {
 	struct client_address a = p->client;
 	int fd = p->fd;
-	bool tls_first = p->tls_first;
+	const struct front_port *port = p->port;
 
 	if (h->has_address) {
 		a.peer = h->peer;
@@ -67,13 +67,13 @@ begin(struct proxied *p, const struct proxy_header *h)
 	}
 	log_event(LOG_INFO, NO_SESSION, "proxied", LOG_CSTR("proxy", p->client.text), LOG_CSTR("peer", a.text),
 	    LOG_NUM("port", ntohs(a.peer.sin6_port)), LOG_END);
-	if (!listener_moved(smtpd_service.group, &p->client, &a)) {
+	if (!listener_moved(port->group, &p->client, &a)) {
 		proxied_free(p);
-		smtpd_refuse_connection(fd, &a, tls_first);
+		smtpd_refuse_connection(fd, &a, port);
 		return;
 	}
 	proxied_free(p);
-	smtpd_accept(fd, &a, tls_first);
+	smtpd_accept(fd, &a, port);
 }
 
 static void
@@ -109,13 +109,13 @@ on_late(void *arg)
 }
 
 void
-smtpd_proxied(int fd, const struct client_address *a, bool tls_first)
+smtpd_proxied(int fd, const struct client_address *a, const struct front_port *port)
 {
 	struct proxied *p = MEM_NEW(struct proxied);
 
 	p->fd = fd;
 	p->client = *a;
-	p->tls_first = tls_first;
+	p->port = port;
 	p->next = waiting;
 	if (p->next)
 		p->next->previous = p;

@@ -31,6 +31,18 @@ smtpd_reply_words(struct front *f, const struct smtp_reply_words *w)
 }
 
 void
+smtpd_reply_message(struct front *f, const struct smtp_reply_words *w)
+{
+	struct front_transaction *t = &f->t;
+
+	if (!f->port->lmtp)
+		smtpd_reply_words(f, w);
+	else
+		for (; t->answered < t->recipient_count; t->answered++)
+			smtpd_reply_words(f, w);
+}
+
+void
 smtpd_trace_fields(struct front *f, const char *event, const struct log_field *fields)
 {
 	struct buf b;

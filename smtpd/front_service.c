@@ -13,9 +13,13 @@
 
 #include <unistd.h>
 
-#define LISTENERS_MAX 16
+#define LISTENERS_MAX 48
 
 struct front_service smtpd_service;
+
+/* The first is for what has no name of its own. */
+static struct front_port ports[] = {{.name = "smtp"}, {.name = "submissions", .tls_first = true}, {.name = "lmtp", .lmtp = true}};
+#define PORT_COUNT (sizeof(ports) / sizeof(*ports))
 
 static struct listener *listeners[LISTENERS_MAX];
 static unsigned listener_count;
@@ -26,7 +30,10 @@ const struct ipc_dispatch smtpd_from_directory = {
 };
 const struct ipc_dispatch smtpd_from_port25_directory = {.DIR_RESOLVE_REPLY = smtpd_on_resolve};
 const struct ipc_dispatch smtpd_from_store = {.STORE_USAGE_REPLY = smtpd_on_usage};
-const struct ipc_dispatch smtpd_from_deliver = {.DELIVER_REPLY = smtpd_on_deliver};
+const struct ipc_dispatch smtpd_from_deliver = {
+    .DELIVER_RECIPIENT = smtpd_on_recipient,
+    .DELIVER_REPLY = smtpd_on_deliver,
+};
 const struct ipc_dispatch smtpd_from_queue = {.SPOOL_REPLY = smtpd_on_spool};
 const struct ipc_dispatch smtpd_from_verifier = {.AUTH_RESULT = smtpd_on_auth};
 const struct ipc_dispatch smtpd_from_resolver = {.DNS_ANSWER = dns_client_answer};
@@ -34,11 +41,14 @@ const struct ipc_dispatch smtpd_from_resolver = {.DNS_ANSWER = dns_client_answer
 const struct ipc_dispatch smtpd_from_nobody;
 
 static struct listener_limits
-limits(void)
+limits(bool lmtp)
 {
 	const struct config *c = role_config();
 	bool sub = smtpd_service.submission;
+	unsigned lmtp_max = (unsigned)config_number(c, OPT_LMTP_CONNECTIONS);
 
+	if (lmtp)
+		return (struct listener_limits){.total_max = lmtp_max, .per_network_max = lmtp_max};
 	return (struct listener_limits){
 	    .total_max = (unsigned)config_number(c, sub ? OPT_LOGIN_CONNECTIONS : OPT_SMTP_CONNECTIONS),
 	    .per_network_max = (unsigned)config_number(c,
@@ -77,36 +87,38 @@ smtpd_init(struct err *e)
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "smtp.xclient_from is no list of networks", NULL);
 	if (tls_server_new(e) == NULL)
 		return -1;
-	smtpd_service.group = listener_group_new(role_loop(), limits());
+	smtpd_service.group = listener_group_new(role_loop(), limits(false));
+	/* Whoever fills port 25 does not keep out what this machine delivers. */
+	smtpd_service.lmtp_group = listener_group_new(role_loop(), limits(true));
+	for (size_t i = 0; i < PORT_COUNT; i++)
+		ports[i].group = ports[i].lmtp ? smtpd_service.lmtp_group : smtpd_service.group;
 	smtpd_service.rates = front_rate_new();
 	note_zones();
 	return 0;
 }
 
-/* ---- listeners; arg tells TLS first apart ---- */
-
-static char tls_first_mark;
+/* ---- listeners; arg is the port ---- */
 
 static void
 accepted(void *arg, int fd, const struct client_address *a)
 {
-	bool tls_first = arg == &tls_first_mark;
+	const struct front_port *port = arg;
 
-	if (proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM)), &a->peer.sin6_addr))
-		smtpd_proxied(fd, a, tls_first);
+	if (!port->lmtp && proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM)), &a->peer.sin6_addr))
+		smtpd_proxied(fd, a, port);
 	else
-		smtpd_accept(fd, a, tls_first);
+		smtpd_accept(fd, a, port);
 }
 
 /* Too many from there. Whoever waits for TLS gets no words: it could not read them. */
 void
-smtpd_refuse_connection(int fd, const struct client_address *a, bool tls_first)
+smtpd_refuse_connection(int fd, const struct client_address *a, const struct front_port *port)
 {
 	static const char words[] = "421 4.7.0 Too many connections from your network\r\n";
 
 	log_event(LOG_INFO, NO_SESSION, "connection-refused", LOG_CSTR("peer", a->text), LOG_END);
 	/* A fresh socket takes one short line or it does not matter. */
-	if (!tls_first && write(fd, words, sizeof(words) - 1) < 0)
+	if (!port->tls_first && write(fd, words, sizeof(words) - 1) < 0)
 		log_event(LOG_DEBUG, NO_SESSION, "refusal-unsent", LOG_CSTR("peer", a->text), LOG_END);
 	(void)close(fd);
 }
@@ -114,20 +126,24 @@ smtpd_refuse_connection(int fd, const struct client_address *a, bool tls_first)
 static void
 refused(void *arg, int fd, const struct client_address *a)
 {
-	smtpd_refuse_connection(fd, a, arg == &tls_first_mark);
+	smtpd_refuse_connection(fd, a, arg);
 }
 
 void
 smtpd_on_listener(const char *name, int fd)
 {
-	void *arg = strcmp(name, "submissions") == 0 ? &tls_first_mark : NULL;
+	struct front_port *port = &ports[0];
+
+	for (size_t i = 0; i < PORT_COUNT; i++)
+		if (strcmp(name, ports[i].name) == 0)
+			port = &ports[i];
 
 	if (listener_count == LISTENERS_MAX) {
 		log_event(LOG_ERROR, NO_SESSION, "too-many-listeners", LOG_CSTR("name", name), LOG_END);
 		(void)close(fd);
 		return;
 	}
-	listeners[listener_count++] = listener_new(smtpd_service.group, fd, accepted, refused, arg);
+	listeners[listener_count++] = listener_new(port->group, fd, accepted, refused, port);
 }
 
 /* ---- edges ---- */
@@ -155,7 +171,8 @@ smtpd_on_edge_down(struct edge *e)
 void
 smtpd_on_reload(void)
 {
-	listener_group_limits(smtpd_service.group, limits());
+	listener_group_limits(smtpd_service.group, limits(false));
+	listener_group_limits(smtpd_service.lmtp_group, limits(true));
 	note_zones();
 }
 

@@ -42,6 +42,12 @@ smtpd_set_state(struct front *f, enum front_state to)
 	f->state = to;
 }
 
+bool
+smtpd_outside(const struct front *f)
+{
+	return !smtpd_service.submission && !f->port->lmtp;
+}
+
 static void
 front_free(struct front *f)
 {
@@ -58,7 +64,7 @@ front_free(struct front *f)
 		f->next->previous = f->previous;
 	smtpd_service.session_count--;
 	if (!f->uncounted)
-		listener_done(smtpd_service.group, &f->client);
+		listener_done(f->port->group, &f->client);
 	stream_free(&f->stream);
 	loop_timer_free(&f->timer);
 	loop_timer_free(&f->again);
@@ -206,7 +212,7 @@ still_patient(struct front *f)
 		smtpd_close(f, "4.3.2", "Shutting down, connect again");
 	else if (f->bad_commands >= FRONT_BAD_COMMANDS_MAX)
 		smtpd_close(f, "4.7.0", "Too many errors");
-	else if (f->refused_recipients >= FRONT_REFUSED_RECIPIENTS_MAX)
+	else if (!f->port->lmtp && f->refused_recipients >= FRONT_REFUSED_RECIPIENTS_MAX)
 		smtpd_close(f, "4.7.0", "Too many refused recipients");
 	else if (f->failed_logins >= FRONT_FAILED_LOGINS_MAX)
 		smtpd_close(f, "4.7.0", "Too many failed logins");
@@ -337,7 +343,7 @@ on_ready(struct stream *s, void *arg)
 	struct front *f = arg;
 
 	(void)s;
-	if (f->state == FRONT_STATE_GREETING && f->tls_first && stream_is_tls(f->stream))
+	if (f->state == FRONT_STATE_GREETING && f->port->tls_first && stream_is_tls(f->stream))
 		smtpd_greet(f);
 	smtpd_step(f);
 }
@@ -358,7 +364,7 @@ on_end(struct stream *s, void *arg, enum stream_end why)
 static const struct stream_events stream_events = {.on_ready = on_ready, .on_end = on_end};
 
 static struct front *
-front_new(int fd, const struct client_address *a, bool tls_first)
+front_new(int fd, const struct client_address *a, const struct front_port *port)
 {
 	struct front *f = MEM_NEW(struct front);
 
@@ -369,8 +375,8 @@ front_new(int fd, const struct client_address *a, bool tls_first)
 	f->t.data.fd = -1;
 	f->client = *a;
 	f->conn = ++smtpd_service.next_conn;
-	f->tls_first = tls_first;
-	f->may_xclient = !smtpd_service.submission &&
+	f->port = port;
+	f->may_xclient = smtpd_outside(f) &&
 	    proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_XCLIENT_FROM)), &a->peer.sin6_addr);
 	f->began_ms = clock_ms();
 	smtp_session_id(f->id);
@@ -383,16 +389,16 @@ front_new(int fd, const struct client_address *a, bool tls_first)
 }
 
 void
-smtpd_accept(int fd, const struct client_address *a, bool tls_first)
+smtpd_accept(int fd, const struct client_address *a, const struct front_port *port)
 {
-	struct front *f = front_new(fd, a, tls_first);
+	struct front *f = front_new(fd, a, port);
 
-	smtpd_trace(f, "connect", LOG_CSTR("service", smtpd_service.name), LOG_CSTR("peer", a->text),
+	smtpd_trace(f, "connect", LOG_CSTR("service", port->lmtp ? "lmtp" : smtpd_service.name), LOG_CSTR("peer", a->text),
 	    LOG_NUM("port", ntohs(a->peer.sin6_port)), LOG_CSTR("local", a->local_text), LOG_END);
 	stream_set_timeout(f->stream, silence_ms() + FRONT_STREAM_GRACE_MS);
 	smtpd_client_begin(f);
-	if (tls_first)
+	if (port->tls_first)
 		stream_starttls(f->stream, tls_server());
 	else
-		loop_timer_set(f->timer, smtpd_service.submission ? 0 : FRONT_GREET_DELAY_MS);
+		loop_timer_set(f->timer, smtpd_outside(f) ? FRONT_GREET_DELAY_MS : 0);
 }

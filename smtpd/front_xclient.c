@@ -80,7 +80,7 @@ smtpd_xclient(struct front *f, struct slice args)
 	}
 	smtpd_trace(f, "xclient", LOG_CSTR("relay", f->client.text), LOG_CSTR("peer", a.text), LOG_NUM("port", ntohs(a.peer.sin6_port)),
 	    LOG_END);
-	if (!listener_moved(smtpd_service.group, &f->client, &a)) {
+	if (!listener_moved(f->port->group, &f->client, &a)) {
 		/* It counts nowhere any more. */
 		f->uncounted = true;
 		smtpd_close(f, "4.7.0", "Too many connections from your network");

@@ -183,6 +183,17 @@ static const struct rule submission[] = {
     {always, ACCEPT("default")},
 };
 
+static const struct rule lmtp[] = {
+    {unreadable, REFUSE("unreadable", 550, "5.6.0", "The message's header cannot be read reliably")},
+    {stray_octets, REFUSE("stray-octets", 550, "5.6.0", "CR or LF alone, or NUL, in what is not declared binary (RFC 5321 2.3.8)")},
+    {too_many_hops, REFUSE("hops", 554, "5.4.6", "Too many Received fields: a mail loop")},
+    {from_fields_not_one, JUNK("from-fields")},
+    {no_author, JUNK("from-empty")},
+    {authors_differ, JUNK("from-domains")},
+    {header_broken, JUNK("header-broken")},
+    {always, ACCEPT("default")},
+};
+
 static const struct policy_decision *
 first_of(const struct rule *rules, const struct policy_input *in)
 {
@@ -202,6 +213,12 @@ const struct policy_decision *
 policy_submission(const struct policy_input *in)
 {
 	return first_of(submission, in);
+}
+
+const struct policy_decision *
+policy_lmtp(const struct policy_input *in)
+{
+	return first_of(lmtp, in);
 }
 
 const char *

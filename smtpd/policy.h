@@ -73,6 +73,8 @@ struct policy_input policy_input_incoming(
     const struct verdict *v, const struct policy_client *c, const struct policy_settings *s);
 /* Of mail from our own users: its form only. */
 struct policy_input policy_input_submission(const struct verdict *v);
+/* Of mail over LMTP: its form, and the settings for that. */
+struct policy_input policy_input_lmtp(const struct verdict *v, const struct policy_settings *s);
 /* Appends "name=number" of all that are not 0, separated by spaces. */
 void policy_input_print(const struct policy_input *in, struct buf *b);
 /* Reads that again; false for anything else. */
@@ -88,6 +90,12 @@ bool policy_arc_overrides(const struct verdict *v, const struct policy_settings 
 const struct policy_decision *policy_incoming(const struct policy_input *in);
 /* Mail from our own users (RFC 6409 4.2, 6): its form only. Who may use which address is the directory's word. */
 const struct policy_decision *policy_submission(const struct policy_input *in);
+
+/*
+ * Mail over LMTP (RFC 2033), from a mail server of this machine. It saw who sent the message and what that looked like then, and has
+ * taken it: whatever is refused here it has to bounce, to a sender who may be forged. So only what cannot be kept, and loops, are.
+ */
+const struct policy_decision *policy_lmtp(const struct policy_input *in);
 
 const char *policy_action_name(enum policy_action a);
 

@@ -87,6 +87,15 @@ policy_input_submission(const struct verdict *v)
 	};
 }
 
+struct policy_input
+policy_input_lmtp(const struct verdict *v, const struct policy_settings *s)
+{
+	struct policy_input in = policy_input_submission(v);
+
+	in.header_junk = s->header_junk;
+	return in;
+}
+
 /* 127.0.0.1 or ::1; the rest of 127.0.0.0/8 is who an operator makes it. */
 static bool
 is_local(const uint8_t ip[16])

@@ -26,15 +26,31 @@ put_literal(struct buf *b, const uint8_t ip[16])
 	buf_putf(b, "[%s%s]", strchr(text, ':') ? "IPv6:" : "", text);
 }
 
-/* From-domain: what the client called itself when that is a name, else its address; then TCP-info. */
+bool
+received_ip_known(const uint8_t ip[16])
+{
+	static const uint8_t none[16];
+
+	return memcmp(ip, none, sizeof(none)) != 0;
+}
+
+/* From-domain: what the client called itself when that is a name, else its address; then TCP-info, if it came over TCP. */
 static void
 put_from(struct buf *b, const struct envelope *e)
 {
+	bool tcp = received_ip_known(e->client_ip);
+
 	buf_put_str(b, "from ");
 	if (smtp_helo_valid(e->helo))
 		buf_put_slice(b, e->helo);
-	else
+	else if (tcp)
 		put_literal(b, e->client_ip);
+	else
+		buf_put_str(b, "localhost");
+	if (!tcp) {
+		buf_put_str(b, "\r\n\t");
+		return;
+	}
 	buf_put_str(b, " (");
 	if (smtp_domain_valid(e->rdns, false)) {
 		buf_put_slice(b, e->rdns);
@@ -44,18 +60,21 @@ put_from(struct buf *b, const struct envelope *e)
 	buf_put_str(b, ")\r\n\t");
 }
 
-/* RFC 3848, RFC 6531 4.3: S for TLS, A for authenticated; both only ever follow ESMTP. */
-static const char *
-protocol(const struct received_facts *f)
+/* RFC 3848, RFC 6531 4.3: S for TLS, A for authenticated; neither ever follows plain SMTP. */
+static void
+put_protocol(struct buf *b, const struct received_facts *f)
 {
 	const struct envelope *e = f->envelope;
-
-	static const char *const esmtp[2][2] = {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}};
-	static const char *const utf8[2][2] = {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}};
+	bool extended = e->esmtp || e->tls || f->authenticated;
 
 	if (e->smtputf8)
-		return utf8[e->tls][f->authenticated];
-	return e->esmtp || e->tls || f->authenticated ? esmtp[e->tls][f->authenticated] : "SMTP";
+		buf_put_str(b, e->lmtp ? "UTF8LMTP" : "UTF8SMTP");
+	else if (e->lmtp)
+		buf_put_str(b, "LMTP");
+	else
+		buf_put_str(b, extended ? "ESMTP" : "SMTP");
+	buf_put_str(b, e->tls ? "S" : "");
+	buf_put_str(b, f->authenticated ? "A" : "");
 }
 
 /* The cipher suite's name of "TLS1.3 TLS_AES_256_GCM_SHA384", if it is one. */
@@ -81,7 +100,9 @@ received_print(const struct received_facts *f, struct buf *b)
 	buf_put_slice(b, f->authres);
 	buf_put_str(b, "Received: ");
 	put_from(b, e);
-	buf_putf(b, "by %.*s with %s id %.*s", SLICE_ARG(f->hostname), protocol(f), SLICE_ARG(f->queue_id));
+	buf_putf(b, "by %.*s with ", SLICE_ARG(f->hostname));
+	put_protocol(b, f);
+	buf_putf(b, " id %.*s", SLICE_ARG(f->queue_id));
 	/* With several recipients it would tell each of them about another (RFC 5321 7.2). */
 	if (e->recipient_count == 1)
 		buf_putf(b, "\r\n\tfor <%.*s>", SLICE_ARG(e->recipients[0]));

@@ -28,6 +28,8 @@ bool received_print(const struct received_facts *f, struct buf *b);
 /* Appends "Date:" and "Message-ID:" as far as they are wanted. */
 bool received_complete(const struct received_facts *f, bool date, bool message_id, struct buf *b);
 
+/* False of a client without an address (a Unix socket). */
+bool received_ip_known(const uint8_t ip[16]);
 /* "192.0.2.1" or "2001:db8::1" of an address whose IPv4 form is ::ffff:a.b.c.d; out has 46 octets. */
 void received_ip_text(const uint8_t ip[16], char out[46]);
 

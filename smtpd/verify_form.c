@@ -35,7 +35,7 @@ must_go(const struct header_field *field, const struct facts *f)
 	if (f->submission &&
 	    (slice_eq_nocase(field->name, SLICE("Bcc")) || slice_eq_nocase(field->name, SLICE("Resent-Bcc"))))
 		return true;
-	return authres_claims(field->name, field->value, f->authserv_id);
+	return f->authserv_id.n > 0 && authres_claims(field->name, field->value, f->authserv_id);
 }
 
 /* Some mailbox of the list has no domain. */

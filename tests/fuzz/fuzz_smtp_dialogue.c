@@ -2,7 +2,7 @@
  * Whole dialogues with the SMTP front: its session behind a real socket, the processes that it asks faked by the words of the
  * addresses. Whatever a client sends, all at once or in pieces, it gets the same answers, each of them well-formed; deliver
  * gets the same messages, each with recipients that the directory knew, within the limit, its lines ended by CRLF alone; and in the end
- * nothing is left of the session.
+ * nothing is left of the session. Over LMTP every recipient has a reply, whatever deliver says of some of them.
  *
  * The first four octets say how the server is set up and in which pieces the second run sends; the rest is what the client sends.
  */
@@ -36,6 +36,7 @@ enum {
 	SETUP_NO_DSN = 4,
 	SETUP_XCLIENT = 8,
 	SETUP_PROXY = 16, /* what comes begins with a PROXY header */
+	SETUP_LMTP = 32,
 };
 
 #define MUST(what)                                                                                 \
@@ -104,9 +105,9 @@ role_exit(int status)
 	abort();
 }
 
-/* Where the front listens: a place without a name in the file system. */
-static struct sockaddr_un place = {.sun_family = AF_UNIX};
-static socklen_t place_bytes = sizeof(place);
+/* Where the front listens: places without names in the file system; the second is that of LMTP. */
+static struct sockaddr_un places[2] = {{.sun_family = AF_UNIX}, {.sun_family = AF_UNIX}};
+static socklen_t place_bytes[2] = {sizeof(places[0]), sizeof(places[1])};
 
 /* ---- the fakes ---- */
 
@@ -197,6 +198,20 @@ look_at_message(const struct envelope *env, struct slice message)
 	buf_put_u8(messages, '\n');
 }
 
+/* LMTP: an answer for some recipients, in order or not; the rest get that of the message. */
+static void
+answer_recipients(struct edge *e, uint64_t id, const struct envelope *env)
+{
+	for (uint32_t i = 0; i < env->recipient_count; i++) {
+		struct slice to = env->recipients[i];
+
+		if (begins(to, "rest"))
+			break;
+		MUST(IPC_SEND(e, DELIVER_RECIPIENT, .id = id, .recipient = begins(to, "swap") ? i + 1 : i,
+		    .code = begins(to, "later") ? 452 : begins(to, "odd") ? 77 : 250, .enhanced = SLICE("8.8.8"), .text = to));
+	}
+}
+
 static void
 fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 {
@@ -211,6 +226,9 @@ fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 	MUST(memfd_read_all(m->envelope, &envelope, &err) == 0 && envelope_decode(buf_slice(&envelope), a, &env));
 	MUST(memfd_read_all(m->message, &message, &err) == 0 && message.n == m->bytes);
 	look_at_message(&env, buf_slice(&message));
+	MUST(env.lmtp == ((setup & SETUP_LMTP) != 0));
+	if (env.lmtp)
+		answer_recipients(e, m->id, &env);
 	if (begins(env.mail_from, "kill"))
 		edge_free(&fakes[ROLE_DELIVER]);
 	else
@@ -316,11 +334,13 @@ begin_once(void)
 	set(OPT_SMTP_RATE_UNKNOWN, SLICE("0"));
 	MUST(smtpd_init(&e) == 0);
 	smtpd_service.name = "smtp";
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	MUST(bind(fd, (struct sockaddr *)&place, sizeof(place.sun_family)) == 0 && listen(fd, 4) == 0 &&
-	    getsockname(fd, (struct sockaddr *)&place, &place_bytes) == 0);
-	smtpd_on_listener("smtp", fd);
+		MUST(bind(fd, (struct sockaddr *)&places[i], sizeof(places[i].sun_family)) == 0 && listen(fd, 4) == 0 &&
+		    getsockname(fd, (struct sockaddr *)&places[i], &place_bytes[i]) == 0);
+		smtpd_on_listener(i == 0 ? "smtp" : "lmtp", fd);
+	}
 }
 
 /* ---- one run ---- */
@@ -413,7 +433,9 @@ run(struct slice in, uint32_t seed, struct outcome *out)
 	buf_init(&out->messages, OUTCOME_BYTES_MAX);
 	messages = &out->messages;
 	client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	MUST(connect(client, (struct sockaddr *)&place, place_bytes) == 0);
+	unsigned port = setup & SETUP_LMTP ? 1 : 0;
+
+	MUST(connect(client, (struct sockaddr *)&places[port], place_bytes[port]) == 0);
 	settle(&out->answers);
 	while (in.n > 0) {
 		size_t n = seed == 0 || 1 + seed % 61 > in.n ? in.n : 1 + seed % 61;
@@ -430,7 +452,7 @@ run(struct slice in, uint32_t seed, struct outcome *out)
 	settle(&out->answers);
 	(void)close(client);
 	smtpd_proxied_drain();
-	MUST(listener_group_count(smtpd_service.group) == 0 && smtpd_service.sessions == NULL && smtpd_service.memory_bytes == 0);
+	MUST(listener_group_count(smtpd_service.group) == 0 && listener_group_count(smtpd_service.lmtp_group) == 0 && smtpd_service.sessions == NULL && smtpd_service.memory_bytes == 0);
 	look_at_answers(buf_slice(&out->answers));
 }
 

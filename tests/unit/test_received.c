@@ -87,17 +87,43 @@ START_TEST(test_hostile_texts)
 }
 END_TEST
 
+/* Who comes through a Unix socket has no address, only what he calls himself. */
+START_TEST(test_no_address)
+{
+	struct envelope e;
+	struct received_facts f = sample(&e);
+
+	e.lmtp = true;
+	memset(e.client_ip, 0, sizeof(e.client_ip));
+	check(&f, "Return-Path: <a@client.example>\r\n"
+		  "Received: from mx.client.example\r\n"
+		  "\tby mail.demo.test with LMTP id 0123456789abcdef\r\n"
+		  "\tfor <alice@demo.test>;\r\n"
+		  "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+	e.helo = SLICE("my_host) x");
+	e.recipient_count = 2;
+	check(&f, "Return-Path: <a@client.example>\r\n"
+		  "Received: from localhost\r\n"
+		  "\tby mail.demo.test with LMTP id 0123456789abcdef;\r\n"
+		  "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+}
+END_TEST
+
 START_TEST(test_protocols)
 {
 	static const struct {
-		bool esmtp, tls, authenticated;
+		bool esmtp, lmtp, tls, authenticated;
 		const char *want, *utf8;
 	} rows[] = {
-	    {false, false, false, " with SMTP id", " with UTF8SMTP id"},
-	    {true, false, false, " with ESMTP id", " with UTF8SMTP id"},
-	    {true, true, false, " with ESMTPS id", " with UTF8SMTPS id"},
-	    {true, false, true, " with ESMTPA id", " with UTF8SMTPA id"},
-	    {true, true, true, " with ESMTPSA id", " with UTF8SMTPSA id"},
+	    {false, false, false, false, " with SMTP id", " with UTF8SMTP id"},
+	    {true, false, false, false, " with ESMTP id", " with UTF8SMTP id"},
+	    {true, false, true, false, " with ESMTPS id", " with UTF8SMTPS id"},
+	    {true, false, false, true, " with ESMTPA id", " with UTF8SMTPA id"},
+	    {true, false, true, true, " with ESMTPSA id", " with UTF8SMTPSA id"},
+	    {true, true, false, false, " with LMTP id", " with UTF8LMTP id"},
+	    {true, true, true, false, " with LMTPS id", " with UTF8LMTPS id"},
+	    {true, true, false, true, " with LMTPA id", " with UTF8LMTPA id"},
+	    {true, true, true, true, " with LMTPSA id", " with UTF8LMTPSA id"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -105,6 +131,7 @@ START_TEST(test_protocols)
 		struct received_facts f = sample(&e);
 		struct buf b;
 		e.esmtp = rows[i].esmtp;
+		e.lmtp = rows[i].lmtp;
 		e.tls = rows[i].tls;
 		f.authenticated = rows[i].authenticated;
 		buf_init(&b, RECEIVED_BYTES_MAX);
@@ -157,6 +184,7 @@ main(void)
 	tcase_add_test(t, test_plain);
 	tcase_add_test(t, test_tls_several_null_sender);
 	tcase_add_test(t, test_hostile_texts);
+	tcase_add_test(t, test_no_address);
 	tcase_add_test(t, test_protocols);
 	tcase_add_test(t, test_complete);
 	tcase_add_test(t, test_full);
