@@ -422,7 +422,8 @@ START_TEST(test_several)
 	ck_assert_str_eq(verify(worse), "permerror");
 	char *one = first_field(message);
 
-	strstr(one, "\tb=")[3] ^= 3;
+	char *octet = &strstr(one, "\tb=")[3];
+	*octet = *octet == 'A' ? 'B' : 'A'; /* base64 still */
 	verify(join(one, message, ""));
 	ck_assert_uint_eq(got_count, 2);
 	ck_assert_int_eq(got[0].result, DKIM_RESULT_FAIL);
