@@ -200,6 +200,18 @@ ask_names(struct client_check *c)
 		c->facts.iprev = CLIENT_IPREV_TEMPERROR;
 }
 
+static void
+take_names(struct client_check *c, const struct client_query *q)
+{
+	c->facts.iprev = q->iprev;
+	if (q->iprev != CLIENT_IPREV_PASS)
+		return;
+	if (slice_cstr(q->name, c->client_name, sizeof(c->client_name)))
+		c->facts.name = slice_str(c->client_name);
+	else
+		c->facts.iprev = CLIENT_IPREV_PERMERROR;
+}
+
 /* ---- lists ---- */
 
 static void
@@ -257,7 +269,10 @@ client_check_new(struct loop *loop, const struct dns_asker *dns, const struct cl
 	memcpy(c->ip, q->ip, sizeof(c->ip));
 	c->starting = true;
 	loop_timer_set(c->timer, q->timeout_ms);
-	ask_names(c);
+	if (q->iprev == CLIENT_IPREV_NONE)
+		ask_names(c);
+	else
+		take_names(c, q);
 	ask_lists(c, q->black, false, &left);
 	ask_lists(c, q->white, true, &left);
 	end_if_complete(c);

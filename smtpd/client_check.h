@@ -15,6 +15,8 @@ struct loop;
 struct client_query {
 	uint8_t ip[16]; /* IPv4 as ::ffff:a.b.c.d */
 	struct slice black, white; /* zones: policy.dnsbl, policy.dnswl */
+	enum client_iprev iprev;   /* known already, with the name of a pass; NONE: it is asked for */
+	struct slice name;
 	uint64_t timeout_ms;
 };
 

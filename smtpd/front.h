@@ -34,8 +34,8 @@
 #include "smtpd/front_message.h"
 #include "smtpd/front_rate.h"
 #include "smtpd/smtp_framer.h"
-#include "smtpd/smtp_grammar.h"
 #include "smtpd/smtp_id.h"
+#include "smtpd/xclient.h"
 
 enum front_state {
 	FRONT_STATE_GREETING, /* the greeting is not out yet */
@@ -98,6 +98,8 @@ struct front {
 	uint64_t asked_id;
 	const struct front_port *port;
 	bool may_xclient;
+	bool telling;	      /* what XCLIENT says now is of the same client as before */
+	struct xclient *told; /* NULL: nothing */
 	bool uncounted; /* among the connections of its network */
 	bool stepping;
 	/* the client */
@@ -196,6 +198,10 @@ void smtpd_greeting(struct front *f);
 
 const struct smtp_reply_words *smtpd_xclient_check(const struct front *f);
 void smtpd_xclient(struct front *f, struct slice args);
+/* What the relay said of the client: its name; how it greeted, instead of the relay's own EHLO; whether it spoke ESMTP. */
+void smtpd_xclient_names(const struct front *f, struct client_query *q);
+void smtpd_xclient_helo(struct front *f);
+bool smtpd_xclient_esmtp(const struct front *f);
 
 /* ---- front_transaction.c ---- */
 

@@ -59,6 +59,7 @@ smtpd_client_begin(struct front *f)
 	if (!smtpd_outside(f))
 		return;
 	memcpy(q.ip, &f->client.peer.sin6_addr, sizeof(q.ip));
+	smtpd_xclient_names(f, &q);
 	f->check = client_check_new(role_loop(), dns_client(), &q, on_known, f);
 	if (client_check_ended(f->check))
 		trace_client(f);

@@ -69,6 +69,7 @@ take_helo(struct front *f, struct slice args)
 		f->bad_commands++;
 		return false;
 	}
+	smtpd_xclient_helo(f);
 	if (f->state == FRONT_STATE_HELO)
 		smtpd_set_state(f, FRONT_STATE_READY);
 	else
@@ -108,7 +109,7 @@ run_ehlo(struct front *f, struct slice args)
 	if (smtpd_service.submission && stream_is_tls(f->stream) && f->account == 0)
 		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
 	if (f->may_xclient)
-		buf_put_str(&b, "250-XCLIENT ADDR PORT\r\n");
+		buf_put_str(&b, "250-XCLIENT " XCLIENT_OFFER "\r\n");
 	if (config_bool(role_config(), OPT_SMTP_DSN))
 		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
@@ -243,7 +244,7 @@ static const struct command commands[] = {
     {"QUIT", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_quit},
     {"STARTTLS", IN(READY), NO_ARGS | NO_LOGIN, check_starttls, run_starttls},
     {"AUTH", IN(READY), NEED_ARGS | NO_LOGIN, check_auth, smtpd_auth},
-    {"XCLIENT", IN(READY), NEED_ARGS, smtpd_xclient_check, smtpd_xclient},
+    {"XCLIENT", IN(HELO) | IN(READY), NEED_ARGS, smtpd_xclient_check, smtpd_xclient},
     {"VRFY", GREETED, NEED_ARGS, NULL, run_vrfy},
     {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
     {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},

@@ -260,7 +260,7 @@ write_envelope(struct front *f, struct buf *b)
 	buf_init(&client, CLIENT_FACTS_BYTES_MAX);
 	good = client_facts_encode(known, &client);
 	struct envelope e = {
-	    .esmtp = f->esmtp,
+	    .esmtp = smtpd_xclient_esmtp(f),
 	    .tls = stream_is_tls(f->stream),
 	    .lmtp = f->port->lmtp,
 	    .eightbit = t->body != SMTP_BODY_7BIT,

@@ -56,6 +56,7 @@ front_free(struct front *f)
 	smtpd_auth_end(f);
 	smtpd_data_drop(f);
 	client_check_free(&f->check);
+	free(f->told);
 	if (f->previous)
 		f->previous->next = f->next;
 	else

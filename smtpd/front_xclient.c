@@ -1,11 +1,19 @@
 /*
- * XCLIENT: a relay of the operator's, named in smtp.xclient_from, says for whom it speaks. Only the address and port are offered: they
- * count for limits, SPF, trace fields and the log from then on, and the session begins anew. What the client called itself comes with
- * its own EHLO. Port 25 only: nobody is logged in by it.
+ * XCLIENT: a relay of the operator's, named in smtp.xclient_from, says for whom it speaks. Address and port count for limits, SPF, trace
+ * fields and the log from then on, and the session begins anew. A name takes the place of our own look-up (iprev); what the client
+ * greeted with (HELO, PROTO) that of the relay's EHLO, for SPF, policy and trace fields; a login and the address that the client
+ * connected to are recorded. Port 25 only, and nobody is logged in by it: who somebody is only authd says.
+ *
+ * What is said in several commands before the next EHLO is of one client, the last word on an attribute counts; the first XCLIENT
+ * after an EHLO begins with nothing but the address so far. A name that comes without an address is that address's.
  */
 #include "smtpd/front.h"
+
+#include "common/mem.h"
 #include "smtpd/front_client.h"
 #include "smtpd/proxy_header.h"
+
+#include <stdlib.h>
 
 const struct smtp_reply_words *
 smtpd_xclient_check(const struct front *f)
@@ -15,71 +23,91 @@ smtpd_xclient_check(const struct front *f)
 	return f->may_xclient ? NULL : &denied;
 }
 
-/* "192.0.2.1", "IPV6:2001:db8::1", or what says that it is not known: then the connection's own stays. */
-static bool
-take_address(struct slice value, struct client_address *a)
+/* ---- what counts of it ---- */
+
+void
+smtpd_xclient_names(const struct front *f, struct client_query *q)
 {
-	struct sockaddr_in6 peer = {.sin6_family = AF_INET6, .sin6_port = a->peer.sin6_port};
-	bool v6 = slice_starts_nocase(value, SLICE("IPV6:"));
+	const struct xclient *x = f->told;
 
-	if (slice_eq_nocase(value, SLICE("[UNAVAILABLE]")) || slice_eq_nocase(value, SLICE("[TEMPUNAVAIL]")))
-		return true;
-	if (!proxy_address_parse(slice_sub(value, v6 ? 5 : 0, value.n), v6, &peer))
-		return false;
-	a->peer = peer;
-	proxy_address_print(&peer, a->text);
-	return true;
-}
-
-static bool
-take_port(struct slice value, struct client_address *a)
-{
-	uint64_t port;
-
-	if (slice_eq_nocase(value, SLICE("[UNAVAILABLE]")) || slice_eq_nocase(value, SLICE("[TEMPUNAVAIL]")))
-		return true;
-	if (!slice_u64(value, 65535, &port))
-		return false;
-	a->peer.sin6_port = htons((uint16_t)port);
-	return true;
-}
-
-/* attribute "=" value, separated by single spaces; each attribute at most once. */
-static bool
-take_attributes(struct slice args, struct client_address *a)
-{
-	bool has_address = false, has_port = false;
-	struct slice word, name;
-
-	while (slice_cut(&args, ' ', &word)) {
-		bool *had;
-		bool good;
-
-		if (!slice_cut(&word, '=', &name) || word.p == NULL)
-			return false;
-		had = slice_eq_nocase(name, SLICE("ADDR")) ? &has_address : &has_port;
-		if (had == &has_port && !slice_eq_nocase(name, SLICE("PORT")))
-			return false;
-		good = had == &has_address ? take_address(word, a) : take_port(word, a);
-		if (*had || !good)
-			return false;
-		*had = true;
+	switch (x ? x->said[XCLIENT_NAME] : XCLIENT_NOTHING) {
+	case XCLIENT_VALUE:
+		q->iprev = CLIENT_IPREV_PASS;
+		q->name = slice_str(x->name);
+		break;
+	case XCLIENT_TEMPORARY:
+		q->iprev = CLIENT_IPREV_TEMPERROR;
+		break;
+	case XCLIENT_UNAVAILABLE:
+		q->iprev = x->said[XCLIENT_REVERSE_NAME] == XCLIENT_VALUE ? CLIENT_IPREV_FAIL : CLIENT_IPREV_PERMERROR;
+		break;
+	default:
+		break;
 	}
-	return has_address || has_port;
+}
+
+void
+smtpd_xclient_helo(struct front *f)
+{
+	_Static_assert(sizeof(f->helo) >= sizeof(f->told->helo), "a HELO that was told fits");
+
+	f->telling = false;
+	if (f->told && f->told->said[XCLIENT_HELO] == XCLIENT_VALUE)
+		memcpy(f->helo, f->told->helo, sizeof(f->told->helo));
+}
+
+bool
+smtpd_xclient_esmtp(const struct front *f)
+{
+	return f->told && f->told->said[XCLIENT_PROTO] == XCLIENT_VALUE ? f->told->esmtp : f->esmtp;
+}
+
+/* ---- the command ---- */
+
+/* What is not known leaves the connection its own. */
+static void
+move(const struct xclient *x, struct client_address *a)
+{
+	if (x->said[XCLIENT_ADDR] == XCLIENT_VALUE) {
+		a->peer.sin6_addr = x->address;
+		proxy_address_print(&a->peer, a->text);
+	}
+	if (x->said[XCLIENT_PORT] == XCLIENT_VALUE)
+		a->peer.sin6_port = htons(x->port);
+	if (x->said[XCLIENT_DESTADDR] == XCLIENT_VALUE) {
+		a->local.sin6_addr = x->destination;
+		proxy_address_print(&a->local, a->local_text);
+	}
+	if (x->said[XCLIENT_DESTPORT] == XCLIENT_VALUE)
+		a->local.sin6_port = htons(x->destination_port);
+}
+
+static void
+trace(struct front *f, const struct xclient *x, const struct client_address *a)
+{
+	const char *proto = x->said[XCLIENT_PROTO] != XCLIENT_VALUE ? "" : x->esmtp ? "ESMTP" : "SMTP";
+
+	smtpd_trace(f, "xclient", LOG_CSTR("relay", f->client.text), LOG_CSTR("peer", a->text), LOG_NUM("port", ntohs(a->peer.sin6_port)),
+	    LOG_CSTR("local", a->local_text), LOG_NUM("local_port", ntohs(a->local.sin6_port)), LOG_CSTR("name", x->name),
+	    LOG_CSTR("reverse_name", x->reverse_name), LOG_CSTR("helo", x->helo), LOG_CSTR("proto", proto), LOG_CSTR("login", x->login),
+	    LOG_END);
 }
 
 void
 smtpd_xclient(struct front *f, struct slice args)
 {
 	struct client_address a = f->client;
+	struct xclient x = {.port = 0};
 
-	if (!take_attributes(args, &a)) {
+	if (f->telling)
+		x = *f->told;
+	if (!xclient_parse(args, &x)) {
 		f->bad_commands++;
 		smtpd_reply_words(f, smtp_syntax_reply(SMTP_SYNTAX_BAD_ARGS));
 		return;
 	}
-	smtpd_trace(f, "xclient", LOG_CSTR("relay", f->client.text), LOG_CSTR("peer", a.text), LOG_NUM("port", ntohs(a.peer.sin6_port)),
-	    LOG_END);
+	move(&x, &a);
+	trace(f, &x, &a);
 	if (!listener_moved(f->port->group, &f->client, &a)) {
 		/* It counts nowhere any more. */
 		f->uncounted = true;
@@ -87,10 +115,15 @@ smtpd_xclient(struct front *f, struct slice args)
 		return;
 	}
 	f->client = a;
+	if (f->told == NULL)
+		f->told = MEM_NEW(struct xclient);
+	*f->told = x;
+	f->telling = true;
 	client_check_free(&f->check);
 	smtpd_client_begin(f);
 	f->esmtp = false;
 	f->helo[0] = '\0';
-	smtpd_set_state(f, FRONT_STATE_HELO);
+	if (f->state != FRONT_STATE_HELO)
+		smtpd_set_state(f, FRONT_STATE_HELO);
 	smtpd_greeting(f);
 }

@@ -405,6 +405,24 @@ xtext_hexchar(struct slice at, uint8_t *octet_r)
 	return true;
 }
 
+bool
+smtp_xtext_decode(struct slice xtext, struct buf *out)
+{
+	for (size_t i = 0; i < xtext.n; i++) {
+		uint8_t octet = xtext.p[i];
+
+		if (octet == '+') {
+			if (!xtext_hexchar(slice_sub(xtext, i, xtext.n), &octet))
+				return false;
+			i += 2;
+		} else if (octet < '!' || octet > '~' || octet == '=') {
+			return false;
+		}
+		buf_put_u8(out, octet);
+	}
+	return !out->failed;
+}
+
 /* xtext = *( xchar / hexchar ), at least one here; printable: what it stands for is of ASCII 32 to 126 (RFC 3461 4.2, 4.4). */
 static bool
 param_xtext(struct slice value, bool printable)

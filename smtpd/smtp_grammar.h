@@ -107,6 +107,9 @@ bool smtp_helo_valid(struct slice args) __attribute__((warn_unused_result));
 /* The same for programs of users (RFC 6409 asks nothing more): any printable ASCII without white space. */
 bool smtp_helo_valid_lax(struct slice args) __attribute__((warn_unused_result));
 
+/* Appends what xtext stands for (RFC 3461 4). False, with part of it appended, when it is none or out is full. */
+bool smtp_xtext_decode(struct slice xtext, struct buf *out) __attribute__((warn_unused_result));
+
 /* A domain name of RFC 5321 4.1.2, at most SMTP_DOMAIN_BYTES_MAX octets; utf8 also lets U-labels pass. */
 bool smtp_domain_valid(struct slice domain, bool utf8) __attribute__((warn_unused_result));
 /* "[192.0.2.1]", "[IPv6:2001:db8::1]", "[Tag:...]" (RFC 5321 4.1.3). */

@@ -509,7 +509,7 @@ class TestXclient(SmtpTest):
     def test_address(self):
         w = self.session(ehlo=None)
         w.send(b"EHLO relay.example\r\n")
-        self.assertIn(b"250-XCLIENT ADDR PORT\r\n", w.reply())
+        self.assertIn(b"250-XCLIENT NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT\r\n", w.reply())
         for line, shown in ((b"ADDR=192.0.2.7 PORT=40000", rb"\[192\.0\.2\.7\]"), (b"addr=IPV6:2001:db8::9", rb"\[IPv6:2001:db8::9\]"),
                             (b"PORT=[UNAVAILABLE] ADDR=[TEMPUNAVAIL]", rb"\[IPv6:2001:db8::9\]")):
             self.say(w, b"XCLIENT " + line, rb"220 mail\.demo\.test ESMTP")
@@ -526,8 +526,8 @@ class TestXclient(SmtpTest):
 
     def test_refused(self):
         w = self.session()
-        for args in (b"ADDR=192.0.2.300", b"ADDR=", b"ADDR", b"NAME=x", b"ADDR=192.0.2.1 ADDR=192.0.2.1", b"PORT=65536", b"ADDR=IPV6:192.0.2.1",
-                     b"ADDR=2001:db8::1", b"ADDR=192.0.2.1  PORT=1", b"LOGIN=alice@demo.test"):
+        for args in (b"ADDR=192.0.2.300", b"ADDR=", b"ADDR", b"FOO=x", b"ADDR=192.0.2.1 ADDR=192.0.2.1", b"PORT=65536", b"ADDR=IPV6:192.0.2.1",
+                     b"ADDR=2001:db8::1", b"ADDR=192.0.2.1  PORT=1", b"LOGIN=" + b"x" * 256, b"NAME=a_b", b"HELO=a+20b", b"PROTO=LMTP"):
             self.say(w, b"XCLIENT " + args, rb"501 5\.5\.4")
         self.say(w, b"XCLIENT", rb"501 5\.5\.4")
         w = self.server.raw("submissions", tls=True)
@@ -536,6 +536,60 @@ class TestXclient(SmtpTest):
         w.send(b"EHLO client.example\r\n")
         self.assertNotIn(b"XCLIENT", w.reply())
         self.say(w, b"XCLIENT ADDR=192.0.2.7", rb"550 5\.7\.0")
+
+    def deliver_as(self, w, *lines, hello=b"EHLO relay.example"):
+        """What is stored of a message from a client about whom the relay says that."""
+        for line in lines:
+            self.say(w, b"XCLIENT " + line, rb"220 mail\.demo\.test ESMTP")
+        self.say(w, hello, b"250")
+        for line, pattern in ((b"MAIL FROM:<a@seven.test>", b"250"), (b"RCPT TO:<alice@demo.test>", b"250"), (b"DATA", b"354"),
+                              (MESSAGE + b".", b"250")):
+            self.say(w, line, pattern)
+        return self.messages()[0]
+
+    def test_name(self):
+        """The relay's word stands for a look-up; REVERSE_NAME tells a name that does not lead back from none."""
+        w = self.session(ehlo=None)
+        for line, shown, result in ((b"NAME=client.example", rb"\(client\.example \[", rb"iprev=pass"),
+                                    (b"NAME=[UNAVAILABLE]", rb"\(unknown \[", rb"iprev=permerror"),
+                                    (b"NAME=[unavailable] REVERSE_NAME=wrong.example", rb"\(unknown \[", rb"iprev=fail"),
+                                    (b"NAME=[TEMPUNAVAIL]", rb"\(unknown \[", rb"iprev=temperror")):
+            stored = self.deliver_as(w, b"ADDR=192.0.2.7 " + line)
+            self.assertRegex(stored, rb"Received: from relay\.example " + shown, line)
+            self.assertRegex(stored, result, line)
+        # The next client's name is not the last one's: it is looked up again.
+        self.assertRegex(self.deliver_as(w, b"ADDR=192.0.2.7"), rb"\(unknown \[192\.0\.2\.7\]")
+
+    def test_greeting(self):
+        """HELO and PROTO take the place of the relay's own; in xtext, in several commands, and not for the next client."""
+        w = self.session(ehlo=None)
+        stored = self.deliver_as(w, b"HELO=cl+69ent.example PROTO=SMTP", b"NAME=client.example ADDR=192.0.2.7")
+        self.assertRegex(stored, rb"Received: from client\.example \(client\.example \[192\.0\.2\.7\]\)\r\n\tby mail\.demo\.test with SMTP id")
+        stored = self.deliver_as(w, b"HELO=[UNAVAILABLE] PROTO=ESMTP ADDR=192.0.2.7", hello=b"HELO relay.example")
+        self.assertRegex(stored, rb"Received: from relay\.example .*\r\n\tby mail\.demo\.test with ESMTP id")
+        stored = self.deliver_as(w, b"ADDR=192.0.2.7", hello=b"HELO relay.example")
+        self.assertRegex(stored, rb"Received: from relay\.example .*\r\n\tby mail\.demo\.test with SMTP id")
+        self.assertRegex(self.deliver_as(w, b"HELO=my_host"), rb"Received: from \[192\.0\.2\.7\] ")
+
+    def test_the_rest_is_recorded(self):
+        """A login gives no rights: the sender stays what port 25 makes of it, and Received has no A."""
+        w = self.session(ehlo=None)
+        login = b"x" * 255
+        stored = self.deliver_as(w, b"ADDR=192.0.2.7 LOGIN=al+2Bice DESTADDR=IPV6:2001:db8::25 DESTPORT=2525")
+        self.assertRegex(stored, rb"with ESMTP id")
+        queue_id = re.search(rb" id (\w+)", stored).group(1).decode()
+        self.assertRegex(self.server.run("explain", queue_id).stdout,
+                         r"xclient.*local=2001:db8::25 local_port=2525 .*login=al\+ice")
+        self.deliver_as(w, b"LOGIN=" + login)
+
+    def test_a_name_is_of_its_address(self):
+        """After STARTTLS, which needs an EHLO again, XCLIENT begins anew."""
+        w = self.session(ehlo=None)
+        self.say(w, b"XCLIENT NAME=client.example ADDR=192.0.2.7 HELO=client.example", b"220")
+        self.say(w, b"EHLO relay.example", b"250")
+        self.say(w, b"STARTTLS", b"220")
+        w.starttls()
+        self.assertRegex(self.deliver_as(w, b"ADDR=192.0.2.7"), rb"Received: from relay\.example \(unknown \[")
 
     def test_limits_go_by_the_client(self):
         """Two of one address at once; the third is told so, and the relay's own share is free again."""
