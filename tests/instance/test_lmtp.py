@@ -353,6 +353,34 @@ class TestRecipients(LmtpTest):
         self.assertEqual(self.counts(), [1, 0, 0, 0])
 
 
+class TestUnavailable(LmtpTest):
+    """A mailbox that does not open: its keeper ends, asked or not."""
+
+    extra = {"store.keeper_linger": "1s"}
+
+    def test_it_is_the_clients(self):
+        for user in ("alice", "bob"):
+            self.assertEqual(self.server.deliver(MESSAGE, rcpt=user)[0], 250)
+        harness.wait_for(lambda: "store-keeper" not in self.server.processes(), 30, 0.1)
+        for pattern in ("there are messages and no index", "event=keeper-failed", "event=process-ended .*status=65",
+                        "event=role-ended name=keeper .*status=65", "event=connect-refused", "event=append-unanswered"):
+            self.server.allow(pattern)
+        account = os.path.join(self.server.demo, "state", "accounts", "1")
+        os.rename(account + "/index", account + "/index-away")
+        w = self.lmtp()
+        self.begin(w, "alice@demo.test", "bob@demo.test")
+        # A keeper may have been asked before it ended. Then nobody knows, so it is ours, and the queue asks with the same number.
+        first = self.data(w, MIDDLE, rb"(250 2\.0\.0|451 4\.3\.0)", b"250")[0][:3]
+        waiting = [r["address"] for row in self.listed() for r in row["recipients"] if r["state"] == "pending"]
+        self.assertEqual(waiting, ["alice@demo.test"] if first == b"250" else [])
+        # By now it is known that it does not open: nobody is asked, and the client is told to come again.
+        before = self.listed()
+        self.begin(w, "bob@demo.test", "alice@demo.test", "bob@demo.test")
+        self.data(w, MIDDLE, b"250", rb"451 4\.3\.0", b"250")
+        self.assertEqual([row["id"] for row in self.listed()], [row["id"] for row in before])
+        self.assertEqual(len(self.messages("bob")), 3)
+
+
 class TestLimits(LmtpTest):
     extra = {"lmtp.connections": "3", "smtp.connections": "2", "smtp.connections_per_address": "2"}
 

@@ -22,6 +22,8 @@ static const struct {
     {"decision", "incoming", "default", "accept", "250", "from_fields=1 from_mailboxes=1 from_domain=1 spf=2", true, true},
     {"decision", "incoming", "from-fields", "refuse", "550", "from_fields=2 from_mailboxes=2 from_domain=1", true, true},
     {"decision", "submission", "from-fields", "refuse", "554", "from_fields=2 from_mailboxes=2 from_domain=1", true, true},
+    {"decision", "lmtp", "from-fields", "junk", "250", "from_fields=2 from_mailboxes=2 from_domain=1", true, true},
+    {"decision", "lmtp", "from-fields", "refuse", "550", "from_fields=2 from_mailboxes=2 from_domain=1", true, false},
     {"verdict", "", "", "", "", "", false, false},
     /* Another table, rule, action or code; inputs that cannot be read. */
     {"decision", "submission", "from-fields", "refuse", "550", "from_fields=2 from_mailboxes=2 from_domain=1", true, false},

@@ -116,6 +116,7 @@ fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
 }
 
+static const char *listener_name = "smtp";
 static const char *store_is; /* "full", "full-552", "away" */
 
 static void
@@ -125,6 +126,21 @@ fake_usage(struct edge *e, struct msg_STORE_USAGE *m)
 		end_edge(ROLE_STORE);
 	else
 		ck_assert(IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = begins(slice_str(store_is), "full") || m->bytes > 1000));
+}
+
+/* LMTP: an answer for each recipient by its first word, as far as there are any. */
+static void
+answer_recipients(struct edge *e, uint64_t id, const struct envelope *env)
+{
+	for (uint32_t i = 0; i < env->recipient_count; i++) {
+		struct slice to = env->recipients[i];
+
+		if (begins(to, "rest"))
+			break;
+		ck_assert(IPC_SEND(e, DELIVER_RECIPIENT, .id = id, .recipient = begins(to, "swap") ? i + 1 : i,
+		    .code = begins(to, "later") ? 452 : begins(to, "odd") ? 77 : 250, .enhanced = SLICE("8.8.8"),
+		    .text = begins(to, "split") ? SLICE("a\r\n250 b") : to));
+	}
 }
 
 static void
@@ -139,6 +155,8 @@ fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 	buf_init(&b, ENVELOPE_BYTES_MAX);
 	if (memfd_read_all(m->envelope, &b, &err) < 0 || !envelope_decode(buf_slice(&b), a, &env))
 		abort();
+	if (env.lmtp)
+		answer_recipients(e, m->id, &env);
 	if (begins(env.mail_from, "kill")) {
 		end_edge(ROLE_DELIVER);
 	} else if (begins(env.mail_from, "echo")) {
@@ -248,7 +266,7 @@ serve(int tell)
 	if (bind(fd, (struct sockaddr *)&to, size) < 0 || listen(fd, 16) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&to, &size) < 0 || write(tell, &to.sin_port, 2) != 2)
 		abort();
-	smtpd_on_listener("smtp", fd);
+	smtpd_on_listener(listener_name, fd);
 	loop_run(loop);
 	_exit(0);
 }
@@ -400,6 +418,42 @@ START_TEST(test_outcomes)
 	stop_server();
 	start_server("");
 	talk(closed);
+	stop_server();
+}
+END_TEST
+
+#define LHELLO "< 220 mail.test LMTP", "> LHLO x.example", "< 250 SIZE"
+#define LSEND(from, a, b, c)                                                                       \
+	"> MAIL FROM:<" from "@x.example>", "< 250", "> RCPT TO:<" a "@test>", "< 250", "> RCPT TO:<" b "@test>", "< 250",                \
+	    "> RCPT TO:<" c "@test>", "< 250", "> DATA", "< 354", "> hi", "> ."
+
+/* RFC 2033 4.2: one reply for each, whatever deliver says, does not say, says wrongly, or dies before it said. */
+START_TEST(test_lmtp_outcomes)
+{
+	static const char *const script[] = {LHELLO, LSEND("good", "a", "later", "b"), "< 250 8.8.8 a@test", "< 452 8.8.8 later@test", "< 250 8.8.8 b@test",
+	    LSEND("refuse", "a", "rest", "b"), "< 250 8.8.8 a@test", "< 550 9.9.9 fake", "< 550 9.9.9 fake",
+	    LSEND("refuse", "rest", "a", "b"), "< 550 9.9.9", "< 550 9.9.9", "< 550 9.9.9",
+	    /* what is not the next one's answer is nobody's */
+	    LSEND("refuse", "a", "swap", "b"), "< 250 8.8.8 a@test", "< 550 9.9.9", "< 550 9.9.9",
+	    LSEND("good", "odd", "split", "a"), "< 451 4.3.0", "< 250 8.8.8 a??250 b", "< 250 8.8.8 a@test",
+	    LSEND("kill", "a", "rest", "b"), "< 250 8.8.8 a@test", "< 451 4.3.0", "< 451 4.3.0",
+	    LSEND("good", "a", "b", "c"), "< 451 4.3.0", "< 451 4.3.0", "< 451 4.3.0", "> NOOP", "< 250 2.0.0 OK", NULL};
+
+	listener_name = "lmtp";
+	start_server("");
+	talk(script);
+	stop_server();
+}
+END_TEST
+
+/* On port 25 nothing of this is believed: one reply. */
+START_TEST(test_one_reply)
+{
+	static const char *const script[] = {HELLO, LSEND("good", "a", "later", "b"), "< 250 9.9.9 fake", "> LHLO x.example", "< 500 5.5.1",
+	    "> NOOP", "< 250 2.0.0 OK", NULL};
+
+	start_server("");
+	talk(script);
 	stop_server();
 }
 END_TEST
@@ -714,6 +768,8 @@ main(void)
 	tcase_add_test(t, test_recipients);
 	tcase_add_test(t, test_quota);
 	tcase_add_test(t, test_outcomes);
+	tcase_add_test(t, test_lmtp_outcomes);
+	tcase_add_test(t, test_one_reply);
 	tcase_add_test(t, test_held_commands);
 	tcase_add_test(t, test_spool);
 	tcase_add_test(t, test_dsn);

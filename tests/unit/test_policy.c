@@ -46,6 +46,42 @@ submit(const struct verdict *v)
 	return policy_submission(&in);
 }
 
+/* Over LMTP what has an odd form goes to Junk, and only what cannot be kept, and loops, are refused. */
+START_TEST(test_lmtp)
+{
+	static const struct {
+		struct verdict_form form;
+		const char *rule;
+		enum policy_action action;
+		unsigned code;
+	} rows[] = {
+	    {{.from_fields = 1, .from_mailboxes = 1, .header_sane = true}, "default", POLICY_ACCEPT, 250}, /* "From: cron" */
+	    {{.from_fields = 1, .from_mailboxes = 1, .header_sane = true, .received_fields = 99}, "default", POLICY_ACCEPT, 250},
+	    {{.from_fields = 1, .from_mailboxes = 1, .header_sane = true, .received_fields = 100}, "hops", POLICY_REFUSE, 554},
+	    {{.from_fields = 1, .from_mailboxes = 1, .header_sane = true, .stray_octets = true}, "stray-octets", POLICY_REFUSE, 550},
+	    {{.from_fields = 1, .from_mailboxes = 1, .header_sane = true, .ranges_overflow = true}, "unreadable", POLICY_REFUSE, 550},
+	    {{.from_fields = 2, .from_mailboxes = 2, .header_sane = true}, "from-fields", POLICY_JUNK, 250},
+	    {{.header_sane = true}, "from-fields", POLICY_JUNK, 250},
+	    {{.from_fields = 1, .header_sane = true}, "from-empty", POLICY_JUNK, 250},
+	    {{.from_fields = 1, .from_mailboxes = 2, .from_domains_differ = true, .header_sane = true}, "from-domains", POLICY_JUNK, 250},
+	    {{.from_fields = 1, .from_mailboxes = 1}, "header-broken", POLICY_JUNK, 250},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		for (unsigned junk = 0; junk < 2; junk++) {
+			struct verdict v = {.form = rows[i].form};
+			struct policy_settings s = {.header_junk = junk != 0};
+			struct policy_input in = policy_input_lmtp(&v, &s);
+			const struct policy_decision *d = policy_lmtp(&in);
+			bool off = junk == 0 && strcmp(rows[i].rule, "header-broken") == 0;
+
+			ck_assert_str_eq(d->rule, off ? "default" : rows[i].rule);
+			ck_assert_int_eq(d->action, off ? POLICY_ACCEPT : rows[i].action);
+			ck_assert_uint_eq(d->code, rows[i].code);
+		}
+}
+END_TEST
+
 START_TEST(test_dmarc)
 {
 	static const struct {
@@ -356,6 +392,7 @@ main(void)
 	Suite *s = suite_create("policy");
 	TCase *t = tcase_create("all");
 
+	tcase_add_test(t, test_lmtp);
 	tcase_add_test(t, test_dmarc);
 	tcase_add_test(t, test_arc);
 	tcase_add_test(t, test_lists);
