@@ -2,7 +2,16 @@
 
 #include "common/cursor.h"
 
-enum { FLAG_ESMTP = 1, FLAG_TLS = 2, FLAG_EIGHTBIT = 4, FLAG_SMTPUTF8 = 8, FLAG_BINARY = 16, FLAG_LMTP = 32, FLAGS_ALL = 63 };
+enum {
+	FLAG_ESMTP = 1,
+	FLAG_TLS = 2,
+	FLAG_EIGHTBIT = 4,
+	FLAG_SMTPUTF8 = 8,
+	FLAG_BINARY = 16,
+	FLAG_LMTP = 32,
+	FLAG_REQUIRETLS = 64,
+	FLAGS_ALL = 127
+};
 
 #define RECIPIENT_BYTES_MIN (4 + 1 + 4)
 
@@ -17,7 +26,8 @@ envelope_encode(const struct envelope *e, struct buf *b)
 	put_u8(b, ENVELOPE_VERSION);
 	put_u8(b, (uint8_t)((e->esmtp ? FLAG_ESMTP : 0) | (e->tls ? FLAG_TLS : 0) |
 		      (e->eightbit ? FLAG_EIGHTBIT : 0) | (e->smtputf8 ? FLAG_SMTPUTF8 : 0) |
-		      (e->binary ? FLAG_BINARY : 0) | (e->lmtp ? FLAG_LMTP : 0)));
+		      (e->binary ? FLAG_BINARY : 0) | (e->lmtp ? FLAG_LMTP : 0) |
+		      (e->requiretls ? FLAG_REQUIRETLS : 0)));
 	put_u64(b, e->received_us);
 	buf_put(b, e->client_ip, sizeof(e->client_ip));
 	put_u16(b, e->client_port);
@@ -88,6 +98,7 @@ envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
 	    .smtputf8 = flags & FLAG_SMTPUTF8,
 	    .binary = flags & FLAG_BINARY,
 	    .lmtp = flags & FLAG_LMTP,
+	    .requiretls = flags & FLAG_REQUIRETLS,
 	};
 	e->received_us = cursor_u64(&c);
 	struct slice ip = cursor_take(&c, sizeof(e->client_ip));

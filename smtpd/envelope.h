@@ -39,6 +39,7 @@ struct envelope {
 	bool eightbit; /* BODY=8BITMIME or BINARYMIME */
 	bool binary;   /* BODY=BINARYMIME */
 	bool smtputf8;
+	bool requiretls; /* it may go on over TLS alone, and only to who promises the same (RFC 8689) */
 	uint64_t received_us;
 	uint8_t client_ip[16]; /* ::, and port 0, of a Unix socket */
 	uint16_t client_port;

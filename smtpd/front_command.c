@@ -110,6 +110,9 @@ run_ehlo(struct front *f, struct slice args)
 		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
 	if (f->may_xclient)
 		buf_put_str(&b, "250-XCLIENT " XCLIENT_OFFER "\r\n");
+	/* RFC 8689 2: only where it is kept. Mail goes no further than the mailboxes of this server. */
+	if (stream_is_tls(f->stream))
+		buf_put_str(&b, "250-REQUIRETLS\r\n");
 	if (config_bool(role_config(), OPT_SMTP_DSN))
 		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");

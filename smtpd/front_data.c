@@ -266,6 +266,7 @@ write_envelope(struct front *f, struct buf *b)
 	    .eightbit = t->body != SMTP_BODY_7BIT,
 	    .binary = t->body == SMTP_BODY_BINARYMIME,
 	    .smtputf8 = t->smtputf8,
+	    .requiretls = t->requiretls,
 	    .received_us = clock_wall_us(),
 	    .client_port = ntohs(f->client.peer.sin6_port),
 	    .helo = slice_str(f->helo),

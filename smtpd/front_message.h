@@ -24,6 +24,7 @@ struct front_transaction {
 	struct slice mail_from;
 	enum smtp_body body;
 	bool smtputf8;
+	bool requiretls;
 	bool failed; /* a chunk was refused: only RSET helps (RFC 3030 2) */
 	uint64_t size; /* as MAIL declared it; 0: it did not */
 	enum smtp_ret ret;

@@ -38,7 +38,8 @@ offered_to(const struct front *f)
 	    .binary = f->esmtp,
 	    .smtputf8 = f->esmtp,
 	    .auth = f->esmtp && smtpd_service.submission,
-	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN)};
+	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN),
+	    .requiretls = f->esmtp && stream_is_tls(f->stream)};
 }
 
 /* 421 ends the connection, everything else is the command's answer. */
@@ -148,10 +149,12 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 	f->t.body = mail->body;
 	f->t.smtputf8 = mail->smtputf8;
 	f->t.size = mail->has_size ? mail->size : 0;
-	f->t.ret = mail->ret;
+	f->t.requiretls = mail->requiretls;
+	/* RFC 8689 5: what is told of it has no more than its header. */
+	f->t.ret = mail->requiretls ? SMTP_RET_HDRS : mail->ret;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_STR("envid", f->t.envid), LOG_NUM("size", mail->size),
 	    LOG_CSTR("body", smtp_body_name(f->t.body)),
-	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_END);
+	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_NUM("requiretls", f->t.requiretls), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
 	else

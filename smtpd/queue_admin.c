@@ -69,6 +69,7 @@ row_of(const struct queue_message *m)
 	if (queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {
 		(void)json_object_set_new(row, "session", text_of(item.session));
 		(void)json_object_set_new(row, "sender", text_of(item.mail_from));
+		(void)json_object_set_new(row, "requiretls", json_boolean((item.flags & QUEUE_REQUIRETLS) != 0));
 		(void)json_object_set_new(row, "recipients", recipients_of(&item));
 	}
 	arena_free(&a);

@@ -50,7 +50,7 @@ struct queue_recipient {
 };
 
 /* Stable numbers: they are on disk. */
-enum queue_flags { QUEUE_SMTPUTF8 = 1, QUEUE_EIGHTBIT = 2, QUEUE_BINARY = 4, QUEUE_FLAGS_ALL = 7 };
+enum queue_flags { QUEUE_SMTPUTF8 = 1, QUEUE_EIGHTBIT = 2, QUEUE_BINARY = 4, QUEUE_REQUIRETLS = 8, QUEUE_FLAGS_ALL = 15 };
 
 struct queue_item {
 	uint64_t internal_date;

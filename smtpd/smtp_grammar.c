@@ -533,6 +533,9 @@ mail_param(const struct param *p, const struct smtp_offered *offered, struct smt
 	} else if (offered->smtputf8 && slice_eq_nocase(p->keyword, SLICE("SMTPUTF8"))) {
 		mail->smtputf8 = true;
 		good = !p->has_value;
+	} else if (offered->requiretls && slice_eq_nocase(p->keyword, SLICE("REQUIRETLS"))) {
+		mail->requiretls = true;
+		good = !p->has_value;
 	} else if (offered->auth && slice_eq_nocase(p->keyword, SLICE("AUTH"))) {
 		mail->has_auth = true;
 		good = p->has_value && param_xtext(p->value, false);

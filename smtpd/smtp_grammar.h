@@ -1,6 +1,6 @@
 /*
  * smtp_grammar: the command lines of SMTP (RFC 5321 4.1.1 to 4.1.3, ESMTP
- * parameters of RFC 1870, 3030, 3461, 6152, 4954 and 6531) as structs. Pure and strict:
+ * parameters of RFC 1870, 3030, 3461, 4954, 6152, 6531 and 8689) as structs. Pure and strict:
  * slices in, slices into the line or the caller's arena out, no I/O. A line is
  * given without its CRLF.
  */
@@ -69,6 +69,7 @@ struct smtp_mail {
 	uint64_t size; /* octets announced (RFC 1870) */
 	enum smtp_body body;
 	bool smtputf8;
+	bool requiretls; /* RFC 8689 */
 	bool has_auth; /* AUTH= was given (RFC 4954 5); its value is checked and ignored */
 };
 
@@ -86,6 +87,7 @@ struct smtp_offered {
 	bool smtputf8;
 	bool auth;
 	bool dsn;
+	bool requiretls;
 };
 
 /*

@@ -771,7 +771,7 @@ class TestSubmission(SmtpTest):
 class TestQueue(SmtpTest):
     """A mailbox that fails for the moment after another has the message: one 250, and the queue does the rest."""
 
-    settings = {"queue.retry": "1s", "quota.bytes": "100K"}
+    settings = {"queue.retry": "1s", "quota.bytes": "100K", "smtp.dsn": "yes"}
 
     @classmethod
     def setUpClass(cls):
@@ -809,6 +809,30 @@ class TestQueue(SmtpTest):
         harness.wait_for(lambda: not self.listed(), 20, 0.2)
         self.assertEqual(len(self.messages("bob")), 1)
         self.assertEqual(self.messages(), [])
+
+    def test_requiretls(self):
+        """RFC 8689: a parameter over TLS alone; what waits has it, and RET=FULL does not count beside it."""
+        w = self.session()
+        self.assertNotIn(b"REQUIRETLS", self.say(w, b"EHLO client.example", b"250"))
+        self.say(w, b"MAIL FROM:<a@client.example> REQUIRETLS", rb"555 5\.5\.4")
+        self.say(w, b"STARTTLS", b"220")
+        w.starttls()
+        self.say(w, b"HELO client.example", b"250")
+        self.say(w, b"MAIL FROM:<a@client.example> REQUIRETLS", rb"555 5\.5\.4")
+        self.assertIn(b"250-REQUIRETLS\r\n", self.say(w, b"EHLO client.example", b"250"))
+        self.say(w, b"MAIL FROM:<a@client.example> REQUIRETLS=1", rb"501 5\.5\.4")
+        for param, kept in ((b" REQUIRETLS RET=FULL", True), (b"", False)):
+            self.say(w, b"MAIL FROM:<a@client.example>" + param, b"250")
+            self.say(w, b"RCPT TO:<both@demo.test>", b"250")
+            self.say(w, b"DATA", b"354")
+            queue_id = self.say(w, MESSAGE + (b"z" * 76 + b"\r\n") * 200 + b".", b"250").split()[-1].decode()
+            self.assertEqual([row["requiretls"] for row in self.listed()], [kept])
+            self.assertRegex(self.server.run("explain", queue_id).stdout, r" mail .*requiretls=%d" % kept)
+            self.assertRegex(self.server.run("explain", queue_id).stdout, r" take .*ret=%d" % (2 if kept else 0))
+            self.messages()
+            self.arrives()
+            if kept:
+                self.setUp()
 
     def test_retry_by_itself(self):
         self.send()

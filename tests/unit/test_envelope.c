@@ -68,10 +68,10 @@ START_TEST(test_round_trip)
 	ck_assert(out.dsn[0].notify == 5 && out.dsn[1].notify == SMTP_NOTIFY_NEVER && out.dsn[2].notify == 0);
 	ck_assert(envelope_encode(&out, &again));
 	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
-	ck_assert(!out.lmtp);
-	in.lmtp = true;
+	ck_assert(!out.lmtp && !out.requiretls);
+	in.lmtp = in.requiretls = true;
 	buf_reset(&b);
-	ck_assert(envelope_encode(&in, &b) && envelope_decode(buf_slice(&b), a, &out) && out.lmtp);
+	ck_assert(envelope_encode(&in, &b) && envelope_decode(buf_slice(&b), a, &out) && out.lmtp && out.requiretls);
 	buf_fini(&b);
 	buf_fini(&again);
 	arena_free(&a);
@@ -93,7 +93,7 @@ START_TEST(test_cut_and_left_over)
 	b.p[0] = ENVELOPE_VERSION + 1;
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	b.p[0] = ENVELOPE_VERSION;
-	b.p[1] = 64; /* a flag that does not exist */
+	b.p[1] = 0x80; /* a flag that does not exist */
 	ck_assert(!decodes(slice_of(b.p, b.n - 1)));
 	buf_fini(&b);
 }

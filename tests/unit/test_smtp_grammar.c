@@ -8,7 +8,7 @@
 #define LABEL63 X60 "xxx"
 #define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
 
-static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true};
+static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true, .requiretls = true};
 
 static void
 check_text(const char *line, struct slice got, const char *want)
@@ -152,6 +152,25 @@ END_TEST
 #define X100 X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
 
 /* RFC 3461 4, RFC 6533 3 */
+/* RFC 8689 2: a parameter without a value. */
+START_TEST(test_requiretls)
+{
+	struct smtp_offered clear = all;
+	struct arena *a = arena_new(4096);
+	struct smtp_mail mail;
+
+	clear.requiretls = false;
+	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> RequireTLS SIZE=1"), &all, a, &mail), SMTP_SYNTAX_OK);
+	ck_assert(mail.requiretls && mail.size == 1);
+	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> SIZE=1"), &all, a, &mail), SMTP_SYNTAX_OK);
+	ck_assert(!mail.requiretls);
+	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS=1"), &all, a, &mail), SMTP_SYNTAX_BAD_PARAM);
+	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS REQUIRETLS"), &all, a, &mail), SMTP_SYNTAX_BAD_PARAM);
+	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS"), &clear, a, &mail), SMTP_SYNTAX_UNKNOWN_PARAM);
+	arena_free(&a);
+}
+END_TEST
+
 START_TEST(test_dsn)
 {
 	static const struct {
@@ -433,6 +452,7 @@ main(void)
 	tcase_add_test(t, test_split);
 	tcase_add_test(t, test_mail);
 	tcase_add_test(t, test_bdat);
+	tcase_add_test(t, test_requiretls);
 	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_not_offered);
 	tcase_add_test(t, test_rcpt);
