@@ -1,6 +1,6 @@
 /*
  * A port 25 front that tries to send in somebody's name. Lines: "submit FROM TO" hands deliver a message from port 25
- * as if a user had submitted it; "lease ACCOUNT" tells deliver that a lease is open; "queue" puts a message into the queue.
+ * as if a user had submitted it, "lmtp FROM TO" as if it had come over LMTP; "lease ACCOUNT" tells deliver that a lease is open; "queue" puts a message into the queue.
  */
 #include "common/memfd.h"
 #include "smtpd/envelope.h"
@@ -20,6 +20,13 @@ on_delivered(struct edge *e, struct msg_DELIVER_REPLY *m)
 }
 
 static void
+on_recipient(struct edge *e, struct msg_DELIVER_RECIPIENT *m)
+{
+	(void)e;
+	evil_say("recipient %u\n", m->code);
+}
+
+static void
 on_gone(void *obj, const struct err *e)
 {
 	(void)obj;
@@ -27,12 +34,12 @@ on_gone(void *obj, const struct err *e)
 }
 
 static void
-submit(const char *from, const char *to)
+submit(const char *from, const char *to, bool lmtp)
 {
 	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
 	uint64_t id = deliver ? ipc_expect(deliver, 20000, on_gone, &on_gone) : 0;
 	struct slice rcpt = slice_str(to);
-	struct envelope env = {.esmtp = true, .tls = true, .helo = SLICE("evil.example"), .rdns = SLICE("unknown"),
+	struct envelope env = {.esmtp = true, .tls = true, .lmtp = lmtp, .helo = SLICE("evil.example"), .rdns = SLICE("unknown"),
 	    .tls_text = SLICE("TLS1.3 x"), .mail_from = slice_str(from), .recipients = &rcpt, .recipient_count = 1,
 	    .client_ip = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
 	struct buf b, message;
@@ -88,7 +95,9 @@ on_line(char *line)
 	uint64_t account;
 
 	if (sscanf(line, "submit %255s %255s", from, to) == 2)
-		submit(from, to);
+		submit(from, to, false);
+	else if (sscanf(line, "lmtp %255s %255s", from, to) == 2)
+		submit(from, to, true);
 	else if (sscanf(line, "lease %" SCNu64, &account) == 1)
 		lease(account);
 	else if (strcmp(line, "queue") == 0)
@@ -107,7 +116,7 @@ on_listener(const char *name, int fd)
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_deliver = {.DELIVER_REPLY = on_delivered};
+	static const struct ipc_dispatch from_deliver = {.DELIVER_REPLY = on_delivered, .DELIVER_RECIPIENT = on_recipient};
 	static const struct ipc_dispatch nothing;
 	static const struct role_spec spec = {
 	    .role = ROLE_SMTP_FRONT,

@@ -98,6 +98,12 @@ class TestEvilSmtpFront(EvilTest):
             self.assertNotIn(b"ESMTPSA", message.split(b"\r\n\r\n")[0])
             self.assertIn(b"Authentication-Results:", message)
 
+    def test_nothing_comes_over_lmtp_where_none_is(self):
+        """So it is judged."""
+        self.server.allow("transaction-malformed")
+        before = len(self.in_mailboxes())
+        self.assertRegex(self.told("smtp", "lmtp a@client.example bob@demo.test"), r"^451 ")
+        self.assertEqual(len(self.in_mailboxes()), before)
 
 
 if __name__ == "__main__":
