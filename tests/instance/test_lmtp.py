@@ -3,11 +3,14 @@
 import grp
 import json
 import os
+import random
 import re
+import signal
 import smtplib
 import socket
 import stat
 import subprocess
+import time
 import unittest
 
 import harness
@@ -379,6 +382,105 @@ class TestUnavailable(LmtpTest):
         self.data(w, MIDDLE, b"250", rb"451 4\.3\.0", b"250")
         self.assertEqual([row["id"] for row in self.listed()], [row["id"] for row in before])
         self.assertEqual(len(self.messages("bob")), 3)
+
+
+class TestKills(LmtpTest):
+    """What each recipient was answered is true, whatever dies meanwhile."""
+
+    USERS = ("alice", "bob", "carol")
+
+    def setUp(self):
+        self.server.allow(r"level=(warn|error)")
+        self.server.run("account", "add", "carol@demo.test", "--password-stdin", stdin="a good password\n", check=False)
+        self.server.passwords["carol@demo.test"] = "a good password"
+        self.server.run("alias", "add", "both@demo.test", "alice@demo.test", "bob@demo.test", check=False)
+        # What was killed by another test comes back after a pause.
+        harness.wait_for(lambda: self.send("0", ["alice", "bob", "carol"]) == [(user, 250) for user in self.USERS], 90, 0.3)
+        self.tearDown()
+
+    def tearDown(self):
+        for user in self.USERS:
+            self.messages(user)
+
+    def send(self, token, to):
+        """[(recipient, code)] of those that RCPT took; a reply that did not come is 0, which the client takes for a temporary error."""
+        taken = []
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(120)
+        try:
+            s.connect(self.path)
+            with harness.Wire(s) as w:
+                w.reply()
+                w.send(b"LHLO client.example\r\nMAIL FROM:<a@client.example>\r\n" + b"".join(b"RCPT TO:<%s@demo.test>\r\n" % r.encode() for r in to))
+                w.reply(), w.reply()
+                taken = [r for r in to if w.reply()[:3] == b"250"]
+                if not taken:
+                    return []
+                w.send(b"DATA\r\n")
+                w.reply()
+                w.send(b"X-Token: %s.\r\n" % token.encode() + MESSAGE + b".\r\n")
+                return [(r, int(w.reply()[:3] or b"0")) for r in taken]
+        except OSError:
+            return [(r, 0) for r in taken]
+
+    def run_with(self, program, pause):
+        """Some clients at once while every process of that program is killed again and again: (token, recipient) -> code, and what is there."""
+        answers, end = {}, time.time() + 4
+
+        def deliver(me):
+            number = 0
+            while time.time() < end:
+                number += 1
+                to = random.Random(me * 1000 + number).sample(["alice", "bob", "carol", "both"], 3)
+                token = "%d-%d" % (me, number)
+                got = self.send(token, to)
+                answers.update({(token, r): code for r, code in got})
+                if {code for _, code in got} != {250}:
+                    time.sleep(0.05)
+
+        def kill():
+            while time.time() < end:
+                for pid in self.server.processes().get(program, []):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+                time.sleep(pause)
+
+        harness.in_threads([lambda n=n: deliver(n) for n in range(4)] + [kill])
+        harness.wait_for(lambda: not self.listed() or self.server.run("queue", "retry") is None, 60, 0.5)
+        found = {user: re.findall(rb"X-Token: (\S+)\.\r\n", b"".join(self.messages(user))) for user in self.USERS}
+        print("lmtp: %s killed, %d answers, %d of them 250" % (program, len(answers), sum(a == 250 for a in answers.values())))
+        self.assertGreater(sum(a == 250 for a in answers.values()), 3)
+        return answers, found
+
+    def accounts(self, recipient):
+        return ("alice", "bob") if recipient == "both" else (recipient,)
+
+    def test_keepers(self):
+        """Exactly what was answered 250 is there, once: also an account that two recipients lead to."""
+        answers, found = self.run_with("store-keeper", 0.03)
+        wanted = {user: set() for user in self.USERS}
+        for (token, r), code in answers.items():
+            for user in self.accounts(r):
+                if code == 250:
+                    wanted[user].add(token.encode())
+        for user in self.USERS:
+            self.assertEqual(sorted(found[user]), sorted(wanted[user]), user)
+
+    def test_deliver(self):
+        """What was answered 250 is there once; what deliver took with it may be there or not, and nothing is there twice."""
+        answers, found = self.run_with("smtpd-deliver", 0.4)
+        for (token, r), code in answers.items():
+            for user in self.accounts(r):
+                self.assertIn(found[user].count(token.encode()), (1,) if code == 250 else (0, 1), (token, r, code))
+
+    def test_queue(self):
+        """The queue has hardly anything to do with it: all goes on."""
+        answers, found = self.run_with("smtpd-queue", 0.05)
+        for (token, r), code in answers.items():
+            for user in self.accounts(r):
+                self.assertEqual((code, found[user].count(token.encode())), (250, 1), (token, r))
 
 
 class TestLimits(LmtpTest):
