@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define CLIENTS_MAX 64
@@ -112,6 +113,32 @@ START_TEST(addresses)
 }
 END_TEST
 
+/* A Unix socket's client has no address, and all of them are one network. */
+START_TEST(unix_socket)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	socklen_t size = sizeof a;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct listener *other;
+
+	/* No name is given: the kernel chooses one that is in no file system. */
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a.sun_family), 0);
+	ck_assert_int_eq(listen(fd, 8), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &size), 0);
+	other = listener_new(group, fd, on_accept, on_refuse, NULL);
+	for (int i = 0; i < 4; i++) {
+		clients[clients_n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		ck_assert_int_eq(connect(clients[clients_n++], (struct sockaddr *)&a, size), 0);
+	}
+	turns();
+	ck_assert_uint_eq(accepted_n, 3);
+	ck_assert_uint_eq(refused_n, 1);
+	ck_assert_str_eq(accepted[0].text, "local");
+	ck_assert(IN6_IS_ADDR_UNSPECIFIED(&accepted[0].peer.sin6_addr) && accepted[0].peer.sin6_port == 0);
+	listener_free(&other);
+}
+END_TEST
+
 START_TEST(per_network)
 {
 	for (int i = 0; i < 5; i++)
@@ -208,6 +235,7 @@ main(void)
 	tcase_set_timeout(c, 60);
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_add_test(c, addresses);
+	tcase_add_test(c, unix_socket);
 	tcase_add_test(c, per_network);
 	tcase_add_test(c, in_all_pauses);
 	tcase_add_test(c, freed_while_accepting);
