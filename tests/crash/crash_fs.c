@@ -326,7 +326,7 @@ set_length(struct node *f, uint64_t length)
 enum fate { FATE_GONE, FATE_TORN, FATE_THERE };
 
 /* Strategies of a seeded choice. */
-enum { EACH_BY_ITSELF, WHOLE_FILES, ALL_BUT_ONE, THE_LATER_HALF, STRATEGIES };
+enum { EACH_BY_ITSELF, WHOLE_FILES, ALL_BUT_ONE, THE_LATER_HALF, THE_LAST, STRATEGIES };
 
 struct choice {
 	enum crash_mode mode;
@@ -363,6 +363,8 @@ choose(struct choice *c, uint64_t group)
 		return mixed % 2 ? FATE_THERE : FATE_GONE;
 	case ALL_BUT_ONE:
 		return number != c->spared ? FATE_THERE : next_random(&c->random) % 2 ? FATE_GONE : FATE_TORN;
+	case THE_LAST:
+		return number + 1 == c->count ? FATE_THERE : FATE_GONE;
 	case THE_LATER_HALF:
 		return number > c->spared ? FATE_THERE : number == c->spared ? FATE_TORN : FATE_GONE;
 	default:

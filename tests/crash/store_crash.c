@@ -359,7 +359,7 @@ arm(struct session *s, bool follows, uint64_t dice)
 
 	/* A new base copy is made at once: its name may be there and not be durable. */
 	if (s->base_good == SIZE_MAX && dice >> 59 & 1) {
-		crash_record_kill_at_name(s->record, 1 + (unsigned)n % 3);
+		crash_record_kill_at_name(s->record, 1 + (unsigned)n % 2);
 		return;
 	}
 
@@ -572,7 +572,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		if (why != NULL)
 			good = report(s, cut, why, &e);
 		else
-			good = explore_record(next, depth + 1, STATES_PER_RECORD);
+			good = explore_record(next, depth + 1, base_is_damaged(s, cut) ? 4 * STATES_PER_RECORD : STATES_PER_RECORD);
 		crash_steps_back(mark);
 		session_free(&next);
 	} else {
