@@ -9,6 +9,20 @@
 
 #include <assert.h>
 
+/* What each part takes at most, every text at its maximum. */
+#define TEXT(n) (4 + (n))
+enum {
+	FORM_BYTES = 7 * 4 + 12 + 2 * TEXT(VERDICT_TEXT_BYTES_MAX),
+	SPF_BYTES = 1 + TEXT(VERDICT_TEXT_BYTES_MAX) + TEXT(SPF_EXPLANATION_BYTES_MAX) + TEXT(SPF_MECHANISM_BYTES_MAX),
+	DKIM_BYTES = 1 + 6 * TEXT(DKIM_TAG_BYTES_MAX) + 3 + 4,
+	ARC_BYTES = 1 + TEXT(VERDICT_TEXT_BYTES_MAX) + 2 * 4 + 2 + ARC_SEALERS_MAX * (TEXT(DKIM_TAG_BYTES_MAX) + 1),
+	DMARC_BYTES = 3 + 2 + 4 + 4 * TEXT(VERDICT_TEXT_BYTES_MAX) + TEXT(DMARC_RECORD_BYTES_MAX),
+	RANGES_BYTES = 2 + VERDICT_RANGES_MAX * 16,
+	ALL_BYTES = 2 + FORM_BYTES + 2 * SPF_BYTES + 2 + DKIM_SIGNATURES_MAX * DKIM_BYTES + 4 + ARC_BYTES + DMARC_BYTES +
+	    TEXT(VERDICT_AUTHRES_BYTES_MAX) + RANGES_BYTES,
+};
+_Static_assert(ALL_BYTES <= VERDICT_BYTES_MAX, "whatever a message has, what was found of it can be told");
+
 struct coder {
 	struct buf *out; /* NULL: reads */
 	struct cursor in;
@@ -200,9 +214,6 @@ code_verdict(struct coder *c, struct verdict *v)
 	code_arc(c, &v->arc);
 	code_dmarc(c, &v->dmarc);
 	field_text(c, &v->authres, VERDICT_AUTHRES_BYTES_MAX);
-	field_count(c, &v->delivered_count, VERDICT_DELIVERED_MAX);
-	for (uint16_t i = 0; i < v->delivered_count; i++)
-		field_text(c, &v->delivered_to[i], VERDICT_TEXT_BYTES_MAX);
 	code_ranges(c, v);
 }
 

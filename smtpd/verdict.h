@@ -2,7 +2,7 @@
  * verdict: what verify found in one message, as it crosses to deliver in
  * VERIFY_REPLY. deliver decides by policy; nothing here is a decision.
  *
- * The encoded form, version 2, is written and read by smtpd/verdict.c alone:
+ * The encoded form, version 3, is written and read by smtpd/verdict.c alone:
  * u8 version, then the fields of the structs below in their order (bools and
  * enums as u8, numbers as u32 or u64, texts as u32 length and octets, lists
  * as u16 count and items). Nothing follows.
@@ -16,10 +16,9 @@
 #include "smtpd/dmarc.h"
 #include "smtpd/spf.h"
 
-#define VERDICT_VERSION 2
-#define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict */
+#define VERDICT_VERSION 3
+#define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict; one with every field at its maximum fits (smtpd/verdict.c) */
 #define VERDICT_RANGES_MAX 256	/* octet ranges to leave out; adjacent ones are joined */
-#define VERDICT_DELIVERED_MAX 50 /* Delivered-To fields kept; a message has loop trouble long before */
 #define VERDICT_TEXT_BYTES_MAX 1024
 #define VERDICT_AUTHRES_BYTES_MAX 16384
 
@@ -76,7 +75,7 @@ struct verdict_dmarc {
 };
 
 struct verdict {
-	bool full; /* the checks ran; else only form, delivered_to and ranges are filled */
+	bool full; /* the checks ran; else only form and ranges are filled */
 	struct verdict_form form;
 	struct verdict_spf helo;
 	struct verdict_spf mail_from; /* with a null reverse-path: postmaster@HELO (RFC 7208 2.4) */
@@ -87,8 +86,6 @@ struct verdict {
 	struct verdict_dmarc dmarc;
 	/* The whole field "Authentication-Results: ...", folded, ending in CRLF; empty unless full. */
 	struct slice authres;
-	struct slice delivered_to[VERDICT_DELIVERED_MAX]; /* addresses of Delivered-To fields, for loops */
-	uint16_t delivered_count;
 	/* What to leave out when the message is written, ascending, not overlapping. */
 	struct verdict_range ranges[VERDICT_RANGES_MAX];
 	uint16_t range_count;

@@ -53,18 +53,7 @@ has_unqualified(struct slice value, struct arena *scratch)
 }
 
 static void
-keep_delivered(struct slice value, struct arena *a, struct verdict *v)
-{
-	struct slice text;
-
-	if (v->delivered_count == VERDICT_DELIVERED_MAX || !header_unfold(value, a, &text) || text.n == 0 ||
-	    text.n > VERIFY_ADDRESS_BYTES_MAX)
-		return;
-	v->delivered_to[v->delivered_count++] = text;
-}
-
-static void
-count_field(const struct header_field *field, struct arena *a, struct arena *scratch, struct verdict *v)
+count_field(const struct header_field *field, struct arena *scratch, struct verdict *v)
 {
 	static const char *const addresses[] = {"From", "Sender", "To", "Cc", "Reply-To"};
 	static const char *const recipients[] = {"To", "Cc", "Bcc"};
@@ -76,8 +65,6 @@ count_field(const struct header_field *field, struct arena *a, struct arena *scr
 		form->date_fields++;
 	else if (slice_eq_nocase(field->name, SLICE("Message-ID")))
 		form->message_id_fields++;
-	else if (slice_eq_nocase(field->name, SLICE("Delivered-To")))
-		keep_delivered(field->value, a, v);
 	for (size_t i = 0; i < sizeof recipients / sizeof recipients[0]; i++)
 		form->recipient_fields += slice_eq_nocase(field->name, slice_str(recipients[i]));
 	for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
@@ -167,7 +154,7 @@ verify_form_header(struct slice block, const struct facts *f, struct arena *a, s
 		if (must_go(&field, f))
 			leave_out(v, at, field.raw.n);
 		else
-			count_field(&field, a, scratch, v);
+			count_field(&field, scratch, v);
 	}
 	if (v->form.header_fields == HEADER_FIELDS_MAX) {
 		v->form.header_sane = false;

@@ -10,12 +10,11 @@
 #include "smtpd/verdict.h"
 
 #define VERIFY_HEADER_BYTES_MAX (1024 * 1024) /* a longer header block is not sane */
-#define VERIFY_ADDRESS_BYTES_MAX 320	      /* of an address kept in the verdict */
 #define VERIFY_LINE_OCTETS_MAX 998	      /* RFC 5322 2.1.1, without CRLF */
 
 /*
  * Reads the header block (with its empty line, from octet 0 of the message): fills v->form's part of it,
- * v->ranges and v->delivered_to. Texts are slices of block or in a (a MiB is enough). Ranges: fields that claim to be our
+ * v->ranges. Texts are slices of block or in a (a MiB is enough). Ranges: fields that claim to be our
  * Authentication-Results (if f->authserv_id says what we are called), and on submission Bcc and Resent-Bcc (RFC 6409 8). At a's cap
  * form.header_sane is false.
  */

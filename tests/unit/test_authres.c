@@ -223,8 +223,6 @@ fill(struct verdict *v)
 	v->dmarc = (struct verdict_dmarc){.result = DMARC_RESULT_FAIL, .policy = DMARC_POLICY_REJECT, .org = SLICE("o"),
 	    .record = SLICE("v=DMARC1; p=reject")};
 	v->authres = SLICE("Authentication-Results: x\r\n");
-	v->delivered_to[0] = SLICE("me@here");
-	v->delivered_count = 1;
 	v->ranges[0] = (struct verdict_range){10, 5};
 	v->ranges[1] = (struct verdict_range){20, 1};
 	v->range_count = 2;
@@ -243,11 +241,54 @@ START_TEST(test_verdict)
 	ck_assert(verdict_encode(&w, &again));
 	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
 	ck_assert(w.full && w.form.from_mailboxes == 2 && w.dkim[0].key_bits == 2048 && w.ranges[1].offset == 20);
-	ck_assert(slice_eq(w.dmarc.record, v.dmarc.record) && slice_eq(w.delivered_to[0], SLICE("me@here")));
+	ck_assert(slice_eq(w.dmarc.record, v.dmarc.record));
 	for (size_t n = 0; n < b.n; n++)
 		ck_assert(!verdict_decode(slice_sub(buf_slice(&b), 0, n), &w));
 	buf_fini(&b);
 	buf_fini(&again);
+}
+END_TEST
+
+/* Every list full and every text at its maximum. */
+static void
+fill_all(struct verdict *v)
+{
+	static uint8_t octets[VERDICT_AUTHRES_BYTES_MAX + 1];
+#define OF(n) slice_of(octets, (n))
+	struct slice name = OF(VERDICT_TEXT_BYTES_MAX), tag = OF(DKIM_TAG_BYTES_MAX);
+
+	memset(octets, 'x', sizeof octets);
+	fill(v);
+	v->form.from_domain = v->form.from_address = name;
+	v->helo = v->mail_from = (struct verdict_spf){SPF_RESULT_FAIL, name, OF(SPF_EXPLANATION_BYTES_MAX), OF(SPF_MECHANISM_BYTES_MAX)};
+	v->dkim_count = DKIM_SIGNATURES_MAX;
+	for (unsigned i = 0; i < DKIM_SIGNATURES_MAX; i++)
+		v->dkim[i] = (struct dkim_signature){.domain = tag, .selector = tag, .algorithm = tag, .identity = tag, .b_prefix = tag, .reason = tag};
+	v->arc = (struct arc_outcome){.reason = name, .sealer_count = ARC_SEALERS_MAX};
+	for (unsigned i = 0; i < ARC_SEALERS_MAX; i++)
+		v->arc.sealers[i].domain = tag;
+	v->dmarc = (struct verdict_dmarc){.author = name, .org = name, .policy_domain = name, .record = OF(DMARC_RECORD_BYTES_MAX), .reason = name};
+	v->authres = OF(VERDICT_AUTHRES_BYTES_MAX);
+	v->range_count = VERDICT_RANGES_MAX;
+	for (unsigned i = 0; i < VERDICT_RANGES_MAX; i++)
+		v->ranges[i] = (struct verdict_range){10 * i, 5};
+}
+
+/* Whatever is found of a message can be told; one octet more of a text cannot. */
+START_TEST(test_largest_verdict)
+{
+	static struct verdict v, w;
+	struct buf b;
+
+	buf_init(&b, VERDICT_BYTES_MAX);
+	fill_all(&v);
+	ck_assert(verdict_encode(&v, &b));
+	ck_assert(verdict_decode(buf_slice(&b), &w));
+	ck_assert(w.range_count == VERDICT_RANGES_MAX && w.authres.n == VERDICT_AUTHRES_BYTES_MAX);
+	buf_reset(&b);
+	v.authres.n++;
+	ck_assert(!verdict_encode(&v, &b));
+	buf_fini(&b);
 }
 END_TEST
 
@@ -287,6 +328,7 @@ main(void)
 	tcase_add_test(t, test_claims_names);
 	tcase_add_test(t, test_facts);
 	tcase_add_test(t, test_verdict);
+	tcase_add_test(t, test_largest_verdict);
 	tcase_add_test(t, test_verdict_ranges);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
