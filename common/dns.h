@@ -46,12 +46,13 @@ struct dns_answer {
 	char why_bogus[256];
 };
 
-/* Records of one answer kept at most; the rest is ignored. */
-#define DNS_RECORDS_MAX 256
+/* Records of one answer: as many as fit into a message of 64 KiB. */
+#define DNS_RECORDS_MAX (65535 / 11)
 
 /*
  * Reads a DNS answer message for (name, type): follows the CNAME chain inside it (at most 16), copies the records
- * into a. Hostile input. Malformed messages give DNS_TEMP. Returns false only at a's cap.
+ * into a. Hostile input. Malformed messages give DNS_TEMP. No record is left out: it could be the one that counts. Returns false
+ * only at a's cap.
  */
 bool dns_answer_parse(struct slice packet, struct slice name, uint16_t type, struct arena *a,
     struct dns_answer *answer_r);

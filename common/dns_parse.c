@@ -23,6 +23,7 @@
 #define TEXT_NAME_BYTES_MAX (4 * WIRE_NAME_BYTES_MAX)
 #define CLASS_IN 1
 #define RCODE_NXDOMAIN 3
+#define RR_BYTES_MIN 11 /* of the root, without data */
 #define POINTER_MARK 0xC0
 
 struct name_text {
@@ -208,6 +209,7 @@ struct parse {
 	uint16_t type;
 	size_t answers_at;
 	uint16_t answers;
+	unsigned records_max;
 	struct arena *arena;
 	struct dns_answer *answer;
 	struct name_text owner; /* whose records are looked for */
@@ -274,7 +276,7 @@ walk_answers(struct parse *p, bool *again)
 				return true;
 			}
 			has_target = true;
-		} else if (rr.type != p->type || answer->count == DNS_RECORDS_MAX) {
+		} else if (rr.type != p->type || answer->count == p->records_max) {
 			continue;
 		} else if (!fill_record(p->packet, &rr, p->arena, &answer->records[answer->count],
 			       &p->malformed)) {
@@ -313,6 +315,17 @@ read_head(struct parse *p, uint8_t *rcode_r)
 	return true;
 }
 
+/* How many records there are at most, whatever the header says. */
+static unsigned
+records_room(const struct parse *p)
+{
+	size_t room = (p->packet.n - p->answers_at) / RR_BYTES_MIN;
+
+	if (room > DNS_RECORDS_MAX)
+		room = DNS_RECORDS_MAX;
+	return room < p->answers ? (unsigned)room : p->answers;
+}
+
 bool
 dns_answer_parse(struct slice packet, struct slice name, uint16_t type, struct arena *a,
     struct dns_answer *answer_r)
@@ -326,7 +339,8 @@ dns_answer_parse(struct slice packet, struct slice name, uint16_t type, struct a
 		answer_r->ttl = 0;
 		return true;
 	}
-	answer_r->records = arena_array(a, DNS_RECORDS_MAX, sizeof *answer_r->records);
+	p.records_max = records_room(&p);
+	answer_r->records = arena_array(a, p.records_max > 0 ? p.records_max : 1, sizeof *answer_r->records);
 	if (answer_r->records == NULL)
 		return false;
 	set_owner(&p, name);

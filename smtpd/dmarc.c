@@ -17,7 +17,7 @@
 
 #include <assert.h>
 
-#define ARENA_BYTES_MAX (256 * 1024)
+#define ARENA_BYTES_MAX (512 * 1024) /* the records of all names that may be asked fit */
 #define SEEN_MAX (DMARC_WALK_QUERIES_MAX * (DMARC_IDENTIFIERS_MAX + 1))
 
 /* One name that was asked for its record. */
@@ -174,14 +174,15 @@ read_records(struct dmarc_check *c, struct seen *s, const struct dns_answer *ans
 		return;
 	}
 	for (unsigned i = 0; answer->status == DNS_OK && i < answer->count; i++) {
-		struct slice text = slice_sub(answer->records[i].data, 0, DMARC_RECORD_BYTES_MAX);
+		struct slice text = answer->records[i].data;
 
-		if (!dmarc_record_parse(text, &record))
+		if (!dmarc_record_parse(text, &record) || n++ > 0)
 			continue;
-		if (n++ == 0)
-			s->text = keep(c, text);
+		record.rua = record.ruf = slice_of(NULL, 0);
+		s->record = record;
+		s->text = keep(c, slice_sub(text, 0, DMARC_RECORD_BYTES_MAX));
 	}
-	if (n != 1 || !dmarc_record_parse(s->text, &s->record))
+	if (n != 1)
 		s->text = slice_of(NULL, 0);
 }
 

@@ -11,7 +11,7 @@
 #define DMARC_WALK_QUERIES_MAX 8 /* per name (RFC 9989 4.10) */
 #define DMARC_LABELS_MAX 8
 #define DMARC_IDENTIFIERS_MAX 11 /* SPF and DKIM_SIGNATURES_MAX */
-#define DMARC_RECORD_BYTES_MAX 4096
+#define DMARC_RECORD_BYTES_MAX 4096 /* of a record's text that are told; all of it counts */
 
 /* Stable numbers: they cross edges. Words of RFC 9989 9.2. */
 enum dmarc_result {
@@ -42,7 +42,7 @@ struct dmarc_record {
 	bool strict_dkim, strict_spf;
 	bool testing;
 	enum dmarc_psd psd;
-	struct slice rua, ruf; /* into the text; empty when absent */
+	struct slice rua, ruf; /* into the text; empty when absent, and in what a check keeps */
 	bool rua_usable;       /* at least one syntactically valid URI */
 };
 
