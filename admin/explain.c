@@ -63,15 +63,14 @@ judge_again(const json_t *fields)
 {
 	static const struct policy_decision unreadable = {.rule = "unreadable"};
 	const struct policy_decision *d = &unreadable;
-	const char *table = text_of(fields, "table");
+	enum policy_table table;
 	struct policy_input in;
 	char code[16];
 
-	if (policy_input_parse(slice_str(text_of(fields, "inputs")), &in))
-		d = strcmp(table, "submission") == 0 ? policy_submission(&in)
-		    : strcmp(table, "lmtp") == 0     ? policy_lmtp(&in)
-						     : policy_incoming(&in);
-	(void)snprintf(code, sizeof code, "%u", d->code);
+	if (policy_table_named(slice_str(text_of(fields, "table")), &table) &&
+	    policy_input_parse(slice_str(text_of(fields, "inputs")), &in))
+		d = policy_decide(table, &in);
+	(void)snprintf(code, sizeof code, "%u", d->reply.code);
 	bool same = d != &unreadable && strcmp(d->rule, text_of(fields, "rule")) == 0 &&
 	    strcmp(policy_action_name(d->action), text_of(fields, "action")) == 0 && strcmp(code, text_of(fields, "code")) == 0;
 

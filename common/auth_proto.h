@@ -13,6 +13,7 @@ enum auth_status {
 	AUTH_TEMP,	   /* try later (454) */
 };
 
+/* Stable numbers: decisions are recorded with them (smtpd/policy_inputs.def). */
 enum dir_status {
 	DIR_LOCAL = 1,	   /* accounts[] has at least one */
 	DIR_UNKNOWN,	   /* our domain, no such address: 550 5.1.1 */

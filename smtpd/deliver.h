@@ -161,6 +161,9 @@ void deliver_trace_fields(struct job *j, const char *event, const struct log_fie
 #define deliver_trace(j, event, ...)                                                               \
 	deliver_trace_fields((j), (event), (const struct log_field[]){__VA_ARGS__})
 
+/* What a table of smtpd/policy.h made of what: its row is told by `explain`. */
+void deliver_trace_decision(struct job *j, enum policy_table t, const struct policy_decision *d, const struct policy_input *in);
+
 /* ---- stages; each calls the next one when it is done ---- */
 
 /* Who submits: asks for the lease of that connection of the submission front; then deliver_begin(), or the reply that there is

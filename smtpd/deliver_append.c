@@ -4,6 +4,7 @@
  */
 #include "smtpd/deliver.h"
 
+#include "common/auth_proto.h"
 #include "common/config.h"
 #include "common/mem.h"
 #include "store/store.h"
@@ -37,15 +38,27 @@ set_result(struct target *t, enum queue_state state, unsigned code, const char *
 	(void)snprintf(t->text, sizeof(t->text), "%s", text);
 }
 
+/* The row that decides at RCPT already when it is known there. Pending all the same: when others have the message already, the
+ * queue tries this one again. */
+static void
+set_full(struct job *j, struct target *t)
+{
+	const struct policy_input in = {.submission = j->submission,
+	    .recipient = DIR_LOCAL,
+	    .mailbox_full = true,
+	    .quota_refuse = config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE)};
+	const struct policy_decision *d = policy_decide(POLICY_RCPT, &in);
+
+	deliver_trace_decision(j, POLICY_RCPT, d, &in);
+	set_result(t, QUEUE_PENDING, d->reply.code, d->reply.enhanced, d->reply.text);
+}
+
 /* A keeper's or the store's error as the state of a delivery and the words for it. */
 static void
-set_failure(struct target *t, enum err_class class, enum err_code code)
+set_failure(struct job *j, struct target *t, enum err_class class, enum err_code code)
 {
-	bool refuse = config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE);
-
-	/* Pending all the same: when others have the message already, the queue tries this one again. */
 	if (code == ERR_CODE_OVER_QUOTA)
-		set_result(t, QUEUE_PENDING, refuse ? 552 : 452, refuse ? "5.2.2" : "4.2.2", "Mailbox full");
+		set_full(j, t);
 	else if (code == ERR_CODE_NO_SPACE)
 		set_result(t, QUEUE_PENDING, 452, "4.3.1", "No room on the disk");
 	else if (code == ERR_CODE_TOO_BIG)
@@ -82,7 +95,7 @@ try_again(struct append *a)
 {
 	if (a->target->tries >= DELIVER_APPEND_TRIES_MAX) {
 		a->target->uncertain = a->asked;
-		set_failure(a->target, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+		set_failure(a->job, a->target, ERR_TEMP, ERR_CODE_UNAVAILABLE);
 		finished(a);
 		return;
 	}
@@ -137,7 +150,7 @@ keeper_ready(void *arg, struct edge *keeper, const struct err *e)
 
 	if (keeper == NULL) {
 		if (e->class == ERR_PERM) { /* nobody has it any more, whatever was done */
-			set_failure(a->target, e->class, e->code);
+			set_failure(a->job, a->target, e->class, e->code);
 			finished(a);
 		} else {
 			try_again(a);
@@ -173,7 +186,7 @@ deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m)
 	if (m->class == ERR_NONE)
 		set_result(a->target, QUEUE_DONE, 250, "2.0.0", "");
 	else
-		set_failure(a->target, m->class <= ERR_BUG ? (enum err_class)m->class : ERR_TEMP,
+		set_failure(a->job, a->target, m->class <= ERR_BUG ? (enum err_class)m->class : ERR_TEMP,
 		    m->code <= ERR_CODE_EXPIRED ? (enum err_code)m->code : ERR_CODE_NONE);
 	finished(a);
 }

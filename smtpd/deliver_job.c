@@ -298,19 +298,16 @@ deliver_begin(struct job *j)
 
 /* ---- the verdict ---- */
 
-/* What was decided and from what: enough to decide it again (smtpd/policy.h). */
-static void
-trace_decision(struct job *j, const struct policy_input *in)
+void
+deliver_trace_decision(struct job *j, enum policy_table t, const struct policy_decision *d, const struct policy_input *in)
 {
-	struct buf b;
+	struct log_field fields[POLICY_FIELDS];
+	struct buf inputs;
 
-	buf_init(&b, POLICY_INPUT_BYTES_MAX);
-	policy_input_print(in, &b);
-	deliver_trace(j, "decision", LOG_CSTR("table", j->submission || j->lmtp ? kind_name(j) : "incoming"),
-	    LOG_CSTR("rule", j->decision->rule),
-	    LOG_CSTR("action", policy_action_name(j->decision->action)), LOG_NUM("code", j->decision->code),
-	    LOG_STR("inputs", buf_slice(&b)), LOG_END);
-	buf_fini(&b);
+	buf_init(&inputs, POLICY_INPUT_BYTES_MAX);
+	policy_fields(t, d, in, &inputs, fields);
+	deliver_trace_fields(j, "decision", fields);
+	buf_fini(&inputs);
 }
 
 static void
@@ -321,7 +318,6 @@ trace_verdict(struct job *j, const struct policy_input *in)
 	if (!v->full) {
 		deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
 		    LOG_CSTR("rule", j->decision->rule), LOG_STR("author", v->form.from_address), LOG_END);
-		trace_decision(j, in);
 		return;
 	}
 	deliver_trace(j, "verdict", LOG_CSTR("action", policy_action_name(j->decision->action)),
@@ -334,7 +330,6 @@ trace_verdict(struct job *j, const struct policy_input *in)
 	    LOG_CSTR("dmarc", dmarc_result_name(v->dmarc.result)),
 	    LOG_CSTR("policy", dmarc_policy_name(v->dmarc.policy)), LOG_STR("author", v->dmarc.author),
 	    LOG_STR("reason", v->dmarc.reason), LOG_STR("record", v->dmarc.record), LOG_END);
-	trace_decision(j, in);
 }
 
 static struct policy_settings
@@ -391,7 +386,7 @@ turn_away(struct job *j, const struct policy_decision *d)
 	char text[POLICY_REPLY_BYTES_MAX];
 
 	buf_init(&b, sizeof(text) - 1);
-	buf_put_str(&b, d->text);
+	buf_put_str(&b, d->reply.text);
 	for (uint16_t i = 0; d->tells_lists && i < j->client.count; i++)
 		if (!j->client.lists[i].white && b.n + j->client.lists[i].zone.n + 1 < sizeof(text)) {
 			buf_put_u8(&b, ' ');
@@ -400,17 +395,19 @@ turn_away(struct job *j, const struct policy_decision *d)
 	if (!slice_cstr(buf_slice(&b), text, sizeof(text)))
 		text[0] = '\0';
 	buf_fini(&b);
-	deliver_job_reply(j, d->code, d->enhanced, text);
+	deliver_job_reply(j, d->reply.code, d->reply.enhanced, text);
 }
 
 void
 deliver_judge(struct job *j)
 {
 	struct policy_input in = inputs_of(j);
-	const struct policy_decision *d = j->submission ? policy_submission(&in) : j->lmtp ? policy_lmtp(&in) : policy_incoming(&in);
+	enum policy_table table = j->submission ? POLICY_SUBMISSION : j->lmtp ? POLICY_LMTP : POLICY_INCOMING;
+	const struct policy_decision *d = policy_decide(table, &in);
 
 	j->decision = d;
 	trace_verdict(j, &in);
+	deliver_trace_decision(j, table, d, &in);
 	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
 		turn_away(j, d);
 	else if (!j->submission)

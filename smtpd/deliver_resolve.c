@@ -137,6 +137,18 @@ take_accounts(struct job *j, struct slice accounts, uint32_t recipient)
 	refuse(j, recipient, 452, "4.5.3", "Too many recipients");
 }
 
+/* The row of the table that the front had too: something has changed since, or a front is not to be believed. NULL: it is taken. */
+static const struct policy_decision *
+refusal(struct job *j, enum policy_table table, const struct policy_input *in)
+{
+	const struct policy_decision *d = policy_decide(table, in);
+
+	if (d->action == POLICY_ACCEPT)
+		return NULL;
+	deliver_trace_decision(j, table, d, in);
+	return d;
+}
+
 void
 deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 {
@@ -149,23 +161,13 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
 	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
-	switch (m->status) {
-	case DIR_LOCAL:
+	const struct policy_decision *d =
+	    refusal(j, POLICY_RCPT, &(struct policy_input){.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP});
+
+	if (d != NULL)
+		refuse(j, q->recipient, d->reply.code, d->reply.enhanced, d->reply.text);
+	else
 		take_accounts(j, m->accounts, q->recipient);
-		break;
-	case DIR_UNKNOWN:
-		refuse(j, q->recipient, 550, "5.1.1", "No such recipient here");
-		break;
-	case DIR_NOT_OURS:
-		refuse(j, q->recipient, 550, "5.7.1", "Relaying denied");
-		break;
-	case DIR_DISABLED:
-		refuse(j, q->recipient, 550, "5.2.1", "This mailbox is disabled");
-		break;
-	default:
-		defer_recipient(j, q->recipient);
-		break;
-	}
 	answered(q);
 }
 
@@ -211,12 +213,14 @@ asks_author(const struct job *j)
 static void
 sender_answered(struct job *j, bool known, bool allowed)
 {
+	const struct policy_input in = {.submission = true,
+	    .sender = !known ? POLICY_SENDER_UNKNOWN : allowed ? POLICY_SENDER_OWN : POLICY_SENDER_FOREIGN};
+	const struct policy_decision *d = refusal(j, POLICY_MAIL, &in);
+
 	j->open--;
-	if (!known)
-		defer(j);
-	else if (!allowed)
-		deliver_job_fail(j, 550, "5.7.1",
-		    asks_author(j) ? "The address in From is not yours" : "This sender address is not yours");
+	if (d != NULL)
+		deliver_job_fail(j, d->reply.code, d->reply.enhanced,
+		    asks_author(j) && known ? "The address in From is not yours" : d->reply.text);
 	if (j->failed)
 		deliver_job_reply_failure(j);
 	else if (asks_author(j))

@@ -13,6 +13,7 @@
  * front_transaction.c MAIL and RCPT with the directory's answers
  * front_data.c      DATA: framing, limits, spooling, handing over
  * front_chunk.c     BDAT: the same by counted octets
+ * front_policy.c    what the tables of smtpd/policy.h make of it
  * front_client.c    what the DNS says of the client, and how much came from it lately (port 25)
  * front_auth.c      AUTH (submission)
  * front_proxy.c     connections through a proxy that tells the client's address
@@ -185,6 +186,13 @@ void smtpd_trace_fields(struct front *f, const char *event, const struct log_fie
 #define smtpd_trace(f, event, ...)                                                                 \
 	smtpd_trace_fields((f), (event), (const struct log_field[]){__VA_ARGS__})
 
+/* ---- front_policy.c ---- */
+
+/* What the table makes of it: the words to refuse with, static, or NULL. A row that refuses is told to the recorder. */
+const struct smtp_reply_words *smtpd_judge(struct front *f, enum policy_table t, const struct policy_input *in);
+/* The same of a client that has no session. */
+const struct smtp_reply_words *smtpd_judge_client(const struct client_address *a, const struct policy_input *in);
+
 /* ---- front_command.c ---- */
 
 /* Runs one line. */
@@ -221,10 +229,10 @@ bool smtpd_data_step(struct front *f);
 /* Releases what it holds. */
 void smtpd_data_drop(struct front *f);
 /* For chunks: a file for a message that begins, or the words why there is none; keeps octets; the words for a message that
- * cannot be kept; the end, with the reply to come. */
+ * cannot be kept, if `more` octets follow; the end, with the reply to come. */
 const struct smtp_reply_words *smtpd_data_begin(struct front *f);
 void smtpd_data_keep(struct front *f, struct slice octets, bool at_end);
-const struct smtp_reply_words *smtpd_data_refusal(const struct front *f);
+const struct smtp_reply_words *smtpd_data_refusal(struct front *f, uint64_t more);
 void smtpd_data_end(struct front *f);
 /* Hands the complete message to deliver: what the DNS says of the client is known. */
 void smtpd_data_give(struct front *f);

@@ -57,7 +57,7 @@ chunk_ended(struct front *f)
 	char text[64];
 
 	if (c->refusal == NULL)
-		c->refusal = smtpd_data_refusal(f);
+		c->refusal = smtpd_data_refusal(f, 0);
 	if (c->refusal != NULL) {
 		chunk_refused(f);
 	} else if (c->last) {
@@ -97,8 +97,7 @@ why_not(struct front *f, uint64_t bytes)
 	static const struct smtp_reply_words no_recipients = {554, "5.5.1", "No valid recipients"};
 	static const struct smtp_reply_words failed = {503, "5.5.1", "A chunk of this message was refused; RSET first"};
 	static const struct smtp_reply_words hello = {503, "5.5.1", "BDAT needs EHLO"};
-	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
-	uint64_t most = config_number(role_config(), OPT_SMTP_MESSAGE_BYTES);
+	const struct smtp_reply_words *w;
 
 	if (!f->esmtp)
 		return &hello;
@@ -106,9 +105,8 @@ why_not(struct front *f, uint64_t bytes)
 		return &failed;
 	if (f->state == FRONT_STATE_MAIL)
 		return &no_recipients;
-	if (bytes > most || f->t.data.bytes > most - bytes)
-		return &too_big;
-	return f->state == FRONT_STATE_RCPT ? smtpd_data_begin(f) : smtpd_data_refusal(f);
+	w = smtpd_data_refusal(f, bytes);
+	return w == NULL && f->state == FRONT_STATE_RCPT ? smtpd_data_begin(f) : w;
 }
 
 /* The octets of a refused chunk are read only as far as a session may waste them. */

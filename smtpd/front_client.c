@@ -90,8 +90,8 @@ smtpd_rate_add(struct front *f, enum front_rate_kind kind)
 		front_rate_add(smtpd_service.rates, address_of(f), kind, clock_ms());
 }
 
-static bool
-spent(const struct front *f, enum front_rate_kind kind)
+bool
+smtpd_rate_spent(const struct front *f, enum front_rate_kind kind)
 {
 	static const enum option limits[FRONT_RATE_COUNT] = {
 	    [FRONT_RATE_MESSAGES] = OPT_SMTP_RATE_MESSAGES,
@@ -101,21 +101,4 @@ spent(const struct front *f, enum front_rate_kind kind)
 
 	return smtpd_outside(f) &&
 	    front_rate_spent(smtpd_service.rates, address_of(f), kind, config_number(role_config(), limits[kind]), clock_ms());
-}
-
-const struct smtp_reply_words *
-smtpd_rate_refusal(struct front *f, enum front_rate_kind kind)
-{
-	static const struct smtp_reply_words messages = {
-	    450, "4.7.0", "Too many messages from your network for the moment, try again later"};
-	static const struct smtp_reply_words recipients = {
-	    450, "4.7.0", "Too many recipients from your network for the moment, try again later"};
-	static const struct smtp_reply_words unknown = {
-	    421, "4.7.0", "Too many unknown recipients from your network, try again later"};
-
-	if (spent(f, FRONT_RATE_UNKNOWN))
-		return &unknown;
-	if (!spent(f, kind))
-		return NULL;
-	return kind == FRONT_RATE_MESSAGES ? &messages : &recipients;
 }

@@ -15,7 +15,7 @@ void smtpd_client_begin(struct front *f);
 bool smtpd_client_wait(struct front *f);
 /* One more of that kind came from it. */
 void smtpd_rate_add(struct front *f, enum front_rate_kind kind);
-/* Why no more of that kind is taken from it for the moment, or NULL; 421 ends the connection. */
-const struct smtp_reply_words *smtpd_rate_refusal(struct front *f, enum front_rate_kind kind);
+/* No more of that kind is taken from it for the moment. */
+bool smtpd_rate_spent(const struct front *f, enum front_rate_kind kind);
 
 #endif

@@ -47,10 +47,12 @@ smtpd_greeting(struct front *f)
 void
 smtpd_greet(struct front *f)
 {
-	if (smtpd_outside(f) && stream_input(f->stream).n > 0) {
-		/* RFC 5321 4.3.1: a client waits for the greeting. */
-		smtpd_trace(f, "early-talker", LOG_END);
-		smtpd_reply(f, 554, "5.5.1", "Commands before the greeting");
+	const struct policy_input in = {.submission = smtpd_service.submission,
+	    .early_talker = smtpd_outside(f) && stream_input(f->stream).n > 0};
+	const struct smtp_reply_words *w = smtpd_judge(f, POLICY_CONNECT, &in);
+
+	if (w != NULL) {
+		smtpd_reply_words(f, w);
 		smtpd_close(f, NULL, NULL);
 		return;
 	}

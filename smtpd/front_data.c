@@ -17,7 +17,6 @@
 #define STAGE_BYTES_MAX (2 * FRONT_INPUT_BYTES_MAX)
 
 static const struct smtp_reply_words later = {451, "4.3.0", "Not possible for the moment, try again later"};
-static const struct smtp_reply_words no_space = {452, "4.3.1", "No room for the message, try again later"};
 
 /* ---- DATA ---- */
 
@@ -210,30 +209,18 @@ smtpd_data_keep(struct front *f, struct slice octets, bool at_end)
 /* ---- the end ---- */
 
 const struct smtp_reply_words *
-smtpd_data_refusal(const struct front *f)
-{
-	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
-
-	if (f->t.data.too_big)
-		return &too_big;
-	return f->t.data.no_space ? &no_space : NULL;
-}
-
-/* Why the message is refused by its form alone, or NULL. What came in chunks has no framer: verify looks at its lines. */
-static const struct smtp_reply_words *
-form_refusal(const struct front *f)
+smtpd_data_refusal(struct front *f, uint64_t more)
 {
 	const struct front_data *d = &f->t.data;
-	static const struct smtp_reply_words bare = {521, "5.5.2",
-	    "Lines end in CRLF; CR or LF alone is not accepted (RFC 5321 2.3.8)"};
-	static const struct smtp_reply_words nul = {521, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
-	static const struct smtp_reply_words user_nul = {550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)"};
+	uint64_t most = config_number(role_config(), OPT_SMTP_MESSAGE_BYTES);
+	/* What came in chunks has no framer: verify looks at its lines. */
+	const struct policy_input in = {.submission = smtpd_service.submission,
+	    .bare_line_end = d->framer.bare && d->framer.bare_rule == SMTP_BARE_REFUSE,
+	    .nul = d->framer.nul,
+	    .data_over = d->too_big || more > most || d->bytes > most - more,
+	    .no_space = d->no_space};
 
-	if (d->framer.bare && d->framer.bare_rule == SMTP_BARE_REFUSE)
-		return &bare;
-	if (d->framer.nul)
-		return smtpd_service.submission ? &user_nul : &nul;
-	return smtpd_data_refusal(f);
+	return smtpd_judge(f, POLICY_DATA, &in);
 }
 
 static void
@@ -321,7 +308,7 @@ hand_over(struct front *f, int envelope)
 void
 smtpd_data_end(struct front *f)
 {
-	const struct smtp_reply_words *w = form_refusal(f);
+	const struct smtp_reply_words *w = smtpd_data_refusal(f, 0);
 
 	smtpd_trace(f, "data", LOG_NUM("bytes", f->t.data.bytes), LOG_END);
 	if (w)

@@ -4,6 +4,7 @@
 
 #include "common/arena.h"
 #include "smtpd/envelope.h"
+#include "smtpd/policy.h"
 #include "smtpd/smtp_framer.h"
 
 /* What a message's data has become so far. */
@@ -37,6 +38,8 @@ struct front_transaction {
 	size_t orcpt_bytes;
 	struct envelope_dsn asked_dsn; /* with asked */
 	struct slice asked; /* the address that the directory or store is asked about */
+	/* What is known of the sender, and of the recipient that is asked about (smtpd/policy.h). */
+	struct policy_input mail, rcpt;
 	struct front_data data;
 };
 

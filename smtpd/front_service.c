@@ -11,6 +11,7 @@
 #include "common/tls.h"
 #include "smtpd/proxy_header.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #define LISTENERS_MAX 48
@@ -114,11 +115,13 @@ accepted(void *arg, int fd, const struct client_address *a)
 void
 smtpd_refuse_connection(int fd, const struct client_address *a, const struct front_port *port)
 {
-	static const char words[] = "421 4.7.0 Too many connections from your network\r\n";
+	const struct policy_input in = {.submission = smtpd_service.submission, .connections_spent = true};
+	const struct smtp_reply_words *w = smtpd_judge_client(a, &in);
+	char line[128];
+	int n = snprintf(line, sizeof(line), "%u %s %s\r\n", w->code, w->enhanced, w->text);
 
-	log_event(LOG_INFO, NO_SESSION, "connection-refused", LOG_CSTR("peer", a->text), LOG_END);
 	/* A fresh socket takes one short line or it does not matter. */
-	if (!port->tls_first && write(fd, words, sizeof(words) - 1) < 0)
+	if (!port->tls_first && n > 0 && write(fd, line, (size_t)n) < 0)
 		log_event(LOG_DEBUG, NO_SESSION, "refusal-unsent", LOG_CSTR("peer", a->text), LOG_END);
 	(void)close(fd);
 }

@@ -14,8 +14,6 @@
 /* An unquoted local part is never longer than its line. */
 #define SCRATCH_BYTES_MAX FRONT_AUTH_LINE_BYTES_MAX
 
-static const struct smtp_reply_words later = {451, "4.3.0", "Not possible for the moment, try again later"};
-
 /* The canonical address of a path, kept in the transaction. False at its cap. */
 static bool
 keep_path(struct front *f, const struct smtp_path *path, struct slice *kept_r)
@@ -42,14 +40,14 @@ offered_to(const struct front *f)
 	    .requiretls = f->esmtp && stream_is_tls(f->stream)};
 }
 
-/* 421 ends the connection, everything else is the command's answer. */
+/* 421 ends the connection (RFC 5321 3.8), everything else is the command's answer. */
 static void
-refuse_rate(struct front *f, const struct smtp_reply_words *w, void (*refused)(struct front *, const struct smtp_reply_words *))
+refusal(struct front *f, const struct smtp_reply_words *w)
 {
 	if (w->code == 421)
 		smtpd_close(f, w->enhanced, w->text);
 	else
-		refused(f, w);
+		smtpd_reply_words(f, w);
 }
 
 /* ---- MAIL ---- */
@@ -67,7 +65,21 @@ mail_refused(struct front *f, const struct smtp_reply_words *w)
 	smtpd_trace(f, "mail-refused", LOG_STR("from", f->t.mail_from), LOG_NUM("code", w->code),
 	    LOG_CSTR("text", w->text), LOG_END);
 	smtpd_transaction_reset(f);
-	smtpd_reply_words(f, w);
+	refusal(f, w);
+}
+
+/* The directory's word, or that there is none. */
+static void
+sender_told(struct front *f, enum policy_sender sender)
+{
+	const struct smtp_reply_words *w;
+
+	f->t.mail.sender = sender;
+	w = smtpd_judge(f, POLICY_MAIL, &f->t.mail);
+	if (w)
+		mail_refused(f, w);
+	else
+		mail_taken(f);
 }
 
 static void
@@ -77,7 +89,7 @@ sender_gone(void *obj, const struct err *e)
 
 	(void)e;
 	smtpd_gone(f);
-	mail_refused(f, &later);
+	sender_told(f, POLICY_SENDER_UNKNOWN);
 	smtpd_step(f);
 }
 
@@ -88,32 +100,23 @@ ask_sender(struct front *f)
 	struct edge *dir = role_edge(ROLE_DIRECTORY, 0);
 	uint64_t id = dir ? ipc_expect(dir, FRONT_ASK_MS, sender_gone, f) : 0;
 
-	if (id == 0) {
-		mail_refused(f, &later);
+	if (id != 0 && IPC_SEND(dir, DIR_SENDER, .id = id, .account = f->account, .address = f->t.mail_from)) {
+		smtpd_wait_for(f, FRONT_WAIT_SENDER, dir, id);
 		return;
 	}
-	if (!IPC_SEND(dir, DIR_SENDER, .id = id, .account = f->account, .address = f->t.mail_from)) {
+	if (id != 0)
 		ipc_forget(dir, id);
-		mail_refused(f, &later);
-		return;
-	}
-	smtpd_wait_for(f, FRONT_WAIT_SENDER, dir, id);
+	sender_told(f, POLICY_SENDER_UNKNOWN);
 }
 
 void
 smtpd_on_sender(struct edge *e, struct msg_DIR_SENDER_REPLY *m)
 {
-	static const struct smtp_reply_words denied = {550, "5.7.1", "This sender address is not yours"};
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_SENDER);
 
 	if (f == NULL)
 		return;
-	if (m->class != ERR_NONE)
-		mail_refused(f, &later);
-	else if (!m->allowed)
-		mail_refused(f, &denied);
-	else
-		mail_taken(f);
+	sender_told(f, m->class != ERR_NONE ? POLICY_SENDER_UNKNOWN : m->allowed ? POLICY_SENDER_OWN : POLICY_SENDER_FOREIGN);
 	smtpd_step(f);
 }
 
@@ -135,17 +138,6 @@ domain_convertible(const struct smtp_path *path)
 static void
 start_transaction(struct front *f, const struct smtp_mail *mail)
 {
-	static const struct smtp_reply_words too_big = {552, "5.3.4", "Message too big"};
-	static const struct smtp_reply_words no_memory = {452, "4.3.1", "No room for a transaction"};
-
-	if (mail->has_size && mail->size > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES)) {
-		mail_refused(f, &too_big);
-		return;
-	}
-	if (!keep_path(f, &mail->path, &f->t.mail_from) || !arena_copy(f->t.arena, mail->envid, &f->t.envid)) {
-		mail_refused(f, &no_memory);
-		return;
-	}
 	f->t.body = mail->body;
 	f->t.smtputf8 = mail->smtputf8;
 	f->t.size = mail->has_size ? mail->size : 0;
@@ -161,9 +153,23 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 		mail_taken(f);
 }
 
+/* Whatever comes in time counts, also what is too big. */
+static const struct smtp_reply_words *
+judge_mail(struct front *f, const struct smtp_mail *mail)
+{
+	f->t.mail = (struct policy_input){.submission = smtpd_service.submission,
+	    .unknown_spent = smtpd_rate_spent(f, FRONT_RATE_UNKNOWN),
+	    .messages_spent = smtpd_rate_spent(f, FRONT_RATE_MESSAGES),
+	    .size_over = mail->has_size && mail->size > config_number(role_config(), OPT_SMTP_MESSAGE_BYTES)};
+	if (!f->t.mail.unknown_spent && !f->t.mail.messages_spent)
+		smtpd_rate_add(f, FRONT_RATE_MESSAGES);
+	return smtpd_judge(f, POLICY_MAIL, &f->t.mail);
+}
+
 void
 smtpd_mail(struct front *f, struct slice args)
 {
+	static const struct smtp_reply_words no_memory = {452, "4.3.1", "No room for a transaction"};
 	struct smtp_offered offered = offered_to(f);
 	struct smtp_mail mail;
 	enum smtp_syntax syntax;
@@ -180,13 +186,13 @@ smtpd_mail(struct front *f, struct slice args)
 		mail_refused(f, smtp_syntax_reply(syntax));
 		return;
 	}
-	const struct smtp_reply_words *spent = smtpd_rate_refusal(f, FRONT_RATE_MESSAGES);
-	if (spent) {
-		refuse_rate(f, spent, mail_refused);
-		return;
-	}
-	smtpd_rate_add(f, FRONT_RATE_MESSAGES);
-	start_transaction(f, &mail);
+	/* Kept first: a refusal tells it. */
+	bool kept = keep_path(f, &mail.path, &f->t.mail_from) && arena_copy(f->t.arena, mail.envid, &f->t.envid);
+	const struct smtp_reply_words *w = kept ? judge_mail(f, &mail) : &no_memory;
+	if (w)
+		mail_refused(f, w);
+	else
+		start_transaction(f, &mail);
 }
 
 /* ---- RCPT ---- */
@@ -198,7 +204,7 @@ rcpt_refused(struct front *f, const struct smtp_reply_words *w)
 		f->refused_recipients++;
 	smtpd_trace(f, "rcpt-refused", LOG_STR("to", f->t.asked), LOG_NUM("code", w->code),
 	    LOG_CSTR("text", w->text), LOG_END);
-	smtpd_reply_words(f, w);
+	refusal(f, w);
 }
 
 /* Room for twice as many. */
@@ -240,17 +246,6 @@ rcpt_taken(struct front *f)
 }
 
 static void
-rcpt_gone(void *obj, const struct err *e)
-{
-	struct front *f = obj;
-
-	(void)e;
-	smtpd_gone(f);
-	rcpt_refused(f, &later);
-	smtpd_step(f);
-}
-
-static void
 usage_gone(void *obj, const struct err *e)
 {
 	struct front *f = obj;
@@ -284,58 +279,57 @@ ask_usage(struct front *f, struct slice accounts)
 void
 smtpd_on_usage(struct edge *e, struct msg_STORE_USAGE_REPLY *m)
 {
-	static const struct smtp_reply_words later_room = {452, "4.2.2", "Mailbox full"};
-	static const struct smtp_reply_words no_room = {552, "5.2.2", "Mailbox full"};
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_USAGE);
+	const struct smtp_reply_words *w;
 
 	if (f == NULL)
 		return;
-	if (m->full)
-		rcpt_refused(f, config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE) ? &no_room : &later_room);
+	f->t.rcpt.mailbox_full = m->full != 0;
+	f->t.rcpt.quota_refuse = config_bool(role_config(), OPT_POLICY_QUOTA_REFUSE);
+	w = smtpd_judge(f, POLICY_RCPT, &f->t.rcpt);
+	if (w)
+		rcpt_refused(f, w);
 	else
 		rcpt_taken(f);
 	smtpd_step(f);
 }
 
-/* The directory's word as a reply; NULL: the address is good. */
-static const struct smtp_reply_words *
-resolve_words(unsigned status)
+/* The directory's word, or DIR_TEMP. */
+static void
+recipient_told(struct front *f, unsigned status, struct slice accounts)
 {
-	static const struct smtp_reply_words unknown = {550, "5.1.1", "No such recipient here"};
-	static const struct smtp_reply_words disabled = {550, "5.2.1", "This mailbox is disabled"};
-	static const struct smtp_reply_words relay = {550, "5.7.1", "Relaying denied"};
-	static const struct smtp_reply_words outside = {550, "5.7.1",
-	    "Sending to other servers is not enabled in this version; only addresses of this server can be reached"};
+	const struct smtp_reply_words *w;
 
-	switch (status) {
-	case DIR_LOCAL:
-		return NULL;
-	case DIR_UNKNOWN:
-		return &unknown;
-	case DIR_NOT_OURS:
-		return smtpd_service.submission ? &outside : &relay;
-	case DIR_DISABLED:
-		return &disabled;
-	default:
-		return &later;
-	}
+	f->t.rcpt.recipient = status;
+	w = smtpd_judge(f, POLICY_RCPT, &f->t.rcpt);
+	if (status == DIR_UNKNOWN)
+		smtpd_rate_add(f, FRONT_RATE_UNKNOWN);
+	if (w)
+		rcpt_refused(f, w);
+	else
+		ask_usage(f, accounts);
+}
+
+static void
+rcpt_gone(void *obj, const struct err *e)
+{
+	struct front *f = obj;
+
+	(void)e;
+	smtpd_gone(f);
+	recipient_told(f, DIR_TEMP, slice_of(NULL, 0));
+	smtpd_step(f);
 }
 
 void
 smtpd_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 {
 	struct front *f = smtpd_answered(e, m->id, FRONT_WAIT_RESOLVE);
-	const struct smtp_reply_words *w;
 
 	if (f == NULL)
 		return;
-	w = resolve_words(m->status);
-	if (m->status == DIR_UNKNOWN)
-		smtpd_rate_add(f, FRONT_RATE_UNKNOWN);
-	if (w)
-		rcpt_refused(f, w);
-	else
-		ask_usage(f, m->accounts);
+	/* 0 stands for not asked. */
+	recipient_told(f, m->status != 0 ? m->status : DIR_TEMP, m->accounts);
 	smtpd_step(f);
 }
 
@@ -351,7 +345,7 @@ ask_directory(struct front *f)
 	}
 	if (id != 0)
 		ipc_forget(dir, id);
-	rcpt_refused(f, &later);
+	recipient_told(f, DIR_TEMP, slice_of(NULL, 0));
 }
 
 /* Its address and what it wants to be told, in the transaction. False at a limit. */
@@ -366,26 +360,31 @@ keep_recipient(struct front *f, const struct smtp_rcpt *rcpt)
 	    arena_copy(t->arena, rcpt->orcpt, &t->asked_dsn.orcpt);
 }
 
+static const struct smtp_reply_words *
+judge_rcpt(struct front *f, const struct smtp_rcpt *rcpt)
+{
+	f->t.rcpt = (struct policy_input){.submission = smtpd_service.submission,
+	    .recipients_full = f->t.recipient_count >= config_number(role_config(), OPT_SMTP_RECIPIENTS) || !keep_recipient(f, rcpt),
+	    .unknown_spent = smtpd_rate_spent(f, FRONT_RATE_UNKNOWN),
+	    .recipients_spent = smtpd_rate_spent(f, FRONT_RATE_RECIPIENTS)};
+	return smtpd_judge(f, POLICY_RCPT, &f->t.rcpt);
+}
+
 void
 smtpd_rcpt(struct front *f, struct slice args)
 {
-	static const struct smtp_reply_words too_many = {452, "4.5.3", "Too many recipients"};
 	struct arena *scratch = arena_new(SCRATCH_BYTES_MAX);
 	struct smtp_offered offered = offered_to(f);
 	struct smtp_rcpt rcpt;
 	enum smtp_syntax syntax = smtp_rcpt_parse(args, &offered, f->t.smtputf8, scratch, &rcpt);
-	const struct smtp_reply_words *spent = smtpd_rate_refusal(f, FRONT_RATE_RECIPIENTS);
+	const struct smtp_reply_words *w;
 
 	f->t.asked = slice_of(NULL, 0);
 	if (syntax != SMTP_SYNTAX_OK) {
 		f->bad_commands++;
 		rcpt_refused(f, smtp_syntax_reply(syntax));
-	} else if (f->t.recipient_count >= config_number(role_config(), OPT_SMTP_RECIPIENTS) ||
-	    !keep_recipient(f, &rcpt)) {
-		/* 452, never 552: the client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
-		rcpt_refused(f, &too_many);
-	} else if (spent) {
-		refuse_rate(f, spent, rcpt_refused);
+	} else if ((w = judge_rcpt(f, &rcpt)) != NULL) {
+		rcpt_refused(f, w);
 	} else {
 		smtpd_rate_add(f, FRONT_RATE_RECIPIENTS);
 		ask_directory(f);

@@ -1,5 +1,7 @@
 #include "smtpd/policy.h"
 
+#include "common/auth_proto.h"
+
 #include <assert.h>
 
 struct rule {
@@ -143,13 +145,133 @@ header_broken(const struct policy_input *in)
 	return in->header_junk && in->header_broken;
 }
 
+/* ---- conditions of the dialogue ---- */
+
+/* An input that says it all. */
+#define CONDITION(name)                                                                            \
+	static bool name(const struct policy_input *in)                                            \
+	{                                                                                          \
+		return in->name != 0;                                                              \
+	}
+CONDITION(connections_spent)
+CONDITION(early_talker)
+CONDITION(messages_spent)
+CONDITION(recipients_spent)
+CONDITION(unknown_spent)
+CONDITION(size_over)
+CONDITION(recipients_full)
+CONDITION(mailbox_full)
+CONDITION(bare_line_end)
+CONDITION(nul)
+CONDITION(data_over)
+CONDITION(no_space)
+
+static bool
+sender_foreign(const struct policy_input *in)
+{
+	return in->sender == POLICY_SENDER_FOREIGN;
+}
+
+static bool
+sender_unknown(const struct policy_input *in)
+{
+	return in->sender == POLICY_SENDER_UNKNOWN;
+}
+
+static bool
+recipient_unknown(const struct policy_input *in)
+{
+	return in->recipient == DIR_UNKNOWN;
+}
+
+static bool
+recipient_outside(const struct policy_input *in)
+{
+	return in->recipient == DIR_NOT_OURS;
+}
+
+static bool
+recipient_outside_of_user(const struct policy_input *in)
+{
+	return in->submission && recipient_outside(in);
+}
+
+static bool
+recipient_disabled(const struct policy_input *in)
+{
+	return in->recipient == DIR_DISABLED;
+}
+
+/* Nobody can say, or says what is not known here. */
+static bool
+recipient_undecided(const struct policy_input *in)
+{
+	return in->recipient != 0 && in->recipient != DIR_LOCAL;
+}
+
+static bool
+mailbox_full_for_good(const struct policy_input *in)
+{
+	return in->quota_refuse && mailbox_full(in);
+}
+
+static bool
+nul_of_user(const struct policy_input *in)
+{
+	return in->submission && nul(in);
+}
+
 /* ---- the tables ---- */
 
-#define REFUSE(rule, code, enhanced, text) {POLICY_REFUSE, rule, code, enhanced, text, false}
-#define REFUSE_LISTED(rule, code, enhanced, text) {POLICY_REFUSE, rule, code, enhanced, text, true}
-#define DEFER(rule, code, enhanced, text) {POLICY_DEFER, rule, code, enhanced, text, false}
-#define JUNK(rule) {POLICY_JUNK, rule, 250, "2.0.0", "", false}
-#define ACCEPT(rule) {POLICY_ACCEPT, rule, 250, "2.0.0", "", false}
+#define REFUSE(rule, code, enhanced, text) {POLICY_REFUSE, rule, {code, enhanced, text}, false}
+#define REFUSE_LISTED(rule, code, enhanced, text) {POLICY_REFUSE, rule, {code, enhanced, text}, true}
+#define DEFER(rule, code, enhanced, text) {POLICY_DEFER, rule, {code, enhanced, text}, false}
+#define JUNK(rule) {POLICY_JUNK, rule, {250, "2.0.0", ""}, false}
+#define ACCEPT(rule) {POLICY_ACCEPT, rule, {250, "2.0.0", ""}, false}
+
+static const struct rule at_connect[] = {
+    {connections_spent, DEFER("connections", 421, "4.7.0", "Too many connections from your network")},
+    /* RFC 5321 4.3.1: a client waits for the greeting. */
+    {early_talker, REFUSE("early-talker", 554, "5.5.1", "Commands before the greeting")},
+    {always, ACCEPT("default")},
+};
+
+#define UNKNOWN_SPENT {unknown_spent, DEFER("rate-unknown", 421, "4.7.0", "Too many unknown recipients from your network, try again later")}
+
+static const struct rule at_mail[] = {
+    UNKNOWN_SPENT,
+    {messages_spent, DEFER("rate-messages", 450, "4.7.0", "Too many messages from your network for the moment, try again later")},
+    {size_over, REFUSE("size-declared", 552, "5.3.4", "Message too big")},
+    {sender_foreign, REFUSE("sender-foreign", 550, "5.7.1", "This sender address is not yours")},
+    {sender_unknown, DEFER("sender-undecided", 451, "4.3.0", "Not possible for the moment, try again later")},
+    {always, ACCEPT("default")},
+};
+
+static const struct rule at_rcpt[] = {
+    /* 452, never 552: the client sends the rest in another transaction (RFC 5321 4.5.3.1.10). */
+    {recipients_full, DEFER("recipients", 452, "4.5.3", "Too many recipients")},
+    UNKNOWN_SPENT,
+    {recipients_spent, DEFER("rate-recipients", 450, "4.7.0", "Too many recipients from your network for the moment, try again later")},
+    {recipient_unknown, REFUSE("recipient-unknown", 550, "5.1.1", "No such recipient here")},
+    {recipient_outside_of_user, REFUSE("recipient-outside", 550, "5.7.1",
+	"Sending to other servers is not enabled in this version; only addresses of this server can be reached")},
+    {recipient_outside, REFUSE("relay", 550, "5.7.1", "Relaying denied")},
+    {recipient_disabled, REFUSE("recipient-disabled", 550, "5.2.1", "This mailbox is disabled")},
+    {recipient_undecided, DEFER("recipient-undecided", 451, "4.3.0", "Not possible for the moment, try again later")},
+    {mailbox_full_for_good, REFUSE("quota-refuse", 552, "5.2.2", "Mailbox full")},
+    {mailbox_full, DEFER("quota", 452, "4.2.2", "Mailbox full")},
+    {always, ACCEPT("default")},
+};
+
+static const struct rule at_data[] = {
+    /* 521 closes: the two ends do not agree on what a line is. */
+    {bare_line_end, REFUSE("bare-line-end", 521, "5.5.2", "Lines end in CRLF; CR or LF alone is not accepted (RFC 5321 2.3.8)")},
+    {nul_of_user, REFUSE("nul", 550, "5.6.0", "NUL in the message (RFC 5321 4.5.2)")},
+    {nul, REFUSE("nul", 521, "5.6.0", "NUL in the message (RFC 5321 4.5.2)")},
+    {data_over, REFUSE("size", 552, "5.3.4", "Message too big")},
+    {no_space, DEFER("spool", 452, "4.3.1", "No room for the message, try again later")},
+    {always, ACCEPT("default")},
+};
 
 static const struct rule incoming[] = {
     {unreadable, REFUSE("unreadable", 550, "5.6.0", "The message's header cannot be read reliably")},
@@ -204,21 +326,34 @@ first_of(const struct rule *rules, const struct policy_input *in)
 }
 
 const struct policy_decision *
-policy_incoming(const struct policy_input *in)
+policy_decide(enum policy_table t, const struct policy_input *in)
 {
-	return first_of(incoming, in);
+	static const struct rule *const tables[POLICY_TABLE_COUNT] = {[POLICY_CONNECT] = at_connect, [POLICY_MAIL] = at_mail,
+	    [POLICY_RCPT] = at_rcpt, [POLICY_DATA] = at_data, [POLICY_INCOMING] = incoming, [POLICY_SUBMISSION] = submission,
+	    [POLICY_LMTP] = lmtp};
+
+	assert(t < POLICY_TABLE_COUNT);
+	return first_of(tables[t], in);
 }
 
-const struct policy_decision *
-policy_submission(const struct policy_input *in)
+static const char *const table_names[POLICY_TABLE_COUNT] = {"connect", "mail", "rcpt", "data", "incoming", "submission", "lmtp"};
+
+const char *
+policy_table_name(enum policy_table t)
 {
-	return first_of(submission, in);
+	assert(t < POLICY_TABLE_COUNT);
+	return table_names[t];
 }
 
-const struct policy_decision *
-policy_lmtp(const struct policy_input *in)
+bool
+policy_table_named(struct slice name, enum policy_table *table_r)
 {
-	return first_of(lmtp, in);
+	for (unsigned t = 0; t < POLICY_TABLE_COUNT; t++)
+		if (slice_eq(name, slice_str(table_names[t]))) {
+			*table_r = (enum policy_table)t;
+			return true;
+		}
+	return false;
 }
 
 const char *

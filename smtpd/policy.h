@@ -1,17 +1,19 @@
 /*
- * policy: from what was found of a message and its client to what is done with it. One table of
- * rules, read from the top; the first whose condition holds decides. Pure. What a decision was made
+ * policy: from what is known of a client, its dialogue and its message to what is done. One table of rules for each moment at which
+ * something is decided, read from the top; the first whose condition holds decides. Pure. What a decision was made
  * from is one flat struct, which is recorded with it, so that it can be judged again.
  */
 #ifndef SMTPD_POLICY_H
 #define SMTPD_POLICY_H
 
+#include "common/log.h"
 #include "smtpd/client_facts.h"
+#include "smtpd/smtp_grammar.h"
 #include "smtpd/verdict.h"
 
 /* RFC 5321 6.3: at least 100 hops are to be let through. */
 #define POLICY_RECEIVED_FIELDS_MAX 100
-#define POLICY_INPUT_BYTES_MAX 1024 /* printed */
+#define POLICY_INPUT_BYTES_MAX 1536 /* printed */
 #define POLICY_REPLY_BYTES_MAX 400  /* of a reply's text, in DELIVER_REPLY */
 
 enum policy_action {
@@ -21,12 +23,30 @@ enum policy_action {
 	POLICY_REFUSE, /* 5yz */
 };
 
+/* When it is decided, and by whom. */
+enum policy_table {
+	POLICY_CONNECT,	   /* a client has come (front) */
+	POLICY_MAIL,	   /* its sender; again with each answer that is waited for (front, deliver) */
+	POLICY_RCPT,	   /* a recipient, in the same way; and a mailbox that turns out to be full (front, deliver) */
+	POLICY_DATA,	   /* the octets of a message, before anybody reads them (front) */
+	POLICY_INCOMING,   /* mail from other servers (deliver) */
+	POLICY_SUBMISSION, /* mail from our own users (RFC 6409 4.2, 6): its form only (deliver) */
+	/*
+	 * Mail over LMTP (RFC 2033), from a mail server of this machine. It saw who sent the message and what that looked like then, and has
+	 * taken it: whatever is refused here it has to bounce, to a sender who may be forged. So only what cannot be kept, and loops, are.
+	 */
+	POLICY_LMTP,
+	POLICY_TABLE_COUNT
+};
+
+const char *policy_table_name(enum policy_table t);
+/* False when no table has that name. */
+bool policy_table_named(struct slice name, enum policy_table *table_r);
+
 struct policy_decision {
 	enum policy_action action;
-	const char *rule; /* for the time line: which row it was */
-	unsigned code;	  /* of DEFER and REFUSE */
-	const char *enhanced;
-	const char *text;
+	const char *rule;		/* for the time line: which row it was */
+	struct smtp_reply_words reply;	/* of DEFER and REFUSE; 421 ends the connection */
 	bool tells_lists; /* the names of the block lists belong behind the text */
 };
 
@@ -42,6 +62,14 @@ enum policy_helo {
 
 const char *policy_helo_name(enum policy_helo h);
 enum policy_helo policy_helo_of(struct slice helo, const uint8_t ip[16], struct slice hostname);
+
+/* Whose the address of MAIL is (RFC 6409 6.1). Stable numbers. */
+enum policy_sender {
+	POLICY_SENDER_NOT_ASKED,
+	POLICY_SENDER_OWN,
+	POLICY_SENDER_FOREIGN,
+	POLICY_SENDER_UNKNOWN, /* the directory does not say */
+};
 
 struct policy_settings {
 	bool dns_defer;		  /* policy.dns_defer */
@@ -86,17 +114,14 @@ bool policy_input_parse(struct slice text, struct policy_input *in_r);
  */
 bool policy_arc_overrides(const struct verdict *v, const struct policy_settings *s);
 
-/* Mail from other servers. The decision is static. */
-const struct policy_decision *policy_incoming(const struct policy_input *in);
-/* Mail from our own users (RFC 6409 4.2, 6): its form only. Who may use which address is the directory's word. */
-const struct policy_decision *policy_submission(const struct policy_input *in);
-
-/*
- * Mail over LMTP (RFC 2033), from a mail server of this machine. It saw who sent the message and what that looked like then, and has
- * taken it: whatever is refused here it has to bounce, to a sender who may be forged. So only what cannot be kept, and loops, are.
- */
-const struct policy_decision *policy_lmtp(const struct policy_input *in);
+/* The decision is static. */
+const struct policy_decision *policy_decide(enum policy_table t, const struct policy_input *in);
 
 const char *policy_action_name(enum policy_action a);
+
+/* What was decided and from what, as the event "decision" has it: enough to decide it again. printed must outlive fields. */
+#define POLICY_FIELDS 6
+void policy_fields(enum policy_table t, const struct policy_decision *d, const struct policy_input *in, struct buf *printed,
+    struct log_field fields[POLICY_FIELDS]);
 
 #endif

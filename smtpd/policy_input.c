@@ -187,3 +187,15 @@ policy_input_parse(struct slice text, struct policy_input *in_r)
 	}
 	return true;
 }
+
+void
+policy_fields(enum policy_table t, const struct policy_decision *d, const struct policy_input *in, struct buf *printed,
+    struct log_field fields[POLICY_FIELDS])
+{
+	policy_input_print(in, printed);
+	const struct log_field all[POLICY_FIELDS] = {LOG_CSTR("table", policy_table_name(t)), LOG_CSTR("rule", d->rule),
+	    LOG_CSTR("action", policy_action_name(d->action)), LOG_NUM("code", d->reply.code),
+	    LOG_STR("inputs", buf_slice(printed)), LOG_END};
+
+	memcpy(fields, all, sizeof(all));
+}

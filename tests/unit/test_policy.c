@@ -24,17 +24,17 @@ static void
 check(const struct verdict *v, const struct policy_settings *s, const char *rule, enum policy_action action, unsigned code)
 {
 	struct policy_input in = policy_input_incoming(v, &client, s), again;
-	const struct policy_decision *d = policy_incoming(&in);
+	const struct policy_decision *d = policy_decide(POLICY_INCOMING, &in);
 	struct buf b;
 
 	ck_assert_msg(strcmp(d->rule, rule) == 0, "%s, wanted %s", d->rule, rule);
 	ck_assert_msg(d->action == action, "%s: %s", rule, policy_action_name(d->action));
-	ck_assert_uint_eq(d->code, code);
+	ck_assert_uint_eq(d->reply.code, code);
 	buf_init(&b, POLICY_INPUT_BYTES_MAX);
 	policy_input_print(&in, &b);
 	ck_assert(!b.failed && policy_input_parse(buf_slice(&b), &again));
 	ck_assert_mem_eq(&in, &again, sizeof(in));
-	ck_assert_ptr_eq(policy_incoming(&again), d);
+	ck_assert_ptr_eq(policy_decide(POLICY_INCOMING, &again), d);
 	buf_fini(&b);
 }
 
@@ -43,7 +43,7 @@ submit(const struct verdict *v)
 {
 	struct policy_input in = policy_input_submission(v);
 
-	return policy_submission(&in);
+	return policy_decide(POLICY_SUBMISSION, &in);
 }
 
 /* Over LMTP what has an odd form goes to Junk, and only what cannot be kept, and loops, are refused. */
@@ -72,12 +72,12 @@ START_TEST(test_lmtp)
 			struct verdict v = {.form = rows[i].form};
 			struct policy_settings s = {.header_junk = junk != 0};
 			struct policy_input in = policy_input_lmtp(&v, &s);
-			const struct policy_decision *d = policy_lmtp(&in);
+			const struct policy_decision *d = policy_decide(POLICY_LMTP, &in);
 			bool off = junk == 0 && strcmp(rows[i].rule, "header-broken") == 0;
 
 			ck_assert_str_eq(d->rule, off ? "default" : rows[i].rule);
 			ck_assert_int_eq(d->action, off ? POLICY_ACCEPT : rows[i].action);
-			ck_assert_uint_eq(d->code, rows[i].code);
+			ck_assert_uint_eq(d->reply.code, rows[i].code);
 		}
 }
 END_TEST
@@ -255,13 +255,13 @@ START_TEST(test_submission)
 	ck_assert_str_eq(submit(&v)->rule, "default");
 	v.form.unqualified = true;
 	ck_assert_str_eq(submit(&v)->rule, "unqualified");
-	ck_assert_uint_eq(submit(&v)->code, 554);
+	ck_assert_uint_eq(submit(&v)->reply.code, 554);
 	v = good();
 	v.form.from_fields = 0;
 	ck_assert_str_eq(submit(&v)->rule, "from-fields");
 	v = good();
 	v.form.received_fields = POLICY_RECEIVED_FIELDS_MAX;
-	ck_assert_str_eq(submit(&v)->enhanced, "5.4.6");
+	ck_assert_str_eq(submit(&v)->reply.enhanced, "5.4.6");
 }
 END_TEST
 
@@ -375,6 +375,8 @@ START_TEST(test_record)
 	buf_init(&b, POLICY_INPUT_BYTES_MAX);
 	policy_input_print(&in, &b);
 	ck_assert(!b.failed && policy_input_parse(buf_slice(&b), &again));
+	/* With the other fields of the event it is no longer than a line. */
+	ck_assert_uint_le(b.n, LOG_LINE_BYTES_MAX - 256);
 	ck_assert_mem_eq(&in, &again, sizeof(in));
 	ck_assert(policy_input_parse(SLICE(""), &again));
 	ck_assert(!policy_input_parse(SLICE("no_such=1"), &again));
@@ -383,6 +385,72 @@ START_TEST(test_record)
 	ck_assert(!policy_input_parse(SLICE("spf=4294967296"), &again));
 	ck_assert(!policy_input_parse(SLICE("spf=1  dmarc=2"), &again));
 	buf_fini(&b);
+}
+END_TEST
+
+/* Each row of the dialogue's tables, and which of several decides. */
+START_TEST(test_dialogue)
+{
+	static const struct {
+		enum policy_table table;
+		const char *inputs, *rule;
+		unsigned code;
+	} rows[] = {
+	    {POLICY_CONNECT, "", "default", 250},
+	    {POLICY_CONNECT, "connections_spent=1", "connections", 421},
+	    {POLICY_CONNECT, "early_talker=1", "early-talker", 554},
+	    {POLICY_CONNECT, "early_talker=1 messages_spent=1 connections_spent=1", "connections", 421},
+	    {POLICY_MAIL, "", "default", 250},
+	    {POLICY_MAIL, "recipients_spent=1 mailbox_full=1", "default", 250},
+	    {POLICY_MAIL, "messages_spent=1", "rate-messages", 450},
+	    {POLICY_MAIL, "messages_spent=1 unknown_spent=1 size_over=1", "rate-unknown", 421},
+	    {POLICY_MAIL, "messages_spent=1 size_over=1", "rate-messages", 450},
+	    {POLICY_MAIL, "size_over=1 sender=2", "size-declared", 552},
+	    {POLICY_MAIL, "sender=1", "default", 250},
+	    {POLICY_MAIL, "sender=2", "sender-foreign", 550},
+	    {POLICY_MAIL, "sender=3", "sender-undecided", 451},
+	    {POLICY_RCPT, "", "default", 250},
+	    {POLICY_RCPT, "recipient=1", "default", 250},
+	    {POLICY_RCPT, "recipients_full=1 unknown_spent=1", "recipients", 452},
+	    {POLICY_RCPT, "unknown_spent=1 recipients_spent=1", "rate-unknown", 421},
+	    {POLICY_RCPT, "recipients_spent=1 recipient=2", "rate-recipients", 450},
+	    {POLICY_RCPT, "recipient=2", "recipient-unknown", 550},
+	    {POLICY_RCPT, "recipient=3", "relay", 550},
+	    {POLICY_RCPT, "recipient=3 submission=1", "recipient-outside", 550},
+	    {POLICY_RCPT, "recipient=4 mailbox_full=1", "recipient-disabled", 550},
+	    {POLICY_RCPT, "recipient=5", "recipient-undecided", 451},
+	    {POLICY_RCPT, "recipient=77", "recipient-undecided", 451},
+	    {POLICY_RCPT, "recipient=1 mailbox_full=1", "quota", 452},
+	    {POLICY_RCPT, "recipient=1 mailbox_full=1 quota_refuse=1", "quota-refuse", 552},
+	    {POLICY_RCPT, "recipient=1 quota_refuse=1", "default", 250},
+	    {POLICY_DATA, "", "default", 250},
+	    {POLICY_DATA, "bare_line_end=1 nul=1", "bare-line-end", 521},
+	    {POLICY_DATA, "nul=1 data_over=1", "nul", 521},
+	    {POLICY_DATA, "nul=1 submission=1", "nul", 550},
+	    {POLICY_DATA, "data_over=1 no_space=1", "size", 552},
+	    {POLICY_DATA, "no_space=1", "spool", 452},
+	};
+	const struct policy_decision *d;
+	struct policy_input in;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		ck_assert(policy_input_parse(slice_str(rows[i].inputs), &in));
+		d = policy_decide(rows[i].table, &in);
+		ck_assert_msg(strcmp(d->rule, rows[i].rule) == 0, "%s: %s", rows[i].inputs, d->rule);
+		ck_assert_uint_eq(d->reply.code, rows[i].code);
+		ck_assert_int_eq(d->action, rows[i].code == 250 ? POLICY_ACCEPT : rows[i].code < 500 ? POLICY_DEFER : POLICY_REFUSE);
+	}
+}
+END_TEST
+
+START_TEST(test_tables)
+{
+	enum policy_table t;
+
+	for (unsigned i = 0; i < POLICY_TABLE_COUNT; i++)
+		ck_assert(policy_table_named(slice_str(policy_table_name((enum policy_table)i)), &t) && t == i);
+	ck_assert(!policy_table_named(SLICE("inbox"), &t));
+	ck_assert(!policy_table_named(SLICE(""), &t));
 }
 END_TEST
 
@@ -403,6 +471,8 @@ main(void)
 	tcase_add_test(t, test_spf);
 	tcase_add_test(t, test_order);
 	tcase_add_test(t, test_submission);
+	tcase_add_test(t, test_dialogue);
+	tcase_add_test(t, test_tables);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
