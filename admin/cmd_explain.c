@@ -4,6 +4,7 @@
  */
 #include "admin/directory_request.h"
 #include "admin/explain.h"
+#include "admin/replay.h"
 
 #include "common/loop.h"
 
@@ -31,9 +32,9 @@ print(const struct command_call *call, const char *key, const json_t *rows, bool
 
 /* What was recorded must come to the same decision again. */
 static enum command_status
-replay(json_t *rows)
+judge_again(json_t *rows)
 {
-	size_t differ, count = explain_replay(rows, &differ);
+	size_t differ, count = replay(rows, &differ);
 
 	if (count == 0)
 		command_error("no decision is recorded there");
@@ -62,7 +63,7 @@ explain(const struct command_call *call)
 		return status;
 	rows = json_array();
 	status = explain_fetch(call->config, call->argv[0], clock_wall_us() - seconds * 1000000, rows, &cut);
-	enum command_status same = status == COMMAND_OK && again ? replay(rows) : COMMAND_OK;
+	enum command_status same = status == COMMAND_OK && again ? judge_again(rows) : COMMAND_OK;
 
 	if (status == COMMAND_OK)
 		status = print(call, call->argv[0], rows, cut);
@@ -80,9 +81,10 @@ const struct command commands_explain[] = {
 	.more = "KEY is a Message-ID, a queue id, a session id, or an address. Shown is every "
 		"event of every session that\n"
 		"mentions it, oldest first. TIME is how far back to look: 90s, 15m, 2h, 3d "
-		"(default " SINCE_DEFAULT "). --replay decides about each message again from what was recorded, and says whether\n"
-		"it comes to the same (exit status 1: not).\n",
-	.args_min = 1,
+		"(default " SINCE_DEFAULT "). --replay runs SPF and DMARC again on the DNS answers that were\n"
+			"recorded, and decides again from everything that was; it says whether that comes to the same\n"
+			"(exit status 1: not).\n",
+		.args_min = 1,
 	.args_max = 4,
 	.needs_config = true,
 	.run = explain,

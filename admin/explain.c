@@ -1,7 +1,5 @@
 #include "admin/explain.h"
 
-#include "smtpd/policy.h"
-
 #include <stdio.h>
 
 /* Adds the events of one part of the answer to rows; {"cut": true} sets *cut. */
@@ -56,49 +54,6 @@ text_of(const json_t *row, const char *key)
 	return text != NULL ? text : "";
 }
 
-/* ---- decisions again ---- */
-
-static json_t *
-judge_again(const json_t *fields)
-{
-	static const struct policy_decision unreadable = {.rule = "unreadable"};
-	const struct policy_decision *d = &unreadable;
-	enum policy_table table;
-	struct policy_input in;
-	char code[16];
-
-	if (policy_table_named(slice_str(text_of(fields, "table")), &table) &&
-	    policy_input_parse(slice_str(text_of(fields, "inputs")), &in))
-		d = policy_decide(table, &in);
-	(void)snprintf(code, sizeof code, "%u", d->reply.code);
-	bool same = d != &unreadable && strcmp(d->rule, text_of(fields, "rule")) == 0 &&
-	    strcmp(policy_action_name(d->action), text_of(fields, "action")) == 0 && strcmp(code, text_of(fields, "code")) == 0;
-
-	return json_pack("{s:s, s:s, s:s, s:b}", "rule", d->rule, "action", d != &unreadable ? policy_action_name(d->action) : "", "code",
-	    code, "same", same);
-}
-
-size_t
-explain_replay(json_t *rows, size_t *differ_r)
-{
-	size_t i, count = 0;
-	json_t *row;
-
-	*differ_r = 0;
-	json_array_foreach(rows, i, row)
-	{
-		json_t *again;
-
-		if (strcmp(text_of(row, "event"), "decision") != 0)
-			continue;
-		again = judge_again(json_object_get(row, "fields"));
-		count++;
-		*differ_r += !json_is_true(json_object_get(again, "same"));
-		(void)json_object_set_new(row, "again", again);
-	}
-	return count;
-}
-
 /* ---- printing ---- */
 
 /* What a peer put into a field must not play with the terminal. */
@@ -107,6 +62,30 @@ print_clean(const char *text)
 {
 	for (; *text != '\0'; text++)
 		(void)putchar((uint8_t)*text < ' ' || *text == 0x7f ? '?' : *text);
+}
+
+static void
+print_again(json_t *again)
+{
+	const char *key;
+	json_t *value;
+
+	if (again == NULL)
+		return;
+	if (json_object_get(again, "same") == NULL)
+		printf("    not judged again:");
+	else
+		printf("    judged again: %s", json_is_true(json_object_get(again, "same")) ? "the same" : "OTHERWISE");
+	json_object_foreach(again, key, value)
+	{
+		const char *text = json_string_value(value);
+
+		if (text == NULL)
+			continue;
+		printf(" %s=", key);
+		print_clean(text);
+	}
+	(void)putchar('\n');
 }
 
 static void
@@ -130,12 +109,7 @@ print_event(const json_t *row)
 		print_clean(text != NULL ? text : "");
 	}
 	(void)putchar('\n');
-	json_t *again = json_object_get(row, "again");
-
-	if (again != NULL)
-		printf("    judged again: %s (rule=%s action=%s code=%s)\n",
-		    json_is_true(json_object_get(again, "same")) ? "the same" : "OTHERWISE", text_of(again, "rule"),
-		    text_of(again, "action"), text_of(again, "code"));
+	print_again(json_object_get(row, "again"));
 }
 
 void

@@ -12,12 +12,9 @@
  */
 enum command_status explain_fetch(const struct config *config, const char *key, uint64_t since_us, json_t *rows, bool *cut_r);
 /*
- * Puts what was recorded of each decision through the policy's table again (smtpd/policy.h). Each such row gets a member
- * "again" with rule, action, code, and whether it is the same. Gives how many decisions there are; *differ_r: how many of
- * them come out otherwise, or cannot be read.
+ * One line for each event, on stdout, and one for each that was judged again (admin/replay.h); what a peer put into it cannot play
+ * with the terminal.
  */
-size_t explain_replay(json_t *rows, size_t *differ_r);
-/* One line for each event, on stdout, and one for each decision replayed; what a peer put into it cannot play with the terminal. */
 void explain_print(const json_t *rows);
 
 #endif

@@ -490,9 +490,15 @@ role_spawn(enum role role, uint64_t account, int fd)
 void
 role_trace(struct slice session, const char *event, struct slice fields)
 {
+	log_event_text(LOG_INFO, session, event, fields);
+	role_record(session, event, fields);
+}
+
+void
+role_record(struct slice session, const char *event, struct slice fields)
+{
 	struct edge *recorder = role_edge(ROLE_RECORDER, 0);
 
-	log_event_text(LOG_INFO, session, event, fields);
 	if (recorder == NULL || me.spec->role == ROLE_RECORDER)
 		return;
 	if (!IPC_SEND(recorder, TRACE_EVENT, .time_us = clock_wall_us(),

@@ -95,5 +95,7 @@ void role_exit(int status);
  * does not keep up.
  */
 void role_trace(struct slice session, const char *event, struct slice fields);
+/* The same to the recorder alone: evidence, of which a log would have too much. */
+void role_record(struct slice session, const char *event, struct slice fields);
 
 #endif

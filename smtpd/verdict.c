@@ -238,3 +238,31 @@ verdict_decode(struct slice in, struct verdict *verdict_r)
 	code_verdict(&c, verdict_r);
 	return !c.bad && cursor_done(&c.in);
 }
+
+unsigned
+verdict_identifiers(const struct verdict *v, struct dmarc_identifier ids[DMARC_IDENTIFIERS_MAX])
+{
+	const struct verdict_spf *spf = &v->mail_from;
+	unsigned n = 0;
+
+	/* Only the MAIL FROM identity counts (4.4.2); of a null path that is postmaster@HELO. */
+	if (spf->result == SPF_RESULT_PASS || spf->result == SPF_RESULT_TEMPERROR)
+		ids[n++] = (struct dmarc_identifier){spf->domain, false, spf->result == SPF_RESULT_TEMPERROR};
+	for (uint16_t i = 0; i < v->dkim_count; i++) {
+		const struct dkim_signature *s = &v->dkim[i];
+
+		if (s->result == DKIM_RESULT_PASS || s->result == DKIM_RESULT_TEMPERROR)
+			ids[n++] = (struct dmarc_identifier){s->domain, true, s->result == DKIM_RESULT_TEMPERROR};
+	}
+	assert(n <= DMARC_IDENTIFIERS_MAX);
+	return n;
+}
+
+const char *
+verdict_check_name(enum verdict_check c)
+{
+	static const char *const names[VERDICT_CHECKS] = {"helo", "mailfrom", "dmarc"};
+
+	assert(c < VERDICT_CHECKS);
+	return names[c];
+}

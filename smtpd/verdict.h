@@ -95,5 +95,12 @@ struct verdict {
 bool verdict_encode(const struct verdict *v, struct buf *b) __attribute__((warn_unused_result));
 /* False when in is not the encoded form: every enum, length, order of ranges is checked. The slices point into in. */
 bool verdict_decode(struct slice in, struct verdict *verdict_r) __attribute__((warn_unused_result));
+/* Checks that can be run again on what they were told by the DNS. Stable words: see verdict_check_name(). */
+enum verdict_check { VERDICT_CHECK_HELO, VERDICT_CHECK_MAIL_FROM, VERDICT_CHECK_DMARC, VERDICT_CHECKS };
+
+const char *verdict_check_name(enum verdict_check c);
+
+/* What DMARC is evaluated with: the identities that SPF and DKIM authenticated, or could not for the moment. Gives how many. */
+unsigned verdict_identifiers(const struct verdict *v, struct dmarc_identifier ids[DMARC_IDENTIFIERS_MAX]);
 
 #endif

@@ -15,6 +15,7 @@
 #include "common/memfd.h"
 #include "common/rfc5322.h"
 #include "common/summary.h"
+#include "smtpd/answers.h"
 #include "smtpd/authres.h"
 #include "smtpd/facts.h"
 #include "smtpd/verify_form.h"
@@ -65,6 +66,14 @@ verify_global_init(void)
 	charset_init();
 }
 
+/* The asker for a check: what it is told is written down. */
+static const struct dns_asker *
+written(struct verify *v, enum verdict_check c)
+{
+	v->result.answers[c] = answers_new(v->dns);
+	return answers_asker(v->result.answers[c]);
+}
+
 /* A copy in the arena; empty at its cap (nothing here comes near it). */
 static struct slice
 keep(struct verify *v, struct slice s)
@@ -83,6 +92,7 @@ finish(struct verify *v)
 	v->ended = true;
 	loop_timer_free(&v->timer);
 	v->result.verdict = &v->verdict;
+	v->result.facts = &v->facts;
 	v->result.encoded = buf_slice(&v->encoded);
 	v->result.summary = buf_slice(&v->summary);
 	v->done(v->arg, &v->result);
@@ -139,7 +149,6 @@ on_dmarc(void *arg, const struct dmarc_outcome *o)
 		.record = o->record,
 		.reason = o->reason,
 	};
-	v->result.dmarc_queries = o->queries;
 	conclude(v);
 }
 
@@ -158,25 +167,6 @@ author_unusable(const struct verdict_form *form)
 	return form->from_domain.n == 0 ? "author has no domain" : NULL;
 }
 
-static unsigned
-gather_identifiers(const struct verdict *v, struct dmarc_identifier *ids)
-{
-	const struct verdict_spf *spf = &v->mail_from;
-	unsigned n = 0;
-
-	/* Only the MAIL FROM identity counts (4.4.2); of a null path that is postmaster@HELO. */
-	if (spf->result == SPF_RESULT_PASS || spf->result == SPF_RESULT_TEMPERROR)
-		ids[n++] = (struct dmarc_identifier){spf->domain, false, spf->result == SPF_RESULT_TEMPERROR};
-	for (uint16_t i = 0; i < v->dkim_count; i++) {
-		const struct dkim_signature *s = &v->dkim[i];
-
-		if (s->result == DKIM_RESULT_PASS || s->result == DKIM_RESULT_TEMPERROR)
-			ids[n++] = (struct dmarc_identifier){s->domain, true, s->result == DKIM_RESULT_TEMPERROR};
-	}
-	assert(n <= DMARC_IDENTIFIERS_MAX);
-	return n;
-}
-
 static void
 begin_dmarc(struct verify *v)
 {
@@ -190,8 +180,8 @@ begin_dmarc(struct verify *v)
 		conclude(v);
 		return;
 	}
-	q.count = gather_identifiers(&v->verdict, ids);
-	v->dmarc = dmarc_check_new(v->dns, &q, on_dmarc, v);
+	q.count = verdict_identifiers(&v->verdict, ids);
+	v->dmarc = dmarc_check_new(written(v, VERDICT_CHECK_DMARC), &q, on_dmarc, v);
 	dmarc_check_start(v->dmarc);
 }
 
@@ -214,7 +204,6 @@ take_spf(struct verify *v, struct verdict_spf *to, const struct spf_outcome *o)
 {
 	*to = (struct verdict_spf){o->result, slice_sub(o->domain, 0, VERDICT_TEXT_BYTES_MAX), o->explanation,
 	    o->mechanism};
-	v->result.spf_lookups += o->lookups;
 	one_ended(v);
 }
 
@@ -262,7 +251,7 @@ begin_spf(struct verify *v)
 	struct slice local, domain;
 
 	memcpy(q.ip, v->facts.client_ip, sizeof q.ip);
-	v->helo = spf_check_new(v->dns, &q, on_helo, v);
+	v->helo = spf_check_new(written(v, VERDICT_CHECK_HELO), &q, on_helo, v);
 	v->open++;
 	spf_check_start(v->helo);
 	if (v->facts.mail_from.n == 0)
@@ -273,7 +262,8 @@ begin_spf(struct verify *v)
 	} else {
 		q.domain = v->facts.mail_from;
 	}
-	v->mail_from = spf_check_new(v->dns, &q, on_mail_from, v);
+	v->result.local = q.local;
+	v->mail_from = spf_check_new(written(v, VERDICT_CHECK_MAIL_FROM), &q, on_mail_from, v);
 	v->open++;
 	spf_check_start(v->mail_from);
 }
@@ -562,6 +552,8 @@ verify_free(struct verify **v)
 	dkim_check_free(&(*v)->dkim);
 	arc_check_free(&(*v)->arc);
 	dmarc_check_free(&(*v)->dmarc);
+	for (unsigned c = 0; c < VERDICT_CHECKS; c++)
+		answers_free(&(*v)->result.answers[c]);
 	loop_timer_free(&(*v)->timer);
 	summary_builder_free(&(*v)->builder);
 	EVP_MD_CTX_free((*v)->hash);

@@ -8,9 +8,11 @@
 #include "common/dns.h"
 #include "common/err.h"
 #include "common/slice.h"
+#include "smtpd/verdict.h"
 
+struct answers;
+struct facts;
 struct loop;
-struct verdict;
 
 struct verify_request {
 	struct slice facts;  /* encoded (smtpd/facts.h) */
@@ -28,8 +30,10 @@ struct verify_result {
 	const struct verdict *verdict;
 	struct slice encoded; /* the verdict */
 	struct slice summary; /* common/summary.h, of the message without the ranges of the verdict */
-	unsigned spf_lookups; /* of both identities, for the time line */
-	unsigned dmarc_queries;
+	/* For the time line: what the checks began with, and what the DNS told them. NULL: that one did not run. */
+	const struct facts *facts;
+	struct slice local; /* local part of MAIL FROM, as SPF got it */
+	struct answers *answers[VERDICT_CHECKS];
 };
 
 struct verify;

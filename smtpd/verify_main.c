@@ -9,7 +9,9 @@
 #include "common/memfd.h"
 #include "common/role.h"
 #include "common/summary.h"
+#include "smtpd/answers.h"
 #include "smtpd/facts.h"
+#include "smtpd/received.h"
 #include "smtpd/verdict.h"
 #include "smtpd/verify.h"
 
@@ -22,6 +24,8 @@
 #define SESSION_BYTES_MAX 64
 #define TRACE_BYTES_MAX 4096
 #define TRACE_ID_BYTES_MAX 998
+/* With a name in its longest form, twice escaped, an event holds it. */
+#define ANSWER_PART_BYTES 2400
 
 struct job {
 	struct job *next;
@@ -67,14 +71,78 @@ trace_message(struct slice session, struct slice encoded)
 	trace(session, "message", fields);
 }
 
+/* With what it began with, so that it can be run again (admin/replay.h). Of a null path it is the check of HELO. */
 static void
-trace_spf(struct slice session, const char *identity, const struct verdict_spf *s)
+trace_spf(struct slice session, enum verdict_check check, const struct verdict_spf *s, const struct verify_result *r)
 {
-	const struct log_field fields[] = {LOG_CSTR("identity", identity), LOG_STR("domain", s->domain),
+	const struct facts *f = r->facts;
+	bool own = r->answers[check] != NULL;
+	struct slice local = check == VERDICT_CHECK_MAIL_FROM ? r->local : slice_of(NULL, 0);
+	struct buf escaped;
+	char ip[46];
+
+	received_ip_text(f->client_ip, ip);
+	buf_init(&escaped, 3 * FACTS_TEXT_BYTES_MAX);
+	answers_escape(local, &escaped);
+	const struct log_field fields[] = {LOG_CSTR("identity", verdict_check_name(check)), LOG_STR("domain", s->domain),
 	    LOG_CSTR("result", spf_result_name(s->result)), LOG_STR("mechanism", s->mechanism),
-	    LOG_STR("explanation", s->explanation), LOG_END};
+	    LOG_STR("explanation", s->explanation),
+	    LOG_CSTR("check", verdict_check_name(own ? check : VERDICT_CHECK_HELO)), LOG_CSTR("ip", ip),
+	    LOG_STR("local", buf_slice(&escaped)), LOG_STR("helo", f->helo), LOG_STR("receiver", f->hostname), LOG_END};
 
 	trace(session, "spf", fields);
+	buf_fini(&escaped);
+}
+
+/* One answer, in as many events as it needs: "more" says that the text goes on. */
+static void
+record_answer(struct slice session, enum verdict_check check, const struct answers_item *item)
+{
+	struct slice rest = item->text;
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX);
+	do {
+		struct slice part = slice_sub(rest, 0, ANSWER_PART_BYTES);
+
+		rest = slice_sub(rest, part.n, rest.n);
+		const struct log_field fields[] = {LOG_CSTR("check", verdict_check_name(check)), LOG_STR("name", item->name),
+		    LOG_NUM("type", item->type), LOG_CSTR("status", answers_status_name(item->status)), LOG_STR("answer", part),
+		    LOG_NUM("more", rest.n > 0), LOG_END};
+
+		buf_reset(&b);
+		log_put_fields(&b, fields);
+		role_record(session, "dns", buf_slice(&b));
+	} while (rest.n > 0);
+	buf_fini(&b);
+}
+
+static void
+record_cut(struct slice session, enum verdict_check check)
+{
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX);
+	log_put_fields(&b, (const struct log_field[]){LOG_CSTR("check", verdict_check_name(check)), LOG_END});
+	role_record(session, "dns-cut", buf_slice(&b));
+	buf_fini(&b);
+}
+
+/* What the checks were told: evidence, of which a log would have too much. */
+static void
+record_answers(struct slice session, const struct verify_result *r)
+{
+	for (enum verdict_check c = VERDICT_CHECK_HELO; c < VERDICT_CHECKS; c++) {
+		const struct answers *a = r->answers[c];
+
+		for (unsigned i = 0; a != NULL && i < answers_count(a); i++) {
+			struct answers_item item = answers_item(a, i);
+
+			record_answer(session, c, &item);
+		}
+		if (a != NULL && answers_cut(a))
+			record_cut(session, c);
+	}
 }
 
 static void
@@ -123,12 +191,15 @@ trace_dmarc(struct slice session, const struct verdict_dmarc *d)
 }
 
 static void
-trace_verdict(struct slice session, const struct verdict *v)
+trace_verdict(struct slice session, const struct verify_result *r)
 {
+	const struct verdict *v = r->verdict;
+
 	if (!v->full)
 		return;
-	trace_spf(session, "helo", &v->helo);
-	trace_spf(session, "mailfrom", &v->mail_from);
+	record_answers(session, r);
+	trace_spf(session, VERDICT_CHECK_HELO, &v->helo, r);
+	trace_spf(session, VERDICT_CHECK_MAIL_FROM, &v->mail_from, r);
 	for (uint16_t i = 0; i < v->dkim_count; i++)
 		trace_dkim(session, &v->dkim[i]);
 	trace_arc(session, &v->arc);
@@ -163,7 +234,7 @@ answer(struct job *j, const struct verify_result *r)
 		return;
 	}
 	trace_message(session, r->summary);
-	trace_verdict(session, r->verdict);
+	trace_verdict(session, r);
 	if (!IPC_SEND(j->edge, VERIFY_REPLY, .id = j->id, .class = ERR_NONE, .bytes = j->bytes,
 		.sha256 = slice_of(r->sha256, sizeof r->sha256), .verdict = r->encoded, .summary = summary))
 		log_event(LOG_WARN, session, "verify-reply-lost", LOG_END);

@@ -1,6 +1,7 @@
 """Everything that can be wrong with an answer of the DNS, for each question that reception asks: the result that the RFC names, the right
 reply, in time, and nobody else waits. Each fault has a zone of its own with servers of its own, as domains in the world have."""
 
+import json
 import re
 import shutil
 import smtplib
@@ -29,6 +30,8 @@ FAULTS = {
     "truncate-reset": TEMPORARY, "truncate-hang": TEMPORARY, "no-tcp": TEMPORARY, "loop": TEMPORARY, "long-chain": TEMPORARY,
     "bogus": TEMPORARY, "nxdomain": NO_NAME, "nodata": NO_DATA, "wrong-type": NO_DATA,
 }
+# Whose recorded answers are judged again: those that ask most.
+REPLAYED = ("include", "mx-host", "ptr-host", "exp", "walk", "exists-author")
 LISTS = [fault for fault in FAULTS if fault not in ("truncate", "formerr", "notimp", "short", "cut-off", "wrong-id")]
 NUMBERS = {fault: number for number, fault in enumerate(FAULTS)}
 
@@ -240,6 +243,24 @@ class TestFaults(unittest.TestCase):
         # One after the other, the cases would take many minutes.
         self.assertLess(sorted(s for _, s in others)[len(others) // 2], ANSWER_SECONDS_MAX / 2)
         self.assertEqual(self.server.processes()["dnsd-resolver"], resolver)
+        self.replay([c for c in self.cases if c.question in REPLAYED])
+
+    def replay(self, cases):
+        """From what was recorded of its answers each check comes to the same again."""
+        waiting, wrong = list(cases), []
+
+        def work():
+            while waiting:
+                case = waiting.pop()
+                key = case.sender if case.sender != "a@plain.test" else case.author.split("@")[1]
+                done = self.server.run("--json", "explain", key, "--replay", check=False)
+                rows = [r for r in json.loads(done.stdout or "[]") if r["event"] in ("spf", "dmarc", "decision")]
+                bad = [r for r in rows if not r.get("again", {}).get("same")]
+                if done.returncode != 0 or len(rows) != 4 or bad:
+                    wrong.append("%s: %d %s %r" % (case.name, done.returncode, done.stderr, bad or rows))
+
+        harness.in_threads([work] * 4)
+        self.assertEqual(wrong, [], "\n".join(wrong))
 
     def results(self):
         """{case: Authentication-Results} of what was taken."""
@@ -354,6 +375,9 @@ class TestSizes(harness.InstanceTest):
         # RFC 9989 4.7: the last tag of a long record counts as the first does.
         self.assertEqual(self.send("a@plain.test", "a@sub.huge.test")[0], 550)
         self.check("dmarc=fail (p=none)", "a@plain.test", "a@huge.test")
+        # More than is kept of the answers for judging again: it says so.
+        text = harness.wait_for(lambda: self.server.run("explain", "huge.test", "--replay").stdout)
+        self.assertIn("not judged again: why=not all of its DNS answers are recorded", text)
         self.check("dkim=pass", "a@plain.test", "a@huge.test", selector=b"long")
 
     def test_pieces(self):

@@ -1,9 +1,10 @@
 /*
  * explain --replay: the same decision from what was recorded, and every way in which it is not.
  */
-#include "admin/explain.h"
+#include "admin/replay.h"
 
 #include "common/err.h"
+#include "common/slice.h"
 #include "smtpd/policy.h"
 
 #include <check.h>
@@ -41,7 +42,7 @@ START_TEST(test_rows)
 
 	ck_assert_int_eq(json_array_append_new(list, row(rows[_i].event, rows[_i].table, rows[_i].rule, rows[_i].action, rows[_i].code,
 							  rows[_i].inputs)), 0);
-	ck_assert_uint_eq(explain_replay(list, &differ), counts);
+	ck_assert_uint_eq(replay(list, &differ), counts);
 	ck_assert_uint_eq(differ, rows[_i].counts && !rows[_i].same);
 	again = json_object_get(json_array_get(list, 0), "again");
 	ck_assert_int_eq(again != NULL, rows[_i].counts);
@@ -56,8 +57,111 @@ START_TEST(test_no_fields)
 	json_t *list = json_pack("[{s:s}]", "event", "decision");
 	size_t differ;
 
-	ck_assert_uint_eq(explain_replay(list, &differ), 1);
+	ck_assert_uint_eq(replay(list, &differ), 1);
 	ck_assert_uint_eq(differ, 1);
+	json_decref(list);
+}
+END_TEST
+
+/* ---- SPF and DMARC on what was recorded ---- */
+
+static json_t *
+event(const char *name, const char *fields)
+{
+	struct slice rest = slice_str(fields), one, key;
+	json_t *object = json_object();
+	char k[64];
+
+	while (slice_cut(&rest, '~', &one)) {
+		(void)slice_cut(&one, '=', &key);
+		ck_assert(slice_cstr(key, k, sizeof k));
+		(void)json_object_set_new(object, k, json_stringn(one.p ? (const char *)one.p : "", one.n));
+	}
+	return json_pack("{s:s, s:s, s:o}", "session", "s1", "event", name, "fields", object);
+}
+
+#define HELO_ROWS                                                                                                       \
+	{"dns", "check=helo~name=h.example~type=16~status=nxdomain~answer=~more=0"},                                     \
+	    {"spf", "identity=helo~domain=h.example~result=none~mechanism=~check=helo~ip=192.0.2.1~local=~helo=h.example~receiver=r"}
+#define INPUTS "inputs=from_fields=1 from_mailboxes=1 from_domain=1 dns_defer=1 "
+
+/* Fields with ~ between them. "!": judged again, it comes out otherwise. */
+struct row {
+	const char *event, *fields;
+};
+
+/* Each is one message; what differs stands in the row. */
+static const struct {
+	struct row rows[12];
+	size_t differ;
+} messages[] = {
+    /* the same */
+    {{{"message", ""}, HELO_ROWS,
+	 {"dns", "check=mailfrom~name=d.example~type=16~status=ok~answer=v=spf1 a:%25{i}.d.example -all|other~more=0"},
+	 {"dns", "check=mailfrom~name=192.0.2.1.d.example~type=1~status=ok~answer=192.0.2.1~more=0"},
+	 {"spf", "identity=mailfrom~domain=d.example~result=pass~mechanism=a:%{i}.d.example~check=mailfrom~ip=192.0.2.1~local=a~helo=h.example~receiver=r"},
+	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=ok~answer=v=DMARC1; p=rej~more=1"},
+	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=ok~answer=ect~more=0"},
+	 {"dmarc", "author=d.example~result=pass~policy=reject~spf_aligned=1~dkim_aligned=0~org=~policy_domain=d.example~reason="},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "spf=2 dmarc=1 dmarc_policy=2"}}, 0},
+    /* another address: SPF fails, DMARC with it, and so the message is refused */
+    {{{"message", ""}, HELO_ROWS,
+	 {"dns", "check=mailfrom~name=d.example~type=16~status=ok~answer=v=spf1 a:x.d.example -all~more=0"},
+	 {"dns", "check=mailfrom~name=x.d.example~type=1~status=ok~answer=192.0.2.7~more=0"},
+	 {"!spf", "identity=mailfrom~domain=d.example~result=pass~mechanism=a:x.d.example~check=mailfrom~ip=192.0.2.1~local=a~helo=h.example~receiver=r"},
+	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=ok~answer=v=DMARC1; p=reject~more=0"},
+	 {"!dmarc", "author=d.example~result=pass~policy=reject~spf_aligned=1~dkim_aligned=0~org=~policy_domain=d.example~reason="},
+	 {"!decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "spf=2 dmarc=1 dmarc_policy=2"}}, 1},
+    /* what DKIM said is taken from the record; a null path is the check of HELO */
+    {{{"message", ""}, HELO_ROWS,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"dkim", "domain=d.example~result=pass"}, {"dkim", "domain=other.example~result=fail"},
+	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=ok~answer=v=DMARC1; p=reject~more=0"},
+	 {"dmarc", "author=d.example~result=pass~policy=reject~spf_aligned=0~dkim_aligned=1~org=~policy_domain=d.example~reason="},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "dmarc=1 dmarc_policy=2"}}, 0},
+    /* a question without an answer: its time was up */
+    {{{"message", ""}, HELO_ROWS,
+	 {"dns", "check=mailfrom~name=d.example~type=16~status=none~answer=~more=0"},
+	 {"spf", "identity=mailfrom~domain=d.example~result=temperror~mechanism=~check=mailfrom~ip=192.0.2.1~local=a~helo=h.example~receiver=r"},
+	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=none~answer=~more=0"},
+	 {"dmarc", "author=d.example~result=temperror~policy=none~spf_aligned=0~dkim_aligned=0~org=~policy_domain=~reason=time was up"},
+	 {"decision", "table=incoming~rule=dmarc-temperror~action=defer~code=451~" INPUTS "spf=5 dmarc=4"}}, 0},
+    /* what was cut is taken from the record */
+    {{{"message", ""}, HELO_ROWS, {"dns-cut", "check=mailfrom"}, {"dns-cut", "check=dmarc"},
+	 {"spf", "identity=mailfrom~domain=d.example~result=pass~mechanism=a~check=mailfrom~ip=192.0.2.1~local=a~helo=h.example~receiver=r"},
+	 {"dmarc", "author=d.example~result=pass~policy=reject"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "spf=2 dmarc=1 dmarc_policy=2"}}, 0},
+    /* an answer is missing, one is no answer, one question is none of ours: nothing of them is believed */
+    {{{"message", ""}, {"!spf", "identity=helo~domain=h.example~result=none~mechanism=~check=helo~ip=192.0.2.1~local=~helo=h.example~receiver=r"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 1},
+    {{{"message", ""}, {"dns", "check=helo~name=h.example~type=16~status=never~answer=~more=0"},
+	 {"spf", "identity=helo~domain=h.example~result=none~mechanism=~check=helo~ip=192.0.2.1~local=~helo=h.example~receiver=r"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 1},
+    {{{"message", ""}, {"dns", "check=what~name=h.example~type=16~status=ok~answer=v=spf1 +all~more=0"}, HELO_ROWS,
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 0},
+};
+
+START_TEST(test_checks_again)
+{
+	json_t *list = json_array();
+	const struct row *told = messages[_i].rows;
+	size_t differ;
+
+	/* What stands before is another message of the session. */
+	(void)json_array_append_new(list, event("spf", "identity=mailfrom~result=fail~check=mailfrom~domain=z.example"));
+	for (size_t i = 0; told[i].event != NULL; i++)
+		(void)json_array_append_new(list, event(told[i].event + (told[i].event[0] == '!'), told[i].fields));
+	ck_assert_uint_eq(replay(list, &differ), 1);
+	ck_assert_uint_eq(differ, messages[_i].differ);
+	for (size_t i = 0; told[i].event != NULL; i++) {
+		const json_t *again = json_object_get(json_array_get(list, i + 1), "again");
+
+		if (again != NULL && json_object_get(again, "why") == NULL)
+			ck_assert_msg(json_is_true(json_object_get(again, "same")) == (told[i].event[0] != '!'), "%s", told[i].fields);
+		else
+			ck_assert(told[i].event[0] != '!');
+	}
+	ck_assert(json_object_get(json_array_get(list, 0), "again") == NULL);
 	json_decref(list);
 }
 END_TEST
@@ -70,6 +174,7 @@ main(void)
 
 	tcase_add_loop_test(t, test_rows, 0, (int)(sizeof rows / sizeof rows[0]));
 	tcase_add_test(t, test_no_fields);
+	tcase_add_loop_test(t, test_checks_again, 0, (int)(sizeof messages / sizeof messages[0]));
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 
