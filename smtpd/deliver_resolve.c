@@ -16,13 +16,6 @@ struct question {
 	uint32_t recipient;
 };
 
-/* What the stage found; on the job's side only the first failure is kept. */
-static void
-defer(struct job *j)
-{
-	deliver_job_fail(j, 451, "4.3.0", "The directory is not available for the moment, try again later");
-}
-
 /* ---- recipients ---- */
 
 /* The account's place among the targets, where it may be already; -1 at the limit. */
@@ -161,8 +154,8 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
 	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
-	const struct policy_decision *d =
-	    refusal(j, POLICY_RCPT, &(struct policy_input){.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP});
+	const struct policy_input in = {.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP};
+	const struct policy_decision *d = refusal(j, POLICY_RCPT, &in);
 
 	if (d != NULL)
 		refuse(j, q->recipient, d->reply.code, d->reply.enhanced, d->reply.text);

@@ -183,15 +183,7 @@ void smtpd_reply_words(struct front *f, const struct smtp_reply_words *w);
 void smtpd_reply_message(struct front *f, const struct smtp_reply_words *w);
 /* An event of the time line, to the log and the recorder. */
 void smtpd_trace_fields(struct front *f, const char *event, const struct log_field *fields);
-#define smtpd_trace(f, event, ...)                                                                 \
-	smtpd_trace_fields((f), (event), (const struct log_field[]){__VA_ARGS__})
-
-/* ---- front_policy.c ---- */
-
-/* What the table makes of it: the words to refuse with, static, or NULL. A row that refuses is told to the recorder. */
-const struct smtp_reply_words *smtpd_judge(struct front *f, enum policy_table t, const struct policy_input *in);
-/* The same of a client that has no session. */
-const struct smtp_reply_words *smtpd_judge_client(const struct client_address *a, const struct policy_input *in);
+#define smtpd_trace(f, event, ...) smtpd_trace_fields((f), (event), (const struct log_field[]){__VA_ARGS__})
 
 /* ---- front_command.c ---- */
 

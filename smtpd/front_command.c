@@ -7,6 +7,7 @@
 
 #include "common/config.h"
 #include "common/tls.h"
+#include "smtpd/front_policy.h"
 
 #include <stdio.h>
 

@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/memfd.h"
 #include "smtpd/front_client.h"
+#include "smtpd/front_policy.h"
 
 #include <assert.h>
 #include <unistd.h>

@@ -2,9 +2,9 @@
  * The dialogue's decisions. Each is made as soon as what it needs is known, and again when another answer has come: what was known
  * before stays in the input, so that what is recorded with a refusal is all that it came from.
  */
-#include "smtpd/front.h"
+#include "smtpd/front_policy.h"
 
-#include "smtpd/policy.h"
+#include "smtpd/front.h"
 
 static const struct smtp_reply_words *
 judge(struct slice session, enum policy_table t, const struct policy_input *in)

@@ -4,6 +4,7 @@
  * ends everything else with 421.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_policy.h"
 #include "smtpd/front_service.h"
 
 #include "common/config.h"

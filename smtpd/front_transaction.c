@@ -8,6 +8,7 @@
 #include "common/config.h"
 #include "common/dns_name.h"
 #include "smtpd/front_client.h"
+#include "smtpd/front_policy.h"
 
 #include <assert.h>
 

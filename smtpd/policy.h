@@ -32,8 +32,9 @@ enum policy_table {
 	POLICY_INCOMING,   /* mail from other servers (deliver) */
 	POLICY_SUBMISSION, /* mail from our own users (RFC 6409 4.2, 6): its form only (deliver) */
 	/*
-	 * Mail over LMTP (RFC 2033), from a mail server of this machine. It saw who sent the message and what that looked like then, and has
-	 * taken it: whatever is refused here it has to bounce, to a sender who may be forged. So only what cannot be kept, and loops, are.
+	 * Mail over LMTP (RFC 2033), from a mail server of this machine. It saw who sent the message and what that looked like then,
+	 * and has taken it: whatever is refused here it has to bounce, to a sender who may be forged. So only what cannot be kept,
+	 * and loops, are.
 	 */
 	POLICY_LMTP,
 	POLICY_TABLE_COUNT

@@ -23,6 +23,8 @@ ANSWER_SECONDS_MAX = 40
 WORKERS = 24
 
 TEMPORARY, NO_NAME, NO_DATA, GOOD = "temporary", "no name", "no data", "good"
+# The names that are asked in the fault's way.
+FAULTY = r"^bad\.|^_dmarc\.sick\.|^(?!.*\bok)"
 # What is wrong, and what a checker is to make of it.
 FAULTS = {
     "good": GOOD, "truncate": GOOD, "chain": GOOD, "servfail": TEMPORARY, "refused": TEMPORARY, "formerr": TEMPORARY, "notimp": TEMPORARY,
@@ -31,7 +33,7 @@ FAULTS = {
     "bogus": TEMPORARY, "nxdomain": NO_NAME, "nodata": NO_DATA, "wrong-type": NO_DATA,
 }
 # Whose recorded answers are judged again: those that ask most.
-REPLAYED = ("include", "mx-host", "ptr-host", "exp", "walk", "exists-author")
+REPLAYED = ("include", "mx-host", "ptr-host", "exp", "walk", "exists-author", "align", "spf-dmarc")
 LISTS = [fault for fault in FAULTS if fault not in ("truncate", "formerr", "notimp", "short", "cut-off", "wrong-id")]
 NUMBERS = {fault: number for number, fault in enumerate(FAULTS)}
 
@@ -59,6 +61,10 @@ WANTED = {
     "dmarc": {GOOD: 550, TEMPORARY: 451, NO_NAME: "dmarc=none", NO_DATA: "dmarc=none"},
     "walk": {GOOD: 550, TEMPORARY: 451, NO_NAME: "dmarc=none", NO_DATA: "dmarc=none"},
     "exists-author": {GOOD: "dmarc=fail", TEMPORARY: 451, NO_NAME: 550, NO_DATA: "dmarc=fail"},
+    # RFC 9989 5.3.4: what could not be authenticated for the moment leaves the question open, what failed does not.
+    "align": {GOOD: "dmarc=pass", TEMPORARY: 451, NO_NAME: "dmarc=pass", NO_DATA: "dmarc=pass"},
+    "spf-dmarc": {GOOD: "dmarc=pass", TEMPORARY: 451, NO_NAME: 550, NO_DATA: 550},
+    "dkim-dmarc": {GOOD: "dmarc=pass", TEMPORARY: 451, NO_NAME: 550, NO_DATA: 550},
     # RFC 8601 2.7.3
     "iprev": {GOOD: "iprev=pass", TEMPORARY: "iprev=temperror", NO_NAME: "iprev=permerror", NO_DATA: "iprev=permerror"},
     "iprev-host": {GOOD: "iprev=pass", TEMPORARY: "iprev=temperror", NO_NAME: "iprev=fail", NO_DATA: "iprev=fail"},
@@ -68,16 +74,19 @@ WANTED = {
 
 
 def zone_of(fault):
-    """All names of a fault's zone. What begins with "ok" has right answers, but below "bad"."""
+    """All names of a fault's zone. What begins with "ok" has right answers, and what is below it, but for "bad" and "sick"."""
     number = NUMBERS[fault]
     what = {
         "x": record("x", "v=spf1 ip4:127.0.0.0/8 ?all") + "x IN A 127.10.%d.1\nx IN MX 5 ok-mx\n" % number,
         "host": "host IN A 127.8.%d.1\n" % number, "exp": record("exp", "because"),
         "_dmarc": record("_dmarc", "v=DMARC1; p=reject"), "_dmarc.x": record("_dmarc.x", "v=DMARC1; p=reject"),
         "x._domainkey": record("x._domainkey", rsa_record(RSA)), "bad.ok-org": record("bad.ok-org", "v=spf1 -all") + "bad.ok-org IN A 127.0.0.1\n",
+        "_dmarc.sick.ok-one": record("_dmarc.sick.ok-one", "v=DMARC1; p=none"), "bad.ok-one": record("bad.ok-one", "v=spf1 ip4:127.0.0.0/8 -all"),
+        "bad._domainkey.ok-one": record("bad._domainkey.ok-one", rsa_record(RSA)),
         "1.%d.9.127.bl" % number: "1.%d.9.127.bl IN A 127.0.0.2\n" % number,
     }
-    fine = "ok-mx IN A 127.10.%d.1\nok IN TXT \"x\"\nok-org IN TXT \"x\"\n" % number + record("_dmarc.ok-org", "v=DMARC1; psd=n; p=none; np=reject")
+    fine = "ok-mx IN A 127.10.%d.1\nok IN TXT \"x\"\nok-org IN TXT \"x\"\n" % number + record("_dmarc.ok-org", "v=DMARC1; psd=n; p=none; np=reject") + \
+        record("_dmarc.ok-one", "v=DMARC1; psd=n; p=reject") + record("sick.ok-one", "v=spf1 ip4:127.0.0.0/8 -all")
     return fine + aliased(fault, what)
 
 
@@ -102,7 +111,7 @@ def proxies_of(upstream):
     """The servers of each fault's zones."""
     for fault in FAULTS:
         what = {"no-tcp": "truncate-reset"}.get(fault, fault)
-        rules = [] if what in ("good", "chain", "loop", "long-chain", "bogus") else [(r"^bad\.|^(?!.*\bok)", what)]
+        rules = [] if what in ("good", "chain", "loop", "long-chain", "bogus") else [(FAULTY, what)]
         yield fault, dnsserver.FaultProxy(upstream, rules, tcp=fault != "no-tcp")
 
 
@@ -134,6 +143,9 @@ class Case:
             self.author = "a@ok." + zone
         elif question == "exists-author":
             self.author = "a@bad.ok-org." + zone
+        elif question in ("align", "spf-dmarc", "dkim-dmarc"):
+            self.author = "a@ok-one." + zone
+            self.sender = {"align": "a@sick.ok-one.", "spf-dmarc": "a@bad.ok-one."}.get(question, "a@ok-two.") + zone
         elif question in ("iprev", "iprev-host"):
             self.source = "127.%d.%d.1" % (7 if question == "iprev" else 8, self.number)
         elif question == "dnsbl":
@@ -141,6 +153,8 @@ class Case:
         message = ("From: %s\r\nTo: alice@demo.test\r\nX-Case: %s\r\nSubject: x\r\n\r\nx\r\n" % (self.author, self.name)).encode()
         if question == "dkim":
             message = dkim.sign(message, b"x", zone.encode(), RSA, canonicalize=(b"relaxed", b"relaxed")) + message
+        if question == "dkim-dmarc":
+            message = dkim.sign(message, b"bad", b"ok-one." + zone.encode(), RSA, canonicalize=(b"relaxed", b"relaxed")) + message
         self.message = message
         self.reply, self.seconds = None, 0
 
@@ -173,7 +187,7 @@ class TestFaults(unittest.TestCase):
     def setUpClass(cls):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-test-")
         cls.cases = [Case(question, fault) for question in WANTED for fault in FAULTS if asked(question, fault)]
-        signed, anchor = dnsserver.sign(cls.directory + "/keys", "bogus.test", zone_of("bogus"), lambda owner: "ok" not in owner or owner.startswith("bad."))
+        signed, anchor = dnsserver.sign(cls.directory + "/keys", "bogus.test", zone_of("bogus"), lambda owner: re.search(FAULTY, owner))
         zones = {fault + ".test": zone_of(fault) for fault in FAULTS}
         zones["bogus.test"] = signed
         zones.update({"%d.7.127.in-addr.arpa" % NUMBERS[fault]: reverse_of(fault) for fault in FAULTS})
