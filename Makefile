@@ -53,6 +53,7 @@ programs: $(ROLE_BIN) $(ADMIN_BIN)
 # Installs the Debian packages that are missing; says what to type when it may not.
 deps:
 	@etc/deps.sh etc/packages-build etc/packages-test
+	@etc/unpack.sh $(B)/packages etc/packages-unpacked
 deps-build:
 	@etc/deps.sh etc/packages-build
 
@@ -112,5 +113,5 @@ include tests/tests.mk
 clean:
 	rm -rf $(B)
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
 

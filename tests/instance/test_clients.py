@@ -1,4 +1,5 @@
-"""The clients that people use, against a whole server over TLS: curl, mutt, mbsync, offlineimap, fetchmail, getmail, swaks, msmtp."""
+"""The clients that people use, against a whole server over TLS: curl, mutt, mbsync, offlineimap, fetchmail, getmail, swaks, msmtp, s-nail, and
+smtp-source."""
 
 import os
 import re
@@ -8,6 +9,7 @@ import textwrap
 import unittest
 
 import harness
+import mta
 
 MESSAGE = ("From: Alice <alice@demo.test>\r\nTo: Bob <bob@demo.test>\r\nSubject: %s\r\n"
            "Date: Sun, 22 Nov 2026 12:00:00 +0000\r\nMessage-ID: <%s@client.example>\r\n\r\nHello, %s.\r\n")
@@ -109,6 +111,29 @@ class TestClients(harness.InstanceTest):
         for account in ("starttls", "implicit"):
             self.client("msmtp", "-a", account, "bob@demo.test", stdin=(MESSAGE % ("msmtp", account, "bob")).encode())
         self.assertEqual(len(self.inbox("bob")), 2)
+
+    def test_s_nail_sends(self):
+        common = ["s-nail", "-:/", "-Sv15-compat", "-Stls-verify=ignore", "-Shostname=client.example"]
+        plain = ["-Ssmtp-auth=none", "-Sfrom=x@client.example", "-Smta=smtp://127.0.0.1:%d" % self.server.ports["smtp"]]
+        login = "alice%%40demo.test:%s@127.0.0.1:%d" % (self.server.password("alice"), self.server.ports["submissions"])
+        for subject, options in (("in-clear", plain), ("starttls", ["-Ssmtp-use-starttls", *plain]),
+                                 ("logged-in", ["-Sfrom=alice@demo.test", "-Smta=smtps://" + login])):
+            self.client(*common, *options, "-s", subject, "bob@demo.test", stdin=b"hello\n.\n..\nend\n")
+        got = self.inbox("bob")
+        self.assertEqual(len(got), 3)
+        for octets in got:
+            self.assertTrue(octets.endswith(b"\r\n\r\nhello\r\n.\r\n..\r\nend\r\n"), octets)
+        self.assertIn(b" with ESMTPS ", got[1])
+
+    def test_smtp_source_sends(self):
+        """Postfix's load generator: many connections at once."""
+        postfix = mta.PACKAGES + "/postfix/usr"
+        for options, count in (([], 100), (["-d"], 200)):  # -d: several messages in a connection
+            before = len(self.inbox("bob"))
+            self.client("env", "LD_LIBRARY_PATH=%s/lib/postfix" % postfix, postfix + "/sbin/smtp-source", "-s", "20", "-m", str(count),
+                        "-l", "3000", "-f", "x@client.example", "-t", "bob@demo.test", *options,
+                        "127.0.0.1:%d" % self.server.ports["smtp"])
+            self.assertEqual(len(self.inbox("bob")), before + count)
 
     def test_fetchmail_takes_all(self):
         self.fill("alice", "f1", "f2")
