@@ -72,6 +72,7 @@ help:
 	@echo 'make descriptors  processes without free descriptors, every case; part of make crash'
 	@echo 'make daemon-fault file calls fail in real keepers and queues, every case'
 	@echo 'make soak         64 clients at work for SOAK_SECONDS (default 600)'
+	@echo 'make dos          attacks on a running server while honest clients are served, with figures'
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
 	@echo 'make bench-store  each figure of the store beside the machine and Dovecot'

@@ -1,6 +1,7 @@
 /*
- * Accepting is paused, never refused, when the process itself is at its limit: the kernel's queue
- * then holds the clients. Descriptors running short pauses it for LISTENER_PAUSE_MS. The counts per
+ * Accepting is paused, never refused, when the process itself is at its limit and nobody may be ended:
+ * the kernel's queue then holds the clients. Room is made for one client a wake-up, since only of the first
+ * it is known that it waits. Descriptors running short pauses it for LISTENER_PAUSE_MS. The counts per
  * network live in an open hash table whose size follows from total_max; an entry whose count falls
  * to zero is removed by shifting back its cluster, so the table never fills up with the dead.
  *
@@ -19,7 +20,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LISTENER_PAUSE_MS 200
 /* Connections accepted in one wake-up of one listener. */
 #define LISTENER_ACCEPTS_PER_WAKE 32
 
@@ -35,6 +35,7 @@ struct listener_group {
 	size_t slots; /* a power of two, over twice the entries */
 	unsigned count;
 	uint64_t hash_seed;
+	listener_room_fn *make_room; /* NULL: nobody is ended */
 	struct listener *listeners;
 };
 
@@ -144,11 +145,35 @@ listener_group_count(const struct listener_group *g)
 	return g->count;
 }
 
+void
+listener_group_on_full(struct listener_group *g, listener_room_fn *make_room)
+{
+	g->make_room = make_room;
+}
+
+uint64_t
+listener_burden(const struct listener_group *g, const struct client_address *a, uint64_t waited_ms)
+{
+	uint8_t key[8];
+	uint64_t burden;
+
+	network_key(a, key);
+	if (__builtin_mul_overflow(waited_ms, (uint64_t)g->table[find_slot(g, key)].count, &burden))
+		return UINT64_MAX;
+	return burden;
+}
+
+static bool
+is_full(const struct listener_group *g)
+{
+	return g->count >= g->limits.total_max;
+}
+
 /* Watches the socket or not, by the group's count. */
 static void
 settle(struct listener *ln)
 {
-	bool may = !ln->paused && ln->group->count < ln->group->limits.total_max;
+	bool may = !ln->paused && (ln->group->make_room != NULL || !is_full(ln->group));
 
 	loop_io_set(ln->io, may ? LOOP_READ : 0);
 }
@@ -246,10 +271,8 @@ resume(void *arg)
 }
 
 static void
-pause_accepting(struct listener *ln, int errnum)
+pause_accepting(struct listener *ln)
 {
-	log_event(LOG_WARN, NO_SESSION, "accept-paused", LOG_CSTR("error", strerrordesc_np(errnum)),
-	    LOG_NUM("connections", ln->group->count), LOG_END);
 	ln->paused = true;
 	loop_timer_set(ln->pause, LISTENER_PAUSE_MS);
 }
@@ -290,7 +313,9 @@ accept_one(struct listener *ln)
 			return false;
 		if (is_passing_error(errno))
 			return true;
-		pause_accepting(ln, errno);
+		log_event(LOG_WARN, NO_SESSION, "accept-paused", LOG_CSTR("error", strerrordesc_np(errno)),
+		    LOG_NUM("connections", ln->group->count), LOG_END);
+		pause_accepting(ln);
 		return false;
 	}
 	n = sizeof local;
@@ -307,6 +332,20 @@ accept_one(struct listener *ln)
 	return true;
 }
 
+/* False when the client that waits has to go on waiting. */
+static bool
+has_room(struct listener *ln)
+{
+	if (!is_full(ln->group))
+		return true;
+	if (ln->group->make_room == NULL)
+		return false;
+	if (ln->group->make_room())
+		return true;
+	pause_accepting(ln);
+	return false;
+}
+
 static void
 on_connection(void *arg, int events)
 {
@@ -314,9 +353,12 @@ on_connection(void *arg, int events)
 	bool gone = false;
 
 	(void)events;
+	if (!has_room(ln)) {
+		settle(ln);
+		return;
+	}
 	ln->gone = &gone;
-	for (int i = 0;
-	     i < LISTENER_ACCEPTS_PER_WAKE && ln->group->count < ln->group->limits.total_max; i++) {
+	for (int i = 0; i < LISTENER_ACCEPTS_PER_WAKE && !is_full(ln->group); i++) {
 		bool more = accept_one(ln);
 
 		if (gone)

@@ -1,8 +1,8 @@
 /*
  * listener: accepts connections from a listening socket within limits: in all, and per client
- * network (IPv4 address, IPv6 /64). Accepting pauses at the limit in all, and when descriptors run
- * short; past the per-network limit the connection is given to on_refused, to be told the
- * protocol's words and closed.
+ * network (IPv4 address, IPv6 /64). At the limit in all a session of the least use makes room, or
+ * accepting pauses, as it does when descriptors run short; past the per-network limit the
+ * connection is given to on_refused, to be told the protocol's words and closed.
  */
 #ifndef COMMON_LISTENER_H
 #define COMMON_LISTENER_H
@@ -51,5 +51,21 @@ void listener_done(struct listener_group *g, const struct client_address *a);
 bool listener_moved(struct listener_group *g, const struct client_address *from, const struct client_address *to)
     __attribute__((warn_unused_result));
 unsigned listener_group_count(const struct listener_group *g);
+
+/*
+ * A client waits while total_max are there: the function ends the session with the greatest burden
+ * of those that may be ended, listener_done() included, and returns true; or false, and accepting
+ * pauses for LISTENER_PAUSE_MS. Without one it pauses until a session has ended.
+ */
+#define LISTENER_PAUSE_MS 200
+typedef bool listener_room_fn(void);
+void listener_group_on_full(struct listener_group *g, listener_room_fn *make_room);
+/*
+ * What a session costs the others: the milliseconds it has been waited for, times the connections
+ * of its network. Silent ones in crowds come first, then old ones.
+ */
+uint64_t listener_burden(const struct listener_group *g, const struct client_address *a, uint64_t waited_ms);
+/* Every octet received counts as a millisecond of waiting less: a client that sends so much is never old. */
+#define LISTENER_OCTETS_PER_MS 1
 
 #endif

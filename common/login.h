@@ -73,6 +73,7 @@ struct login_conn {
 	uint64_t conn;	  /* its number in this process: AUTH_STEP, STORE_ATTACH */
 	char session[40]; /* its name in logs and traces; set by opened() */
 	bool utf8;	  /* the client takes UTF-8: told to the worker */
+	uint64_t began_ms;
 	bool greeted;
 	bool leased; /* authd opened a lease for it */
 	unsigned tries;
@@ -90,6 +91,7 @@ struct login_protocol {
 	size_t input_bytes_max; /* held unread */
 	/* Last words before a connection is closed. */
 	const char *too_many_connections;
+	const char *no_room; /* ended before login, so that others find a place */
 	const char *too_many_errors;
 	const char *too_many_tries;
 	const char *too_late;

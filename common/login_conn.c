@@ -167,6 +167,7 @@ conn_new(int fd, const struct client_address *a)
 
 	c->protocol = service.protocol;
 	c->conn = ++service.last_conn;
+	c->began_ms = clock_ms();
 	c->client = *a;
 	c->next = service.conns;
 	c->link = &service.conns;
@@ -223,6 +224,42 @@ refused_tls(void *arg, int fd, const struct client_address *a)
 	(void)close(fd);
 }
 
+/* ---- all places are taken ---- */
+
+/* Whose login is at work, or done, stays. */
+static bool
+may_be_ended(const struct login_conn *c)
+{
+	return c->state == LOGIN_HANDSHAKE || c->state == LOGIN_READY || c->state == LOGIN_LINE ||
+	       c->state == LOGIN_CLOSING;
+}
+
+/* A listener_room_fn. */
+static bool
+make_room(void)
+{
+	struct login_conn *worst = NULL;
+	uint64_t worst_burden = 0, now = clock_ms();
+
+	for (struct login_conn *c = service.conns; c; c = c->next) {
+		if (!may_be_ended(c))
+			continue;
+		uint64_t burden = listener_burden(service.group, &c->client, now - c->began_ms);
+
+		if (worst == NULL || burden >= worst_burden) {
+			worst = c;
+			worst_burden = burden;
+		}
+	}
+	if (worst == NULL)
+		return false;
+	login_bye(worst, worst->protocol->no_room);
+	stream_flush_now(worst->stream);
+	worst->protocol->closed(worst);
+	conn_free(worst);
+	return true;
+}
+
 /* ---- the role's hooks ---- */
 
 int
@@ -249,8 +286,10 @@ login_on_listener(const char *name, int fd)
 	bool tls = slice_eq(slice_str(name), slice_str(service.protocol->tls_listener));
 
 	assert(service.listeners_n < LISTENERS_MAX);
-	if (service.group == NULL)
+	if (service.group == NULL) {
 		service.group = listener_group_new(role_loop(), limits());
+		listener_group_on_full(service.group, make_room);
+	}
 	service.listeners[service.listeners_n++] = listener_new(service.group, fd,
 	    tls ? accepted_tls : accepted_clear, tls ? refused_tls : refused_clear, NULL);
 }

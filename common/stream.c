@@ -333,6 +333,13 @@ stream_set_timeout(struct stream *s, uint64_t ms)
 	changed(s);
 }
 
+void
+stream_flush_now(struct stream *s)
+{
+	if (s->state == STREAM_STATE_OPEN || s->state == STREAM_STATE_CLOSING)
+		(void)stream_flush(s, &s->out);
+}
+
 const char *
 stream_error(const struct stream *s)
 {
@@ -421,6 +428,7 @@ turn_closing(struct stream *s)
 	if (s->readable && !s->eof) {
 		switch (stream_clear.read(s, stream_scratch(), STREAM_SCRATCH_BYTES, &n, &want)) {
 		case XFER_OK:
+			s->dropped += n;
 			break;
 		case XFER_AGAIN:
 			s->readable = false;
@@ -430,6 +438,8 @@ turn_closing(struct stream *s)
 			s->eof = true;
 		}
 	}
+	if (s->dropped > STREAM_DROPPED_BYTES_MAX)
+		stream_end(s, STREAM_CLOSED, NULL);
 	if (s->eof && s->state == STREAM_STATE_LINGER)
 		stream_end(s, STREAM_CLOSED, NULL);
 }

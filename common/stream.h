@@ -87,9 +87,11 @@ bool stream_full(const struct stream *s);
 void stream_set_timeout(struct stream *s, uint64_t ms);
 /*
  * Flushes, sends TLS close_notify, closes: then on_end(STREAM_CLOSED). Input is discarded meanwhile
- * (bounded in time: 5 s).
+ * (bounded in time: 5 s, and in octets: 16 MiB).
  */
 void stream_close(struct stream *s);
+/* Writes what the peer takes at once of the queued output, for who frees the stream without waiting. */
+void stream_flush_now(struct stream *s);
 const char *stream_error(const struct stream *s);
 
 /*

@@ -11,6 +11,8 @@
 
 /* No progress for so long ends a stream that is being closed. */
 #define STREAM_CLOSE_MS 5000
+/* Nor do so many octets come from a peer that has not noticed: more than the buffers of both kernels hold. */
+#define STREAM_DROPPED_BYTES_MAX (16u << 20)
 /*
  * A peer that has closed and whose last input nobody takes: the safety net for a forgetful session.
  */
@@ -96,6 +98,7 @@ struct stream {
 	struct out_queue out;
 	struct out_queue clear; /* what was queued before stream_starttls() */
 
+	size_t dropped; /* octets read and thrown away while closing */
 	uint64_t timeout_ms;
 	uint64_t progress_at; /* clock_ms() of the last progress */
 	uint64_t timer_at;    /* what the timer is armed for; 0: not armed */

@@ -402,6 +402,7 @@ static const struct login_protocol imap = {
     .conn_bytes = sizeof(struct front_conn),
     .input_bytes_max = COMMAND_BYTES_MAX,
     .too_many_connections = "* BYE [LIMIT] Too many connections from your address",
+    .no_room = "* BYE [UNAVAILABLE] Too many connections, and this one has waited longest; try again",
     .too_many_errors = "* BYE Too many errors",
     .too_many_tries = "* BYE Too many failed logins",
     .too_late = "* BYE Too long without a login",

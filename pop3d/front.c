@@ -312,6 +312,7 @@ static const struct login_protocol pop3 = {
     .conn_bytes = sizeof(struct front_conn),
     .input_bytes_max = AUTH_LINE_BYTES_MAX,
     .too_many_connections = "-ERR [SYS/TEMP] Too many connections from your address",
+    .no_room = "-ERR [SYS/TEMP] Too many connections, and this one has waited longest; try again",
     .too_many_errors = "-ERR Too many errors",
     .too_many_tries = "-ERR Too many failed logins",
     .too_late = "-ERR Too long without a login",

@@ -8,6 +8,7 @@
  * the transaction to deliver, which believes the directory and the lease.
  *
  * front_session.c   a session's life: accept, step, states, time, end
+ * front_room.c      who is ended when all places are taken
  * front_reply.c     replies and the time line
  * front_command.c   the table of commands; greeting, STARTTLS and the small ones
  * front_transaction.c MAIL and RCPT with the directory's answers
@@ -116,6 +117,8 @@ struct front {
 	uint64_t swallowed; /* of refused chunks */
 	struct front_chunk chunk;
 	uint64_t began_ms;
+	uint64_t waited_since_ms; /* began_ms, later by the time that it waited for us and by what it sent (LISTENER_OCTETS_PER_MS) */
+	uint64_t asked_at_ms;	  /* when `wait` began */
 	/* who logged in (submission) */
 	struct edge *verifier; /* one exchange stays at one verifier */
 	uint64_t account;
@@ -169,10 +172,19 @@ void smtpd_drain(struct front *f);
 struct front *smtpd_answered(struct edge *e, uint64_t id, enum front_wait what);
 /* The wait is over without an answer: first thing in every function given to ipc_expect(). */
 void smtpd_gone(struct front *f);
+/* The client's octets are used up. */
+void smtpd_consume(struct front *f, size_t n);
+/* Says it at once, as far as the client takes it at once, and ends the session: its memory is gone. */
+void smtpd_end_now(struct front *f, const char *enhanced, const char *text);
 /* Sends "421 enhanced text" when it has words, then closes. */
 void smtpd_close(struct front *f, const char *enhanced, const char *text);
 /* Back to READY with an empty transaction (RSET, EHLO, the end of a message). */
 void smtpd_transaction_reset(struct front *f);
+
+/* ---- front_room.c ---- */
+
+/* A listener_room_fn: nobody is ended for whom our own processes are at work, nor who has logged in. */
+bool smtpd_make_room(void);
 
 /* ---- front_reply.c ---- */
 

@@ -82,7 +82,7 @@ smtpd_chunk_step(struct front *f)
 	c->left -= in.n;
 	if (c->refusal == NULL)
 		smtpd_data_keep(f, in, c->left == 0 && c->last);
-	stream_consume(f->stream, in.n);
+	smtpd_consume(f, in.n);
 	if (c->left == 0)
 		chunk_ended(f);
 	return true;

@@ -71,6 +71,7 @@ smtpd_client_wait(struct front *f)
 	if (f->check == NULL || client_check_ended(f->check))
 		return false;
 	f->wait = FRONT_WAIT_CLIENT;
+	f->asked_at_ms = clock_ms();
 	stream_set_timeout(f->stream, 0);
 	return true;
 }

@@ -404,7 +404,7 @@ smtpd_data_step(struct front *f)
 			memcpy(stage + out, got.p, got.n);
 		out += got.n;
 	}
-	stream_consume(f->stream, used);
+	smtpd_consume(f, used);
 	smtpd_data_keep(f, slice_of(stage, out), d->framer.state == SMTP_DATA_END);
 	if (d->framer.state == SMTP_DATA_END)
 		smtpd_data_end(f);

@@ -90,6 +90,7 @@ smtpd_init(struct err *e)
 	if (tls_server_new(e) == NULL)
 		return -1;
 	smtpd_service.group = listener_group_new(role_loop(), limits(false));
+	listener_group_on_full(smtpd_service.group, smtpd_make_room);
 	/* Whoever fills port 25 does not keep out what this machine delivers. */
 	smtpd_service.lmtp_group = listener_group_new(role_loop(), limits(true));
 	for (size_t i = 0; i < PORT_COUNT; i++)

@@ -150,7 +150,7 @@ run_line(struct front *f, struct slice line, size_t used)
 	assert(line.n <= sizeof(copy));
 	if (line.n > 0)
 		memcpy(copy, line.p, line.n);
-	stream_consume(f->stream, used);
+	smtpd_consume(f, used);
 	smtpd_command(f, slice_of(copy, line.n));
 	mem_wipe(copy, line.n);
 }
@@ -178,7 +178,7 @@ line_step(struct front *f)
 		run_line(f, line, used);
 		return true;
 	}
-	stream_consume(f->stream, used);
+	smtpd_consume(f, used);
 	f->thrown += used;
 	if (got == SMTP_FRAME_LONG) {
 		smtpd_reply(f, 500, "5.5.2", "Line too long");
@@ -251,6 +251,7 @@ smtpd_wait_for(struct front *f, enum front_wait what, struct edge *e, uint64_t i
 {
 	assert(f->wait == FRONT_WAIT_NONE && id != 0);
 	f->wait = what;
+	f->asked_at_ms = clock_ms();
 	f->asked = e;
 	f->asked_id = id;
 	/* Our own processes have their own deadlines; the client need not say anything meanwhile. */
@@ -272,6 +273,7 @@ smtpd_answered(struct edge *e, uint64_t id, enum front_wait what)
 void
 smtpd_gone(struct front *f)
 {
+	f->waited_since_ms += clock_ms() - f->asked_at_ms;
 	f->wait = FRONT_WAIT_NONE;
 	f->asked = NULL;
 	f->asked_id = 0;
@@ -288,6 +290,27 @@ smtpd_transaction_reset(struct front *f)
 	f->t = (struct front_transaction){.arena = a, .data.fd = -1};
 	if (f->state != FRONT_STATE_HELO)
 		smtpd_set_state(f, FRONT_STATE_READY);
+}
+
+void
+smtpd_consume(struct front *f, size_t n)
+{
+	uint64_t now = clock_ms();
+
+	stream_consume(f->stream, n);
+	f->waited_since_ms += n / LISTENER_OCTETS_PER_MS;
+	if (f->waited_since_ms > now)
+		f->waited_since_ms = now;
+}
+
+void
+smtpd_end_now(struct front *f, const char *enhanced, const char *text)
+{
+	assert(!f->stepping);
+	smtpd_reply(f, 421, enhanced, text);
+	stream_flush_now(f->stream);
+	smtpd_trace(f, "closing", LOG_CSTR("why", text), LOG_END);
+	front_free(f);
 }
 
 void
@@ -379,7 +402,7 @@ front_new(int fd, const struct client_address *a, const struct front_port *port)
 	f->port = port;
 	f->may_xclient = smtpd_outside(f) &&
 	    proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_XCLIENT_FROM)), &a->peer.sin6_addr);
-	f->began_ms = clock_ms();
+	f->began_ms = f->waited_since_ms = clock_ms();
 	smtp_session_id(f->id);
 	f->next = smtpd_service.sessions;
 	if (f->next)

@@ -58,7 +58,7 @@ tidy: programs
 # instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer. Two steps of a part at a time, unless
 # -j says otherwise. The instance tests, which wait more than they compute, have those that compute beside them.
 SAN_INSTANCE ?= test_smtp test_lmtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile test_quota \
-	test_undelete test_store_tools test_utf8
+	test_undelete test_store_tools test_utf8 test_dos.TestPlaces test_dos.TestBombs
 CHECK_JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2)
 .PHONY: check-plain check-san
 check: deps
@@ -160,9 +160,11 @@ $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(ACCOUNT_CHECK_BIN)
-.PHONY: death soak descriptors
+.PHONY: death soak descriptors dos
 descriptors: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DESCRIPTORS=all /usr/bin/python3 tests/instance/run.py test_descriptors
+dos: programs
+	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DOS=all INSTANCE_JOBS=1 /usr/bin/python3 tests/instance/run.py test_dos
 soak: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
 death: programs $(ACCOUNT_CHECK_BIN)

@@ -699,12 +699,45 @@ START_TEST(test_session_limits)
 
 	start_server("");
 	talk(hello);
+	repeat(FRONT_COMMANDS_MAX - 2, noop);
+	talk((const char *const[]){"> NOOP", "< 250", "< 421 4.7.0", "!", NULL});
+	stop_server();
+
+	start_server("");
+	talk(hello);
 	for (unsigned i = 0; i < FRONT_TRANSACTIONS_MAX; i++) {
 		talk(mail);
 		talk(rset);
 	}
 	talk(no_mail);
 	stop_server();
+}
+END_TEST
+
+/* Lines that are too long, in all exactly as many octets as are thrown away, and one octet more. */
+START_TEST(test_thrown)
+{
+	static const char *const hello[] = {HELLO, NULL};
+	static const char *const answered[] = {"< 500 5.5.2", "> NOOP", "< 250", NULL};
+	static const char *const closed[] = {"< 500 5.5.2", "< 421 4.7.0", "!", NULL};
+	static char line[FRONT_THROWN_BYTES_MAX + 1];
+
+	for (size_t over = 0; over <= 1; over++) {
+		size_t n = FRONT_THROWN_BYTES_MAX + over;
+
+		start_server("");
+		talk(hello);
+		memset(line, 'x', n);
+		memcpy(line + n - 2, "\r\n", 2);
+		for (size_t at = 0; at < n;) {
+			ssize_t wrote = write(client, line + at, n - at);
+
+			ck_assert_int_gt(wrote, 0);
+			at += (size_t)wrote;
+		}
+		talk(over ? closed : answered);
+		stop_server();
+	}
 }
 END_TEST
 
@@ -781,6 +814,7 @@ main(void)
 	tcase_add_test(t, test_wasted_chunks);
 	tcase_add_test(t, test_session_limits);
 	tcase_add_test(t, test_recipients_limit);
+	tcase_add_test(t, test_thrown);
 	tcase_add_test(t, test_limits_told);
 	tcase_add_test(t, test_gone_client);
 	suite_add_tcase(s, t);

@@ -19,6 +19,8 @@ static struct client_address accepted[CLIENTS_MAX];
 static int accepted_fd[CLIENTS_MAX];
 static unsigned accepted_n, refused_n;
 static bool free_in_accept;
+static unsigned rooms_n;
+static bool room;
 
 static void
 on_accept(void *arg, int fd, const struct client_address *a)
@@ -89,6 +91,7 @@ setup(void)
 	listener = listener_new(group, fd, on_accept, on_refuse, NULL);
 	clients_n = accepted_n = refused_n = 0;
 	free_in_accept = false;
+	rooms_n = 0;
 }
 
 static void
@@ -177,6 +180,68 @@ START_TEST(in_all_pauses)
 }
 END_TEST
 
+/* Ends the oldest, if it may. */
+static bool
+make_room(void)
+{
+	if (!room)
+		return false;
+	listener_done(group, &accepted[rooms_n++]);
+	return true;
+}
+
+START_TEST(room_is_made)
+{
+	room = true;
+	listener_group_on_full(group, make_room);
+	for (int i = 0; i < 5; i++)
+		client(i % 2 ? "127.0.0.2" : "127.0.0.3");
+	turns();
+	ck_assert_uint_eq(accepted_n, 5);
+	ck_assert_uint_eq(rooms_n, 0);
+	for (int i = 0; i < 4; i++)
+		client("127.0.0.4");
+	turns();
+	/* Three of that network found a place; of the fourth only the network's limit was in the way. */
+	ck_assert_uint_eq(accepted_n, 8);
+	ck_assert_uint_eq(refused_n, 1);
+	ck_assert_uint_le(rooms_n, 4);
+	ck_assert_uint_le(listener_group_count(group), 5);
+}
+END_TEST
+
+START_TEST(no_room_is_made)
+{
+	room = false;
+	listener_group_on_full(group, make_room);
+	for (int i = 0; i < 6; i++)
+		client(i % 2 ? "127.0.0.2" : "127.0.0.3");
+	turns();
+	ck_assert_uint_eq(accepted_n, 5);
+	/* It is asked again by and by. */
+	room = true;
+	for (int i = 0; i < 2 * LISTENER_PAUSE_MS / 20; i++)
+		turns();
+	ck_assert_uint_eq(accepted_n, 6);
+	ck_assert_uint_eq(rooms_n, 1);
+}
+END_TEST
+
+START_TEST(burden)
+{
+	client("127.0.0.2");
+	client("127.0.0.2");
+	client("127.0.0.3");
+	turns();
+	ck_assert_uint_eq(accepted_n, 3);
+	ck_assert_uint_eq(listener_burden(group, &accepted[0], 1000), 2000);
+	ck_assert_uint_eq(listener_burden(group, &accepted[2], 1000), 1000);
+	ck_assert_uint_eq(listener_burden(group, &accepted[0], UINT64_MAX / 2 + 1), UINT64_MAX);
+	listener_done(group, &accepted[0]);
+	ck_assert_uint_eq(listener_burden(group, &accepted[1], 1000), 1000);
+}
+END_TEST
+
 START_TEST(freed_while_accepting)
 {
 	free_in_accept = true;
@@ -238,6 +303,9 @@ main(void)
 	tcase_add_test(c, unix_socket);
 	tcase_add_test(c, per_network);
 	tcase_add_test(c, in_all_pauses);
+	tcase_add_test(c, room_is_made);
+	tcase_add_test(c, no_room_is_made);
+	tcase_add_test(c, burden);
 	tcase_add_test(c, freed_while_accepting);
 	tcase_add_test(c, counts_hold);
 	suite_add_tcase(s, c);

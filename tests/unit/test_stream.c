@@ -3,7 +3,7 @@
  * safe frees.
  */
 #include "common/buf.h"
-#include "common/stream.h"
+#include "common/stream_private.h"
 
 #include <check.h>
 #include <errno.h>
@@ -475,6 +475,24 @@ START_TEST(close_does_not_wait_forever)
 }
 END_TEST
 
+START_TEST(close_does_not_read_forever)
+{
+	static uint8_t block[64 * 1024];
+	size_t sent = 0;
+
+	stream_close(stream);
+	while (ends == 0 && sent < 4 * STREAM_DROPPED_BYTES_MAX) {
+		ssize_t n = send(peer, block, sizeof block, MSG_NOSIGNAL);
+
+		sent += n > 0 ? (size_t)n : 0;
+		turns(1);
+	}
+	ck_assert_int_eq(end_why, STREAM_CLOSED);
+	ck_assert_uint_gt(sent, STREAM_DROPPED_BYTES_MAX);
+	ck_assert_uint_lt(sent, 2 * STREAM_DROPPED_BYTES_MAX);
+}
+END_TEST
+
 START_TEST(free_in_on_ready)
 {
 	act = ACT_FREE;
@@ -634,6 +652,7 @@ main(void)
 	tcase_add_test(c, our_own_time_does_not_count);
 	tcase_add_test(c, slow_reader_times_out);
 	tcase_add_test(c, close_flushes_then_lingers);
+	tcase_add_test(c, close_does_not_read_forever);
 	tcase_add_test(c, close_does_not_wait_forever);
 	tcase_add_test(c, free_in_on_ready);
 	tcase_add_test(c, free_with_everything_queued);
