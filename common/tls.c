@@ -32,8 +32,8 @@
 #define CERTS_MAX 256
 #define CHAIN_CERTS_MAX 16
 
-/* Forward secrecy only; CBC at the very end for devices of the last decade. */
-#define TLS12_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!eNULL:!PSK:!SRP"
+/* Forward secrecy and authenticated encryption only (RFC 9325 4.2). */
+#define TLS12_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!PSK:!SRP"
 #define GROUPS "X25519:P-256:P-384:P-521"
 
 struct tls_cert {
