@@ -75,6 +75,7 @@ help:
 	@echo 'make dos          attacks on a running server while honest clients are served, with figures'
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
+	@echo 'make bench-smtp   reception, with SPF, DKIM and DMARC and without, beside Postfix and Dovecot'
 	@echo 'make bench-store  each figure of the store beside the machine and Dovecot'
 	@echo 'make install      install below $$(DESTDIR)$(PREFIX) and /etc; make uninstall removes it'
 	@echo 'make deps         install the Debian packages for build and tests'

@@ -103,3 +103,9 @@ smtpd_rate_spent(const struct front *f, enum front_rate_kind kind)
 	return smtpd_outside(f) &&
 	    front_rate_spent(smtpd_service.rates, address_of(f), kind, config_number(role_config(), limits[kind]), clock_ms());
 }
+
+bool
+smtpd_client_is_known(const struct front *f)
+{
+	return front_rate_spent(smtpd_service.rates, address_of(f), FRONT_RATE_MESSAGES, 1, clock_ms());
+}

@@ -13,6 +13,8 @@ struct front;
 void smtpd_client_begin(struct front *f);
 /* True: what the DNS says of it is not known yet, and smtpd_data_give() will be called when it is. */
 bool smtpd_client_wait(struct front *f);
+/* Its address, or its network, has begun messages lately: it has waited for greetings before. */
+bool smtpd_client_is_known(const struct front *f);
 /* One more of that kind came from it. */
 void smtpd_rate_add(struct front *f, enum front_rate_kind kind);
 /* No more of that kind is taken from it for the moment. */

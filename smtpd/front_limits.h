@@ -22,7 +22,8 @@
 #define FRONT_STEP_COMMANDS_MAX 64	       /* then other sessions have their turn */
 
 /* Times. */
-#define FRONT_GREET_DELAY_MS 20		 /* who talks before the greeting is no mail server [554 5.5.1] */
+/* Who talks before the greeting is no mail server [554 5.5.1]. None for whom smtpd_client_is_known(). */
+#define FRONT_GREET_DELAY_MS 20
 #define FRONT_ASK_MS 20000		 /* for directory, store and queue [451 4.3.0] */
 #define FRONT_DELIVER_MS 110000		 /* RFC 6409 4: every command is answered within two minutes */
 #define FRONT_DATA_MS_MAX (60u * 60 * 1000) /* for one message's data [421 4.4.2] */

@@ -424,5 +424,5 @@ smtpd_accept(int fd, const struct client_address *a, const struct front_port *po
 	if (port->tls_first)
 		stream_starttls(f->stream, tls_server());
 	else
-		loop_timer_set(f->timer, smtpd_outside(f) ? FRONT_GREET_DELAY_MS : 0);
+		loop_timer_set(f->timer, smtpd_outside(f) && !smtpd_client_is_known(f) ? FRONT_GREET_DELAY_MS : 0);
 }

@@ -111,6 +111,16 @@ mail_max_userip_connections = 1000
             f.write(conf)
         subprocess.run(["dovecot", "-c", d + "/dovecot.conf"], check=True, stderr=subprocess.DEVNULL)
 
+    # A subclass changes them.
+
+    @staticmethod
+    def main_cf(text):
+        return text
+
+    @staticmethod
+    def master_cf(text):
+        return text
+
     def postfix(self):
         d = self.directory
         for sub in ("conf", "queue", "data"):
@@ -123,9 +133,9 @@ mail_max_userip_connections = 1000
         master = re.sub(r"^smtp +inet.*$", "127.0.0.1:%d inet n - n - - smtpd" % self.smtp_port, master, flags=re.M)
         master = re.sub(r"^(\S+ +\S+ +\S+ +\S+ +)y( )", r"\1n\2", master, flags=re.M)
         with open(d + "/conf/master.cf", "w", encoding="ascii") as f:
-            f.write(master)
+            f.write(self.master_cf(master))
         with open(d + "/conf/main.cf", "w", encoding="ascii") as f:
-            f.write("""compatibility_level = 3.6
+            f.write(self.main_cf("""compatibility_level = 3.6
 queue_directory = %(d)s/queue
 data_directory = %(d)s/data
 myhostname = bench.demo.test
@@ -139,7 +149,7 @@ maillog_file = /var/log/bench-postfix.log
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 lmtp_destination_concurrency_limit = 20
-""" % {"d": d})
+""" % {"d": d}))
         subprocess.run(["postfix", "-c", d + "/conf", "start"], check=True, capture_output=True)
 
     def pids(self):

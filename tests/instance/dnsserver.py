@@ -24,9 +24,9 @@ def txt(text):
 class DnsServer:
     """zones: {"example.test": "@ IN TXT \\"...\\"\\n..."}; SOA and NS are added. What no zone has is NXDOMAIN from the root zone."""
 
-    def __init__(self, directory, zones):
+    def __init__(self, directory, zones, port=None):
         self.directory = os.path.abspath(directory)
-        self.port = ports.take()
+        self.port = port or ports.take()
         self.process = None
         shutil.rmtree(self.directory, ignore_errors=True)
         os.makedirs(self.directory)

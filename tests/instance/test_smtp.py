@@ -92,11 +92,32 @@ class TestReception(SmtpTest):
         self.assertEqual(len(self.messages()), 1)
         self.assertEqual(len(self.messages("bob")), 1)
 
+    def from_address(self, address):
+        s = socket.create_connection(("127.0.0.1", self.server.ports["smtp"]), 20, source_address=(address, 0))
+        self.addCleanup(s.close)
+        return harness.Wire(s)
+
     def test_early_talker(self):
-        w = self.server.raw("smtp")
+        w = self.from_address("127.77.0.1")
         w.send(b"EHLO client.example\r\n")
         self.assertRegex(w.reply(), rb"^554 5\.5\.1 ")
         self.assertTrue(w.at_end(6))
+
+    def test_known_client_is_greeted_at_once(self):
+        """Who has begun a message lately has shown that he waits for the greeting."""
+        def least_ms(address):
+            took = []
+            for _ in range(20):
+                began = time.monotonic()
+                self.from_address(address).reply()
+                took.append((time.monotonic() - began) * 1000)
+            return min(took)
+        self.assertGreaterEqual(least_ms("127.77.1.1"), 10)
+        w = self.from_address("127.77.1.1")
+        w.reply()
+        self.say(w, b"EHLO client.example", b"250")
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        self.assertLess(least_ms("127.77.1.1"), 10)
 
     def test_input_behind_refused_data(self):
         """Message text sent without waiting for 354 is never executed."""
