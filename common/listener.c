@@ -34,6 +34,7 @@ struct listener_group {
 	struct network *table;
 	size_t slots; /* a power of two, over twice the entries */
 	unsigned count;
+	unsigned networks; /* that have any */
 	uint64_t hash_seed;
 	listener_room_fn *make_room; /* NULL: nobody is ended */
 	struct listener *listeners;
@@ -46,6 +47,7 @@ struct listener {
 	struct loop_io *io;
 	struct loop_timer *pause;
 	bool paused;
+	bool for_room; /* paused because nobody may be ended: over when somebody has gone */
 	listener_accept_fn *accepted;
 	listener_accept_fn *refused;
 	void *arg;
@@ -158,9 +160,11 @@ listener_burden(const struct listener_group *g, const struct client_address *a, 
 	uint64_t burden;
 
 	network_key(a, key);
-	if (__builtin_mul_overflow(waited_ms, (uint64_t)g->table[find_slot(g, key)].count, &burden))
-		return UINT64_MAX;
-	return burden;
+	uint64_t count = g->table[find_slot(g, key)].count;
+
+	if (waited_ms < LISTENER_YOUNG_MS && 2 * count * g->networks <= g->count)
+		return 0;
+	return __builtin_mul_overflow(waited_ms + 1, count, &burden) ? UINT64_MAX : burden;
 }
 
 static bool
@@ -173,6 +177,10 @@ is_full(const struct listener_group *g)
 static void
 settle(struct listener *ln)
 {
+	if (ln->for_room && !is_full(ln->group)) {
+		ln->for_room = ln->paused = false;
+		loop_timer_stop(ln->pause);
+	}
 	bool may = !ln->paused && (ln->group->make_room != NULL || !is_full(ln->group));
 
 	loop_io_set(ln->io, may ? LOOP_READ : 0);
@@ -205,7 +213,8 @@ count_in(struct listener_group *g, const struct client_address *a)
 	if (n->count >= g->limits.per_network_max)
 		return false;
 	memcpy(n->key, key, sizeof key);
-	n->count++;
+	if (n->count++ == 0)
+		g->networks++;
 	g->count++;
 	return true;
 }
@@ -220,8 +229,10 @@ listener_done(struct listener_group *g, const struct client_address *a)
 
 	assert(g->count > 0 && g->table[i].count > 0);
 	g->count--;
-	if (--g->table[i].count == 0)
+	if (--g->table[i].count == 0) {
+		g->networks--;
 		remove_slot(g, i);
+	}
 	if (g->count + 1 == g->limits.total_max)
 		settle_all(g);
 }
@@ -266,7 +277,7 @@ resume(void *arg)
 {
 	struct listener *ln = arg;
 
-	ln->paused = false;
+	ln->paused = ln->for_room = false;
 	settle(ln);
 }
 
@@ -342,6 +353,7 @@ has_room(struct listener *ln)
 		return false;
 	if (ln->group->make_room())
 		return true;
+	ln->for_room = true;
 	pause_accepting(ln);
 	return false;
 }

@@ -62,8 +62,10 @@ typedef bool listener_room_fn(void);
 void listener_group_on_full(struct listener_group *g, listener_room_fn *make_room);
 /*
  * What a session costs the others: the milliseconds it has been waited for, times the connections
- * of its network. Silent ones in crowds come first, then old ones.
+ * of its network. Silent ones in crowds come first, then old ones. 0: it is not to be ended, since it is young and its
+ * network has at most half of what networks have on the average.
  */
+#define LISTENER_YOUNG_MS 500
 uint64_t listener_burden(const struct listener_group *g, const struct client_address *a, uint64_t waited_ms);
 /* Every octet received counts as a millisecond of waiting less: a client that sends so much is never old. */
 #define LISTENER_OCTETS_PER_MS 1

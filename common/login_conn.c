@@ -246,7 +246,7 @@ make_room(void)
 			continue;
 		uint64_t burden = listener_burden(service.group, &c->client, now - c->began_ms);
 
-		if (worst == NULL || burden >= worst_burden) {
+		if (burden > 0 && burden >= worst_burden) {
 			worst = c;
 			worst_burden = burden;
 		}

@@ -25,7 +25,7 @@ smtpd_make_room(void)
 		if (!may_be_ended(f))
 			continue;
 		uint64_t burden = listener_burden(smtpd_service.group, &f->client, now - f->waited_since_ms);
-		if (worst == NULL || burden >= worst_burden) {
+		if (burden > 0 && burden >= worst_burden) {
 			worst = f;
 			worst_burden = burden;
 		}

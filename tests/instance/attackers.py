@@ -158,6 +158,33 @@ def slow(tell, port, count, per_address, seconds_per_octet=1.0):
             tell(dict(crowd.state(), seconds=now - begin))
 
 
+def stalling(tell, port, count, per_address):
+    """Messages of domains whose DNS says nothing, each of another one: the server has to wait for it."""
+    crowd = Crowd(port, count, per_address)
+    number = itertools.count()
+    answers = {}
+    last = 0.0
+
+    def begin():
+        return (b"EHLO stall.example\r\nMAIL FROM:<a@n%d.silent.example>\r\nRCPT TO:<alice@demo.test>\r\nDATA\r\n" % next(number))
+
+    def heard(s, data):
+        if data.startswith(b"220"):
+            s.send(begin())
+        elif b"\r\n354" in data or data.startswith(b"354"):
+            s.send(b"From: a@n%d.silent.example\r\nSubject: stall\r\n\r\nx\r\n.\r\n" % next(number))
+        elif data[:1] in (b"2", b"4", b"5") and b"EHLO" not in data and not data.startswith(b"250-"):
+            answers[data[:9].decode("latin-1")] = answers.get(data[:9].decode("latin-1"), 0) + 1
+            if not data.startswith((b"250 2.1", b"421")):
+                s.send(begin())
+    while True:
+        crowd.open_missing()
+        crowd.take(heard)
+        if time.monotonic() - last > 0.5:
+            tell(dict(crowd.state(), answers=answers))
+            last = time.monotonic()
+
+
 class Speaker:
     """A client that looks at what it is answered."""
 

@@ -5,6 +5,7 @@ A slice in `make check`; all of it by `make dos` (MAILSTEAD_DOS=all), which prin
 import os
 import re
 import resource
+import smtplib
 import socket
 import statistics
 import threading
@@ -131,6 +132,25 @@ class TestCrowds(DosTest):
                 self.assertLess(statistics.median(took), 5000)
         self.assertEqual(idle.noop()[0], "OK")
         idle.logout()
+
+
+@unittest.skipUnless(ALL, "it takes a minute")
+class TestStalling(harness.InstanceTest):
+    dns_rules = [(r"silent\.example$", "drop")]
+
+    def test_stalling(self):
+        """Messages of domains whose DNS says nothing are all at work; who has few connections is not ended for them."""
+        good = bad = 0
+        with attackers.Attack(attackers.stalling, self.server.ports["smtp"], 700, 40) as a:
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                try:
+                    good += self.server.deliver(HONEST, rcpt="bob", sender="honest@client.example")[0] == 250
+                except (OSError, smtplib.SMTPException):
+                    bad += 1
+            told = a.latest()
+        print("700 stalling senders: %d honest messages, %d put off; %s" % (good, bad, told))
+        self.assertGreater(good, 4 * bad)
 
 
 @unittest.skipUnless(HARD_FILES >= CONNECTIONS + 2000, "the machine lets a process have too few descriptors")

@@ -224,21 +224,34 @@ START_TEST(no_room_is_made)
 		turns();
 	ck_assert_uint_eq(accepted_n, 6);
 	ck_assert_uint_eq(rooms_n, 1);
+	/* And at once when a session has ended by itself. */
+	room = false;
+	client("127.0.0.4");
+	turns();
+	ck_assert_uint_eq(accepted_n, 6);
+	listener_done(group, &accepted[5]);
+	turns();
+	ck_assert_uint_eq(accepted_n, 7);
 }
 END_TEST
 
 START_TEST(burden)
 {
-	client("127.0.0.2");
-	client("127.0.0.2");
+	for (int i = 0; i < 3; i++)
+		client("127.0.0.2");
 	client("127.0.0.3");
 	turns();
-	ck_assert_uint_eq(accepted_n, 3);
-	ck_assert_uint_eq(listener_burden(group, &accepted[0], 1000), 2000);
-	ck_assert_uint_eq(listener_burden(group, &accepted[2], 1000), 1000);
-	ck_assert_uint_eq(listener_burden(group, &accepted[0], UINT64_MAX / 2 + 1), UINT64_MAX);
+	ck_assert_uint_eq(accepted_n, 4);
+	ck_assert_uint_eq(listener_burden(group, &accepted[0], 999), 3000);
+	ck_assert_uint_eq(listener_burden(group, &accepted[3], 999), 1000);
+	ck_assert_uint_eq(listener_burden(group, &accepted[0], UINT64_MAX / 2), UINT64_MAX);
+	/* Of a network with half of the average, the young stay; of others nobody is too young. */
+	ck_assert_uint_eq(listener_burden(group, &accepted[3], LISTENER_YOUNG_MS), LISTENER_YOUNG_MS + 1);
+	ck_assert_uint_eq(listener_burden(group, &accepted[3], LISTENER_YOUNG_MS - 1), 0);
+	ck_assert_uint_eq(listener_burden(group, &accepted[0], 0), 3);
 	listener_done(group, &accepted[0]);
-	ck_assert_uint_eq(listener_burden(group, &accepted[1], 1000), 1000);
+	ck_assert_uint_eq(listener_burden(group, &accepted[3], 0), 1);
+	ck_assert_uint_eq(listener_burden(group, &accepted[1], 999), 2000);
 }
 END_TEST
 
