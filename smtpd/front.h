@@ -7,8 +7,7 @@
  * A front opens no path, connects to nobody, and says nothing about who sends: it hands
  * the transaction to deliver, which believes the directory and the lease.
  *
- * front_session.c   a session's life: accept, step, states, time, end
- * front_room.c      who is ended when all places are taken
+ * front_session.c   a session's life: accept, step, states, time, end (when all places are taken: front_room.c)
  * front_reply.c     replies and the time line
  * front_command.c   the table of commands; greeting, STARTTLS and the small ones
  * front_transaction.c MAIL and RCPT with the directory's answers
@@ -116,9 +115,7 @@ struct front {
 	uint64_t thrown;
 	uint64_t swallowed; /* of refused chunks */
 	struct front_chunk chunk;
-	uint64_t began_ms;
-	uint64_t waited_since_ms; /* began_ms, later by the time that it waited for us and by what it sent (LISTENER_OCTETS_PER_MS) */
-	uint64_t asked_at_ms;	  /* when `wait` began */
+	uint64_t began_ms, asked_at_ms, waited_since_ms; /* asked: when `wait` began; waited: front_room.h */
 	/* who logged in (submission) */
 	struct edge *verifier; /* one exchange stays at one verifier */
 	uint64_t account;
@@ -172,19 +169,10 @@ void smtpd_drain(struct front *f);
 struct front *smtpd_answered(struct edge *e, uint64_t id, enum front_wait what);
 /* The wait is over without an answer: first thing in every function given to ipc_expect(). */
 void smtpd_gone(struct front *f);
-/* The client's octets are used up. */
-void smtpd_consume(struct front *f, size_t n);
-/* Says it at once, as far as the client takes it at once, and ends the session: its memory is gone. */
-void smtpd_end_now(struct front *f, const char *enhanced, const char *text);
 /* Sends "421 enhanced text" when it has words, then closes. */
 void smtpd_close(struct front *f, const char *enhanced, const char *text);
 /* Back to READY with an empty transaction (RSET, EHLO, the end of a message). */
 void smtpd_transaction_reset(struct front *f);
-
-/* ---- front_room.c ---- */
-
-/* A listener_room_fn: nobody is ended for whom our own processes are at work, nor who has logged in. */
-bool smtpd_make_room(void);
 
 /* ---- front_reply.c ---- */
 

@@ -8,6 +8,7 @@
  * message of which a part is missing.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_room.h"
 
 #include "common/config.h"
 

@@ -5,6 +5,7 @@
  * for ever is cut off. The reply to the final dot is deliver's.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_room.h"
 
 #include "common/config.h"
 #include "common/memfd.h"

@@ -6,12 +6,14 @@
  * the client's; octets make up for waiting, so that a large message over a slow line is not old, and one octet a second is. The
  * sessions are looked through each time: there are at most 20,000, and it happens once a wake-up.
  */
+#include "smtpd/front_room.h"
+
 #include "smtpd/front.h"
 
 static bool
 may_be_ended(const struct front *f)
 {
-	return f->wait == FRONT_WAIT_NONE && f->account == 0 && !f->uncounted && !f->stepping;
+	return f->port->group == smtpd_service.group && f->wait == FRONT_WAIT_NONE && f->account == 0 && !f->uncounted && !f->stepping;
 }
 
 bool

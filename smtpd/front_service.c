@@ -5,6 +5,7 @@
  */
 #include "smtpd/front.h"
 #include "smtpd/front_policy.h"
+#include "smtpd/front_room.h"
 #include "smtpd/front_service.h"
 
 #include "common/config.h"

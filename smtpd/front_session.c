@@ -6,6 +6,7 @@
  * question is forgotten, and an answer that comes late finds nobody.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_room.h"
 
 #include "common/config.h"
 #include "common/mem.h"
