@@ -96,7 +96,7 @@ fail(struct env *env, int r, const char *what, struct err *e)
 		error = env->cause;
 	env->dead |= r == DB_RUNRECOVERY;
 	if (file_lost())
-		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "%s: a sync failed", what);
+		return err_set(e, ERR_TEMP, ERR_CODE_UNAVAILABLE, "temporary failure", "%s: a sync or a read of the log failed", what);
 	if (error != 0)
 		return err_sys(e, error, what);
 	env->damaged = true;

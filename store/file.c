@@ -394,6 +394,21 @@ read_all(int fd, void *p, size_t n, off_t at)
 
 /* ---- what Berkeley DB calls ---- */
 
+/* Which descriptors are of log files. */
+static bool *log_fds;
+static int log_fd_count;
+
+static void
+note_log_fd(int fd, bool log)
+{
+	if (fd >= log_fd_count) {
+		log_fds = mem_resize(log_fds, (size_t)fd + 1, sizeof *log_fds);
+		while (log_fd_count <= fd)
+			log_fds[log_fd_count++] = false;
+	}
+	log_fds[fd] = log;
+}
+
 static bool
 is_zeros(const uint8_t *p, size_t n)
 {
@@ -407,6 +422,11 @@ hook_pread(int fd, void *p, size_t n, off_t at)
 {
 	ssize_t got = read_all(fd, p, n, at);
 
+	/* Of a log Berkeley DB takes a place that it cannot read for the end, and would write zeros over what lies behind it. */
+	if (got < 0 && fd < log_fd_count && log_fds[fd]) {
+		last_error = errno;
+		lost = true;
+	}
 	if (n == written_page_bytes && got == (ssize_t)n && is_zeros(p, n))
 		memset(p, 0xff, (size_t)got);
 	return got;
@@ -449,6 +469,8 @@ hook_open(const char *path, int flags, ...)
 		return -1;
 	int fd = do_open(path, flags, mode);
 
+	if (fd >= 0)
+		note_log_fd(fd, is_log(path));
 	if (fd < 0 || !creates ||
 	    ((!is_log(path) || give_room(fd) == 0) && (MUTANT(FILE_CREATE_SYNC) || do_sync_parent(path) == 0)))
 		return fd;

@@ -8,7 +8,8 @@
  *
  * A sync that failed means that what it covered is lost, whatever a later sync
  * says: from then on file_lost() is true and every write and sync through this
- * door fails with EIO. The process must end; its successor begins with file_settle_dir().
+ * door fails with EIO. The process must end; its successor begins with file_settle_dir(). The same goes for a log of
+ * Berkeley DB's that it cannot read, which it would take for one that ends there.
  *
  * All of it blocks on the disk.
  */
