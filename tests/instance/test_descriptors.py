@@ -21,9 +21,9 @@ PROGRAMS = ["store-keeper", "store-parent", "smtpd-deliver", "smtpd-queue", "smt
 ALL = os.environ.get("MAILSTEAD_DESCRIPTORS") == "all"
 WITHOUT_SECONDS = 1.0 if ALL else 0.5
 AGAIN_SECONDS_MAX = 120 if harness.INSTRUMENTED else 60
-EXPECTED = (r"Too many open files|event=(descriptors-spent|login-failed-internally|keeper-failed|keeper-broken|process-ended|role-ended|start-failed|"
+EXPECTED = (r"Too many open files|event=(descriptors-spent|keeper-failed|keeper-broken|process-ended|role-ended|start-failed|"
             r"restart-later|trace-lost|accept-paused|connect-refused|attach-refused|keeper-refused|fetch-failed|spool-full|"
-            r"no-edge|no-control-edge|spawn-refused|limits-untold|append-unanswered|deferred)\b")
+            r"login-failed-internally|no-edge|no-control-edge|spawn-refused|limits-untold|append-unanswered|deferred)\b")
 
 
 def message(token):
