@@ -261,7 +261,8 @@ count_pages(const char *dir, const char *name)
 	return pages;
 }
 
-/* Has a database fewer pages than were once on the disk? One that is not there has none, and is not cut. */
+/* Has a database fewer pages than were on the disk, and than it says itself? (Berkeley DB truncates it when its last pages become
+ * free.) One that is not there has none, and is not cut. */
 static int
 look_at_pages(const char *dir, const char *name, uint32_t pages, enum env_cut *cut_r, struct err *e)
 {
@@ -278,10 +279,11 @@ look_at_pages(const char *dir, const char *name, uint32_t pages, enum env_cut *c
 
 	if (fd < 0)
 		return -1;
-	int has = pages == 0 ? told_pages(fd, &pages, e) : 0;
+	uint32_t told;
+	int has = told_pages(fd, &told, e);
 
 	if (has == 0)
-		has = has_pages(fd, pages, e);
+		has = has_pages(fd, pages == 0 || (told != 0 && told < pages) ? told : pages, e);
 	(void)file_close(fd, NULL);
 	if (has == 0)
 		*cut_r = if_short;

@@ -433,12 +433,13 @@ open_or_rebuild(struct index *ix, struct err *e)
 		if (e->code != ERR_CODE_CORRUPT)
 			return -1;
 	}
-	bool damage = marked || look.damaged || cut != ENV_MAYBE_CUT;
+	/* Pages that became free were perhaps cut off by a keeper that died before it could say so. */
+	bool damage = marked || look.damaged || cut == ENV_WHOLE;
 
 	if (rebuild_from_log(ix->root, damage, why, ix->account.serial, ix->now, e) < 0) {
 		if (e->code != ERR_CODE_NOT_FOUND && e->code != ERR_CODE_CORRUPT)
 			return -1;
-		if (!damage)
+		if (!damage && cut == ENV_MAYBE_CUT)
 			return open_env(ix, &look.pages, e);
 		return cut == ENV_CUT ? -1 : open_without_base(ix, marked, &look, e);
 	}
