@@ -97,9 +97,8 @@ class TestDialogue(DecisionTest):
         self.decided("127.7.0.1", "connect", "connections", 421)
 
     def test_early_talker(self):
-        w = self.server.raw("smtp")
-        w.send("EHLO early.example\r\n")
-        self.assertEqual(w.line()[:4], b"554 ")
+        w, line = harness.talk_early(lambda: self.server.raw("smtp"), "EHLO early.example\r\n")
+        self.assertEqual(line[:4], b"554 ")
         w.close()
         self.decided("127.0.0.1", "connect", "early-talker", 554)
 

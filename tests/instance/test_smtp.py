@@ -98,9 +98,8 @@ class TestReception(SmtpTest):
         return harness.Wire(s)
 
     def test_early_talker(self):
-        w = self.from_address("127.77.0.1")
-        w.send(b"EHLO client.example\r\n")
-        self.assertRegex(w.reply(), rb"^554 5\.5\.1 ")
+        w, line = harness.talk_early(lambda: self.from_address("127.77.0.1"), b"EHLO client.example\r\n")
+        self.assertRegex(line, rb"^554 5\.5\.1 ")
         self.assertTrue(w.at_end(6))
 
     def test_known_client_is_greeted_at_once(self):
@@ -628,10 +627,9 @@ class TestNoProxy(SmtpTest):
     settings = {"smtp.proxy_from": "192.0.2.250"}
 
     def test_a_header_from_elsewhere_is_no_header(self):
-        w = self.server.raw("smtp")
+        w, line = harness.talk_early(lambda: self.server.raw("smtp"), TestProxy.TEXT)
         self.addCleanup(w.close)
-        w.send(TestProxy.TEXT)
-        self.assertRegex(w.reply(), rb"^554 5\.5\.1")
+        self.assertRegex(line, rb"^554 5\.5\.1")
         self.assertTrue(w.at_end(6))
         w = self.session(ehlo=None)
         w.send(b"EHLO client.example\r\n")
