@@ -66,6 +66,9 @@ class TestTestssl(harness.InstanceTest):
         for service in services:
             findings = self.findings(service)
             self.assertIn("TLS1_3", findings)
+            # Whether a ticket is taken again it often cannot tell, for want of a second connection in its time; what it asks is no weakness.
+            if "connect problem" in findings.get("sessionresumption_ticket", {}).get("finding", ""):
+                del findings["sessionresumption_ticket"]
             wrong = {i: f for i, f in findings.items() if f["severity"] not in ("OK", "INFO", "DEBUG") and i not in OF_THE_CERTIFICATE}
             self.assertEqual(wrong, {}, service)
 
