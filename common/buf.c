@@ -89,6 +89,18 @@ buf_put_u8(struct buf *b, uint8_t c)
 	return buf_put(b, &c, 1);
 }
 
+void
+buf_put_quoted(struct buf *b, struct slice s)
+{
+	buf_put_u8(b, '"');
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] == '"' || s.p[i] == '\\')
+			buf_put_u8(b, '\\');
+		buf_put_u8(b, s.p[i]);
+	}
+	buf_put_u8(b, '"');
+}
+
 bool
 buf_putf(struct buf *b, const char *fmt, ...)
 {

@@ -59,18 +59,6 @@ put_text(struct slice value, size_t max, struct buf *out)
 	buf_fini(&text);
 }
 
-static void
-put_quoted(struct slice s, struct buf *out)
-{
-	buf_put_u8(out, '"');
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '"' || s.p[i] == '\\')
-			buf_put_u8(out, '\\');
-		buf_put_u8(out, s.p[i]);
-	}
-	buf_put_u8(out, '"');
-}
-
 /* atext (RFC 5322 3.2.3) */
 static bool
 is_atext(uint8_t c)
@@ -97,7 +85,7 @@ put_name(struct slice name, struct buf *out)
 	if (name.n <= BARE_BYTES_MAX && is_made_of(name, " ."))
 		buf_put_slice(out, name);
 	else if (name.n <= BARE_BYTES_MAX && is_printable(name) && slice_find(name, SLICE("=?")) == name.n)
-		put_quoted(name, out);
+		buf_put_quoted(out, name);
 	else
 		put_text(name, DOWNGRADE_NAME_BYTES_MAX, out);
 }
@@ -163,7 +151,7 @@ put_mailbox(const struct address *addr, bool with_name, struct buf *out)
 		if (is_made_of(addr->local, "."))
 			buf_put_slice(out, addr->local);
 		else
-			put_quoted(addr->local, out);
+			buf_put_quoted(out, addr->local);
 		if (domain.n > 0)
 			buf_put_u8(out, '@');
 		buf_put_slice(out, buf_slice(&domain));
@@ -261,7 +249,7 @@ put_param(const struct mime_param *param, struct buf *out)
 		buf_put_str(out, ";" FOLD);
 		buf_put_slice(out, param->name);
 		buf_put_u8(out, '=');
-		put_quoted(param->value, out);
+		buf_put_quoted(out, param->value);
 	}
 }
 

@@ -37,18 +37,6 @@ replace_nuls(struct buf *out, size_t from)
 			out->p[i] = '?';
 }
 
-static void
-put_quoted(struct buf *out, struct slice s)
-{
-	buf_put_u8(out, '"');
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '"' || s.p[i] == '\\')
-			buf_put_u8(out, '\\');
-		buf_put_u8(out, s.p[i]);
-	}
-	buf_put_u8(out, '"');
-}
-
 /*
  * nstring: NIL for p == NULL, a quoted string, or a literal when it
  * has octets over 127, CR, LF or is long.
@@ -63,7 +51,7 @@ put_nstring(struct buf *out, struct slice s)
 		return;
 	}
 	if (can_be_quoted(s))
-		put_quoted(out, s);
+		buf_put_quoted(out, s);
 	else {
 		buf_putf(out, "{%zu}\r\n", s.n);
 		buf_put_slice(out, s);

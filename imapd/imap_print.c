@@ -16,18 +16,6 @@ is_quotable(struct slice s, uint8_t last)
 }
 
 static void
-put_quoted(struct buf *b, struct slice s)
-{
-	buf_put_u8(b, '"');
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] == '"' || s.p[i] == '\\')
-			buf_put_u8(b, '\\');
-		buf_put_u8(b, s.p[i]);
-	}
-	buf_put_u8(b, '"');
-}
-
-static void
 put_literal(struct buf *b, struct slice s)
 {
 	size_t nuls = 0;
@@ -46,7 +34,7 @@ imap_put_astring(struct buf *b, struct slice s)
 	if (imap_is_atom(s) && !slice_eq_nocase(s, SLICE("NIL")))
 		buf_put_slice(b, s);
 	else if (is_quotable(s, 0x7e))
-		put_quoted(b, s);
+		buf_put_quoted(b, s);
 	else
 		put_literal(b, s);
 }
@@ -57,7 +45,7 @@ imap_put_mailbox(struct buf *b, struct slice name, bool utf8)
 	struct buf wire;
 
 	if (utf8 && !slice_is_ascii(name) && is_quotable(name, 0xff) && utf8_valid(name)) {
-		put_quoted(b, name);
+		buf_put_quoted(b, name);
 		return;
 	}
 	if (utf8) {

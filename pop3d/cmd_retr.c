@@ -100,11 +100,9 @@ static bool
 send_fetch(struct edge *e, uint64_t id, void *arg)
 {
 	struct session *s = arg;
-	struct buf b;
 	bool sent = true;
 	unsigned n = 0;
 
-	buf_init(&b, UIDSET_FIELD_BYTES_MAX);
 	uidset_reset(&s->uids);
 	for (uint32_t i = s->command.number[0];
 	     i <= s->drop.count && n < SESSION_OBJECTS_MAX && sent; i++) {
@@ -116,11 +114,7 @@ send_fetch(struct edge *e, uint64_t id, void *arg)
 		n++;
 	}
 	uidset_sort(&s->uids);
-	sent = sent && uidset_put(&b, &s->uids) &&
-	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_OBJECT,
-		   .uids = buf_slice(&b), .uids_fd = -1);
-	buf_fini(&b);
-	return sent;
+	return sent && session_send_fetch(s, e, id, STORE_WANT_OBJECT);
 }
 
 /* The number of the message with that UID, from number `from` on; 0 when there is none. */

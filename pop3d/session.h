@@ -23,6 +23,8 @@
  */
 #define SESSION_MEASURE_BYTES_MAX (UINT64_C(64) << 20)
 
+struct edge;
+
 enum session_state {
 	SESSION_LOADING,  /* waits for the maildrop */
 	SESSION_READY,	  /* waits for a command */
@@ -108,6 +110,8 @@ void session_measure(struct session *s);
 void session_loaded(struct session *s);
 /* e says why not: the session ends. */
 void session_load_failed(struct session *s, const struct err *e);
+/* Asks the keeper for `want` of the messages in s->uids, sorted; false when it cannot be sent. A keeper_send_fn calls it. */
+bool session_send_fetch(struct session *s, struct edge *e, uint64_t id, uint8_t want);
 
 void cmd_stat(struct session *s);
 void cmd_list(struct session *s);

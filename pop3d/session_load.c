@@ -21,20 +21,26 @@ session_load_failed(struct session *s, const struct err *e)
 			     : "-ERR [SYS/PERM] The maildrop cannot be opened");
 }
 
-static bool
-send_fetch(struct edge *e, uint64_t id, void *arg)
+bool
+session_send_fetch(struct session *s, struct edge *e, uint64_t id, uint8_t want)
 {
-	struct session *s = arg;
 	struct buf b;
 	bool sent;
 
 	buf_init(&b, UIDSET_FIELD_BYTES_MAX);
-	uidset_reset(&s->uids);
-	sent = uidset_add(&s->uids, s->from_uid, UINT32_MAX) && uidset_put(&b, &s->uids) &&
-	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_DETAIL,
-		   .uids = buf_slice(&b), .uids_fd = -1);
+	sent = uidset_put(&b, &s->uids) &&
+	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = want, .uids = buf_slice(&b), .uids_fd = -1);
 	buf_fini(&b);
 	return sent;
+}
+
+static bool
+send_fetch(struct edge *e, uint64_t id, void *arg)
+{
+	struct session *s = arg;
+
+	uidset_reset(&s->uids);
+	return uidset_add(&s->uids, s->from_uid, UINT32_MAX) && session_send_fetch(s, e, id, STORE_WANT_DETAIL);
 }
 
 /* Adds the records of one answer; -1 when they are not what they should be. */

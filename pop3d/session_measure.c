@@ -21,11 +21,9 @@ static bool
 send_fetch(struct edge *e, uint64_t id, void *arg)
 {
 	struct session *s = arg;
-	struct buf b;
 	bool sent = true;
 	unsigned n = 0;
 
-	buf_init(&b, UIDSET_FIELD_BYTES_MAX);
 	uidset_reset(&s->uids);
 	for (uint32_t i = s->measure_at; i <= s->drop.count && n < SESSION_OBJECTS_MAX && sent; i++) {
 		const struct maildrop_message *m = &s->drop.messages[i - 1];
@@ -35,11 +33,7 @@ send_fetch(struct edge *e, uint64_t id, void *arg)
 		sent = uidset_add(&s->uids, m->uid, m->uid);
 		n++;
 	}
-	sent = sent && uidset_put(&b, &s->uids) &&
-	       IPC_SEND(e, MSG_FETCH, .id = id, .mailbox = s->inbox, .want = STORE_WANT_SUMMARY | STORE_WANT_OBJECT,
-		   .uids = buf_slice(&b), .uids_fd = -1);
-	buf_fini(&b);
-	return sent;
+	return sent && session_send_fetch(s, e, id, STORE_WANT_SUMMARY | STORE_WANT_OBJECT);
 }
 
 /* Counts n octets as read; false when they are too many. */

@@ -13,6 +13,7 @@
 #include "common/config.h"
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "tests/role_fakes.h"
 
 #include <event2/event.h>
 #include <stdlib.h>
@@ -52,59 +53,6 @@ __lsan_default_suppressions(void)
 		if (!(what))                                                                       \
 			abort();                                                                   \
 	} while (0)
-
-/* ---- what common/role.h gives a role, faked ---- */
-
-static struct loop *loop;
-static struct config *config;
-static struct edge *edges[ROLE_COUNT]; /* the session's ends */
-static struct edge *fakes[ROLE_COUNT]; /* the others */
-static struct edge_peer self = {ROLE_SMTP_FRONT, 0, 1};
-
-struct loop *
-role_loop(void)
-{
-	return loop;
-}
-
-const struct config *
-role_config(void)
-{
-	return config;
-}
-
-struct edge *
-role_edge(enum role peer, uint32_t instance)
-{
-	return instance == 0 ? edges[peer] : NULL;
-}
-
-unsigned
-role_edge_count(enum role peer)
-{
-	return edges[peer] != NULL;
-}
-
-struct edge *
-role_edge_at(enum role peer, unsigned i)
-{
-	MUST(i == 0);
-	return edges[peer];
-}
-
-const struct edge_peer *
-role_self(void)
-{
-	return &self;
-}
-
-void
-role_trace(struct slice session, const char *event, struct slice fields)
-{
-	(void)session;
-	(void)event;
-	(void)fields;
-}
 
 void
 role_exit(int status)

@@ -8,6 +8,7 @@
 #include "common/auth_proto.h"
 #include "common/config.h"
 #include "common/memfd.h"
+#include "tests/role_fakes.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -18,59 +19,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* ---- what common/role.h gives a role, faked ---- */
-
-static struct loop *loop;
-static struct config *config;
-static struct edge *edges[ROLE_COUNT];	/* the session's ends */
-static struct edge *fakes[ROLE_COUNT]; /* the others */
-static struct edge_peer self = {ROLE_SMTP_FRONT, 0, 1};
-
-struct loop *
-role_loop(void)
-{
-	return loop;
-}
-
-const struct config *
-role_config(void)
-{
-	return config;
-}
-
-struct edge *
-role_edge(enum role peer, uint32_t instance)
-{
-	return instance == 0 ? edges[peer] : NULL;
-}
-
-unsigned
-role_edge_count(enum role peer)
-{
-	return edges[peer] != NULL;
-}
-
-struct edge *
-role_edge_at(enum role peer, unsigned i)
-{
-	ck_assert_uint_eq(i, 0);
-	return edges[peer];
-}
-
-const struct edge_peer *
-role_self(void)
-{
-	return &self;
-}
-
-void
-role_trace(struct slice session, const char *event, struct slice fields)
-{
-	(void)session;
-	(void)event;
-	(void)fields;
-}
 
 void
 role_exit(int status)
