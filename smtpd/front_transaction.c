@@ -302,11 +302,17 @@ recipient_told(struct front *f, unsigned status, struct slice accounts)
 	const struct smtp_reply_words *w;
 
 	f->t.rcpt.recipient = status;
+	if (status == DIR_NOT_OURS)
+		policy_input_outside(&f->t.rcpt, f->t.asked,
+		    smtpd_service.submission && config_bool(role_config(), OPT_TRANSPORT_ENABLED),
+		    config_bool(role_config(), OPT_SUBMISSION_LITERALS));
 	w = smtpd_judge(f, POLICY_RCPT, &f->t.rcpt);
 	if (status == DIR_UNKNOWN)
 		smtpd_rate_add(f, FRONT_RATE_UNKNOWN);
 	if (w)
 		rcpt_refused(f, w);
+	else if (accounts.n == 0) /* all of it goes elsewhere */
+		rcpt_taken(f);
 	else
 		ask_usage(f, accounts);
 }

@@ -190,10 +190,29 @@ recipient_outside(const struct policy_input *in)
 	return in->recipient == DIR_NOT_OURS;
 }
 
+/* Nobody but a user of ours has mail carried elsewhere: no open relay (RFC 5321 3.6.2, 7.8). */
 static bool
-recipient_outside_of_user(const struct policy_input *in)
+outside_of_stranger(const struct policy_input *in)
 {
-	return in->submission && recipient_outside(in);
+	return !in->submission && recipient_outside(in);
+}
+
+static bool
+outside_turned_off(const struct policy_input *in)
+{
+	return !in->relaying && recipient_outside(in);
+}
+
+static bool
+outside_literal(const struct policy_input *in)
+{
+	return in->literal && !in->literals && recipient_outside(in);
+}
+
+static bool
+outside_unroutable(const struct policy_input *in)
+{
+	return in->unroutable && recipient_outside(in);
 }
 
 static bool
@@ -206,7 +225,7 @@ recipient_disabled(const struct policy_input *in)
 static bool
 recipient_undecided(const struct policy_input *in)
 {
-	return in->recipient != 0 && in->recipient != DIR_LOCAL;
+	return in->recipient != 0 && in->recipient != DIR_LOCAL && !recipient_outside(in);
 }
 
 static bool
@@ -253,9 +272,12 @@ static const struct rule at_rcpt[] = {
     UNKNOWN_SPENT,
     {recipients_spent, DEFER("rate-recipients", 450, "4.7.0", "Too many recipients from your network for the moment, try again later")},
     {recipient_unknown, REFUSE("recipient-unknown", 550, "5.1.1", "No such recipient here")},
-    {recipient_outside_of_user, REFUSE("recipient-outside", 550, "5.7.1",
-	"Sending to other servers is not enabled in this version; only addresses of this server can be reached")},
-    {recipient_outside, REFUSE("relay", 550, "5.7.1", "Relaying denied")},
+    {outside_of_stranger, REFUSE("relay", 550, "5.7.1", "Relaying denied")},
+    {outside_turned_off, REFUSE("recipient-outside", 550, "5.7.1",
+	"Sending to other servers is turned off; only addresses of this server can be reached")},
+    /* It would pass by all that protects a way: there is no name to find, to compare or to have a policy. */
+    {outside_literal, REFUSE("recipient-literal", 550, "5.1.2", "Addresses of machines are not taken, only domains")},
+    {outside_unroutable, REFUSE("recipient-unroutable", 550, "5.1.2", "That is no domain that mail can be sent to")},
     {recipient_disabled, REFUSE("recipient-disabled", 550, "5.2.1", "This mailbox is disabled")},
     {recipient_undecided, DEFER("recipient-undecided", 451, "4.3.0", "Not possible for the moment, try again later")},
     {mailbox_full_for_good, REFUSE("quota-refuse", 552, "5.2.2", "Mailbox full")},

@@ -104,6 +104,8 @@ struct policy_input policy_input_incoming(
 struct policy_input policy_input_submission(const struct verdict *v);
 /* Of mail over LMTP: its form, and the settings for that. */
 struct policy_input policy_input_lmtp(const struct verdict *v, const struct policy_settings *s);
+/* Adds what matters of a recipient who is elsewhere; the settings are relaying and literals. */
+void policy_input_outside(struct policy_input *in, struct slice address, bool relaying, bool literals);
 /* Appends "name=number" of all that are not 0, separated by spaces. */
 void policy_input_print(const struct policy_input *in, struct buf *b);
 /* Reads that again; false for anything else. */

@@ -1,5 +1,7 @@
 #include "smtpd/policy.h"
 
+#include "common/dns_name.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 
@@ -131,6 +133,35 @@ policy_input_incoming(const struct verdict *v, const struct policy_client *c, co
 	in.dnsbl_refuse = s->dnsbl_refuse;
 	in.dnsbl_junk = s->dnsbl_junk;
 	return in;
+}
+
+/* In A-labels, of at least two labels, and not all digits at the end, as what is meant for an IPv4 address is. */
+static bool
+routable(struct slice domain)
+{
+	struct slice name, last;
+	uint64_t number;
+	struct buf b;
+	bool good;
+
+	buf_init(&b, DNS_NAME_BYTES_MAX);
+	good = dns_name_to_ascii(domain, &b) && dns_name_labels(buf_slice(&b)) > 1;
+	name = buf_slice(&b);
+	last = slice_sub(name, slice_rindex(name, '.') + 1, name.n);
+	good = good && !slice_u64(last, UINT64_MAX, &number);
+	buf_fini(&b);
+	return good;
+}
+
+void
+policy_input_outside(struct policy_input *in, struct slice address, bool relaying, bool literals)
+{
+	struct slice domain = slice_sub(address, slice_rindex(address, '@') + 1, address.n);
+
+	in->relaying = relaying;
+	in->literals = literals;
+	in->literal = domain.n > 0 && domain.p[0] == '[';
+	in->unroutable = !in->literal && !routable(domain);
 }
 
 /* ---- as text ---- */

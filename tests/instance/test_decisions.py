@@ -103,6 +103,36 @@ class TestDialogue(DecisionTest):
         self.decided("127.0.0.1", "connect", "early-talker", 554)
 
 
+class TestOutside(DecisionTest):
+    """Recipients of other servers: those of our users only, at names that mail can be sent to."""
+    settings = {"transport.enabled": "yes"}
+
+    def test_no_open_relay(self):
+        for to in ("x@elsewhere.test", "x@[192.0.2.1]", "x%elsewhere.test@elsewhere.test", '"x@elsewhere.test"@elsewhere.test',
+                   "@demo.test:x@elsewhere.test"):
+            with self.subTest(to=to), self.connect() as s:
+                s.mail("alice@demo.test")
+                self.assertEqual(s.docmd("RCPT", "TO:<%s>" % to)[0], 550)
+                s.rset()
+                s.mail("")
+                self.assertEqual(s.docmd("RCPT", "TO:<%s>" % to)[0], 550)
+        self.decided("x@elsewhere.test", "rcpt", "relay", 550)
+
+    def test_submission(self):
+        with self.server.submission() as s:
+            self.assertEqual(s.mail("alice@demo.test")[0], 250)
+            self.assertEqual(s.rcpt("x@elsewhere.test")[0], 250)
+            self.assertEqual(s.rcpt("bob@demo.test")[0], 250)
+            self.assertEqual(s.rcpt("nobody@demo.test")[0], 550)
+            code, text = s.rcpt("x@[127.0.0.1]")
+            self.assertEqual((code, text[:5]), (550, b"5.1.2"))
+            code, text = s.rcpt("x@localhost")
+            self.assertEqual((code, text[:5]), (550, b"5.1.2"))
+            self.assertEqual(s.rcpt("x@127.0.0.1")[0], 550)
+        self.decided("x@[127.0.0.1]", "rcpt", "recipient-literal", 550)
+        self.decided("x@localhost", "rcpt", "recipient-unroutable", 550)
+
+
 class TestQuota(DecisionTest):
     def test_quota(self):
         self.server.run("quota", "set", "alice@demo.test", "--bytes", "10K")

@@ -737,7 +737,7 @@ class TestSubmission(SmtpTest):
                 s.sendmail("alice@demo.test", ["x@elsewhere.example"], OWN)
             code, text = refused.exception.recipients["x@elsewhere.example"]
             self.assertEqual((code, text[:5]), (550, b"5.7.1"))
-            self.assertIn(b"not enabled", text)
+            self.assertIn(b"turned off", text)
             # The null reverse-path is nobody's (RFC 6409 3.2), and +detail is alice's own.
             self.assertEqual(s.sendmail("", ["bob@demo.test"], OWN), {})
             self.assertEqual(s.sendmail("alice+list@demo.test", ["bob@demo.test"], OWN), {})

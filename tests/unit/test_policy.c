@@ -417,6 +417,13 @@ START_TEST(test_dialogue)
 	    {POLICY_RCPT, "recipient=2", "recipient-unknown", 550},
 	    {POLICY_RCPT, "recipient=3", "relay", 550},
 	    {POLICY_RCPT, "recipient=3 submission=1", "recipient-outside", 550},
+	    {POLICY_RCPT, "recipient=3 relaying=1", "relay", 550},
+	    {POLICY_RCPT, "recipient=3 submission=1 relaying=1", "default", 250},
+	    {POLICY_RCPT, "recipient=3 submission=1 relaying=1 literal=1", "recipient-literal", 550},
+	    {POLICY_RCPT, "recipient=3 submission=1 relaying=1 literal=1 literals=1", "default", 250},
+	    {POLICY_RCPT, "recipient=3 submission=1 literal=1 literals=1", "recipient-outside", 550},
+	    {POLICY_RCPT, "recipient=3 submission=1 relaying=1 unroutable=1", "recipient-unroutable", 550},
+	    {POLICY_RCPT, "recipient=1 submission=1 unroutable=1 literal=1", "default", 250},
 	    {POLICY_RCPT, "recipient=4 mailbox_full=1", "recipient-disabled", 550},
 	    {POLICY_RCPT, "recipient=5", "recipient-undecided", 451},
 	    {POLICY_RCPT, "recipient=77", "recipient-undecided", 451},
@@ -439,6 +446,42 @@ START_TEST(test_dialogue)
 		ck_assert_msg(strcmp(d->rule, rows[i].rule) == 0, "%s: %s", rows[i].inputs, d->rule);
 		ck_assert_uint_eq(d->reply.code, rows[i].code);
 		ck_assert_int_eq(d->action, rows[i].code == 250 ? POLICY_ACCEPT : rows[i].code < 500 ? POLICY_DEFER : POLICY_REFUSE);
+	}
+}
+END_TEST
+
+START_TEST(test_outside)
+{
+	static const struct {
+		const char *address;
+		uint32_t literal, unroutable;
+	} rows[] = {
+	    {"a@b.example", 0, 0},
+	    {"a@B.Example", 0, 0},
+	    {"\"a@localhost\"@b.example", 0, 0},
+	    {"a@xn--bcher-kva.example", 0, 0},
+	    {"a@b\xc3\xbc" "cher.example", 0, 0},
+	    {"a@1.2.3.example", 0, 0},
+	    {"a@3com.4a", 0, 0},
+	    {"a@example", 0, 1},
+	    {"a@192.0.2.1", 0, 1},
+	    {"a@b.example.7", 0, 1},
+	    {"a@b\xe2\x80\xae.example", 0, 1},
+	    {"a@[192.0.2.1]", 1, 0},
+	    {"a@[IPv6:2001:db8::1]", 1, 0},
+	    {"a", 0, 1},
+	    {"a@", 0, 1},
+	    {"", 0, 1},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct policy_input in = {.submission = true};
+
+		policy_input_outside(&in, slice_str(rows[i].address), true, false);
+		ck_assert_msg(in.literal == rows[i].literal && in.unroutable == rows[i].unroutable, "%s", rows[i].address);
+		ck_assert(in.relaying && !in.literals);
+		policy_input_outside(&in, slice_str(rows[i].address), false, true);
+		ck_assert(!in.relaying && in.literals);
 	}
 }
 END_TEST
@@ -472,6 +515,7 @@ main(void)
 	tcase_add_test(t, test_order);
 	tcase_add_test(t, test_submission);
 	tcase_add_test(t, test_dialogue);
+	tcase_add_test(t, test_outside);
 	tcase_add_test(t, test_tables);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
