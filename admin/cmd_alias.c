@@ -1,5 +1,5 @@
 /*
- * mailstead alias: addresses that lead to accounts of this server.
+ * mailstead alias: addresses that lead to accounts of this server, or to other servers.
  */
 #include "admin/directory_request.h"
 
@@ -68,7 +68,8 @@ static enum command_status
 alias_resolve(const struct command_call *call)
 {
 	static const struct command_column columns[] = {
-	    {"address", "ADDRESS"}, {"answer", "ANSWER"}, {"accounts", "ACCOUNTS"}, {"detail", "DETAIL"}, {NULL, NULL}};
+	    {"address", "ADDRESS"}, {"answer", "ANSWER"}, {"accounts", "ACCOUNTS"}, {"outside", "ELSEWHERE"},
+	    {"detail", "DETAIL"}, {NULL, NULL}};
 	enum command_status status = option_end(call, call->argc, call->argv, 1, 1);
 
 	return status != COMMAND_OK ? status : directory_list(call, "alias-resolve", call->argv[0], columns);
@@ -78,10 +79,10 @@ const struct command commands_alias[] = {
     {
 	.name = "alias add",
 	.args = "ADDRESS TARGET...",
-	.help = "lead an address to one or more accounts",
+	.help = "lead an address to accounts, or to other servers",
 	.more = "ADDRESS may be @DOMAIN: what no other name of that domain takes. A target is an "
 		"account or an alias of this\n"
-		"server. Targets are added to those that the alias has already.\n",
+		"server or, with transport.enabled, an address on another one. Targets are added to those that the alias has already.\n",
 	.args_min = 2,
 	.args_max = 1 + TARGETS_MAX,
 	.needs_config = true,

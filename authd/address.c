@@ -82,8 +82,8 @@ octet_is_atext(uint8_t c)
 }
 
 /* Dot-string = Atom *("."  Atom) */
-static bool
-local_is_dot_string(struct slice s)
+bool
+address_is_dot_string(struct slice s)
 {
 	bool after_dot = true;
 
@@ -143,7 +143,7 @@ address_local(struct slice in, char out[ADDRESS_LOCAL_BYTES_MAX + 1])
 	/* Each octet may be quoted, and NFC may shorten. */
 	if (in.n == 0 || in.n > INPUT_BYTES_MAX)
 		return false;
-	if (local_is_dot_string(in))
+	if (address_is_dot_string(in))
 		return local_normalise(in, out);
 	buf_init(&text, INPUT_BYTES_MAX);
 	ok = quoted_string_read(in, &text) && local_normalise(buf_slice(&text), out);
@@ -188,7 +188,7 @@ address_admin_parse(struct slice in, bool catch_all, struct address_name *name_r
 		name_r->local[0] = '\0';
 		return 0;
 	}
-	if (!local_is_dot_string(local))
+	if (!address_is_dot_string(local))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
 		    "not a name before the @: letters, digits, dots between them and "
 		    "!#$%&'*+-/=?^_`{|}~",

@@ -68,6 +68,9 @@ bool address_separators_good(struct slice separators);
 /* The form in which local compares by the rules; false when it has none (empty, or longer than a local part). */
 bool address_fold(const char *local, const struct address_rules *rules, char out[ADDRESS_LOCAL_BYTES_MAX + 1]);
 
+/* Needs this local part no quotes (RFC 5321 4.1.2, with UTF-8)? */
+bool address_is_dot_string(struct slice local);
+
 /* Prints "local@domain"; out has ADDRESS_BYTES_MAX + 1 octets. */
 void address_print(const struct address_name *name, char *out);
 

@@ -63,6 +63,12 @@ directory_key_name(struct directory *d, uint8_t letter, const struct address_nam
 	return buf_slice(&d->key);
 }
 
+struct slice
+directory_key_secret(struct directory *d)
+{
+	return key_begin(d, 'S');
+}
+
 static struct slice
 key_order(struct directory *d, const char *domain, uint64_t id)
 {
@@ -155,6 +161,7 @@ directory_close(struct directory **dp)
 	buf_fini(&d->value);
 	buf_fini(&d->index);
 	buf_fini(&d->key);
+	mem_wipe(d->secret, sizeof d->secret);
 	MEM_FREE(dp);
 }
 

@@ -18,6 +18,7 @@
 #include "authd/directory_admin.h"
 
 #include "authd/directory_resolve.h"
+#include "common/cursor.h"
 #include "common/date.h"
 #include "common/mem.h"
 #include "common/password.h"
@@ -30,6 +31,7 @@ struct request {
 	struct directory *d;
 	const struct msg_DIR_ADMIN *m;
 	uint64_t now;
+	bool outside; /* aliases may lead to other servers */
 	struct dir_admin_reply *reply;
 };
 
@@ -510,6 +512,18 @@ alias_load(struct request *q, struct alias_work *w, struct err *e)
 	return 1;
 }
 
+/* Of another server's addresses only that one knows which are the same: the local part stays as it is. */
+static int
+target_parse(struct request *q, struct slice line, struct address_name *name_r, struct err *e)
+{
+	struct dir_domain domain;
+	int r = address_admin_parse(line, false, name_r, e) != 0 ? -1 : directory_domain_find(q->d, name_r->domain, &domain, e);
+
+	if (r == 0 && !slice_cstr(slice_sub(line, 0, slice_rindex(line, '@')), name_r->local, sizeof name_r->local))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "the name before the @ is too long (64 octets)", NULL);
+	return r < 0 ? -1 : 0;
+}
+
 /* The targets in the request, in normal form, into text; the number of them or -1. */
 static int
 targets_parse(struct request *q, struct alias_work *w, struct err *e)
@@ -526,7 +540,7 @@ targets_parse(struct request *q, struct alias_work *w, struct err *e)
 		if (n == DIR_ALIAS_TARGETS_MAX)
 			return err_set(
 			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
-		if (address_admin_parse(line, false, &name, e) != 0)
+		if (target_parse(q, line, &name, e) != 0)
 			return -1;
 		address_print(&name, w->text[n++]);
 	}
@@ -553,7 +567,7 @@ alias_add_work(struct request *q, struct alias_work *w, struct err *e)
 			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
 		w->next.target[w->next.n++] = target;
 	}
-	if (directory_alias_check(q->d, &w->name, &w->next, e) != 0)
+	if (directory_alias_check(q->d, &w->name, &w->next, q->outside, e) != 0)
 		return -1;
 	return directory_alias_set(q->d, &w->name, &w->next, e);
 }
@@ -651,6 +665,18 @@ json_accounts(struct request *q, const struct dir_resolved *found, json_t *list,
 	return 0;
 }
 
+/* The addresses on other servers. */
+static json_t *
+json_outside(const struct dir_resolved *found)
+{
+	struct cursor c = cursor_of(slice_of(found->outside, found->outside_bytes));
+	json_t *list = json_array();
+
+	while (cursor_left(&c) > 0)
+		(void)json_array_append_new(list, json_slice(cursor_slice(&c, ADDRESS_BYTES_MAX)));
+	return list;
+}
+
 static int
 alias_resolve(struct request *q, struct err *e)
 {
@@ -659,14 +685,15 @@ alias_resolve(struct request *q, struct err *e)
 	    [DIR_NOT_OURS] = "not ours",
 	    [DIR_DISABLED] = "suspended",
 	    [DIR_TEMP] = "temporary failure"};
-	struct dir_resolved found;
+	struct dir_resolved *found = MEM_NEW(struct dir_resolved);
 	json_t *list = json_array();
 	int r;
 
-	directory_resolve(q->d, q->m->name, "", &found);
-	r = json_accounts(q, &found, list, e);
-	(void)page_add(&q->reply->json, json_pack("{s:o, s:s, s:o, s:s}", "address", json_slice(q->m->name), "answer",
-	    answers[found.status], "accounts", list, "detail", found.detail));
+	directory_resolve(q->d, q->m->name, "", found);
+	r = json_accounts(q, found, list, e);
+	(void)page_add(&q->reply->json, json_pack("{s:o, s:s, s:o, s:o, s:s}", "address", json_slice(q->m->name), "answer",
+	    answers[found->status], "accounts", list, "outside", json_outside(found), "detail", found->detail));
+	free(found);
 	return r;
 }
 
@@ -727,10 +754,9 @@ reply_error(struct dir_admin_reply *r, const struct err *e)
 }
 
 void
-directory_admin(
-    struct directory *d, const struct msg_DIR_ADMIN *m, uint64_t now, struct dir_admin_reply *r)
+directory_admin(struct directory *d, const struct msg_DIR_ADMIN *m, uint64_t now, bool outside, struct dir_admin_reply *r)
 {
-	struct request q = {d, m, now, r};
+	struct request q = {d, m, now, outside, r};
 	struct err e;
 
 	buf_reset(&r->text);

@@ -33,8 +33,7 @@ void dir_admin_reply_init(struct dir_admin_reply *r);
 void dir_admin_reply_fini(struct dir_admin_reply *r);
 
 /* Does what is asked; the answer is in r (reset first). A change is durable then. now: seconds
- * since 1970. */
-void directory_admin(
-    struct directory *d, const struct msg_DIR_ADMIN *m, uint64_t now, struct dir_admin_reply *r);
+ * since 1970; outside: aliases may lead to other servers. */
+void directory_admin(struct directory *d, const struct msg_DIR_ADMIN *m, uint64_t now, bool outside, struct dir_admin_reply *r);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "authd/directory.h"
 #include "authd/directory_admin.h"
+#include "authd/directory_forward.h"
 #include "authd/directory_lease.h"
 #include "authd/directory_quota.h"
 #include "authd/directory_resolve.h"
@@ -21,6 +22,7 @@ static struct {
 	struct directory *d;
 	struct control *control;
 	struct dir_admin_reply reply;
+	struct dir_forwarded forwarded; /* the answer being given */
 	char nobody[PASSWORD_HASH_SIZE]; /* what unknown logins are checked against */
 } me;
 
@@ -59,15 +61,18 @@ class_of(int r)
 static void
 on_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 {
-	struct dir_resolved r;
+	const struct dir_envelope envelope = {.sender = m->sender, .recipient = m->address, .hostname = hostname(),
+	    .now = clock_wall_us() / 1000000};
+	const struct dir_resolved *r = &me.forwarded.resolved;
 	struct buf accounts;
 
-	directory_resolve(me.d, m->address, hostname(), &r);
-	buf_init(&accounts, sizeof r.account);
-	for (unsigned i = 0; i < r.n; i++)
-		put_u64(&accounts, r.account[i]);
-	note_sent(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r.status,
-	    .accounts = buf_slice(&accounts), .detail = slice_str(r.detail)));
+	directory_forward(me.d, &envelope, &me.forwarded);
+	buf_init(&accounts, sizeof r->account);
+	for (unsigned i = 0; i < r->n; i++)
+		put_u64(&accounts, r->account[i]);
+	note_sent(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r->status,
+	    .accounts = buf_slice(&accounts), .detail = slice_str(r->detail),
+	    .outside = slice_of(r->outside, r->outside_bytes), .forward_from = slice_str(me.forwarded.sender)));
 	buf_fini(&accounts);
 	check_database();
 }
@@ -129,7 +134,7 @@ on_admin(struct edge *e, struct msg_DIR_ADMIN *m)
 {
 	struct dir_admin_reply *r = &me.reply;
 
-	directory_admin(me.d, m, clock_wall_us() / 1000000, r);
+	directory_admin(me.d, m, clock_wall_us() / 1000000, config_bool(role_config(), OPT_TRANSPORT_ENABLED), r);
 	log_event(LOG_INFO, NO_SESSION, "admin", LOG_STR("verb", m->verb), LOG_STR("name", m->name),
 	    LOG_CSTR("result", err_class_name(r->class)), LOG_END);
 	/* Sessions end before the one who ended them is told so. */

@@ -11,9 +11,12 @@ struct directory {
 	struct buf value; /* the record last found */
 	struct buf index; /* values of index entries and of encodings */
 	struct buf key;
+	bool has_secret; /* of authd/srs.h, read already */
+	uint8_t secret[SRS_SECRET_BYTES];
 };
 
 /* Keys; each is valid until the next one is made. */
+struct slice directory_key_secret(struct directory *d);
 struct slice directory_key_domain(struct directory *d, const char *domain);
 /* letter, domain, NUL, local. */
 struct slice directory_key_name(struct directory *d, uint8_t letter, const struct address_name *name);

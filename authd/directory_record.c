@@ -213,6 +213,29 @@ dir_alias_decode(struct slice in, struct dir_alias *a_r)
 }
 
 bool
+dir_secret_encode(const uint8_t secret[SRS_SECRET_BYTES], struct buf *b)
+{
+	record_begin(b, DIR_KIND_SECRET);
+	put_slice(b, slice_of(secret, SRS_SECRET_BYTES));
+	return record_end(b);
+}
+
+bool
+dir_secret_decode(struct slice in, uint8_t secret_r[SRS_SECRET_BYTES])
+{
+	struct cursor c = record_open(in, DIR_KIND_SECRET);
+	struct slice secret;
+
+	if (c.bad)
+		return false;
+	secret = cursor_slice(&c, SRS_SECRET_BYTES);
+	if (!cursor_done(&c) || secret.n != SRS_SECRET_BYTES)
+		return false;
+	memcpy(secret_r, secret.p, SRS_SECRET_BYTES);
+	return true;
+}
+
+bool
 dir_name_of(struct slice normal, struct address_name *name_r)
 {
 	size_t at = slice_rindex(normal, '@');

@@ -9,6 +9,7 @@
  *   "O" domain NUL u64 id  nothing: a domain's accounts, oldest first
  *   "X" domain NUL local   struct dir_alias; local is empty for a catch-all
  *   "F" domain NUL folded  the local part of the account or alias that has this folded form (authd/directory_fold.c)
+ *   "S"                    the secret of authd/srs.h (a slice), made when it is first needed
  *   "E" u8 effect u64 id   nothing: something that other processes must still be told (enum dir_effect)
  * What is read from disk is treated as hostile: a record that does not decode is damage, not a crash.
  */
@@ -16,6 +17,7 @@
 #define AUTHD_DIRECTORY_RECORD_H
 
 #include "authd/address.h"
+#include "authd/srs.h"
 #include "common/buf.h"
 #include "store/quota.h"
 
@@ -32,6 +34,7 @@ enum dir_kind {
 	DIR_KIND_DOMAIN = 2,
 	DIR_KIND_ACCOUNT = 3,
 	DIR_KIND_ALIAS = 4,
+	DIR_KIND_SECRET = 5,
 };
 
 enum dir_account_state {
@@ -71,7 +74,7 @@ struct dir_account {
 struct dir_alias {
 	uint64_t created;
 	uint32_t n;
-	struct slice target[DIR_ALIAS_TARGETS_MAX]; /* normal form, local@domain */
+	struct slice target[DIR_ALIAS_TARGETS_MAX]; /* local@domain: normal form; of other servers with the local part as it is */
 };
 
 /* Append the record to b (reset first); false when a field passes its limit. */
@@ -79,6 +82,7 @@ bool dir_meta_encode(const struct dir_meta *m, struct buf *b);
 bool dir_domain_encode(const struct dir_domain *d, struct buf *b);
 bool dir_account_encode(const struct dir_account *a, struct buf *b);
 bool dir_alias_encode(const struct dir_alias *a, struct buf *b);
+bool dir_secret_encode(const uint8_t secret[SRS_SECRET_BYTES], struct buf *b);
 
 /* False for anything but exactly one whole record of that kind with the right checksum and values
  * in range. */
@@ -86,6 +90,7 @@ bool dir_meta_decode(struct slice in, struct dir_meta *m_r);
 bool dir_domain_decode(struct slice in, struct dir_domain *d_r);
 bool dir_account_decode(struct slice in, struct dir_account *a_r);
 bool dir_alias_decode(struct slice in, struct dir_alias *a_r);
+bool dir_secret_decode(struct slice in, uint8_t secret_r[SRS_SECRET_BYTES]);
 
 /* Splits the normal form "local@domain" of a stored address; false when it is none. */
 bool dir_name_of(struct slice normal, struct address_name *name_r);

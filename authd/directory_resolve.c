@@ -5,6 +5,7 @@
  */
 #include "authd/directory_resolve.h"
 
+#include "common/cursor.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -32,6 +33,7 @@ enum meaning {
 	MEANING_NOTHING,
 	MEANING_ACCOUNT,
 	MEANING_ALIAS, /* in walk.alias */
+	MEANING_OUTSIDE, /* an address on another server */
 	MEANING_FAILED,
 };
 
@@ -70,6 +72,29 @@ walk_add_account(struct walk *w, const struct dir_account *a)
 	}
 	assert(out->n < DIR_EXPANSION_NAMES_MAX);
 	out->account[out->n++] = a->id;
+}
+
+void
+directory_resolved_outside(struct dir_resolved *r, const char *address)
+{
+	struct buf b;
+
+	buf_init(&b, sizeof r->outside - r->outside_bytes);
+	put_slice(&b, slice_str(address));
+	assert(!b.failed);
+	memcpy(r->outside + r->outside_bytes, b.p, b.n);
+	r->outside_bytes += (uint32_t)b.n;
+	r->outside_n++;
+	buf_fini(&b);
+}
+
+static void
+walk_add_outside(struct walk *w, const struct address_name *name)
+{
+	char address[ADDRESS_BYTES_MAX + 1];
+
+	address_print(name, address);
+	directory_resolved_outside(w->out, address);
 }
 
 static enum meaning
@@ -149,7 +174,7 @@ find_name(struct walk *w, const struct address_name *name, bool first, struct di
 	int r = directory_domain_find(w->d, name->domain, &domain, e);
 
 	if (r != 1)
-		return r < 0 ? MEANING_FAILED : MEANING_NOTHING;
+		return r < 0 ? MEANING_FAILED : first ? MEANING_NOTHING : MEANING_OUTSIDE;
 	m = find_registered(w, name, a_r, e);
 	w->whole = m == MEANING_ACCOUNT || m == MEANING_ALIAS;
 	if (m == MEANING_NOTHING)
@@ -193,6 +218,9 @@ walk_run(struct walk *w, unsigned at, struct err *e)
 		case MEANING_ALIAS:
 			if (alias_follow(w, s->depth, e) != 0)
 				return -1;
+			break;
+		case MEANING_OUTSIDE:
+			walk_add_outside(w, &s->name);
 			break;
 		case MEANING_NOTHING:
 			break;
@@ -244,7 +272,7 @@ status_of(const struct walk *w)
 {
 	if (w->over_limit)
 		return DIR_TEMP;
-	if (w->out->n > 0)
+	if (w->out->n > 0 || w->out->outside_n > 0)
 		return DIR_LOCAL;
 	return w->suspended ? DIR_DISABLED : DIR_UNKNOWN;
 }
@@ -258,11 +286,12 @@ resolve(struct directory *d, struct slice address, const char *hostname, struct 
 	struct walk *w;
 	int r = name_of(d, address, hostname, &name, e);
 
-	out->n = 0;
-	out->detail[0] = '\0';
+	out->n = out->outside_n = out->outside_bytes = 0;
+	out->detail[0] = out->domain[0] = '\0';
 	out->status = r < 0 ? DIR_TEMP : DIR_NOT_OURS;
 	if (r != 1)
 		return r;
+	memcpy(out->domain, name.domain, sizeof out->domain);
 	w = MEM_NEW(struct walk);
 	w->d = d;
 	w->out = out;
@@ -274,7 +303,7 @@ resolve(struct directory *d, struct slice address, const char *hostname, struct 
 		    DIR_EXPANSION_NAMES_MAX, DIR_ALIAS_DEPTH_MAX);
 	out->status = r < 0 ? DIR_TEMP : status_of(w);
 	if (out->status != DIR_LOCAL)
-		out->n = 0;
+		out->n = out->outside_n = out->outside_bytes = 0;
 	free(w);
 	return r;
 }
@@ -294,20 +323,18 @@ int
 directory_may_send(struct directory *d, uint64_t account, struct slice address,
     const char *hostname, struct err *e)
 {
-	struct dir_resolved out;
+	struct dir_resolved *out = MEM_NEW(struct dir_resolved);
+	int r = resolve(d, address, hostname, out, e) < 0 ? -1 : 0;
 
-	if (resolve(d, address, hostname, &out, e) < 0)
-		return -1;
-	for (unsigned i = 0; i < out.n; i++) {
-		if (out.account[i] == account)
-			return 1;
-	}
-	return 0;
+	for (unsigned i = 0; r == 0 && i < out->n; i++)
+		r = out->account[i] == account;
+	free(out);
+	return r;
 }
 
-/* One target: ours, and somebody's. */
+/* One target: ours, and somebody's; or on another server. */
 static int
-target_check(struct walk *w, struct slice target, struct err *e)
+target_check(struct walk *w, struct slice target, bool outside, struct err *e)
 {
 	struct address_name name;
 	struct dir_domain record;
@@ -319,9 +346,9 @@ target_check(struct walk *w, struct slice target, struct err *e)
 	r = directory_domain_find(w->d, name.domain, &record, e);
 	if (r < 0)
 		return -1;
-	if (r == 0)
+	if (r == 0 && !outside)
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME,
-		    "a target is on another server: an alias leads to addresses of this one only",
+		    "a target is on another server, and sending to other servers is turned off (transport.enabled)",
 		    "%s@%s", name.local, name.domain);
 	switch (find_name(w, &name, false, &a, e)) {
 	case MEANING_FAILED:
@@ -367,9 +394,9 @@ walk_returns(const struct walk *w, const struct address_name *name, const struct
 
 int
 directory_alias_check(struct directory *d, const struct address_name *name,
-    const struct dir_alias *alias, struct err *e)
+    const struct dir_alias *alias, bool outside, struct err *e)
 {
-	struct dir_resolved out = {.n = 0};
+	struct dir_resolved *out = MEM_NEW(struct dir_resolved);
 	struct walk *w = MEM_NEW(struct walk);
 	struct dir_domain domain = {.rules = ADDRESS_RULES_DEFAULT};
 	int r = directory_name_free(d, name, true, e);
@@ -377,9 +404,9 @@ directory_alias_check(struct directory *d, const struct address_name *name,
 	if (r == 0 && directory_domain_find(d, name->domain, &domain, e) < 0)
 		r = -1;
 	w->d = d;
-	w->out = &out;
+	w->out = out;
 	for (uint32_t i = 0; r == 0 && i < alias->n; i++)
-		r = target_check(w, alias->target[i], e);
+		r = target_check(w, alias->target[i], outside, e);
 	if (r == 0)
 		r = walk_run(w, 0, e);
 	if (r == 0 && walk_returns(w, name, &domain.rules))
@@ -390,5 +417,6 @@ directory_alias_check(struct directory *d, const struct address_name *name,
 		r = err_set(e, ERR_PERM, ERR_CODE_TOO_BIG,
 		    "the alias would lead to more than 100 names or 10 deep", NULL);
 	free(w);
+	free(out);
 	return r;
 }

@@ -3,7 +3,8 @@
  * message. Looked up in this order: the exact name (account or alias), a name that the domain's rules call the same, the
  * longest name without a detail behind one of the domain's separators, postmaster and abuse (the domain's oldest account when
  * nothing else has that name), the domain's catch-all alias. Names behind an
- * alias are looked up the same way, without catch-all.
+ * alias are looked up the same way, without catch-all. An alias may also have targets on other servers: the message is sent on to
+ * them (authd/directory_forward.h).
  */
 #ifndef AUTHD_DIRECTORY_RESOLVE_H
 #define AUTHD_DIRECTORY_RESOLVE_H
@@ -16,11 +17,18 @@
 #define DIR_ALIAS_DEPTH_MAX 10
 #define DIR_EXPANSION_NAMES_MAX 100
 
+#define DIR_OUTSIDE_BYTES_MAX (DIR_EXPANSION_NAMES_MAX * (4 + ADDRESS_BYTES_MAX))
+
 struct dir_resolved {
 	enum dir_status status;
 	/* DIR_LOCAL: the active accounts, each once. DIR_DISABLED: none. */
 	uint64_t account[DIR_EXPANSION_NAMES_MAX];
 	unsigned n;
+	/* DIR_LOCAL: addresses on other servers, each once; there may be no accounts then. Each a slice of common/cursor.h. */
+	uint8_t outside[DIR_OUTSIDE_BYTES_MAX];
+	uint32_t outside_bytes;
+	unsigned outside_n;
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1]; /* of the address itself, when it is ours; else empty */
 	char detail[ADDRESS_LOCAL_BYTES_MAX + 1]; /* of the address itself */
 };
 
@@ -36,12 +44,15 @@ void directory_resolve(
 int directory_may_send(struct directory *d, uint64_t account, struct slice address,
     const char *hostname, struct err *e) __attribute__((warn_unused_result));
 
+/* One more address on another server; all fit that an expansion can find. */
+void directory_resolved_outside(struct dir_resolved *r, const char *address);
+
 /*
- * Checks an alias before it is set: every target must be an address that we have, no way may lead
- * back to name, and the whole must be within the limits above. -1 and e with words for the
+ * Checks an alias before it is set: every target must be an address that we have or, with outside, be on another server; no way
+ * may lead back to name, and the whole must be within the limits above. -1 and e with words for the
  * administrator.
  */
 int directory_alias_check(struct directory *d, const struct address_name *name,
-    const struct dir_alias *alias, struct err *e) __attribute__((warn_unused_result));
+    const struct dir_alias *alias, bool outside, struct err *e) __attribute__((warn_unused_result));
 
 #endif

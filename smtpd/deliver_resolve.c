@@ -173,7 +173,7 @@ ask_recipient(struct job *j, uint32_t i)
 
 	*q = (struct question){j, i};
 	id = dir ? ipc_expect(dir, DELIVER_ASK_MS, resolve_gone, q) : 0;
-	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = j->envelope.recipients[i])) {
+	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = j->envelope.recipients[i], .sender = j->envelope.mail_from)) {
 		j->open++;
 		return;
 	}

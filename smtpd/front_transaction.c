@@ -346,7 +346,7 @@ ask_directory(struct front *f)
 	struct edge *dir = role_edge(ROLE_DIRECTORY, 0);
 	uint64_t id = dir ? ipc_expect(dir, FRONT_ASK_MS, rcpt_gone, f) : 0;
 
-	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = f->t.asked)) {
+	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = f->t.asked, .sender = f->t.mail_from)) {
 		smtpd_wait_for(f, FRONT_WAIT_RESOLVE, dir, id);
 		return;
 	}

@@ -264,6 +264,14 @@ scan_quoted_string(struct scan *s, struct arena *a, struct slice *local_r)
 	return scan_char(s, '"');
 }
 
+/* What a forwarder rewrote has all of another mailbox in it (authd/srs.h). Which is why those limits are minima (RFC 5321 4.5.3). */
+static bool
+local_too_long(struct slice local)
+{
+	return local.n > SMTP_LOCAL_BYTES_MAX && !slice_starts_nocase(local, SLICE("SRS0")) &&
+	    !slice_starts_nocase(local, SLICE("SRS1"));
+}
+
 /* Mailbox = Local-part "@" ( Domain / address-literal ) */
 static bool
 scan_mailbox(struct scan *s, struct arena *a, struct smtp_path *path_r)
@@ -272,7 +280,7 @@ scan_mailbox(struct scan *s, struct arena *a, struct smtp_path *path_r)
 	bool good = scan_peek(s) == '"' ? scan_quoted_string(s, a, &path_r->local)
 					: scan_dot_string(s, &path_r->local);
 
-	if (!good || path_r->local.n > SMTP_LOCAL_BYTES_MAX || !scan_char(s, '@'))
+	if (!good || local_too_long(path_r->local) || !scan_char(s, '@'))
 		return false;
 	const uint8_t *domain = s->at;
 	path_r->literal = scan_peek(s) == '[';

@@ -11,7 +11,7 @@
 #include "common/buf.h"
 #include "common/slice.h"
 
-#define SMTP_LOCAL_BYTES_MAX 64	   /* RFC 5321 4.5.3.1.1 */
+#define SMTP_LOCAL_BYTES_MAX 64	   /* RFC 5321 4.5.3.1.1; a rewritten sender ("SRS0=...", authd/srs.h) may be longer */
 #define SMTP_DOMAIN_BYTES_MAX 255  /* RFC 5321 4.5.3.1.2 */
 #define SMTP_MAILBOX_BYTES_MAX 254 /* RFC 5321 4.5.3.1.3: 256 with its angle brackets */
 #define SMTP_ROUTE_HOSTS_MAX 64	   /* hosts in a source route, all of them ignored */

@@ -21,6 +21,34 @@ REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 MESSAGE = "From: a@client.example\r\nTo: %s\r\nMessage-ID: <%s@client.example>\r\nSubject: test\r\n\r\ntext\r\n"
 
 
+class TestOutside(harness.InstanceTest):
+    """Aliases that lead to other servers, as the command tells and as a client is answered."""
+    settings = {"transport.enabled": "yes"}
+
+    def test_alias(self):
+        self.server.run("alias", "add", "out@demo.test", "Bob.X@elsewhere.example")
+        self.server.run("alias", "add", "both@demo.test", "alice@demo.test", "out@demo.test")
+        row, = json.loads(self.server.run("alias", "resolve", "both@demo.test", "--json").stdout)
+        self.assertEqual((row["answer"], row["accounts"], row["outside"]), ("local", ["alice@demo.test"], ["Bob.X@elsewhere.example"]))
+        with self.server.smtp() as s:
+            s.ehlo()
+            s.mail("a@client.example")
+            self.assertEqual(s.rcpt("out@demo.test")[0], 250)
+            self.assertEqual(s.rcpt("both@demo.test")[0], 250)
+            # What looks like a bounce address, but is none of ours, from whomever.
+            made_up = "SRS0=abcdefgh=aa=client.example=a@demo.test"
+            self.assertEqual(s.rcpt(made_up)[0], 550)
+            self.assertEqual(s.rcpt("SRS0=%s=a@demo.test" % ("x" * 200))[0], 550)
+            s.rset()
+            s.mail("")
+            self.assertEqual(s.rcpt(made_up)[0], 550)
+            self.assertEqual(s.rcpt(made_up.replace("demo.test", "elsewhere.example"))[0], 550)
+        self.server.run("alias", "delete", "both@demo.test", "Bob.X@elsewhere.example", check=False)
+        self.server.run("alias", "delete", "out@demo.test", "Bob.X@elsewhere.example")
+        row, = json.loads(self.server.run("alias", "resolve", "out@demo.test", "--json").stdout)
+        self.assertEqual((row["answer"], row["outside"]), ("unknown", []))
+
+
 class AccountTest(harness.InstanceTest):
     def add(self, address, password="first password"):
         self.server.run("account", "add", address, "--password-stdin", stdin=password + "\n")

@@ -2,6 +2,7 @@
  * what survives. */
 #include "authd/directory.h"
 #include "authd/directory_db.h"
+#include "authd/directory_forward.h"
 #include "authd/directory_resolve.h"
 #include "common/cursor.h"
 #include "common/log.h"
@@ -113,7 +114,7 @@ alias_set(const char *from, const char *const *to, unsigned n)
 
 	for (unsigned i = 0; i < n; i++)
 		alias.target[i] = slice_str(to[i]);
-	if (directory_alias_check(d, &a, &alias, &e) != 0)
+	if (directory_alias_check(d, &a, &alias, false, &e) != 0)
 		return -1;
 	return directory_alias_set(d, &a, &alias, &e);
 }
@@ -353,6 +354,173 @@ START_TEST(test_bare_postmaster)
 	one = account_add("x@one.test");
 	ck_assert_int_eq(resolve("POSTMASTER", &r), DIR_LOCAL);
 	ck_assert_uint_eq(r.account[0], one);
+}
+END_TEST
+
+/* Aliases that lead to other servers. */
+static int
+alias_outside(const char *from, const char *const *to, unsigned n)
+{
+	struct address_name a = name(from);
+	struct dir_alias alias = {.created = 1000, .n = n};
+
+	for (unsigned i = 0; i < n; i++)
+		alias.target[i] = slice_str(to[i]);
+	if (directory_alias_check(d, &a, &alias, true, &e) != 0)
+		return -1;
+	return directory_alias_set(d, &a, &alias, &e);
+}
+#define ALIAS_OUTSIDE(from, ...)                                                                           \
+	alias_outside(from, (const char *const[]){__VA_ARGS__},                                        \
+	    sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+#define NOW 1700000000u
+#define DAY 86400
+
+static struct dir_forwarded forwarded;
+
+static enum dir_status
+forward(const char *sender, const char *recipient, uint64_t now)
+{
+	const struct dir_envelope envelope = {slice_str(sender), slice_str(recipient), HOSTNAME, now};
+
+	directory_forward(d, &envelope, &forwarded);
+	return forwarded.resolved.status;
+}
+
+/* The i-th outside address. */
+static const char *
+outside_at(unsigned i)
+{
+	struct cursor c = cursor_of(slice_of(forwarded.resolved.outside, forwarded.resolved.outside_bytes));
+	static char text[ADDRESS_BYTES_MAX + 1];
+	struct slice s = {NULL, 0};
+
+	for (unsigned n = 0; n <= i; n++)
+		s = cursor_slice(&c, ADDRESS_BYTES_MAX);
+	ck_assert(!c.bad && slice_cstr(s, text, sizeof text));
+	return text;
+}
+
+START_TEST(test_outside)
+{
+	uint64_t alice;
+
+	domain_add("one.test");
+	alice = account_add("alice@one.test");
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@one.test", "Bob.X@elsewhere.test"), 0);
+	ck_assert_int_eq(ALIAS_OUTSIDE("both@one.test", "alice@one.test", "carol@third.test", "out@one.test"), 0);
+	ck_assert_int_eq(ALIAS_OUTSIDE("@one.test", "all@elsewhere.test"), 0);
+	ck_assert_int_eq(ALIAS("not@one.test", "bob@elsewhere.test"), -1);
+	/* Every way to it is within the limits and comes to an end. */
+	ck_assert_int_eq(ALIAS_OUTSIDE("x@one.test", "nobody@one.test"), -1);
+
+	ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.n, 0);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, 1);
+	ck_assert_str_eq(outside_at(0), "Bob.X@elsewhere.test");
+	ck_assert(slice_starts(slice_str(forwarded.sender), SLICE("SRS0=")));
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=client.test=a@one.test")));
+
+	ck_assert_int_eq(forward("a@client.test", "both+x@ONE.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.n, 1);
+	ck_assert_uint_eq(forwarded.resolved.account[0], alice);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, 2);
+	ck_assert_str_eq(outside_at(0), "carol@third.test");
+	ck_assert_str_eq(outside_at(1), "Bob.X@elsewhere.test");
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("@one.test")));
+	ck_assert_int_eq(forward("a@client.test", "whoever@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(outside_at(0), "all@elsewhere.test");
+
+	/* The account among the targets may send in the alias's name. */
+	ck_assert_int_eq(directory_may_send(d, alice, SLICE("both@one.test"), HOSTNAME, &e), 1);
+	ck_assert_int_eq(directory_may_send(d, alice, SLICE("out@one.test"), HOSTNAME, &e), 0);
+
+	/* Only what goes elsewhere gets another sender, and neither the null one nor ours. */
+	ck_assert_int_eq(forward("a@client.test", "alice@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(forwarded.sender, "");
+	ck_assert_int_eq(forward("", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(forwarded.sender, "");
+	ck_assert_int_eq(forward("alice@one.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(forwarded.sender, "alice@one.test");
+
+	/* An address that has become ours is looked up as ours. */
+	domain_add("elsewhere.test");
+	ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_UNKNOWN);
+	uint64_t bob = account_add("bob.x@elsewhere.test");
+	ck_assert_int_eq(ALIAS("out@one.test", "bob.x@elsewhere.test"), 0);
+	ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.account[0], bob);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, 0);
+}
+END_TEST
+
+START_TEST(test_outside_most)
+{
+	char text[DIR_ALIAS_TARGETS_MAX][32];
+	const char *to[DIR_ALIAS_TARGETS_MAX];
+
+	domain_add("one.test");
+	for (unsigned i = 0; i < DIR_ALIAS_TARGETS_MAX; i++) {
+		(void)snprintf(text[i], sizeof text[i], "a%u@elsewhere.test", i);
+		to[i] = text[i];
+	}
+	ck_assert_int_eq(alias_outside("many@one.test", to, DIR_EXPANSION_NAMES_MAX), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_TOO_BIG);
+	ck_assert_int_eq(alias_outside("many@one.test", to, DIR_EXPANSION_NAMES_MAX - 1), 0);
+	ck_assert_int_eq(forward("a@client.test", "many@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, DIR_EXPANSION_NAMES_MAX - 1);
+	ck_assert_str_eq(outside_at(DIR_EXPANSION_NAMES_MAX - 2), to[DIR_EXPANSION_NAMES_MAX - 2]);
+}
+END_TEST
+
+START_TEST(test_bounce)
+{
+	char bounce[SRS_ADDRESS_BYTES_MAX + 1];
+
+	domain_add("one.test");
+	uint64_t alice = account_add("alice@one.test");
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@one.test", "bob@elsewhere.test"), 0);
+	ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_LOCAL);
+	memcpy(bounce, forwarded.sender, sizeof bounce);
+
+	/* The secret stays. */
+	open_again(false);
+	ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(bounce, forwarded.sender);
+	open_again(false);
+
+	ck_assert_int_eq(forward("", bounce, NOW + 5 * DAY), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.n, 0);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, 1);
+	ck_assert_str_eq(outside_at(0), "a@client.test");
+	ck_assert_str_eq(forwarded.sender, "");
+
+	/* Not a way for anybody's mail, nor for ever, nor made by somebody else, nor for another domain. */
+	ck_assert_int_eq(forward("x@client.test", bounce, NOW), DIR_UNKNOWN);
+	ck_assert_uint_eq(forwarded.resolved.outside_n, 0);
+	ck_assert_int_eq(forward("", bounce, NOW + 30 * DAY), DIR_UNKNOWN);
+	ck_assert_int_eq(forward("", "SRS0=hhhhhhhh=tt=client.test=a@one.test", NOW), DIR_UNKNOWN);
+	ck_assert_int_eq(forward("", "SRS0=hhhhhhhh=tt=client.test=a@elsewhere.test", NOW), DIR_NOT_OURS);
+	domain_add("two.test");
+	memcpy(bounce + strlen(bounce) - strlen("one.test"), "two.test", 8);
+	ck_assert_int_eq(forward("", bounce, NOW), DIR_UNKNOWN);
+
+	/* Longer than our own names may be; and to what has become ours. */
+	ck_assert_int_eq(forward("bounces-0123456789-0123456789-a=client.test@in.the.meantime.test", "out@one.test", NOW), DIR_LOCAL);
+	memcpy(bounce, forwarded.sender, sizeof bounce);
+	ck_assert_int_eq(forward("", bounce, NOW), DIR_LOCAL);
+	ck_assert_str_eq(outside_at(0), "bounces-0123456789-0123456789-a=client.test@in.the.meantime.test");
+	domain_add("in.the.meantime.test");
+	ck_assert_int_eq(forward("", bounce, NOW), DIR_UNKNOWN);
+	ck_assert_int_eq(ALIAS("@in.the.meantime.test", "alice@one.test"), 0);
+	ck_assert_int_eq(forward("", bounce, NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.account[0], alice);
+
+	/* What looks like one may be a name. */
+	uint64_t looks = account_add("srs0-team@one.test");
+	ck_assert_int_eq(forward("x@client.test", "SRS0-Team@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(forwarded.resolved.account[0], looks);
 }
 END_TEST
 
@@ -947,6 +1115,9 @@ main(void)
 	tcase_add_test(t, test_rules);
 	tcase_add_test(t, test_rules_of_many);
 	tcase_add_test(t, test_bare_postmaster);
+	tcase_add_test(t, test_outside);
+	tcase_add_test(t, test_outside_most);
+	tcase_add_test(t, test_bounce);
 	tcase_add_test(t, test_alias_refused);
 	tcase_add_test(t, test_alias_depth);
 	tcase_add_test(t, test_alias_names);

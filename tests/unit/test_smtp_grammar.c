@@ -128,6 +128,11 @@ START_TEST(test_mail)
 	    /* 64 octets of local part, and one more (RFC 5321 4.5.3.1.1) */
 	    {"FROM:<" X60 "xxxx@b>", SMTP_SYNTAX_OK, X60 "xxxx@b", 0, 0},
 	    {"FROM:<" X60 "xxxxx@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    /* more of them in what a forwarder rewrote */
+	    {"FROM:<SRS0=" X60 X60 X60 "@b>", SMTP_SYNTAX_OK, "SRS0=" X60 X60 X60 "@b", 0, 0},
+	    {"FROM:<srs1=" X60 X60 X60 "@b>", SMTP_SYNTAX_OK, "srs1=" X60 X60 X60 "@b", 0, 0},
+	    {"FROM:<SRS2=" X60 X60 X60 "@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
+	    {"FROM:<SRS0=" X60 X60 X60 X60 X10 "@b>", SMTP_SYNTAX_BAD_SENDER, NULL, 0, 0},
 	    /* a path of 256 octets, and one more (4.5.3.1.3) */
 	    {"FROM:<" X10 "@" DOMAIN191 "." X10 X10 X10 X10 X10 "x>", SMTP_SYNTAX_OK,
 		X10 "@" DOMAIN191 "." X10 X10 X10 X10 X10 "x", 0, 0},

@@ -1,0 +1,135 @@
+/*
+ * Every look-up with a sender that is elsewhere makes a reverse-path, but only when the recipient leads elsewhere, too; nothing is
+ * kept of it. Two processes that ask the same on the same day get the same.
+ */
+#include "authd/directory_forward.h"
+
+#include "authd/directory_private.h"
+#include "authd/srs.h"
+
+#include "common/log.h"
+
+#include <assert.h>
+#include <openssl/rand.h>
+
+static int
+secret_make(struct directory *d, struct err *e)
+{
+	bool encoded;
+
+	if (RAND_bytes(d->secret, sizeof d->secret) != 1)
+		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "no random numbers", "RAND_bytes failed");
+	if (directory_db_begin(d->db, e) != 0)
+		return -1;
+	encoded = dir_secret_encode(d->secret, &d->index);
+	assert(encoded);
+	return directory_change_end(d, directory_db_put(d->db, directory_key_secret(d), buf_slice(&d->index), e), e);
+}
+
+static int
+secret_load(struct directory *d, struct err *e)
+{
+	int r;
+
+	if (d->has_secret)
+		return 0;
+	r = directory_db_get(d->db, directory_key_secret(d), &d->value, e);
+	if (r == 1 && !dir_secret_decode(buf_slice(&d->value), d->secret))
+		r = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "directory damaged", "the secret does not decode");
+	else if (r == 0)
+		r = secret_make(d, e);
+	d->has_secret = r >= 0;
+	return r < 0 ? -1 : 0;
+}
+
+/* Is the domain of address ours: 1, 0, or -1 and e. */
+static int
+is_ours(struct directory *d, struct slice address, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	struct dir_domain record;
+	size_t at = slice_rindex(address, '@');
+
+	if (!address_domain(slice_sub(address, at + 1, address.n), domain))
+		return 0;
+	return directory_domain_find(d, domain, &record, e);
+}
+
+/* The address that a bounce to recipient is for, in whom: 1; 0: recipient is not of that kind; -1 and e. Expired ones are nobody's: 1, and
+ * whom is empty. */
+static int
+bounce_for(struct directory *d, const struct dir_envelope *envelope, struct buf *whom, struct err *e)
+{
+	enum srs_result r;
+	int ours;
+
+	if (!slice_starts_nocase(envelope->recipient, SLICE("SRS")) && !slice_starts_nocase(envelope->recipient, SLICE("\"SRS")))
+		return 0;
+	ours = is_ours(d, envelope->recipient, e);
+	if (ours != 1)
+		return ours;
+	if (secret_load(d, e) != 0)
+		return -1;
+	r = srs_reverse(d->secret, envelope->recipient, envelope->now, whom);
+	if (r == SRS_GOOD && envelope->sender.n > 0)
+		buf_reset(whom);
+	return r == SRS_GOOD || r == SRS_EXPIRED;
+}
+
+/* The reverse-path of what is sent on. */
+static int
+sender_for(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *out, struct err *e)
+{
+	struct buf path;
+	int ours = envelope->sender.n == 0 ? 1 : is_ours(d, envelope->sender, e);
+	bool kept;
+
+	if (ours < 0 || secret_load(d, e) != 0)
+		return -1;
+	buf_init(&path, SRS_ADDRESS_BYTES_MAX);
+	kept = ours == 1 ? buf_put_slice(&path, envelope->sender)
+			 : srs_forward(d->secret, envelope->sender, slice_str(out->resolved.domain), envelope->now, &path);
+	if (!kept || !slice_cstr(buf_slice(&path), out->sender, sizeof out->sender)) {
+		log_event(LOG_INFO, NO_SESSION, "sender-too-long", LOG_STR("sender", envelope->sender), LOG_END);
+		out->sender[0] = '\0';
+	}
+	buf_fini(&path);
+	return 0;
+}
+
+static int
+forward(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *out, struct err *e)
+{
+	struct dir_resolved *r = &out->resolved;
+	struct buf whom;
+	char address[SRS_ADDRESS_BYTES_MAX + 1];
+	int bounce;
+
+	buf_init(&whom, SRS_ADDRESS_BYTES_MAX);
+	bounce = bounce_for(d, envelope, &whom, e);
+	if (bounce < 1) {
+		directory_resolve(d, envelope->recipient, envelope->hostname, r);
+	} else if (whom.n > 0) {
+		directory_resolve(d, buf_slice(&whom), envelope->hostname, r);
+		if (r->status == DIR_NOT_OURS && slice_cstr(buf_slice(&whom), address, sizeof address)) {
+			directory_resolved_outside(r, address);
+			r->status = DIR_LOCAL;
+		}
+	} else {
+		*r = (struct dir_resolved){.status = DIR_UNKNOWN};
+	}
+	buf_fini(&whom);
+	return bounce < 0 || (r->outside_n > 0 && sender_for(d, envelope, out, e) != 0) ? -1 : 0;
+}
+
+void
+directory_forward(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *r_r)
+{
+	struct err e;
+
+	r_r->sender[0] = '\0';
+	if (forward(d, envelope, r_r, &e) == 0)
+		return;
+	log_event(LOG_ERROR, NO_SESSION, "forward-failed", LOG_STR("address", envelope->recipient), LOG_ERR(&e), LOG_END);
+	r_r->resolved = (struct dir_resolved){.status = DIR_TEMP};
+}

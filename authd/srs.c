@@ -1,0 +1,259 @@
+/*
+ * What stands behind the prefix is kept as it came, quoted pairs included; whether it needs quotes is found out each time it is
+ * printed, since a server on the way may take away those that it does not need.
+ */
+#include "authd/srs.h"
+
+#include "authd/address.h"
+
+#include <assert.h>
+#include <openssl/crypto.h>
+#include <openssl/hmac.h>
+
+#define DAY_SECONDS 86400
+#define DAYS 1024 /* what two signs of base 32 can tell apart */
+#define HASH_BYTES 5
+#define TEXT_BYTES_MAX 1024
+/* A clock that went back a little. */
+#define DAYS_AHEAD_MAX 1
+
+static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
+
+/* What an address of ours has behind its prefix. */
+struct srs_parts {
+	uint8_t kind; /* '0' or '1' */
+	struct slice hash;
+	struct slice day;   /* '0' only */
+	struct slice host;  /* of the sender, or of the first forwarder */
+	struct slice local; /* '0': the sender's; '1': what the first forwarder has behind "SRS0" */
+	struct slice ours;
+};
+
+static void
+put_lower(struct buf *b, struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		buf_put_u8(b, ascii_lower(s.p[i]));
+	buf_put_u8(b, '\0'); /* none of the parts has it */
+}
+
+static void
+put_base32(struct buf *b, uint64_t bits, unsigned signs)
+{
+	while (signs-- > 0)
+		buf_put_u8(b, (uint8_t)base32[bits >> (5 * signs) & 31]);
+}
+
+static void
+hash_of(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_parts *p, struct buf *out)
+{
+	uint8_t mac[EVP_MAX_MD_SIZE];
+	unsigned n = sizeof mac;
+	uint64_t bits = 0;
+	struct buf b;
+	bool ok;
+
+	buf_init(&b, TEXT_BYTES_MAX);
+	buf_put_u8(&b, p->kind);
+	put_lower(&b, p->ours);
+	put_lower(&b, p->day);
+	put_lower(&b, p->host);
+	put_lower(&b, p->local);
+	ok = !b.failed && HMAC(EVP_sha256(), secret, SRS_SECRET_BYTES, b.p, b.n, mac, &n) != NULL;
+	buf_fini(&b);
+	assert(!ok || n >= HASH_BYTES);
+	for (unsigned i = 0; ok && i < HASH_BYTES; i++)
+		bits = bits << 8 | mac[i];
+	if (ok)
+		put_base32(out, bits, SRS_HASH_CHARS);
+	else
+		out->failed = true;
+}
+
+static bool
+is_separator(uint8_t c)
+{
+	return c == '=' || c == '+' || c == '-';
+}
+
+static bool
+has_prefix(struct slice local, const char *prefix)
+{
+	return local.n > 4 && slice_starts_nocase(local, slice_str(prefix)) && is_separator(local.p[4]);
+}
+
+/* The local part without its quotes, and the domain. */
+static bool
+cut_address(struct slice address, struct slice *local_r, struct slice *domain_r)
+{
+	size_t at = slice_rindex(address, '@');
+	struct slice local = slice_sub(address, 0, at);
+
+	if (at == 0 || at + 1 >= address.n || address.n > SRS_ADDRESS_BYTES_MAX)
+		return false;
+	if (local.n >= 2 && local.p[0] == '"' && local.p[local.n - 1] == '"')
+		local = slice_sub(local, 1, local.n - 1);
+	*local_r = local;
+	*domain_r = slice_sub(address, at + 1, address.n);
+	return true;
+}
+
+/* "HASH=first.example=rest", of our own or of another forwarder. */
+static bool
+cut_second(struct slice rest, struct srs_parts *p)
+{
+	return slice_cut(&rest, '=', &p->hash) && slice_cut(&rest, '=', &p->host) && p->host.n > 0 &&
+	    (p->local = rest, rest.n > 0 && is_separator(rest.p[0]));
+}
+
+/* "HASH=TT=domain=local" */
+static bool
+cut_first(struct slice rest, struct srs_parts *p)
+{
+	bool good = slice_cut(&rest, '=', &p->hash) && slice_cut(&rest, '=', &p->day) && slice_cut(&rest, '=', &p->host) &&
+	    p->host.n > 0 && rest.p != NULL;
+
+	p->local = rest;
+	return good;
+}
+
+static bool
+put_address(struct buf *out, struct slice local, struct slice domain)
+{
+	bool quoted = !address_is_dot_string(local);
+
+	if (quoted)
+		buf_put_u8(out, '"');
+	buf_put_slice(out, local);
+	if (quoted)
+		buf_put_u8(out, '"');
+	buf_put_u8(out, '@');
+	return buf_put_slice(out, domain);
+}
+
+static void
+put_local(struct buf *b, const struct srs_parts *p)
+{
+	buf_putf(b, "SRS%c=", p->kind);
+	buf_put_slice(b, p->hash);
+	buf_put_u8(b, '=');
+	if (p->kind == '0') {
+		buf_put_slice(b, p->day);
+		buf_put_u8(b, '=');
+	}
+	buf_put_slice(b, p->host);
+	buf_put_u8(b, '=');
+	buf_put_slice(b, p->local);
+}
+
+/* Which of the three forms it becomes; the day is in day. */
+static void
+parts_of(struct slice local, struct slice domain, struct slice day, struct srs_parts *p)
+{
+	if (has_prefix(local, "SRS1") && cut_second(slice_sub(local, 5, local.n), p)) {
+		p->kind = '1';
+	} else if (has_prefix(local, "SRS0")) {
+		p->kind = '1';
+		p->host = domain;
+		p->local = slice_sub(local, 4, local.n);
+	} else {
+		p->kind = '0';
+		p->day = day;
+		p->host = domain;
+		p->local = local;
+	}
+}
+
+/* All or nothing of text goes into out. */
+static bool
+put_whole(struct buf *out, const struct buf *text)
+{
+	return !text->failed && text->n <= SRS_ADDRESS_BYTES_MAX && buf_put_slice(out, buf_slice(text));
+}
+
+bool
+srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct slice domain, uint64_t now, struct buf *out)
+{
+	struct srs_parts p = {.ours = domain};
+	struct buf day, hash, local, whole;
+	struct slice name, host;
+	bool good;
+
+	/* Of a domain only a literal could have an "=". */
+	if (!cut_address(sender, &name, &host) || slice_index(host, '=') < host.n)
+		return false;
+	buf_init(&day, 2);
+	buf_init(&hash, SRS_HASH_CHARS);
+	buf_init(&local, TEXT_BYTES_MAX);
+	buf_init(&whole, TEXT_BYTES_MAX);
+	put_base32(&day, now / DAY_SECONDS % DAYS, 2);
+	parts_of(name, host, buf_slice(&day), &p);
+	hash_of(secret, &p, &hash);
+	p.hash = buf_slice(&hash);
+	put_local(&local, &p);
+	good = !hash.failed && !local.failed && put_address(&whole, buf_slice(&local), domain) && put_whole(out, &whole);
+	buf_fini(&whole);
+	buf_fini(&local);
+	buf_fini(&hash);
+	buf_fini(&day);
+	return good;
+}
+
+static bool
+hash_holds(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_parts *p)
+{
+	struct buf want, got;
+	bool same;
+
+	if (p->hash.n != SRS_HASH_CHARS)
+		return false;
+	buf_init(&want, SRS_HASH_CHARS);
+	buf_init(&got, SRS_HASH_CHARS);
+	hash_of(secret, p, &want);
+	for (size_t i = 0; i < p->hash.n; i++)
+		buf_put_u8(&got, ascii_lower(p->hash.p[i]));
+	same = !want.failed && CRYPTO_memcmp(want.p, got.p, SRS_HASH_CHARS) == 0;
+	buf_fini(&got);
+	buf_fini(&want);
+	return same;
+}
+
+/* The day is authentic: two signs of base 32. */
+static bool
+day_holds(struct slice day, uint64_t now)
+{
+	unsigned number = 0;
+	uint64_t age;
+
+	for (size_t i = 0; i < day.n; i++)
+		number = number * 32 + (unsigned)slice_index(slice_str(base32), ascii_lower(day.p[i]));
+	age = (now / DAY_SECONDS + DAYS + DAYS_AHEAD_MAX - number % DAYS) % DAYS;
+	return age <= SRS_DAYS_MAX + DAYS_AHEAD_MAX;
+}
+
+enum srs_result
+srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out)
+{
+	struct srs_parts p = {.kind = '0'};
+	struct slice local, rest;
+	struct buf first, whole;
+	bool good;
+
+	if (!cut_address(address, &local, &p.ours) || !(has_prefix(local, "SRS0") || has_prefix(local, "SRS1")))
+		return SRS_OTHER;
+	p.kind = local.p[3];
+	rest = slice_sub(local, 5, local.n);
+	if (!(p.kind == '0' ? cut_first(rest, &p) : cut_second(rest, &p)) || !hash_holds(secret, &p))
+		return SRS_FORGED;
+	if (p.kind == '0' && !day_holds(p.day, now))
+		return SRS_EXPIRED;
+	buf_init(&first, TEXT_BYTES_MAX);
+	buf_init(&whole, TEXT_BYTES_MAX);
+	if (p.kind == '1')
+		buf_put_str(&first, "SRS0");
+	buf_put_slice(&first, p.local);
+	good = put_address(&whole, buf_slice(&first), p.host) && put_whole(out, &whole);
+	buf_fini(&whole);
+	buf_fini(&first);
+	return good ? SRS_GOOD : SRS_FORGED;
+}

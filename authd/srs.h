@@ -1,0 +1,41 @@
+/*
+ * srs: the Sender Rewriting Scheme. Mail that is sent on to another server leaves with a reverse-path of a domain of ours, so
+ * that SPF holds for it there (RFC 7208 D.3, D.4), and a bounce to that comes back here and is sent on to the sender:
+ *
+ *   a@first.example               SRS0=HASH=TT=first.example=a@ours.example
+ *   SRS0=H=T=h=a@second.example   SRS1=HASH=second.example==H=T=h=a@ours.example
+ *   SRS1=H=first==...@third       SRS1=HASH=first==...@ours.example
+ *
+ * HASH is 40 bits of HMAC-SHA256 over the rest and our domain, in base 32, and TT the day: nobody else can make such an address,
+ * and an old one is of no use. Both compare without case, since servers on the way may change it. Pure.
+ */
+#ifndef AUTHD_SRS_H
+#define AUTHD_SRS_H
+
+#include "common/buf.h"
+#include "common/slice.h"
+
+#define SRS_SECRET_BYTES 32
+/* A whole address (RFC 5321 4.5.3.1.3, without the angle brackets). Its local part may pass 64 octets: all that it has is needed. */
+#define SRS_ADDRESS_BYTES_MAX 254
+#define SRS_HASH_CHARS 8
+/* A bounce comes later than a queue gives up; most do after 5 days. */
+#define SRS_DAYS_MAX 21
+
+/*
+ * Appends the address under which domain, one of ours, sends on what sender (not empty, as an envelope has it) sent; now:
+ * seconds since 1970. False, with out unchanged, for what does not fit into one.
+ */
+bool srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct slice domain, uint64_t now, struct buf *out);
+
+enum srs_result {
+	SRS_OTHER,   /* no such address */
+	SRS_FORGED,  /* it looks like one, but we have not made it */
+	SRS_EXPIRED,
+	SRS_GOOD,
+};
+
+/* Whom a bounce to address (in a domain of ours) is for: SRS_GOOD and that address is appended. Hostile input. */
+enum srs_result srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out);
+
+#endif

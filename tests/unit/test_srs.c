@@ -1,0 +1,238 @@
+/* Rewritten senders: there, back, and what nobody else can make. */
+#include "authd/srs.h"
+
+#include <check.h>
+
+#define DAY 86400
+#define NOW (20000u * DAY + 12345)
+#define OURS SLICE("ours.example")
+#define L64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+static const uint8_t secret[SRS_SECRET_BYTES] = "not so secret, but 32 octets....";
+static const uint8_t another[SRS_SECRET_BYTES] = "not so secret, and another one..";
+static struct buf there, back;
+
+static void
+setup(void)
+{
+	buf_init(&there, SRS_ADDRESS_BYTES_MAX);
+	buf_init(&back, SRS_ADDRESS_BYTES_MAX);
+}
+
+static void
+teardown(void)
+{
+	buf_fini(&there);
+	buf_fini(&back);
+}
+
+static void
+forward(const char *sender)
+{
+	buf_reset(&there);
+	ck_assert_msg(srs_forward(secret, slice_str(sender), OURS, NOW, &there), "%s", sender);
+}
+
+static enum srs_result
+reverse_at(struct slice address, uint64_t now)
+{
+	buf_reset(&back);
+	return srs_reverse(secret, address, now, &back);
+}
+
+#define CK_IS(b, text) ck_assert_msg(slice_eq(buf_slice(b), slice_str(text)), "%.*s, not %s", (int)(b)->n, (const char *)(b)->p, (text))
+
+START_TEST(test_there_and_back)
+{
+	static const char *const senders[] = {
+	    "alice@client.example",
+	    "Alice.B+tag=x@Client.Example",
+	    "a=b=c@client.example",
+	    "a@[192.0.2.1]",
+	    "a@[IPv6:2001:db8::1]",
+	    "\"a b\"@client.example",
+	    "\"a\\\"b\\\\c\"@client.example",
+	    "\"a@b\"@client.example",
+	    "\"\"@client.example",
+	    "\".a.\"@client.example",
+	    "gr\xc3\xb6\xc3\x9f" "e@b\xc3\xbc" "cher.example",
+	    "SRS0foo@client.example",
+	    L64 "@" L64 ".example",
+	};
+
+	for (size_t i = 0; i < sizeof(senders) / sizeof(*senders); i++) {
+		forward(senders[i]);
+		ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("@ours.example")));
+		ck_assert_msg(reverse_at(buf_slice(&there), NOW) == SRS_GOOD, "%s", senders[i]);
+		CK_IS(&back, senders[i]);
+	}
+}
+END_TEST
+
+START_TEST(test_form)
+{
+	forward("alice@client.example");
+	ck_assert(slice_starts(buf_slice(&there), SLICE("SRS0=")));
+	ck_assert_uint_eq(there.n, strlen("SRS0=hhhhhhhh=tt=client.example=alice@ours.example"));
+	ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("=client.example=alice@ours.example")));
+	forward("\"a b\"@client.example");
+	ck_assert(slice_starts(buf_slice(&there), SLICE("\"SRS0=")));
+	ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("=client.example=a b\"@ours.example")));
+}
+END_TEST
+
+/* A forwarder before us is told; of two before us only the first. */
+START_TEST(test_second)
+{
+	char text[300];
+
+	forward("SRS0=hhhh=tt=client.example=alice@second.example");
+	ck_assert(slice_starts(buf_slice(&there), SLICE("SRS1=")));
+	ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("=second.example==hhhh=tt=client.example=alice@ours.example")));
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW + 500 * DAY), SRS_GOOD);
+	CK_IS(&back, "SRS0=hhhh=tt=client.example=alice@second.example");
+
+	forward("SRS0+hhhh=tt=client.example=alice@second.example");
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+	CK_IS(&back, "SRS0+hhhh=tt=client.example=alice@second.example");
+
+	forward("srs1=theirs=second.example==hhhh=tt=client.example=alice@third.example");
+	ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("=second.example==hhhh=tt=client.example=alice@ours.example")));
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+	CK_IS(&back, "SRS0=hhhh=tt=client.example=alice@second.example");
+
+	/* What only looks so is a sender like any other. */
+	static const char *const senders[] = {"SRS1=x@third.example", "SRS1=x=y@third.example", "SRS1==@third.example", "SRS1=x=y=z@third.example"};
+
+	for (size_t i = 0; i < sizeof(senders) / sizeof(*senders); i++) {
+		forward(senders[i]);
+		ck_assert(slice_starts(buf_slice(&there), SLICE("SRS0=")));
+		ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+		CK_IS(&back, senders[i]);
+	}
+	(void)snprintf(text, sizeof text, "SRS0=x@%s", "ours.example");
+	ck_assert_int_eq(reverse_at(slice_str(text), NOW), SRS_FORGED);
+}
+END_TEST
+
+/* A server on the way may have changed the case. */
+START_TEST(test_case)
+{
+	forward("Alice@Client.Example");
+	for (size_t i = 0; i < there.n; i++)
+		there.p[i] = ascii_lower(there.p[i]);
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+	CK_IS(&back, "alice@client.example");
+	for (size_t i = 0; i < there.n; i++)
+		if (there.p[i] >= 'a' && there.p[i] <= 'z')
+			there.p[i] = (uint8_t)(there.p[i] - 'a' + 'A');
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+	CK_IS(&back, "ALICE@CLIENT.EXAMPLE");
+}
+END_TEST
+
+START_TEST(test_expiry)
+{
+	static const struct {
+		int64_t days;
+		enum srs_result want;
+	} rows[] = {{0, SRS_GOOD}, {1, SRS_GOOD}, {-1, SRS_GOOD}, {-2, SRS_EXPIRED}, {SRS_DAYS_MAX, SRS_GOOD}, {SRS_DAYS_MAX + 1, SRS_EXPIRED},
+	    {400, SRS_EXPIRED}, {1022, SRS_EXPIRED}};
+
+	forward("alice@client.example");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		ck_assert_msg(reverse_at(buf_slice(&there), (uint64_t)((int64_t)NOW + rows[i].days * DAY)) == rows[i].want, "%zu", i);
+	/* The day is counted round. */
+	buf_reset(&there);
+	ck_assert(srs_forward(secret, SLICE("a@b.example"), OURS, 1023u * DAY, &there));
+	ck_assert_int_eq(reverse_at(buf_slice(&there), 1024u * DAY), SRS_GOOD);
+	ck_assert_int_eq(reverse_at(buf_slice(&there), (1023u + SRS_DAYS_MAX + 1) * DAY), SRS_EXPIRED);
+}
+END_TEST
+
+/* No octet can be another one, none be missing; nor does it hold in another domain, or by another secret. */
+START_TEST(test_forged)
+{
+	static const char *const sender[] = {"alice@client.example", "SRS0=hhhh=tt=client.example=alice@second.example"};
+	uint8_t text[SRS_ADDRESS_BYTES_MAX];
+
+	for (size_t s = 0; s < 2; s++) {
+		forward(sender[s]);
+		for (size_t i = 5; i < there.n; i++) {
+			memcpy(text, there.p, there.n);
+			text[i] ^= 1;
+			ck_assert_msg(reverse_at(slice_of(text, there.n), NOW) != SRS_GOOD, "octet %zu", i);
+			ck_assert_uint_eq(back.n, 0);
+			memmove(text + i, there.p + i + 1, there.n - i - 1);
+			memcpy(text, there.p, i);
+			ck_assert_msg(reverse_at(slice_of(text, there.n - 1), NOW) != SRS_GOOD, "without octet %zu", i);
+		}
+		for (size_t n = 0; n < there.n; n++)
+			ck_assert_int_ne(reverse_at(slice_of(there.p, n), NOW), SRS_GOOD);
+		buf_reset(&back);
+		ck_assert_int_eq(srs_reverse(another, buf_slice(&there), NOW, &back), SRS_FORGED);
+		/* The kinds are not each other's. */
+		memcpy(text, there.p, there.n);
+		text[3] ^= 1;
+		ck_assert_int_eq(reverse_at(slice_of(text, there.n), NOW), SRS_FORGED);
+	}
+}
+END_TEST
+
+START_TEST(test_other)
+{
+	static const char *const addresses[] = {"", "@", "a", "a@", "@ours.example", "alice@ours.example", "SRS0@ours.example", "SRS2=a=b=c=d@ours.example",
+	    "SRS0a=b=c=d@ours.example", "SRS@ours.example", "\"@ours.example", "\"\"@ours.example"};
+	static const char *const forged[] = {"SRS0=@ours.example", "SRS0==@ours.example", "SRS0====@ours.example", "SRS0=hhhhhhhh=tt=a.example=b@ours.example",
+	    "SRS1=hhhhhhhh=a.example==x@ours.example", "SRS1===@ours.example", "srs0-hhhhhhhh=tt=a.example=b@ours.example"};
+
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(*addresses); i++)
+		ck_assert_msg(reverse_at(slice_str(addresses[i]), NOW) == SRS_OTHER, "%s", addresses[i]);
+	for (size_t i = 0; i < sizeof(forged) / sizeof(*forged); i++)
+		ck_assert_msg(reverse_at(slice_str(forged[i]), NOW) == SRS_FORGED, "%s", forged[i]);
+}
+END_TEST
+
+START_TEST(test_limits)
+{
+	static const char *const refused[] = {"", "a", "@b.example", "a@", "a@[tag:x=y]"};
+	char sender[SRS_ADDRESS_BYTES_MAX + 2];
+	size_t most = SRS_ADDRESS_BYTES_MAX - strlen("SRS0=hhhhhhhh=tt==@ours.example") - strlen("b.example");
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
+		ck_assert_msg(!srs_forward(secret, slice_str(refused[i]), OURS, NOW, &there), "%s", refused[i]);
+	memset(sender, 'a', most + 1);
+	memcpy(sender + most, "@b.example", sizeof "@b.example");
+	forward(sender);
+	ck_assert_uint_eq(there.n, SRS_ADDRESS_BYTES_MAX);
+	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+	CK_IS(&back, sender);
+	memcpy(sender + most, "a@b.example", sizeof "a@b.example");
+	buf_reset(&there);
+	ck_assert(!srs_forward(secret, slice_str(sender), OURS, NOW, &there));
+	ck_assert_uint_eq(there.n, 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("srs");
+	TCase *t = tcase_create("all");
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_there_and_back);
+	tcase_add_test(t, test_form);
+	tcase_add_test(t, test_second);
+	tcase_add_test(t, test_case);
+	tcase_add_test(t, test_expiry);
+	tcase_add_test(t, test_forged);
+	tcase_add_test(t, test_other);
+	tcase_add_test(t, test_limits);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_ENV);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
