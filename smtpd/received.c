@@ -34,14 +34,20 @@ received_ip_known(const uint8_t ip[16])
 	return memcmp(ip, none, sizeof(none)) != 0;
 }
 
-/* From-domain: what the client called itself when that is a name, else its address; then TCP-info, if it came over TCP. */
+/*
+ * From-domain: what the client called itself when that is a name, else its address; then TCP-info, if it came over TCP. Where a user
+ * is, and what his machine is called, is nobody's business but the operator's, who finds it in the time line.
+ */
 static void
-put_from(struct buf *b, const struct envelope *e)
+put_from(struct buf *b, const struct received_facts *f)
 {
-	bool tcp = received_ip_known(e->client_ip);
+	const struct envelope *e = f->envelope;
+	bool tcp = received_ip_known(e->client_ip) && !f->authenticated;
 
 	buf_put_str(b, "from ");
-	if (smtp_helo_valid(e->helo))
+	if (f->authenticated)
+		buf_put_str(b, "localhost");
+	else if (smtp_helo_valid(e->helo))
 		buf_put_slice(b, e->helo);
 	else if (tcp)
 		put_literal(b, e->client_ip);
@@ -99,7 +105,7 @@ received_print(const struct received_facts *f, struct buf *b)
 	buf_putf(b, "Return-Path: <%.*s>\r\n", SLICE_ARG(e->mail_from));
 	buf_put_slice(b, f->authres);
 	buf_put_str(b, "Received: ");
-	put_from(b, e);
+	put_from(b, f);
 	buf_putf(b, "by %.*s with ", SLICE_ARG(f->hostname));
 	put_protocol(b, f);
 	buf_putf(b, " id %.*s", SLICE_ARG(f->queue_id));

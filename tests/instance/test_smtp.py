@@ -765,6 +765,19 @@ class TestSubmission(SmtpTest):
         self.assertEqual(stored.count(b"Date:"), 1)
         self.assertNotIn(b"Authentication-Results", stored)
 
+    def test_nothing_of_where_the_user_is(self):
+        """Neither the client's address nor what it calls itself leaves the server; the time line has both."""
+        with self.server.submission() as s:
+            s.ehlo("laptop-of-alice.home.example")
+            s.sendmail("alice@demo.test", ["bob@demo.test"], OWN)
+        stored = self.messages("bob")[0]
+        self.assertIn(b"Received: from localhost\r\n\tby mail.demo.test with ESMTPSA", stored)
+        self.assertNotIn(b"127.0.0.1", stored)
+        self.assertNotIn(b"laptop", stored)
+        told = harness.wait_for(lambda: self.server.run("explain", "bob@demo.test", check=False).stdout)
+        self.assertIn("laptop-of-alice.home.example", told)
+        self.assertIn("127.0.0.1", told)
+
     def test_form(self):
         with self.server.submission() as s:
             for bad in (OWN.replace(b"From", b"X-From"), OWN.replace(b"To: bob@demo.test", b"To: bob"),

@@ -45,6 +45,23 @@ START_TEST(test_plain)
 }
 END_TEST
 
+/* Nothing of where a user is. */
+START_TEST(test_submission)
+{
+	struct envelope e;
+	struct received_facts f = sample(&e);
+
+	f.authenticated = true;
+	e.tls = true;
+	e.mail_from = SLICE("alice@demo.test");
+	check(&f, "Return-Path: <alice@demo.test>\r\n"
+		  "Received: from localhost\r\n"
+		  "\tby mail.demo.test with ESMTPSA id 0123456789abcdef\r\n"
+		  "\tfor <alice@demo.test>;\r\n"
+		  "\tThu, 01 Jan 1970 00:00:00 +0000\r\n");
+}
+END_TEST
+
 START_TEST(test_tls_several_null_sender)
 {
 	struct envelope e;
@@ -182,6 +199,7 @@ main(void)
 	TCase *t = tcase_create("all");
 
 	tcase_add_test(t, test_plain);
+	tcase_add_test(t, test_submission);
 	tcase_add_test(t, test_tls_several_null_sender);
 	tcase_add_test(t, test_hostile_texts);
 	tcase_add_test(t, test_no_address);
