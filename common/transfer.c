@@ -281,6 +281,42 @@ base64_group(const uint8_t *in, size_t n, uint8_t *out)
 	out[3] = n > 2 ? (uint8_t)base64_alphabet[v & 63] : '=';
 }
 
+/* Whether the octet at i stands for itself: white space does not at the end of a line. */
+static bool
+qp_plain(struct slice in, size_t i)
+{
+	uint8_t c = in.p[i];
+	bool last = i + 1 == in.n || (in.p[i + 1] == '\r' && i + 2 < in.n && in.p[i + 2] == '\n');
+
+	return (c >= 33 && c <= 126 && c != '=') || ((c == ' ' || c == '\t') && !last);
+}
+
+bool
+quoted_printable_encode(struct slice in, struct buf *out)
+{
+	size_t column = 0;
+
+	for (size_t i = 0; i < in.n; i++) {
+		if (in.p[i] == '\r' && i + 1 < in.n && in.p[i + 1] == '\n') {
+			buf_put_str(out, "\r\n");
+			column = 0;
+			i++;
+			continue;
+		}
+		bool plain = qp_plain(in, i);
+		if (column + (plain ? 1 : 3) > 75) {
+			buf_put_str(out, "=\r\n");
+			column = 0;
+		}
+		if (plain)
+			buf_put_u8(out, in.p[i]);
+		else
+			buf_putf(out, "=%02X", in.p[i]);
+		column += plain ? 1 : 3;
+	}
+	return !out->failed;
+}
+
 bool
 base64_encode(struct slice in, size_t line_chars, struct buf *out)
 {

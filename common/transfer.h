@@ -45,6 +45,12 @@ bool transfer_decode(struct transfer_decoder *d, struct slice in, struct buf *ou
 bool transfer_decode_end(struct transfer_decoder *d, struct buf *out);
 
 /*
+ * Appends text, whose lines end in CRLF, as quoted-printable (RFC 2045 6.7): lines of at most 76 characters; CR and LF by
+ * themselves are encoded. False when out is full.
+ */
+bool quoted_printable_encode(struct slice in, struct buf *out);
+
+/*
  * Appends base64 with padding; line_chars is the length of lines, each ended with CRLF (a multiple
  * of 4, e.g. 76), or 0 for one line without an end. False when out is full.
  */

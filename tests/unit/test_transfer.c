@@ -71,6 +71,44 @@ START_TEST(test_quoted_printable)
 }
 END_TEST
 
+/* What is encoded comes back, in lines of at most 76. */
+START_TEST(test_quoted_printable_encode)
+{
+	static const struct {
+		const char *plain, *encoded;
+	} rows[] = {
+	    {"", ""},
+	    {"plain\r\n", "plain\r\n"},
+	    {"a=b", "a=3Db"},
+	    {"\xc3\xa9\r\n", "=C3=A9\r\n"},
+	    {"a \r\nb\t", "a=20\r\nb=09"},
+	    {"a\rb\nc", "a=0Db=0Ac"},
+	    {"\x7f\x01", "=7F=01"},
+	    {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=b",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa=\r\n=3Db"},
+	};
+	struct buf out, back;
+
+	buf_init(&out, 4096);
+	buf_init(&back, 4096);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct transfer_decoder d;
+		buf_reset(&out);
+		buf_reset(&back);
+		ck_assert(quoted_printable_encode(slice_str(rows[i].plain), &out));
+		ck_assert_msg(slice_eq(buf_slice(&out), slice_str(rows[i].encoded)), "%s: %.*s", rows[i].plain, (int)out.n, (const char *)out.p);
+		transfer_decoder_init(&d, TRANSFER_QUOTED_PRINTABLE);
+		ck_assert(transfer_decode(&d, buf_slice(&out), &back) && transfer_decode_end(&d, &back) && !d.damaged);
+		ck_assert(slice_eq(buf_slice(&back), slice_str(rows[i].plain)));
+	}
+	buf_fini(&out);
+	buf_init(&out, 5);
+	ck_assert(!quoted_printable_encode(SLICE("==="), &out));
+	buf_fini(&out);
+	buf_fini(&back);
+}
+END_TEST
+
 START_TEST(test_base64)
 {
 	static const struct row rows[] = {
@@ -175,6 +213,7 @@ main(void)
 	TCase *t = tcase_create("transfer");
 
 	tcase_add_test(t, test_quoted_printable);
+	tcase_add_test(t, test_quoted_printable_encode);
 	tcase_add_test(t, test_base64);
 	tcase_add_test(t, test_identity);
 	tcase_add_test(t, test_names);
