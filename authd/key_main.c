@@ -8,44 +8,11 @@
  * mail still comes in.
  */
 #include "authd/key.h"
+#include "authd/key_files.h"
 
 #include "common/buf.h"
 #include "common/log.h"
-#include "common/mem.h"
 #include "common/role.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-#define KEY_FILE_BYTES_MAX 65536u
-
-/* Reads a whole file into b. */
-static int
-read_file(const char *path, struct buf *b, struct err *e)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	ssize_t n = 1;
-
-	if (fd < 0)
-		return err_sys(e, errno, path);
-	while (n > 0) {
-		uint8_t *room = buf_room(b, 4096);
-
-		if (room == NULL) {
-			(void)close(fd);
-			return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "TLS is not available",
-			    "%s is over %u octets", path, KEY_FILE_BYTES_MAX);
-		}
-		n = read(fd, room, 4096);
-		if (n > 0)
-			buf_added(b, (size_t)n);
-	}
-	int errnum = errno;
-
-	(void)close(fd);
-	return n < 0 ? err_sys(e, errnum, path) : 0;
-}
 
 static int
 load_pair(struct key_store *ks, const char *chain_path, const char *key_path, struct err *e)
@@ -53,17 +20,14 @@ load_pair(struct key_store *ks, const char *chain_path, const char *key_path, st
 	struct buf chain, key;
 
 	buf_init(&chain, KEY_FILE_BYTES_MAX + 4096);
-	buf_init(&key, KEY_FILE_BYTES_MAX + 4096);
-	/* All the room at once: growing would leave copies of the key in freed memory. */
-	(void)buf_room(&key, KEY_FILE_BYTES_MAX + 4096);
-	int result = read_file(chain_path, &chain, e);
+	key_files_buf_init(&key);
+	int result = key_files_read(chain_path, &chain, e);
 
 	if (result == 0)
-		result = read_file(key_path, &key, e);
+		result = key_files_read(key_path, &key, e);
 	if (result == 0)
 		result = key_store_add(ks, buf_slice(&chain), buf_slice(&key), e);
-	mem_wipe(key.p, key.cap);
-	buf_fini(&key);
+	key_files_buf_fini(&key);
 	buf_fini(&chain);
 	return result;
 }
