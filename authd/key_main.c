@@ -57,6 +57,7 @@ on_reload(void)
 int
 main(int argc, char **argv)
 {
+	static const struct ipc_dispatch from_sign = {0};
 	static const struct ipc_dispatch from_recorder = {0};
 	static const struct role_spec spec = {
 	    .role = ROLE_KEY,
@@ -66,6 +67,7 @@ main(int argc, char **argv)
 		    [ROLE_SUBMISSION] = &key_from_front,
 		    [ROLE_IMAP_FRONT] = &key_from_front,
 		    [ROLE_POP3_FRONT] = &key_from_front,
+		    [ROLE_SIGN] = &from_sign,
 		    [ROLE_RECORDER] = &from_recorder,
 		},
 	    .init = init,

@@ -149,7 +149,10 @@ main(int argc, char **argv)
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {
 	    .role = ROLE_RESOLVER,
-	    .dispatch = {[ROLE_VERIFY] = &from_asker, [ROLE_SMTP_FRONT] = &from_asker, [ROLE_RECORDER] = &from_recorder},
+	    .dispatch = {[ROLE_VERIFY] = &from_asker,
+		[ROLE_TRANSPORT] = &from_asker,
+		[ROLE_SMTP_FRONT] = &from_asker,
+		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .on_listener = on_listener,
 	    .on_edge_down = on_edge_down,

@@ -12,6 +12,7 @@
  * deliver_job.c      jobs: beginning, stages, reply, end
  * deliver_resolve.c  the directory's word on recipients and senders
  * deliver_verify.c   the pool of verify processes
+ * deliver_sign.c     signatures for what leaves
  * deliver_compose.c  writing the message that is stored
  * deliver_keeper.c   edges to keepers, a bounded number of them
  * deliver_append.c   storing at all accounts, and what comes of it
@@ -48,6 +49,7 @@
 #define DELIVER_STALE_MS 100000
 #define DELIVER_ASK_MS 15000
 #define DELIVER_VERIFY_SLACK_MS 5000 /* over verify.timeout */
+#define DELIVER_SIGN_MS 15000
 #define DELIVER_CONNECT_MS 15000
 #define DELIVER_APPEND_MS 30000
 #define DELIVER_ADD_AGAIN_MS 200 /* between two tries to hand a message to the queue */
@@ -125,10 +127,13 @@ struct job {
 	struct composer *composer;
 	struct target *targets;
 	uint32_t target_count;
+	unsigned sign_tries;
+	struct slice signatures;    /* DKIM-Signature fields; empty: none */
+	uint32_t return_path_bytes; /* at the beginning of final: what does not leave with it */
+	bool outside;		    /* a target is: the queue takes all of it first */
 	struct recipient *recipients; /* one for each of the envelope; NULL: the message has one answer */
 	uint32_t told;		      /* of them, from the first on */
-	/* the answer */
-	unsigned reply_code;
+	unsigned reply_code; /* the answer */
 	const char *reply_enhanced;
 	const char *reply_text;
 };
@@ -184,6 +189,8 @@ void deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m);
 void deliver_verify_edges_changed(void);
 /* The verdict is there: policy, completion, then writing. */
 void deliver_judge(struct job *j);
+void deliver_sign(struct job *j);
+void deliver_on_signed(struct edge *e, struct msg_SIGN_REPLY *m);
 /* Writes the final message, or (submission without Date or Message-ID) the completed one. */
 void deliver_compose(struct job *j);
 void deliver_complete(struct job *j);

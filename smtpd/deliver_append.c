@@ -197,11 +197,11 @@ deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m)
 static bool
 fits_queue(const struct job *j)
 {
-	size_t bytes = 4096;
+	size_t bytes = 0;
 
 	for (uint32_t i = 0; i < j->target_count; i++)
-		bytes += j->targets[i].address.n + j->targets[i].dsn.orcpt.n + QUEUE_TEXT_BYTES_MAX + 40;
-	return bytes <= QUEUE_ITEM_BYTES_MAX;
+		bytes += j->targets[i].address.n + j->targets[i].dsn.orcpt.n;
+	return queue_item_fits(j->target_count, bytes);
 }
 
 void
@@ -213,6 +213,11 @@ deliver_append(struct job *j)
 	}
 	if (deliver_job_stale(j)) {
 		deliver_job_reply(j, 451, "4.3.0", "Took too long, try again later");
+		return;
+	}
+	/* From here on it is the queue's: who submits it again has not sent it twice to those who have a mailbox here. */
+	if (j->outside) {
+		deliver_queue_add(j);
 		return;
 	}
 	/* One more than there are, so that answers which come before the loop ends do not end the stage. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define BLOCK_BYTES (64 * 1024)
+#define SIGNATURES_BYTES_MAX 8192 /* as SIGN_REPLY has them */
 #define SLICE_BYTES (1024 * 1024) /* written before others have their turn */
 
 struct composer {
@@ -320,7 +321,7 @@ composer_new(struct job *j)
 	c->job = j;
 	c->fd = -1;
 	c->timer = loop_timer_new(role_loop(), step, c);
-	buf_init(&c->prefix, RECEIVED_BYTES_MAX);
+	buf_init(&c->prefix, RECEIVED_BYTES_MAX + SIGNATURES_BYTES_MAX);
 	j->composer = c;
 	return c;
 }
@@ -361,7 +362,11 @@ deliver_compose(struct job *j)
 	struct composer *c = composer_new(j);
 	struct received_facts facts = trace_facts(j);
 
-	start(j, received_print(&facts, &c->prefix));
+	bool fits = received_return_path(&facts, &c->prefix);
+
+	j->return_path_bytes = (uint32_t)c->prefix.n;
+	buf_put_slice(&c->prefix, j->signatures);
+	start(j, received_print(&facts, &c->prefix) && fits);
 }
 
 void

@@ -19,6 +19,7 @@ static const struct ipc_dispatch from_queue = {
     .QUEUE_ITEM = deliver_on_queue_item,
     .QUEUE_RESULT_REPLY = deliver_on_queue_result,
 };
+static const struct ipc_dispatch from_sign = {.SIGN_REPLY = deliver_on_signed};
 static const struct ipc_dispatch from_recorder;
 
 static int
@@ -71,6 +72,7 @@ main(int argc, char **argv)
 		[ROLE_STORE] = &from_store,
 		[ROLE_KEEPER] = &from_keeper,
 		[ROLE_QUEUE] = &from_queue,
+		[ROLE_SIGN] = &from_sign,
 		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .on_edge_up = edge_up,

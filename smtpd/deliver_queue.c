@@ -28,6 +28,7 @@ encode_item(struct job *j, struct buf *b)
 		(j->envelope.binary ? QUEUE_BINARY : 0) | (j->envelope.requiretls ? QUEUE_REQUIRETLS : 0)),
 	    .ret = j->envelope.ret,
 	    .envid = j->envelope.envid,
+	    .skip = j->return_path_bytes,
 	};
 
 	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
@@ -44,8 +45,10 @@ encode_item(struct job *j, struct buf *b)
 		    .state = t->state,
 		    .address = t->address,
 		    .text = slice_str(t->text),
+		    .status = slice_str(t->enhanced ? t->enhanced : ""),
 		    .notify = t->dsn.notify,
 		    .orcpt = t->dsn.orcpt,
+		    .attempts = t->tries > 0,
 		};
 	}
 	return queue_item_encode(&item, b);
@@ -196,7 +199,7 @@ take_targets(struct job *j, const struct queue_item *item)
 		return false;
 	for (uint16_t i = 0; i < item->count; i++) {
 		const struct queue_recipient *r = &item->recipients[i];
-		if (r->state != QUEUE_PENDING)
+		if (r->state != QUEUE_PENDING || r->account == 0)
 			continue;
 		j->targets[j->target_count++] = (struct target){
 		    .account = r->account,
@@ -230,6 +233,16 @@ take_item(struct job *j, struct msg_QUEUE_ITEM *m)
 	return take_targets(j, &item);
 }
 
+/* Reports to senders are not made yet: the queue keeps them for later. */
+static void
+put_off_report(struct edge *e, const struct msg_QUEUE_ITEM *m)
+{
+	running--;
+	more_due = false;
+	if (!IPC_SEND(e, QUEUE_RESULT, .queue_id = m->queue_id, .report_id = m->report_id, .class = ERR_TEMP))
+		log_event(LOG_WARN, NO_SESSION, "queue-result-unsent", LOG_END);
+}
+
 void
 deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m)
 {
@@ -240,6 +253,10 @@ deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m)
 	if (!m->found) {
 		running--;
 		more_due = false;
+		return;
+	}
+	if (m->report_id.n > 0) {
+		put_off_report(e, m);
 		return;
 	}
 	j = deliver_job_new();
@@ -298,7 +315,11 @@ encode_results(struct job *j, struct buf *b)
 		return false;
 	for (uint32_t i = 0; i < j->target_count; i++)
 		r.v[i] = (struct queue_result){
-		    j->targets[i].sequence, j->targets[i].state, slice_str(j->targets[i].text)};
+		    .sequence = j->targets[i].sequence,
+		    .state = j->targets[i].state,
+		    .status = slice_str(j->targets[i].enhanced ? j->targets[i].enhanced : ""),
+		    .text = slice_str(j->targets[i].text),
+		};
 	return queue_results_encode(&r, b);
 }
 

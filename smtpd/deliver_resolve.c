@@ -5,6 +5,7 @@
 #include "smtpd/deliver.h"
 
 #include "common/auth_proto.h"
+#include "common/config.h"
 #include "common/cursor.h"
 #include "common/mem.h"
 
@@ -18,7 +19,7 @@ struct question {
 
 /* ---- recipients ---- */
 
-/* The account's place among the targets, where it may be already; -1 at the limit. */
+/* The account's place among the targets, or that of an address elsewhere (account 0), where it may be already; -1 at the limit. */
 static int64_t
 add_target(struct job *j, uint64_t account, uint32_t recipient)
 {
@@ -26,7 +27,7 @@ add_target(struct job *j, uint64_t account, uint32_t recipient)
 	struct envelope_dsn dsn = j->envelope.dsn[recipient];
 
 	for (uint32_t i = 0; i < j->target_count; i++)
-		if (j->targets[i].account == account) {
+		if (j->targets[i].account == account && (account != 0 || slice_eq(j->targets[i].address, address))) {
 			/* One delivery for two recipients: what either of them wants to be told of. */
 			j->targets[i].dsn.notify |= dsn.notify;
 			return i;
@@ -130,6 +131,15 @@ take_accounts(struct job *j, struct slice accounts, uint32_t recipient)
 	refuse(j, recipient, 452, "4.5.3", "Too many recipients");
 }
 
+/* A recipient of another server (submission). */
+static void
+take_outside(struct job *j, uint32_t recipient)
+{
+	j->outside = true;
+	if (add_target(j, 0, recipient) < 0)
+		refuse(j, recipient, 452, "4.5.3", "Too many recipients");
+}
+
 /* The row of the table that the front had too: something has changed since, or a front is not to be believed. NULL: it is taken. */
 static const struct policy_decision *
 refusal(struct job *j, enum policy_table table, const struct policy_input *in)
@@ -154,11 +164,16 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
 	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
-	const struct policy_input in = {.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP};
+	struct policy_input in = {.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP};
+	if (in.recipient == DIR_NOT_OURS)
+		policy_input_outside(&in, address, j->submission && config_bool(role_config(), OPT_TRANSPORT_ENABLED),
+		    config_bool(role_config(), OPT_SUBMISSION_LITERALS));
 	const struct policy_decision *d = refusal(j, POLICY_RCPT, &in);
 
 	if (d != NULL)
 		refuse(j, q->recipient, d->reply.code, d->reply.enhanced, d->reply.text);
+	else if (in.recipient == DIR_NOT_OURS)
+		take_outside(j, q->recipient);
 	else
 		take_accounts(j, m->accounts, q->recipient);
 	answered(q);
@@ -216,6 +231,8 @@ sender_answered(struct job *j, bool known, bool allowed)
 		    asks_author(j) && known ? "The address in From is not yours" : d->reply.text);
 	if (j->failed)
 		deliver_job_reply_failure(j);
+	else if (asks_author(j) && j->outside)
+		deliver_sign(j);
 	else if (asks_author(j))
 		deliver_compose(j);
 	else

@@ -27,11 +27,15 @@
  * 32 octets SHA-256 of it, slice item (smtpd/queue_item.h). A .meta file: "MSQMETA1", u32 CRC-32 of what follows, slice record,
  * slice summary.
  *
- * queue_record.c   the record and the .meta file as octets (pure)
- * queue_table.c    index and files: durable changes, start, rebuild
- * queue_items.c    the items in memory, their schedule, deliver's questions
- * queue_spool.c    spool files and their total
- * queue_admin.c    the mailstead command
+ * queue_record.c     the record and the .meta file as octets (pure)
+ * queue_table.c      index and files: durable changes, start, rebuild
+ * queue_plan.c       which piece is tried when (pure)
+ * queue_items.c      the messages in memory: what comes in, what came of a try, what is done with
+ * queue_deliver.c    pieces for mailboxes of this server, and reports, to deliver and back
+ * queue_transport.c  pieces for other servers, to transport and back
+ * queue_report.c     whom the sender is to be told of (pure)
+ * queue_spool.c      spool files and their total
+ * queue_admin.c      the mailstead command
  */
 #ifndef SMTPD_QUEUE_H
 #define SMTPD_QUEUE_H
@@ -41,32 +45,29 @@
 #include "common/loop.h"
 #include "common/role.h"
 #include "smtpd/queue_item.h"
+#include "smtpd/queue_plan.h"
 #include "smtpd/smtp_id.h"
 
-#define QUEUE_ITEMS_MAX 20000 /* past it QUEUE_ADD is refused: the client is told 451 */
+#define QUEUE_ITEMS_MAX 1000000 /* past it QUEUE_ADD is refused: the client is told 451 */
 #define QUEUE_SPOOL_FILES_MAX 4096
 #define QUEUE_RECORD_VERSION 1
 #define QUEUE_META_BYTES_MAX (2u << 20)
 
-enum queue_place {
-	QUEUE_WAITING, /* until its time */
-	QUEUE_READY,   /* due: in line for deliver */
-	QUEUE_OUT,     /* deliver has it */
-	QUEUE_PARKED,  /* nothing left to try, but somebody is to be told that it failed */
-};
-
 /* A message of the queue in memory, and as a record. */
 struct queue_message {
+	struct name_link link; /* by id */
 	struct queue_message *next, *previous;
-	struct queue_message *ready_next;
+	struct queue_piece *pieces;
 	char id[SMTP_QUEUE_ID_CHARS + 1];
-	enum queue_place place;
-	uint32_t attempts;
+	bool held;     /* by an operator or a guard: nothing of it is tried */
+	bool delayed;  /* the sender was told that it takes long, or is not to be */
+	uint32_t attempts; /* of all pieces */
 	uint64_t next_ms;
 	uint64_t added_ms;
 	uint64_t bytes;
 	uint8_t sha256[32];
-	uint8_t *item; /* encoded */
+	/* The item, encoded: there while it is being looked at or changed, not in between. */
+	uint8_t *item;
 	size_t item_bytes;
 };
 
@@ -90,7 +91,11 @@ void queue_table_close(void);
 /* Everything of a new message is durable when it returns. message is compared with m->bytes and m->sha256. */
 int queue_table_add(const struct queue_message *m, int message, int summary, struct err *e);
 int queue_table_update(const struct queue_message *m, struct err *e);
+/* Reads the record of m->id again: m->item is there then. */
+int queue_table_read(struct queue_message *m, struct err *e);
 int queue_table_remove(const struct queue_message *m, struct err *e);
+/* The message as a new descriptor. */
+int queue_table_file(const struct queue_message *m, int *message_r, struct err *e);
 /* The message and its summary as new descriptors. */
 int queue_table_files(const struct queue_message *m, int *message_r, int *summary_r, struct err *e);
 /* Nothing that is said about the disk can be believed any more: the process has to end. */
@@ -101,16 +106,87 @@ void queue_table_free(struct queue_message **m);
 
 int queue_items_init(struct err *e);
 void queue_on_add(struct edge *e, struct msg_QUEUE_ADD *m);
+struct queue_plan *queue_items_plan(void);
+/* NULL: there is none. */
+struct queue_message *queue_items_find(struct slice id);
+/* All messages, for the command; NULL at the end. */
+struct queue_message *queue_items_first(void);
+/* What waits of m (NULL: of all messages) is due now. Gives how many pieces. */
+unsigned queue_items_retry(const struct queue_message *m);
+/* Nothing of m, of which nothing is out, is tried any more. */
+void queue_items_stop(struct queue_message *m);
+/* m was held or released. */
+void queue_items_reschedule(struct queue_message *m);
+/* Something may be due, or has another time. */
+void queue_items_arm(void);
+/* A piece's destination as the plan has it; false when the address leads nowhere. out: of QUEUE_ADDRESS_BYTES_MAX. */
+bool queue_destination(const struct queue_recipient *r, struct buf *out);
+
+/* A message whose item is open. */
+struct queue_change {
+	struct queue_message *message;
+	struct arena *arena;
+	struct queue_item item; /* may be changed; the slices in it live as long as the change */
+	struct err error;
+};
+
+/* Opens the item of m. False, logged, when it cannot be read. */
+bool queue_change_begin(struct queue_change *c, struct queue_message *m);
+/* Leaves it as it was. */
+void queue_change_drop(struct queue_change *c);
+/*
+ * Makes the item's new state durable: a message of which nothing is left to do is removed, with p and all others of its pieces; m is gone
+ * then. 0, or -1 and c->error. Ends the change either way.
+ */
+int queue_change_end(struct queue_change *c);
+/* Whether that recipient is of that piece. */
+bool queue_of_piece(const struct queue_recipient *r, const struct queue_piece *p);
+/*
+ * A try of p has ended: those of the results that belong to it are applied, the change ended, and p is done with or has another time. 0,
+ * or -1 and e. p and its message may be gone.
+ */
+int queue_piece_tried(struct queue_piece *p, struct slice results, struct err *e);
+/* p was not tried, since nothing of its destination can be reached: it waits until then, or has failed when its time is over. */
+void queue_piece_defer(struct queue_piece *p, uint64_t when_ms);
+/* At the end of the process: what is in memory. */
+void queue_items_fini(void);
+/* Takes p out of its message and frees it. */
+void queue_piece_end(struct queue_piece *p);
+/* A request failed in a way that leaves nothing on the disk to be trusted: the process is ending. */
+bool queue_must_end(void);
+uint64_t queue_now_ms(void);
+uint64_t queue_pause_of(const struct queue_piece *p, uint32_t attempts);
+
+void queue_trace_fields(const struct queue_message *m, struct slice session, const char *event, const struct log_field *fields);
+#define queue_trace(m, session, event, ...) \
+	queue_trace_fields((m), (session), (event), (const struct log_field[]){__VA_ARGS__})
+
+/* ---- queue_deliver.c ---- */
+
 void queue_on_next(struct edge *e, struct msg_QUEUE_NEXT *m);
 void queue_on_result(struct edge *e, struct msg_QUEUE_RESULT *m);
 /* deliver ended: what it had is due again. */
 void queue_deliver_down(void);
 /* Tells deliver when something is due. */
 void queue_deliver_up(void);
-/* All messages, for the command; NULL at the end. */
-const struct queue_message *queue_items_first(void);
-/* Everything that waits is due now. Gives how many. */
-unsigned queue_items_retry_all(void);
+
+/* ---- queue_transport.c ---- */
+
+extern const struct ipc_dispatch queue_from_transport;
+/* Gives transport what it has room for. */
+void queue_transport_pump(void);
+/* It ended, or its edge is new: what it had may have arrived, or not. */
+void queue_transport_down(void);
+
+/* ---- queue_report.c: pure ---- */
+
+/*
+ * Marks the recipients of whom the sender is to be told now with QUEUE_IN_REPORT and what they are told of; delay: also of those that are
+ * still pending (RFC 3461 4.1, 5.2). Nothing while a report is under way, nor for the null reverse-path. Gives their number.
+ */
+unsigned queue_report_mark(struct queue_item *item, bool delay);
+/* The report was made, or never will be. */
+void queue_report_end(struct queue_item *item);
 
 /* ---- queue_spool.c ---- */
 

@@ -1,6 +1,8 @@
 /*
  * The mailstead command's questions. "list": pages of JSON, one object a line (docs of the format: mailstead queue
- * list --json); arg is the last id of the page before. "retry": everything that waits is tried now.
+ * list --json); arg is the last id of the page before. The others change the message whose id is arg, and tell what became of it:
+ * "retry" (now; without an id: everything that waits), "hold", "release", "delete" (nobody is told), "discard" (the sender is told that it
+ * failed).
  */
 #include "common/date.h"
 #include "smtpd/queue.h"
@@ -11,13 +13,32 @@
 #define PAGE_BYTES_MAX 60000
 #define ARENA_BYTES_MAX (1u << 20)
 
+/* The place of the message's piece that is furthest. */
 static const char *
-place_name(enum queue_place p)
+state_of(const struct queue_message *m)
 {
 	static const char *const names[] = {
-	    [QUEUE_WAITING] = "waiting", [QUEUE_READY] = "due", [QUEUE_OUT] = "active", [QUEUE_PARKED] = "failed"};
+	    [QUEUE_WAITING] = "waiting", [QUEUE_READY] = "due", [QUEUE_OUT] = "active", [QUEUE_PARKED] = "held"};
+	enum queue_place place = QUEUE_WAITING;
 
-	return names[p];
+	if (m->held)
+		return names[QUEUE_PARKED];
+	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
+		if (p->place != QUEUE_PARKED && p->place > place)
+			place = p->place;
+	return names[place];
+}
+
+/* When the next of its pieces is due. */
+static uint64_t
+next_of(const struct queue_message *m)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
+		if (p->place == QUEUE_WAITING && p->when_ms < next)
+			next = p->when_ms;
+	return next;
 }
 
 static json_t *
@@ -27,19 +48,6 @@ text_of(struct slice s)
 
 	/* Octets that are no UTF-8 cannot be JSON. */
 	return t ? t : json_string("?");
-}
-
-static json_t *
-recipients_of(const struct queue_item *item)
-{
-	json_t *list = json_array();
-
-	for (uint16_t i = 0; i < item->count; i++) {
-		const struct queue_recipient *r = &item->recipients[i];
-		(void)json_array_append_new(list, json_pack("{s:o,s:s,s:o}", "address", text_of(r->address), "state",
-						      queue_state_name(r->state), "text", text_of(r->text)));
-	}
-	return list;
 }
 
 static void
@@ -54,31 +62,59 @@ put_date(json_t *row, const char *key, uint64_t ms)
 }
 
 static json_t *
-row_of(const struct queue_message *m)
+recipient_row(const struct queue_recipient *r)
 {
-	struct arena *a = arena_new(ARENA_BYTES_MAX);
-	struct queue_item item;
+	json_t *row = json_object();
+
+	(void)json_object_set_new(row, "address", text_of(r->address));
+	(void)json_object_set_new(row, "state", json_string(queue_state_name(r->state)));
+	(void)json_object_set_new(row, "here", json_boolean(r->account != 0));
+	(void)json_object_set_new(row, "attempts", json_integer(r->attempts));
+	(void)json_object_set_new(row, "status", text_of(r->status));
+	(void)json_object_set_new(row, "by", text_of(r->mta));
+	(void)json_object_set_new(row, "text", text_of(r->text));
+	(void)json_object_set_new(row, "unsure", json_boolean((r->flags & QUEUE_UNSURE) != 0));
+	if (r->state == QUEUE_PENDING && r->next_ms > 0)
+		put_date(row, "next", r->next_ms);
+	return row;
+}
+
+static json_t *
+recipients_of(const struct queue_item *item)
+{
+	json_t *list = json_array();
+
+	for (uint16_t i = 0; i < item->count; i++)
+		(void)json_array_append_new(list, recipient_row(&item->recipients[i]));
+	return list;
+}
+
+static json_t *
+row_of(struct queue_message *m)
+{
+	struct queue_change c;
 	json_t *row = json_object();
 
 	(void)json_object_set_new(row, "id", json_string(m->id));
-	(void)json_object_set_new(row, "state", json_string(place_name(m->place)));
+	(void)json_object_set_new(row, "state", json_string(state_of(m)));
 	(void)json_object_set_new(row, "bytes", json_integer((json_int_t)m->bytes));
 	(void)json_object_set_new(row, "attempts", json_integer(m->attempts));
 	put_date(row, "added", m->added_ms);
-	put_date(row, "next", m->next_ms);
-	if (queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {
-		(void)json_object_set_new(row, "session", text_of(item.session));
-		(void)json_object_set_new(row, "sender", text_of(item.mail_from));
-		(void)json_object_set_new(row, "requiretls", json_boolean((item.flags & QUEUE_REQUIRETLS) != 0));
-		(void)json_object_set_new(row, "recipients", recipients_of(&item));
+	put_date(row, "next", next_of(m));
+	if (queue_change_begin(&c, m)) {
+		(void)json_object_set_new(row, "session", text_of(c.item.session));
+		(void)json_object_set_new(row, "sender", text_of(c.item.mail_from));
+		(void)json_object_set_new(row, "requiretls", json_boolean((c.item.flags & QUEUE_REQUIRETLS) != 0));
+		(void)json_object_set_new(row, "report", text_of(c.item.report_id));
+		(void)json_object_set_new(row, "recipients", recipients_of(&c.item));
+		queue_change_drop(&c);
 	}
-	arena_free(&a);
 	return row;
 }
 
 /* Appends one line for m; false when the page is full. */
 static bool
-put_row(struct buf *b, const struct queue_message *m)
+put_row(struct buf *b, struct queue_message *m)
 {
 	json_t *row = row_of(m);
 	char *text = json_dumps(row, JSON_COMPACT);
@@ -93,20 +129,22 @@ put_row(struct buf *b, const struct queue_message *m)
 	return fits;
 }
 
-/* The first message behind the one with that id; from the beginning when it is empty or has gone. */
-static const struct queue_message *
+/* The first message behind the one with that id; from the beginning when it is empty, none when it has gone. */
+static struct queue_message *
 behind(struct slice id)
 {
-	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
-		if (slice_eq(id, slice_str(m->id)))
-			return m->next;
-	return id.n == 0 ? queue_items_first() : NULL;
+	struct queue_message *m;
+
+	if (id.n == 0)
+		return queue_items_first();
+	m = queue_items_find(id);
+	return m ? m->next : NULL;
 }
 
 static void
 list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 {
-	const struct queue_message *m = behind(q->arg);
+	struct queue_message *m = behind(q->arg);
 	struct slice last = q->arg;
 	struct buf b;
 
@@ -119,25 +157,128 @@ list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 	buf_fini(&b);
 }
 
+/* ---- one message ---- */
+
+static void
+answer(struct edge *e, uint64_t id, enum err_class class, const char *text)
+{
+	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = id, .class = class, .text = slice_str(text)))
+		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
+}
+
+static void
+hold(struct queue_item *item)
+{
+	item->flags |= QUEUE_HELD;
+}
+
+static void
+release(struct queue_item *item)
+{
+	item->flags &= (uint8_t)~QUEUE_HELD;
+}
+
+static void
+give_up(struct queue_item *item)
+{
+	item->flags &= (uint8_t)~QUEUE_HELD;
+	for (uint16_t i = 0; i < item->count; i++)
+		if (item->recipients[i].state == QUEUE_PENDING) {
+			item->recipients[i].state = QUEUE_FAILED;
+			item->recipients[i].status = SLICE("5.7.1");
+			item->recipients[i].mta = slice_of(NULL, 0);
+			item->recipients[i].text = SLICE("The postmaster of this server has taken it out of the queue");
+		}
+}
+
+/* As if it had never been: nobody is told. */
+static void
+forget(struct queue_item *item)
+{
+	give_up(item);
+	queue_report_end(item);
+	item->mail_from = slice_of(NULL, 0);
+}
+
+static const struct verb {
+	const char *name;
+	void (*fn)(struct queue_item *item);
+	const char *done;
+	bool not_out; /* not while a piece is being tried: nobody could say what became of it */
+} verbs[] = {
+    {"hold", hold, "held", false},
+    {"release", release, "released", false},
+    {"delete", forget, "deleted", true},
+    {"discard", give_up, "given up; its sender is told", true},
+};
+
+static bool
+any_out(const struct queue_message *m)
+{
+	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
+		if (p->place == QUEUE_OUT)
+			return true;
+	return false;
+}
+
+static void
+change(struct edge *e, const struct msg_QUEUE_ADMIN *q, const struct verb *v)
+{
+	struct queue_message *m = queue_items_find(q->arg);
+	struct queue_change c;
+
+	if (m == NULL) {
+		answer(e, q->id, ERR_PERM, "no such message");
+	} else if (v->not_out && any_out(m)) {
+		answer(e, q->id, ERR_TEMP, "it is being delivered at this moment; hold it, and try again");
+	} else if (!queue_change_begin(&c, m)) {
+		answer(e, q->id, ERR_TEMP, "its record cannot be read");
+	} else {
+		queue_trace(m, c.item.session, "queue-admin", LOG_CSTR("verb", v->name), LOG_END);
+		v->fn(&c.item);
+		if (v->not_out)
+			queue_items_stop(m);
+		/* Gone with this change, or it may have other times. */
+		bool done = queue_change_end(&c) == 0;
+		m = queue_items_find(q->arg);
+		if (m != NULL)
+			queue_items_reschedule(m);
+		answer(e, q->id, done ? ERR_NONE : ERR_TEMP, done ? v->done : c.error.client);
+	}
+	(void)queue_must_end();
+}
+
 static void
 retry(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 {
+	const struct queue_message *m = queue_items_find(q->arg);
 	char text[64];
 
-	(void)snprintf(text, sizeof(text), "%u messages are tried now", queue_items_retry_all());
-	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = slice_str(text)))
-		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
+	if (q->arg.n > 0 && m == NULL) {
+		answer(e, q->id, ERR_PERM, "no such message");
+		return;
+	}
+	(void)snprintf(text, sizeof(text), "%u deliveries are tried now", queue_items_retry(m));
+	answer(e, q->id, ERR_NONE, text);
 }
 
 static void
 on_admin(struct edge *e, struct msg_QUEUE_ADMIN *q)
 {
-	if (slice_eq(q->verb, SLICE("list")))
+	if (slice_eq(q->verb, SLICE("list"))) {
 		list(e, q);
-	else if (slice_eq(q->verb, SLICE("retry")))
+		return;
+	}
+	if (slice_eq(q->verb, SLICE("retry"))) {
 		retry(e, q);
-	else if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .class = ERR_PERM, .text = SLICE("no such verb")))
-		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
+		return;
+	}
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		if (slice_eq(q->verb, slice_str(verbs[i].name))) {
+			change(e, q, &verbs[i]);
+			return;
+		}
+	answer(e, q->id, ERR_PERM, "no such verb");
 }
 
 const struct ipc_dispatch queue_from_admin = {.QUEUE_ADMIN = on_admin};

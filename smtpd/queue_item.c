@@ -1,10 +1,11 @@
 #include "smtpd/queue_item.h"
 
 #include "common/cursor.h"
+#include "smtpd/smtp_id.h"
 
 /* The least octets that one entry takes, to bound what a count can make us allocate. */
 #define RECIPIENT_BYTES_MIN (8 + 4 + 1 + 1 + 4 + 4)
-#define RESULT_BYTES_MIN (4 + 1 + 4)
+#define RESULT_BYTES_MIN (4 + 1 + 1 + 4 + 4 + 4)
 
 const char *
 queue_state_name(enum queue_state s)
@@ -15,11 +16,59 @@ queue_state_name(enum queue_state s)
 	return (unsigned)s <= QUEUE_STATE_LAST && names[s] != NULL ? names[s] : "unknown";
 }
 
+/* What an item takes without its recipients, at most. */
+#define HEAD_BYTES_MAX (1 + 8 + 4 + QUEUE_SESSION_BYTES_MAX + 2 * (4 + QUEUE_ADDRESS_BYTES_MAX) + 2 + \
+	4 + SMTP_ENVID_CHARS_MAX + 4 + 4 + SMTP_QUEUE_ID_CHARS + 2)
+/* What a recipient takes without address, orcpt, text and mta, at most. */
+#define RECIPIENT_BYTES_FIXED (8 + 4 + 1 + 1 + 4 + 4 + 1 + 4 + 1 + 4 + QUEUE_STATUS_BYTES_MAX + 4 + 4 + 8)
+
+bool
+queue_item_fits(size_t recipients, size_t bytes)
+{
+	return HEAD_BYTES_MAX + recipients * (RECIPIENT_BYTES_FIXED + QUEUE_TEXT_BYTES_SURE) + bytes <= QUEUE_ITEM_BYTES_MAX;
+}
+
+/* The octets that text and mta of each recipient may have together. */
+static size_t
+share_of(const struct queue_item *i)
+{
+	size_t used = HEAD_BYTES_MAX;
+
+	for (uint16_t k = 0; k < i->count; k++)
+		used += RECIPIENT_BYTES_FIXED + i->recipients[k].address.n + i->recipients[k].orcpt.n;
+	return used < QUEUE_ITEM_BYTES_MAX ? (QUEUE_ITEM_BYTES_MAX - used) / i->count : 0;
+}
+
+static bool
+put_recipient(struct buf *b, const struct queue_recipient *r, size_t share)
+{
+	struct slice mta = slice_sub(r->mta, 0, share / 2);
+	struct slice text = slice_sub(r->text, 0, share - mta.n);
+
+	put_u64(b, r->account);
+	put_u32(b, r->sequence);
+	put_u8(b, r->target);
+	put_u8(b, (uint8_t)r->state);
+	put_slice(b, r->address);
+	put_slice(b, text);
+	put_u8(b, r->notify);
+	put_slice(b, r->orcpt);
+	put_u8(b, r->flags);
+	put_slice(b, r->status);
+	put_slice(b, mta);
+	put_u32(b, r->attempts);
+	put_u64(b, r->next_ms);
+	return r->address.n <= QUEUE_ADDRESS_BYTES_MAX && r->text.n <= QUEUE_TEXT_BYTES_MAX && r->orcpt.n <= SMTP_ORCPT_CHARS_MAX &&
+	    r->status.n <= QUEUE_STATUS_BYTES_MAX && r->mta.n <= QUEUE_MTA_BYTES_MAX;
+}
+
 bool
 queue_item_encode(const struct queue_item *i, struct buf *b)
 {
 	bool fits = i->count > 0 && i->session.n <= QUEUE_SESSION_BYTES_MAX &&
-	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->envid.n <= SMTP_ENVID_CHARS_MAX;
+	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->envid.n <= SMTP_ENVID_CHARS_MAX &&
+	    i->forward_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->report_id.n <= SMTP_QUEUE_ID_CHARS;
+	size_t share = fits ? share_of(i) : 0;
 
 	put_u8(b, QUEUE_ITEM_VERSION);
 	put_u64(b, i->internal_date);
@@ -28,20 +77,12 @@ queue_item_encode(const struct queue_item *i, struct buf *b)
 	put_u8(b, i->flags);
 	put_u8(b, (uint8_t)i->ret);
 	put_slice(b, i->envid);
+	put_u32(b, i->skip);
+	put_slice(b, i->forward_from);
+	put_slice(b, i->report_id);
 	put_u16(b, i->count);
-	for (uint16_t k = 0; k < i->count; k++) {
-		const struct queue_recipient *r = &i->recipients[k];
-		fits = fits && r->address.n <= QUEUE_ADDRESS_BYTES_MAX && r->text.n <= QUEUE_TEXT_BYTES_MAX &&
-		    r->orcpt.n <= SMTP_ORCPT_CHARS_MAX;
-		put_u64(b, r->account);
-		put_u32(b, r->sequence);
-		put_u8(b, r->target);
-		put_u8(b, (uint8_t)r->state);
-		put_slice(b, r->address);
-		put_slice(b, r->text);
-		put_u8(b, r->notify);
-		put_slice(b, r->orcpt);
-	}
+	for (uint16_t k = 0; k < i->count; k++)
+		fits = put_recipient(b, &i->recipients[k], share) && fits;
 	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
 }
 
@@ -55,9 +96,9 @@ take_state(struct cursor *c)
 	return c->bad ? QUEUE_PENDING : (enum queue_state)s;
 }
 
-/* What version 1 did not have. */
+/* What version 1 did not have, and version 2. */
 static void
-take_wishes(struct cursor *c, struct queue_item *item)
+take_wishes(struct cursor *c, uint8_t version, struct queue_item *item)
 {
 	uint8_t ret;
 
@@ -66,6 +107,31 @@ take_wishes(struct cursor *c, struct queue_item *item)
 	item->envid = cursor_slice(c, SMTP_ENVID_CHARS_MAX);
 	c->bad |= item->flags > QUEUE_FLAGS_ALL || ret > SMTP_RET_LAST;
 	item->ret = c->bad ? SMTP_RET_NONE : (enum smtp_ret)ret;
+	if (version > 2) {
+		item->skip = cursor_u32(c);
+		item->forward_from = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
+		item->report_id = cursor_slice(c, SMTP_QUEUE_ID_CHARS);
+	}
+}
+
+static void
+take_recipient(struct cursor *c, uint8_t version, struct queue_recipient *r)
+{
+	*r = (struct queue_recipient){.account = cursor_u64(c), .sequence = cursor_u32(c), .target = cursor_u8(c), .state = take_state(c)};
+	r->address = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
+	r->text = cursor_slice(c, QUEUE_TEXT_BYTES_MAX);
+	if (version > 1) {
+		r->notify = cursor_u8(c);
+		r->orcpt = cursor_slice(c, SMTP_ORCPT_CHARS_MAX);
+	}
+	if (version > 2) {
+		r->flags = cursor_u8(c);
+		r->status = cursor_slice(c, QUEUE_STATUS_BYTES_MAX);
+		r->mta = cursor_slice(c, QUEUE_MTA_BYTES_MAX);
+		r->attempts = cursor_u32(c);
+		r->next_ms = cursor_u64(c);
+	}
+	c->bad |= r->notify > SMTP_NOTIFY_ALL || r->flags > QUEUE_RECIPIENT_FLAGS_ALL;
 }
 
 static bool
@@ -79,15 +145,7 @@ take_recipients(struct cursor *c, struct arena *a, uint8_t version, struct queue
 		return false;
 	for (uint16_t k = 0; k < item->count && !c->bad; k++) {
 		struct queue_recipient *r = &item->recipients[k];
-		r->account = cursor_u64(c);
-		r->sequence = cursor_u32(c);
-		r->target = cursor_u8(c);
-		r->state = take_state(c);
-		r->address = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
-		r->text = cursor_slice(c, QUEUE_TEXT_BYTES_MAX);
-		r->notify = version > 1 ? cursor_u8(c) : 0;
-		r->orcpt = version > 1 ? cursor_slice(c, SMTP_ORCPT_CHARS_MAX) : slice_of(NULL, 0);
-		c->bad |= r->notify > SMTP_NOTIFY_ALL;
+		take_recipient(c, version, r);
 		/* Ascending, so that none stands twice and one can be found by bisection. */
 		if (k > 0 && r->sequence <= item->recipients[k - 1].sequence)
 			return false;
@@ -105,7 +163,7 @@ queue_item_decode(struct slice in, struct arena *a, struct queue_item *item_r)
 	item_r->session = cursor_slice(&c, QUEUE_SESSION_BYTES_MAX);
 	item_r->mail_from = cursor_slice(&c, QUEUE_ADDRESS_BYTES_MAX);
 	if (version > 1)
-		take_wishes(&c, item_r);
+		take_wishes(&c, version, item_r);
 	if (c.bad || version == 0 || version > QUEUE_ITEM_VERSION || in.n > QUEUE_ITEM_BYTES_MAX)
 		return false;
 	return take_recipients(&c, a, version, item_r) && cursor_done(&c);
@@ -118,10 +176,15 @@ queue_results_encode(const struct queue_results *r, struct buf *b)
 
 	put_u16(b, r->count);
 	for (uint16_t k = 0; k < r->count; k++) {
-		fits = fits && r->v[k].text.n <= QUEUE_TEXT_BYTES_MAX;
-		put_u32(b, r->v[k].sequence);
-		put_u8(b, (uint8_t)r->v[k].state);
-		put_slice(b, r->v[k].text);
+		const struct queue_result *v = &r->v[k];
+		fits = fits && v->text.n <= QUEUE_TEXT_BYTES_MAX && v->mta.n <= QUEUE_MTA_BYTES_MAX &&
+		    v->status.n <= QUEUE_STATUS_BYTES_MAX;
+		put_u32(b, v->sequence);
+		put_u8(b, (uint8_t)v->state);
+		put_u8(b, v->flags);
+		put_slice(b, v->status);
+		put_slice(b, v->mta);
+		put_slice(b, v->text);
 	}
 	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
 }
@@ -138,9 +201,12 @@ queue_results_decode(struct slice in, struct arena *a, struct queue_results *res
 	if (results_r->v == NULL && results_r->count > 0)
 		return false;
 	for (uint16_t k = 0; k < results_r->count && !c.bad; k++) {
-		results_r->v[k].sequence = cursor_u32(&c);
-		results_r->v[k].state = take_state(&c);
-		results_r->v[k].text = cursor_slice(&c, QUEUE_TEXT_BYTES_MAX);
+		struct queue_result *v = &results_r->v[k];
+		*v = (struct queue_result){.sequence = cursor_u32(&c), .state = take_state(&c), .flags = cursor_u8(&c)};
+		v->status = cursor_slice(&c, QUEUE_STATUS_BYTES_MAX);
+		v->mta = cursor_slice(&c, QUEUE_MTA_BYTES_MAX);
+		v->text = cursor_slice(&c, QUEUE_TEXT_BYTES_MAX);
+		c.bad |= (v->flags & ~(QUEUE_UNSURE | QUEUE_DSN_PASSED)) != 0;
 	}
 	return cursor_done(&c);
 }
@@ -174,6 +240,9 @@ queue_item_apply(struct queue_item *item, const struct queue_results *results)
 		if (r == NULL || r->state != QUEUE_PENDING)
 			continue;
 		r->state = results->v[k].state;
+		r->flags |= results->v[k].flags;
+		r->status = results->v[k].status;
+		r->mta = results->v[k].mta;
 		r->text = results->v[k].text;
 	}
 	for (uint16_t k = 0; k < item->count; k++)

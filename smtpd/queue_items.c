@@ -1,8 +1,9 @@
 /*
- * The items in memory. What is due stands in a line; deliver is told once that there is something, and takes
- * one after the other with QUEUE_NEXT. An item is changed in memory only after the change is durable.
+ * The messages in memory: little of each, with one piece for each of its destinations. What they say in full stands in the index,
+ * and is read when something is to be done. Nothing in memory is ahead of the disk but when a piece is tried.
  */
 #include "common/config.h"
+#include "common/dns_name.h"
 #include "common/mem.h"
 #include "smtpd/queue.h"
 #include "smtpd/queue_schedule.h"
@@ -15,22 +16,29 @@
 #define ITEM_ARENA_BYTES_MAX (1u << 20)
 /* The timer never sleeps longer: the wall clock may be set. */
 #define TICK_MS_MAX 60000
-/* An item that deliver has had so long without a word is given to it again: doing it twice does it once. */
-#define OUT_MS_MAX (10u * 60 * 1000)
+/* Results that come soon after each other are told the sender together. */
+#define REPORT_PAUSE_MS 1000
+/* Pieces that are looked at before others have their turn. */
+#define DUE_AT_ONCE 1000
 
 static struct queue_message *all;
-static unsigned count;
-static struct queue_message *ready_first;
-static struct queue_message *ready_last;
+static struct name_table by_id;
+static struct queue_plan *plan;
 static struct loop_timer *timer;
 
-static uint64_t
-now_ms(void)
+uint64_t
+queue_now_ms(void)
 {
 	return clock_wall_us() / 1000;
 }
 
-/* ---- the list and the line ---- */
+struct queue_plan *
+queue_items_plan(void)
+{
+	return plan;
+}
+
+/* ---- the list ---- */
 
 static void
 list_add(struct queue_message *m)
@@ -40,64 +48,53 @@ list_add(struct queue_message *m)
 	if (all)
 		all->previous = m;
 	all = m;
-	count++;
+	name_table_add(&by_id, &m->link, slice_str(m->id));
+}
+
+static void
+piece_free(struct queue_piece **p)
+{
+	queue_plan_remove(plan, *p);
+	MEM_FREE(p);
 }
 
 static void
 list_remove(struct queue_message *m)
 {
+	while (m->pieces != NULL) {
+		struct queue_piece *p = m->pieces;
+		m->pieces = p->of_message;
+		piece_free(&p);
+	}
 	if (m->previous)
 		m->previous->next = m->next;
 	else
 		all = m->next;
 	if (m->next)
 		m->next->previous = m->previous;
-	count--;
+	name_table_remove(&by_id, &m->link);
 	queue_table_free(&m);
 }
 
-static struct queue_message *
-find(struct slice id)
+struct queue_message *
+queue_items_find(struct slice id)
 {
-	struct queue_message *m = all;
+	struct name_link *l = name_table_find(&by_id, id);
 
-	while (m && !slice_eq(id, slice_str(m->id)))
-		m = m->next;
-	return m;
+	return l ? (struct queue_message *)((uint8_t *)l - offsetof(struct queue_message, link)) : NULL;
 }
 
-const struct queue_message *
+struct queue_message *
 queue_items_first(void)
 {
 	return all;
 }
 
-static void
-make_ready(struct queue_message *m)
-{
-	m->place = QUEUE_READY;
-	m->ready_next = NULL;
-	if (ready_first == NULL)
-		ready_first = ready_last = m;
-	else
-		ready_last = ready_last->ready_next = m;
-}
-
-static void
-tell_deliver(void)
-{
-	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
-
-	/* When it cannot be told now it asks by itself as soon as its edge is up, or at the next tick. */
-	if (ready_first && deliver && !IPC_SEND(deliver, QUEUE_DUE, ))
-		log_event(LOG_DEBUG, NO_SESSION, "queue-due-unsent", LOG_END);
-}
-
 /* ---- failures ---- */
 
 /* Nothing on disk can be trusted: the successor reads it anew. */
-static bool
-must_end(void)
+bool
+queue_must_end(void)
 {
 	if (!queue_table_failed())
 		return false;
@@ -106,29 +103,174 @@ must_end(void)
 	return true;
 }
 
-static void
-trace(const struct queue_message *m, const struct queue_item *item, const char *event, const struct log_field *fields)
+void
+queue_trace_fields(const struct queue_message *m, struct slice session, const char *event, const struct log_field *fields)
 {
 	struct buf b;
 
 	buf_init(&b, LOG_LINE_BYTES_MAX);
 	buf_putf(&b, " id=%s", m->id);
 	log_put_fields(&b, fields);
-	role_trace(item->session, event, buf_slice(&b));
+	role_trace(session, event, buf_slice(&b));
 	buf_fini(&b);
 }
-#define TRACE(m, item, event, ...) trace((m), (item), (event), (const struct log_field[]){__VA_ARGS__})
 
 static void
 trace_failed(const struct queue_message *m, const struct queue_item *item)
 {
-	for (uint16_t i = 0; i < item->count; i++)
-		if (item->recipients[i].state == QUEUE_FAILED)
-			TRACE(m, item, "undeliverable", LOG_STR("to", item->recipients[i].address),
-			    LOG_STR("text", item->recipients[i].text), LOG_END);
+	for (uint16_t i = 0; i < item->count; i++) {
+		const struct queue_recipient *r = &item->recipients[i];
+		if (r->state == QUEUE_FAILED)
+			queue_trace(m, item->session, "undeliverable", LOG_STR("to", r->address), LOG_STR("status", r->status),
+			    LOG_STR("by", r->mta), LOG_STR("text", r->text), LOG_END);
+	}
 }
 
-/* ---- what an item's states mean for it ---- */
+/* ---- pieces ---- */
+
+bool
+queue_destination(const struct queue_recipient *r, struct buf *out)
+{
+	struct slice domain = r->address;
+	size_t at;
+
+	buf_reset(out);
+	if (r->account != 0)
+		return true;
+	while ((at = slice_index(domain, '@')) < domain.n)
+		domain = slice_sub(domain, at + 1, domain.n);
+	if (domain.n == r->address.n)
+		return false;
+	if (domain.n > 0 && domain.p[0] == '[') {
+		buf_put_slice(out, domain);
+		return !out->failed;
+	}
+	return dns_name_to_ascii(domain, out);
+}
+
+bool
+queue_of_piece(const struct queue_recipient *r, const struct queue_piece *p)
+{
+	struct buf b;
+	bool same;
+
+	buf_init(&b, QUEUE_ADDRESS_BYTES_MAX);
+	same = !p->report && queue_destination(r, &b) && slice_eq(buf_slice(&b), queue_plan_name(p));
+	buf_fini(&b);
+	return same;
+}
+
+static struct queue_piece *
+piece_new(struct queue_message *m, struct slice name)
+{
+	struct queue_piece *p = MEM_NEW(struct queue_piece);
+
+	p->message = m;
+	p->of_message = m->pieces;
+	m->pieces = p;
+	queue_plan_add(plan, p, name);
+	return p;
+}
+
+static struct queue_piece *
+piece_of(const struct queue_message *m, struct slice name)
+{
+	struct queue_piece *p = m->pieces;
+
+	while (p != NULL && (p->report || !slice_eq(queue_plan_name(p), name)))
+		p = p->of_message;
+	return p;
+}
+
+void
+queue_piece_end(struct queue_piece *p)
+{
+	struct queue_piece **at = &p->message->pieces;
+
+	while (*at != p)
+		at = &(*at)->of_message;
+	*at = p->of_message;
+	piece_free(&p);
+}
+
+static void
+schedule(struct queue_piece *p, uint64_t when_ms)
+{
+	uint64_t now = queue_now_ms();
+
+	if (p->message->held)
+		queue_plan_park(plan, p);
+	else if (when_ms <= now)
+		queue_plan_ready(plan, p, now);
+	else
+		queue_plan_wait(plan, p, when_ms);
+}
+
+/* A piece for each destination that has something left to try. */
+static void
+make_pieces(struct queue_message *m, const struct queue_item *item)
+{
+	struct buf name;
+
+	buf_init(&name, QUEUE_ADDRESS_BYTES_MAX);
+	for (uint16_t i = 0; i < item->count; i++) {
+		const struct queue_recipient *r = &item->recipients[i];
+		if (r->state != QUEUE_PENDING || !queue_destination(r, &name))
+			continue;
+		struct queue_piece *p = piece_of(m, buf_slice(&name));
+		if (p == NULL) {
+			p = piece_new(m, buf_slice(&name));
+			p->attempts = r->attempts;
+			schedule(p, r->next_ms);
+		}
+	}
+	buf_fini(&name);
+}
+
+/* The report that the item names is made by deliver. */
+static void
+make_report_piece(struct queue_message *m)
+{
+	struct queue_piece *p = piece_new(m, slice_of(NULL, 0));
+
+	p->report = true;
+	schedule(p, queue_now_ms() + REPORT_PAUSE_MS);
+}
+
+/* ---- time ---- */
+
+uint64_t
+queue_pause_of(const struct queue_piece *p, uint32_t attempts)
+{
+	bool here = queue_plan_name(p).n == 0;
+	uint64_t base = config_number(role_config(), here ? OPT_QUEUE_RETRY : OPT_QUEUE_REMOTE_RETRY);
+	uint32_t r = 0;
+
+	if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		r = 0;
+	return queue_pause_ms(base, attempts, r);
+}
+
+static bool
+past(const struct queue_message *m, enum option o)
+{
+	uint64_t now = queue_now_ms();
+
+	return now > m->added_ms && now - m->added_ms > config_number(role_config(), o);
+}
+
+void
+queue_items_arm(void)
+{
+	uint64_t now = queue_now_ms();
+	uint64_t next = queue_plan_next_ms(plan);
+
+	if (next > now + TICK_MS_MAX)
+		next = now + TICK_MS_MAX;
+	loop_timer_set(timer, next > now ? next - now : 0);
+}
+
+/* ---- a change ---- */
 
 /* Puts the item into m anew encoded. False when it does not fit (it did when it was added). */
 static bool
@@ -149,14 +291,30 @@ set_item(struct queue_message *m, const struct queue_item *item)
 	return true;
 }
 
-static uint32_t
-random_u32(void)
+static void
+forget_item(struct queue_message *m)
 {
-	uint32_t r = 0;
+	free(m->item);
+	m->item = NULL;
+	m->item_bytes = 0;
+}
 
-	if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		r = 0;
-	return r;
+bool
+queue_change_begin(struct queue_change *c, struct queue_message *m)
+{
+	*c = (struct queue_change){.message = m, .arena = arena_new(ITEM_ARENA_BYTES_MAX)};
+	if (queue_table_read(m, &c->error) == 0 && queue_item_decode(slice_of(m->item, m->item_bytes), c->arena, &c->item))
+		return true;
+	log_event(LOG_ERROR, NO_SESSION, "queue-item-damaged", LOG_CSTR("id", m->id), LOG_ERR(&c->error), LOG_END);
+	queue_change_drop(c);
+	return false;
+}
+
+void
+queue_change_drop(struct queue_change *c)
+{
+	arena_free(&c->arena);
+	forget_item(c->message);
 }
 
 static bool
@@ -168,115 +326,233 @@ any_in(const struct queue_item *item, enum queue_state s)
 	return false;
 }
 
-/* Where an item belongs by the states of its recipients; false: it is done with. */
+/* The sender is to be told, or need not be. True: a report begins with this change. */
 static bool
-keep_item(struct queue_message *m, const struct queue_item *item)
+begin_report(struct queue_message *m, struct queue_item *item, struct arena *a)
 {
-	if (any_in(item, QUEUE_PENDING)) {
-		m->place = QUEUE_WAITING;
-		m->next_ms = now_ms() +
-		    queue_pause_ms(config_number(role_config(), OPT_QUEUE_RETRY), m->attempts, random_u32());
-		return true;
-	}
-	/* A null reverse-path has nobody to be told (RFC 5321 6.1). What failed else is kept until its
-	 * lifetime ends, for the report to the sender that a later version makes of it. */
-	m->place = QUEUE_PARKED;
-	m->next_ms = UINT64_MAX;
-	return any_in(item, QUEUE_FAILED) && item->mail_from.n > 0;
+	bool late = !m->delayed && past(m, OPT_QUEUE_DELAY_REPORT);
+	char *id = arena_array(a, SMTP_QUEUE_ID_CHARS + 1, 1);
+
+	if (late)
+		m->delayed = true;
+	if (id == NULL || queue_report_mark(item, late) == 0)
+		return false;
+	smtp_queue_id(queue_now_ms(), id);
+	item->report_id = slice_str(id);
+	return true;
 }
 
-static void
-arm(void)
+/* Something is left to do. */
+static bool
+keeps(const struct queue_item *item)
 {
-	uint64_t now = now_ms();
-	uint64_t next = now + TICK_MS_MAX;
-
-	for (const struct queue_message *m = all; m; m = m->next)
-		if ((m->place == QUEUE_WAITING || m->place == QUEUE_OUT) && m->next_ms < next)
-			next = m->next_ms;
-	loop_timer_set(timer, next > now ? next - now : 0);
+	return any_in(item, QUEUE_PENDING) || item->report_id.n > 0;
 }
 
-/* ---- time ---- */
+int
+queue_change_end(struct queue_change *c)
+{
+	struct queue_message *m = c->message;
+	bool report = begin_report(m, &c->item, c->arena);
+	bool keep = keeps(&c->item);
+	int r = -1;
 
-static void
-expire_recipients(struct queue_item *item)
+	m->held = (c->item.flags & QUEUE_HELD) != 0;
+	if (!keep)
+		r = queue_table_remove(m, &c->error);
+	else if (set_item(m, &c->item))
+		r = queue_table_update(m, &c->error);
+	queue_change_drop(c);
+	if (r == 0 && report)
+		make_report_piece(m);
+	if (r == 0 && !keep)
+		list_remove(m);
+	return r;
+}
+
+/* ---- what comes of a try ---- */
+
+static struct queue_recipient *
+recipient_of(struct queue_item *item, uint32_t sequence)
 {
 	for (uint16_t i = 0; i < item->count; i++)
-		if (item->recipients[i].state == QUEUE_PENDING) {
-			item->recipients[i].state = QUEUE_FAILED;
-			item->recipients[i].text = SLICE("Not deliverable within the queue's lifetime");
-		}
+		if (item->recipients[i].sequence == sequence)
+			return &item->recipients[i];
+	return NULL;
 }
 
-/*
- * The end of its time: what was still tried has failed, and stays listed as failed for as long again; then, and when
- * there is nobody to be told, it is removed.
- */
+/* Drops what is said of recipients that are not of that piece. */
 static void
-expire(struct queue_message *m)
+keep_own(struct queue_results *r, struct queue_item *item, const struct queue_piece *p)
 {
-	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
-	struct queue_item item;
-	struct err e = {0};
-	bool keep = false;
-	int done;
+	uint16_t n = 0;
 
-	if (m->place != QUEUE_PARKED && queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {
-		expire_recipients(&item);
-		trace_failed(m, &item);
-		keep = keep_item(m, &item) && set_item(m, &item);
+	for (uint16_t i = 0; i < r->count; i++) {
+		const struct queue_recipient *to = recipient_of(item, r->v[i].sequence);
+		if (to != NULL && queue_of_piece(to, p))
+			r->v[n++] = r->v[i];
 	}
-	done = keep ? queue_table_update(m, &e) : queue_table_remove(m, &e);
-	arena_free(&a);
-	if (done < 0)
-		(void)must_end();
-	else if (!keep)
-		list_remove(m);
+	r->count = n;
 }
 
-/* Past its lifetime: pending ones after a last try, failed ones after another lifetime. */
-static bool
-is_old(const struct queue_message *m, uint64_t now)
+/* What was still tried has failed, in the words of the last try. */
+static void
+expire(struct queue_item *item, const struct queue_piece *p)
 {
-	uint64_t lifetime = config_number(role_config(), OPT_QUEUE_LIFETIME);
-	uint64_t age = now > m->added_ms ? now - m->added_ms : 0;
-
-	if (m->place == QUEUE_PARKED)
-		return age / 2 > lifetime;
-	return m->place == QUEUE_WAITING && m->next_ms <= now && m->attempts > 1 && age > lifetime;
+	for (uint16_t i = 0; i < item->count; i++) {
+		struct queue_recipient *r = &item->recipients[i];
+		if (r->state != QUEUE_PENDING || !queue_of_piece(r, p))
+			continue;
+		r->state = QUEUE_FAILED;
+		if (r->text.n == 0)
+			r->text = SLICE("Not deliverable within the queue's lifetime");
+		if (r->status.n == 0)
+			r->status = SLICE("4.4.7");
+	}
 }
+
+/* The recipients of p that are pending still wait until then. False: there is none. */
+static bool
+put_off(struct queue_item *item, const struct queue_piece *p, uint64_t when_ms)
+{
+	bool any = false;
+
+	for (uint16_t i = 0; i < item->count; i++) {
+		struct queue_recipient *r = &item->recipients[i];
+		if (r->state != QUEUE_PENDING || !queue_of_piece(r, p))
+			continue;
+		r->attempts = p->attempts;
+		r->next_ms = when_ms;
+		any = true;
+	}
+	return any;
+}
+
+int
+queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
+{
+	struct queue_message *m = p->message;
+	struct queue_results results;
+	struct queue_change c;
+	uint64_t when;
+	bool again;
+	int r;
+
+	if (!queue_change_begin(&c, m)) {
+		queue_plan_wait(plan, p, queue_now_ms() + queue_pause_of(p, 1));
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the item of %s cannot be read", m->id);
+	}
+	if (!queue_results_decode(encoded, c.arena, &results)) {
+		queue_change_drop(&c);
+		queue_plan_wait(plan, p, queue_now_ms() + queue_pause_of(p, 1));
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "malformed", "results for %s", m->id);
+	}
+	keep_own(&results, &c.item, p);
+	(void)queue_item_apply(&c.item, &results);
+	p->attempts++;
+	m->attempts++;
+	if (past(m, OPT_QUEUE_LIFETIME))
+		expire(&c.item, p);
+	when = queue_now_ms() + queue_pause_of(p, p->attempts);
+	again = put_off(&c.item, p, when);
+	queue_trace(m, c.item.session, "queue-result", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("attempts", p->attempts),
+	    LOG_CSTR("then", again ? "again" : "done"), LOG_NUM("pause", again ? (when - queue_now_ms()) / 1000 : 0), LOG_END);
+	if (!again)
+		trace_failed(m, &c.item);
+	if (again)
+		schedule(p, when);
+	else
+		queue_piece_end(p);
+	r = queue_change_end(&c);
+	if (r < 0)
+		*e = c.error;
+	return r;
+}
+
+void
+queue_piece_defer(struct queue_piece *p, uint64_t when_ms)
+{
+	struct queue_message *m = p->message;
+	struct err e = {0};
+
+	p->attempts++;
+	if (!past(m, OPT_QUEUE_LIFETIME) && (m->delayed || !past(m, OPT_QUEUE_DELAY_REPORT))) {
+		schedule(p, when_ms);
+		return;
+	}
+	/* Its time is over, or it is time to tell: as if it had been tried, with no result but that. */
+	static const uint8_t none[2];
+	if (queue_piece_tried(p, slice_of(none, sizeof none), &e) < 0)
+		log_event(LOG_ERROR, NO_SESSION, "queue-defer-failed", LOG_ERR(&e), LOG_END);
+}
+
+/* ---- the clock ---- */
 
 static void
 on_tick(void *arg)
 {
-	uint64_t now = now_ms();
-	struct queue_message *next;
+	uint64_t now = queue_now_ms();
+	struct queue_piece *p;
 
 	(void)arg;
-	for (struct queue_message *m = all; m; m = next) {
-		next = m->next;
-		if (is_old(m, now))
-			expire(m);
-		else if ((m->place == QUEUE_WAITING || m->place == QUEUE_OUT) && m->next_ms <= now)
-			make_ready(m);
+	for (unsigned n = 0; n < DUE_AT_ONCE && (p = queue_plan_due(plan, now)) != NULL; n++) {
+		if (p->place == QUEUE_OUT)
+			log_event(LOG_WARN, NO_SESSION, "queue-piece-overdue", LOG_CSTR("id", p->message->id), LOG_END);
+		queue_plan_ready(plan, p, now);
 	}
-	tell_deliver();
-	arm();
+	queue_deliver_up();
+	queue_transport_pump();
+	queue_items_arm();
 }
 
-unsigned
-queue_items_retry_all(void)
+static unsigned
+retry(const struct queue_message *m)
 {
 	unsigned n = 0;
 
-	for (struct queue_message *m = all; m; m = m->next)
-		if (m->place == QUEUE_WAITING) {
-			make_ready(m);
+	for (struct queue_piece *p = m->pieces; p; p = p->of_message)
+		if (p->place == QUEUE_WAITING) {
+			queue_plan_wake(plan, p);
+			queue_plan_ready(plan, p, queue_now_ms());
 			n++;
 		}
-	tell_deliver();
 	return n;
+}
+
+unsigned
+queue_items_retry(const struct queue_message *m)
+{
+	unsigned n = 0;
+
+	for (const struct queue_message *at = m ? m : all; at; at = m ? NULL : at->next)
+		n += retry(at);
+	queue_deliver_up();
+	queue_transport_pump();
+	return n;
+}
+
+void
+queue_items_stop(struct queue_message *m)
+{
+	struct queue_piece *next;
+
+	for (struct queue_piece *p = m->pieces; p; p = next) {
+		next = p->of_message;
+		if (!p->report)
+			queue_piece_end(p);
+	}
+}
+
+void
+queue_items_reschedule(struct queue_message *m)
+{
+	for (struct queue_piece *p = m->pieces; p; p = p->of_message)
+		if (p->place != QUEUE_OUT && m->held)
+			queue_plan_park(plan, p);
+		else if (p->place == QUEUE_PARKED)
+			queue_plan_ready(plan, p, queue_now_ms());
+	queue_deliver_up();
+	queue_transport_pump();
 }
 
 /* ---- QUEUE_ADD ---- */
@@ -288,24 +564,73 @@ new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *i
 	struct queue_message *fresh;
 
 	if (!smtp_queue_id_valid(m->queue_id) || m->sha256.n != 32 || m->message < 0 || m->summary < 0 ||
-	    !queue_item_decode(m->item, a, item_r) || find(m->queue_id) != NULL)
+	    !queue_item_decode(m->item, a, item_r) || item_r->skip > m->bytes || queue_items_find(m->queue_id) != NULL)
 		return NULL;
 	fresh = MEM_NEW(struct queue_message);
 	memcpy(fresh->id, m->queue_id.p, SMTP_QUEUE_ID_CHARS);
 	memcpy(fresh->sha256, m->sha256.p, 32);
 	fresh->bytes = m->bytes;
 	fresh->attempts = 1; /* deliver's own, before it came here */
-	fresh->added_ms = now_ms();
+	fresh->added_ms = queue_now_ms();
+	fresh->held = (item_r->flags & QUEUE_HELD) != 0;
 	return fresh;
+}
+
+/* What deliver has tried waits a pause; an address that leads nowhere has failed. */
+static void
+first_times(struct queue_item *item)
+{
+	uint64_t now = queue_now_ms();
+	struct buf name;
+
+	buf_init(&name, QUEUE_ADDRESS_BYTES_MAX);
+	for (uint16_t i = 0; i < item->count; i++) {
+		struct queue_recipient *r = &item->recipients[i];
+		r->next_ms = r->attempts > 0 ? now + queue_pause_ms(config_number(role_config(), OPT_QUEUE_RETRY), 1, 0) : 0;
+		if (r->state == QUEUE_PENDING && !queue_destination(r, &name)) {
+			r->state = QUEUE_FAILED;
+			r->status = SLICE("5.1.2");
+			r->text = SLICE("This is no domain of the Internet's mail");
+		}
+	}
+	buf_fini(&name);
 }
 
 /* The same as one that is here: deliver did not hear the answer, and asks again. */
 static bool
 is_known(const struct msg_QUEUE_ADD *m)
 {
-	const struct queue_message *known = find(m->queue_id);
+	const struct queue_message *known = queue_items_find(m->queue_id);
 
 	return known != NULL && known->bytes == m->bytes && slice_eq(m->sha256, slice_of(known->sha256, sizeof known->sha256));
+}
+
+/* Takes fresh, whose item is item, over when it is there for good. */
+static enum err_class
+take(struct queue_message *fresh, struct queue_item *item, const struct msg_QUEUE_ADD *m, struct arena *a, struct err *e)
+{
+	bool report;
+
+	first_times(item);
+	report = begin_report(fresh, item, a);
+	if (!keeps(item)) {
+		/* Nothing to try, and nobody to be told. */
+		trace_failed(fresh, item);
+		queue_table_free(&fresh);
+		return ERR_NONE;
+	}
+	if (!set_item(fresh, item) || queue_table_add(fresh, m->message, m->summary, e) < 0) {
+		queue_table_free(&fresh);
+		return ERR_TEMP;
+	}
+	forget_item(fresh);
+	queue_trace(fresh, item->session, "queued", LOG_NUM("recipients", item->count), LOG_NUM("bytes", fresh->bytes), LOG_END);
+	trace_failed(fresh, item);
+	list_add(fresh);
+	make_pieces(fresh, item);
+	if (report)
+		make_report_piece(fresh);
+	return ERR_NONE;
 }
 
 static enum err_class
@@ -313,24 +638,13 @@ add(const struct msg_QUEUE_ADD *m, struct err *e)
 {
 	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
 	struct queue_item item;
-	struct queue_message *fresh = count < QUEUE_ITEMS_MAX ? new_message(m, a, &item) : NULL;
+	struct queue_message *fresh = by_id.count < QUEUE_ITEMS_MAX ? new_message(m, a, &item) : NULL;
 	enum err_class class = ERR_TEMP;
 
-	if (fresh == NULL) {
-		err_set(e, ERR_LIMIT, ERR_CODE_NONE, "queue full", "%u messages, or an item that is none", count);
-	} else if (set_item(fresh, &item) && keep_item(fresh, &item) &&
-	    queue_table_add(fresh, m->message, m->summary, e) == 0) {
-		TRACE(fresh, &item, "queued", LOG_NUM("accounts", item.count), LOG_NUM("bytes", fresh->bytes), LOG_END);
-		trace_failed(fresh, &item);
-		list_add(fresh);
-		fresh = NULL;
-		class = ERR_NONE;
-	} else if (fresh->place == QUEUE_PARKED && item.mail_from.n == 0) {
-		/* Only failures, and nobody to be told of them: done with at once. */
-		trace_failed(fresh, &item);
-		class = ERR_NONE;
-	}
-	queue_table_free(&fresh);
+	if (fresh == NULL)
+		err_set(e, ERR_LIMIT, ERR_CODE_NONE, "queue full", "%zu messages, or an item that is none", by_id.count);
+	else
+		class = take(fresh, &item, m, a, e);
 	arena_free(&a);
 	return class;
 }
@@ -343,138 +657,25 @@ queue_on_add(struct edge *edge, struct msg_QUEUE_ADD *m)
 
 	if (class != ERR_NONE)
 		log_event(LOG_ERROR, NO_SESSION, "queue-add", LOG_STR("id", m->queue_id), LOG_ERR(&e), LOG_END);
-	if (must_end())
+	if (queue_must_end())
 		return;
 	if (!IPC_SEND(edge, QUEUE_ADDED, .id = m->id, .class = class, .code = e.code))
 		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
-	arm();
-}
-
-/* ---- QUEUE_NEXT ---- */
-
-static struct queue_message *
-take_ready(void)
-{
-	struct queue_message *m = ready_first;
-
-	if (m)
-		ready_first = m->ready_next;
-	return m;
-}
-
-/* The next item whose files can be opened. One whose files cannot waits for another time. */
-static struct queue_message *
-next_with_files(int *message_r, int *summary_r)
-{
-	struct queue_message *m;
-	struct err e;
-
-	while ((m = take_ready()) != NULL) {
-		if (queue_table_files(m, message_r, summary_r, &e) == 0)
-			return m;
-		log_event(LOG_ERROR, NO_SESSION, "queue-files", LOG_CSTR("id", m->id), LOG_ERR(&e), LOG_END);
-		m->place = QUEUE_WAITING;
-		m->next_ms = now_ms() + TICK_MS_MAX;
-	}
-	return NULL;
-}
-
-void
-queue_on_next(struct edge *e, struct msg_QUEUE_NEXT *m)
-{
-	int message = -1;
-	int summary = -1;
-	struct queue_message *item = next_with_files(&message, &summary);
-	bool sent;
-
-	if (item == NULL)
-		sent = IPC_SEND(e, QUEUE_ITEM, .id = m->id, .message = -1, .summary = -1);
-	else
-		sent = IPC_SEND(e, QUEUE_ITEM, .id = m->id, .found = 1, .queue_id = slice_str(item->id),
-		    .item = slice_of(item->item, item->item_bytes), .bytes = item->bytes,
-		    .sha256 = slice_of(item->sha256, sizeof(item->sha256)), .message = message, .summary = summary);
-	if (item && sent) {
-		item->place = QUEUE_OUT;
-		item->next_ms = now_ms() + OUT_MS_MAX;
-	} else if (item) {
-		make_ready(item);
-	}
-	if (message >= 0)
-		(void)close(message);
-	if (summary >= 0)
-		(void)close(summary);
-}
-
-/* ---- QUEUE_RESULT ---- */
-
-static enum err_class
-apply(struct queue_message *m, const struct msg_QUEUE_RESULT *r, struct arena *a, struct err *e)
-{
-	struct queue_item item;
-	struct queue_results results;
-	bool keep;
-	int done;
-
-	if (!queue_item_decode(slice_of(m->item, m->item_bytes), a, &item) ||
-	    !queue_results_decode(r->results, a, &results))
-		return ERR_PERM;
-	(void)queue_item_apply(&item, &results);
-	m->attempts++;
-	keep = keep_item(m, &item);
-	TRACE(m, &item, "queue-result", LOG_NUM("attempts", m->attempts),
-	    LOG_CSTR("then", !keep ? "done" : m->place == QUEUE_PARKED ? "failed" : "again"), LOG_END);
-	if (!any_in(&item, QUEUE_PENDING))
-		trace_failed(m, &item);
-	/* The item's slices point into what set_item() replaces, so it is the last thing that uses them. */
-	if (!set_item(m, &item))
-		return ERR_BUG;
-	done = keep ? queue_table_update(m, e) : queue_table_remove(m, e);
-	if (done < 0)
-		return ERR_TEMP;
-	if (!keep)
-		list_remove(m);
-	return ERR_NONE;
-}
-
-void
-queue_on_result(struct edge *edge, struct msg_QUEUE_RESULT *r)
-{
-	struct queue_message *m = find(r->queue_id);
-	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
-	struct err e = {0};
-	enum err_class class = m && m->place == QUEUE_OUT ? apply(m, r, a, &e) : ERR_PERM;
-
-	arena_free(&a);
-	if (class != ERR_NONE)
-		log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_STR("id", r->queue_id), LOG_ERR(&e), LOG_END);
-	if (must_end())
-		return;
-	if (!IPC_SEND(edge, QUEUE_RESULT_REPLY, .id = r->id, .class = class))
-		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
-	arm();
-}
-
-/* ---- deliver comes and goes ---- */
-
-void
-queue_deliver_down(void)
-{
-	/* Soon, but not at once: if it died of this message, the next one should have its turn first. */
-	for (struct queue_message *m = all; m; m = m->next)
-		if (m->place == QUEUE_OUT) {
-			m->place = QUEUE_WAITING;
-			m->next_ms = now_ms() + 1000;
-		}
-	arm();
-}
-
-void
-queue_deliver_up(void)
-{
-	tell_deliver();
+	queue_deliver_up();
+	queue_transport_pump();
+	queue_items_arm();
 }
 
 /* ---- start ---- */
+
+/* What an older server has left has its time in the record alone. */
+static void
+old_times(const struct queue_message *m, struct queue_item *item)
+{
+	for (uint16_t i = 0; i < item->count; i++)
+		if (item->recipients[i].next_ms == 0 && item->recipients[i].attempts == 0)
+			item->recipients[i].next_ms = m->next_ms;
+}
 
 static void
 found(struct queue_message *m)
@@ -483,8 +684,15 @@ found(struct queue_message *m)
 	struct queue_item item;
 
 	if (queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {
-		m->place = any_in(&item, QUEUE_PENDING) ? QUEUE_WAITING : QUEUE_PARKED;
+		old_times(m, &item);
+		m->held = (item.flags & QUEUE_HELD) != 0;
+		for (uint16_t i = 0; i < item.count; i++)
+			m->delayed = m->delayed || (item.recipients[i].flags & QUEUE_REPORTED_DELAY) != 0;
 		list_add(m);
+		make_pieces(m, &item);
+		if (item.report_id.n > 0)
+			make_report_piece(m);
+		forget_item(m);
 	} else {
 		log_event(LOG_ERROR, NO_SESSION, "queue-item-damaged", LOG_CSTR("id", m->id), LOG_END);
 		queue_table_free(&m);
@@ -492,12 +700,39 @@ found(struct queue_message *m)
 	arena_free(&a);
 }
 
+/* What failed before and was never reported: a message without anything left to try is settled now. */
+static void
+settle_idle(void)
+{
+	struct queue_message *next;
+
+	for (struct queue_message *m = all; m; m = next) {
+		struct queue_change c;
+		next = m->next;
+		if (m->pieces == NULL && queue_change_begin(&c, m) && queue_change_end(&c) < 0)
+			log_event(LOG_ERROR, NO_SESSION, "queue-settle", LOG_ERR(&c.error), LOG_END);
+	}
+}
+
 int
 queue_items_init(struct err *e)
 {
+	name_table_init(&by_id);
+	plan = queue_plan_new();
 	timer = loop_timer_new(role_loop(), on_tick, NULL);
 	if (queue_table_open(role_state_dir(), found, e) < 0)
 		return -1;
-	arm();
+	settle_idle();
+	queue_items_arm();
 	return 0;
+}
+
+void
+queue_items_fini(void)
+{
+	while (all != NULL)
+		list_remove(all);
+	if (plan != NULL)
+		name_table_fini(&by_id);
+	queue_plan_free(&plan);
 }

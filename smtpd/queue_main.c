@@ -18,6 +18,15 @@ static const struct ipc_dispatch from_deliver = {
 };
 static const struct ipc_dispatch from_recorder;
 
+static void
+edge_drained(struct edge *e)
+{
+	if (edge_peer(e)->role == ROLE_TRANSPORT)
+		queue_transport_pump();
+	else if (edge_peer(e)->role == ROLE_DELIVER)
+		queue_deliver_up();
+}
+
 static int
 init(struct err *e)
 {
@@ -48,6 +57,8 @@ edge_down(struct edge *e)
 	queue_spool_edge_down(e);
 	if (edge_peer(e)->role == ROLE_DELIVER)
 		queue_deliver_down();
+	else if (edge_peer(e)->role == ROLE_TRANSPORT)
+		queue_transport_down();
 }
 
 int
@@ -58,15 +69,18 @@ main(int argc, char **argv)
 	    .dispatch = {[ROLE_SMTP_FRONT] = &from_front,
 		[ROLE_SUBMISSION] = &from_front,
 		[ROLE_DELIVER] = &from_deliver,
+		[ROLE_TRANSPORT] = &queue_from_transport,
 		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .on_listener = on_listener,
 	    .on_edge_up = edge_up,
 	    .on_edge_down = edge_down,
+	    .on_edge_drained = edge_drained,
 	};
 
 	int status = role_main(argc, argv, &spec);
 
 	queue_table_close();
+	queue_items_fini();
 	return status;
 }

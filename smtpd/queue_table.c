@@ -129,6 +129,30 @@ queue_table_remove(const struct queue_message *m, struct err *e)
 	return 0;
 }
 
+int
+queue_table_read(struct queue_message *m, struct err *e)
+{
+	struct queue_message now;
+	struct slice item;
+	struct buf b;
+	int r = -1;
+
+	buf_init(&b, RECORD_BYTES_MAX);
+	if (env_get(env, key_of(m), &b, e) == 1) {
+		if (queue_record_decode(buf_slice(&b), &now, &item)) {
+			free(m->item);
+			m->item = mem_new_array(item.n ? item.n : 1, 1);
+			m->item_bytes = item.n;
+			memcpy(m->item, item.p, item.n);
+			r = 0;
+		} else {
+			err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the record of %s is damaged", m->id);
+		}
+	}
+	buf_fini(&b);
+	return r;
+}
+
 /* ---- the files of a message ---- */
 
 /* Copies message into to, comparing its length and hash with what m says. */
@@ -246,17 +270,24 @@ read_meta(const char *id, struct buf *b, struct err *e)
 }
 
 int
-queue_table_files(const struct queue_message *m, int *message_r, int *summary_r, struct err *e)
+queue_table_file(const struct queue_message *m, int *message_r, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
+
+	name_of(m->id, ".msg", path);
+	*message_r = file_open(path, O_RDONLY | O_CLOEXEC, e);
+	return *message_r < 0 ? -1 : 0;
+}
+
+int
+queue_table_files(const struct queue_message *m, int *message_r, int *summary_r, struct err *e)
+{
 	struct buf b;
 	struct slice record;
 	struct slice summary;
 
 	*summary_r = -1;
-	name_of(m->id, ".msg", path);
-	*message_r = file_open(path, O_RDONLY | O_CLOEXEC, e);
-	if (*message_r < 0)
+	if (queue_table_file(m, message_r, e) < 0)
 		return -1;
 	buf_init(&b, QUEUE_META_BYTES_MAX);
 	if (read_meta(m->id, &b, e) == 0) {

@@ -96,13 +96,19 @@ cipher(struct slice tls_text)
 }
 
 bool
+received_return_path(const struct received_facts *f, struct buf *b)
+{
+	buf_putf(b, "Return-Path: <%.*s>\r\n", SLICE_ARG(f->envelope->mail_from));
+	return !b->failed;
+}
+
+bool
 received_print(const struct received_facts *f, struct buf *b)
 {
 	const struct envelope *e = f->envelope;
 	char date[DATE_RFC5322_SIZE];
 
 	date_rfc5322_print((struct date_time){.seconds = f->now}, date);
-	buf_putf(b, "Return-Path: <%.*s>\r\n", SLICE_ARG(e->mail_from));
 	buf_put_slice(b, f->authres);
 	buf_put_str(b, "Received: ");
 	put_from(b, f);

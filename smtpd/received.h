@@ -21,7 +21,9 @@ struct received_facts {
 	int64_t now;	      /* seconds since 1970 */
 };
 
-/* Appends the trace fields, each ending in CRLF; octets of the envelope that may not stand there are
+/* Appends the Return-Path, which is for mailboxes alone (RFC 5321 4.4), with its CRLF. False when b is full. */
+bool received_return_path(const struct received_facts *f, struct buf *b);
+/* Appends the other trace fields, each ending in CRLF; octets of the envelope that may not stand there are
  * left out. False when b is full. */
 bool received_print(const struct received_facts *f, struct buf *b);
 

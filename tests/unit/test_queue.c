@@ -20,7 +20,8 @@
 static struct queue_recipient two[] = {
     {.account = 7, .sequence = 0, .state = QUEUE_DONE, .address = {(const uint8_t *)"a@b", 3}},
     {.account = 9, .sequence = 4, .target = 1, .state = QUEUE_PENDING, .address = {(const uint8_t *)"c@d", 3},
-	.text = {(const uint8_t *)"full", 4}, .notify = SMTP_NOTIFY_SUCCESS, .orcpt = {(const uint8_t *)"rfc822;c@d", 10}},
+	.text = {(const uint8_t *)"full", 4}, .notify = SMTP_NOTIFY_SUCCESS, .orcpt = {(const uint8_t *)"rfc822;c@d", 10},
+	.flags = QUEUE_FORWARDED, .status = {(const uint8_t *)"4.2.2", 5}, .mta = {(const uint8_t *)"mx", 2}, .attempts = 3, .next_ms = 99},
 };
 
 static struct queue_item
@@ -28,7 +29,7 @@ sample_item(void)
 {
 	return (struct queue_item){
 	    .internal_date = 12345, .session = SLICE("s1"), .mail_from = SLICE("x@y"), .flags = QUEUE_BINARY,
-	    .ret = SMTP_RET_FULL, .envid = SLICE("e1"), .recipients = two, .count = 2};
+	    .ret = SMTP_RET_FULL, .envid = SLICE("e1"), .skip = 40, .forward_from = SLICE("z@y"), .recipients = two, .count = 2};
 }
 
 /* ---- items and results ---- */
@@ -76,6 +77,46 @@ START_TEST(test_item_version_1)
 }
 END_TEST
 
+START_TEST(test_item_version_2)
+{
+	static const uint8_t old[] = {2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 's', 0, 0, 0, 3, 'x', '@', 'y', QUEUE_BINARY, SMTP_RET_HDRS,
+	    0, 0, 0, 1, 'e', 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, QUEUE_PENDING, 0, 0, 0, 3, 'a', '@', 'b', 0, 0, 0, 0,
+	    SMTP_NOTIFY_NEVER, 0, 0, 0, 1, 'o'};
+	struct queue_item out;
+	struct arena *a = arena_new(65536);
+
+	ck_assert(queue_item_decode(slice_of(old, sizeof(old)), a, &out));
+	ck_assert(out.count == 1 && out.recipients[0].notify == SMTP_NOTIFY_NEVER && out.recipients[0].orcpt.n == 1);
+	ck_assert(out.flags == QUEUE_BINARY && out.envid.n == 1 && out.skip == 0 && out.recipients[0].attempts == 0);
+	arena_free(&a);
+}
+END_TEST
+
+/* Words are cut so that the others of a full item have room. */
+START_TEST(test_item_full)
+{
+	static struct queue_recipient many[600];
+	static const uint8_t long_text[QUEUE_TEXT_BYTES_MAX];
+	struct queue_item item = sample_item();
+	struct queue_item out;
+	struct arena *a = arena_new(1u << 20);
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	item.recipients = many;
+	item.count = 0;
+	while (queue_item_fits(item.count + 1u, (item.count + 1u) * 3))
+		many[item.count] = (struct queue_recipient){.sequence = item.count, .state = QUEUE_PENDING, .address = SLICE("a@b"),
+		    .text = {long_text, sizeof long_text}}, item.count++;
+	ck_assert_uint_gt(item.count, 400);
+	ck_assert(queue_item_encode(&item, &b));
+	ck_assert(queue_item_decode(buf_slice(&b), a, &out));
+	ck_assert_uint_ge(out.recipients[item.count - 1].text.n, QUEUE_TEXT_BYTES_SURE);
+	buf_fini(&b);
+	arena_free(&a);
+}
+END_TEST
+
 START_TEST(test_item_refused)
 {
 	struct queue_recipient twice[] = {two[0], two[0]};
@@ -102,25 +143,28 @@ START_TEST(test_apply)
 	struct queue_recipient r[] = {two[0], two[1], {.sequence = 6, .state = QUEUE_PENDING}};
 	struct queue_item item = {.recipients = r, .count = 3};
 	struct queue_result v[] = {
-	    {0, QUEUE_PENDING, SLICE("done stays done")},
-	    {4, QUEUE_DONE, SLICE("")},
-	    {5, QUEUE_FAILED, SLICE("nobody")},
+	    {.sequence = 0, .state = QUEUE_PENDING, .text = SLICE("done stays done")},
+	    {.sequence = 4, .state = QUEUE_DONE, .flags = QUEUE_DSN_PASSED},
+	    {.sequence = 5, .state = QUEUE_FAILED, .status = SLICE("5.1.1"), .text = SLICE("nobody")},
 	};
 	struct queue_results results = {v, 3};
 
 	ck_assert_uint_eq(queue_item_apply(&item, &results), 1);
 	ck_assert_int_eq(r[0].state, QUEUE_DONE);
 	ck_assert_int_eq(r[1].state, QUEUE_DONE);
+	ck_assert_uint_eq(r[1].flags, QUEUE_FORWARDED | QUEUE_DSN_PASSED);
 	ck_assert_int_eq(r[2].state, QUEUE_PENDING);
 	v[2].sequence = 6;
 	ck_assert_uint_eq(queue_item_apply(&item, &results), 0);
 	ck_assert_int_eq(r[2].state, QUEUE_FAILED);
+	ck_assert(slice_eq(r[2].status, SLICE("5.1.1")));
 }
 END_TEST
 
 START_TEST(test_results_round_trip)
 {
-	struct queue_result v[] = {{1, QUEUE_DONE, SLICE("")}, {2, QUEUE_FAILED, SLICE("gone")}};
+	struct queue_result v[] = {{.sequence = 1, .state = QUEUE_DONE},
+	    {.sequence = 2, .state = QUEUE_FAILED, .flags = QUEUE_UNSURE, .mta = SLICE("mx"), .text = SLICE("gone")}};
 	struct queue_results in = {v, 2};
 	struct queue_results out;
 	struct arena *a = arena_new(65536);
@@ -130,7 +174,7 @@ START_TEST(test_results_round_trip)
 	ck_assert(queue_results_encode(&in, &b));
 	ck_assert(queue_results_decode(buf_slice(&b), a, &out));
 	ck_assert_uint_eq(out.count, 2);
-	ck_assert(slice_eq(out.v[1].text, SLICE("gone")));
+	ck_assert(slice_eq(out.v[1].text, SLICE("gone")) && slice_eq(out.v[1].mta, SLICE("mx")) && out.v[1].flags == QUEUE_UNSURE);
 	for (size_t n = 0; n < b.n; n++)
 		ck_assert_msg(!queue_results_decode(slice_of(b.p, n), a, &out), "%zu octets", n);
 	b.p[6] = 9; /* a state that does not exist */
@@ -536,6 +580,8 @@ main(void)
 
 	tcase_add_test(t, test_item_round_trip);
 	tcase_add_test(t, test_item_version_1);
+	tcase_add_test(t, test_item_version_2);
+	tcase_add_test(t, test_item_full);
 	tcase_add_test(t, test_item_refused);
 	tcase_add_test(t, test_apply);
 	tcase_add_test(t, test_results_round_trip);

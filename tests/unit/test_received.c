@@ -27,7 +27,7 @@ check(const struct received_facts *f, const char *want)
 	struct buf b;
 
 	buf_init(&b, RECEIVED_BYTES_MAX);
-	ck_assert(received_print(f, &b));
+	ck_assert(received_return_path(f, &b) && received_print(f, &b));
 	ck_assert_msg(slice_eq(buf_slice(&b), slice_str(want)), "got:\n%.*s\nwant:\n%s", (int)b.n, (const char *)b.p, want);
 	buf_fini(&b);
 }

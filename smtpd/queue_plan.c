@@ -1,0 +1,391 @@
+#include "smtpd/queue_plan.h"
+
+#include "common/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define NOWHERE SIZE_MAX
+#define HEAP_FIRST 256
+
+struct queue_destination {
+	struct name_link link;
+	/* in the ring of those whose turn may come */
+	struct queue_destination *next;
+	struct queue_destination *previous;
+	struct queue_piece *first;
+	struct queue_piece *last;
+	unsigned pieces;
+	unsigned out;
+	unsigned window;
+	unsigned failures;
+	bool answered; /* a server was reached since the destination is known */
+	bool here;
+	uint64_t asleep_until_ms;
+	uint8_t name[];
+};
+
+struct queue_plan {
+	struct name_table destinations;
+	struct queue_destination *turn; /* of the ring; NULL: it is empty */
+	struct queue_piece **heap;
+	size_t heap_count;
+	size_t heap_cap;
+	unsigned count[QUEUE_PARKED + 1];
+};
+
+struct queue_plan *
+queue_plan_new(void)
+{
+	struct queue_plan *plan = MEM_NEW(struct queue_plan);
+
+	name_table_init(&plan->destinations);
+	plan->heap_cap = HEAP_FIRST;
+	plan->heap = mem_new_array(plan->heap_cap, sizeof(struct queue_piece *));
+	return plan;
+}
+
+void
+queue_plan_free(struct queue_plan **plan)
+{
+	if (*plan == NULL)
+		return;
+	name_table_fini(&(*plan)->destinations);
+	free((*plan)->heap);
+	MEM_FREE(plan);
+}
+
+/* ---- the heap: what is due first is on top ---- */
+
+static void
+heap_set(struct queue_plan *plan, size_t at, struct queue_piece *p)
+{
+	plan->heap[at] = p;
+	p->heap_at = at;
+}
+
+static void
+heap_up(struct queue_plan *plan, size_t at)
+{
+	struct queue_piece *p = plan->heap[at];
+
+	while (at > 0 && plan->heap[(at - 1) / 2]->when_ms > p->when_ms) {
+		heap_set(plan, at, plan->heap[(at - 1) / 2]);
+		at = (at - 1) / 2;
+	}
+	heap_set(plan, at, p);
+}
+
+static void
+heap_down(struct queue_plan *plan, size_t at)
+{
+	struct queue_piece *p = plan->heap[at];
+
+	for (;;) {
+		size_t child = 2 * at + 1;
+		if (child >= plan->heap_count)
+			break;
+		if (child + 1 < plan->heap_count && plan->heap[child + 1]->when_ms < plan->heap[child]->when_ms)
+			child++;
+		if (plan->heap[child]->when_ms >= p->when_ms)
+			break;
+		heap_set(plan, at, plan->heap[child]);
+		at = child;
+	}
+	heap_set(plan, at, p);
+}
+
+static void
+heap_add(struct queue_plan *plan, struct queue_piece *p)
+{
+	if (plan->heap_count == plan->heap_cap) {
+		plan->heap_cap *= 2;
+		plan->heap = mem_resize(plan->heap, plan->heap_cap, sizeof(struct queue_piece *));
+	}
+	heap_set(plan, plan->heap_count++, p);
+	heap_up(plan, p->heap_at);
+}
+
+static void
+heap_remove(struct queue_plan *plan, struct queue_piece *p)
+{
+	size_t at = p->heap_at;
+	struct queue_piece *last = plan->heap[--plan->heap_count];
+
+	p->heap_at = NOWHERE;
+	if (last == p)
+		return;
+	heap_set(plan, at, last);
+	heap_up(plan, at);
+	heap_down(plan, last->heap_at);
+}
+
+/* ---- the ring ---- */
+
+/* Whether its turn may come. */
+static bool
+eligible(const struct queue_destination *d)
+{
+	return !d->here && d->first != NULL && d->out < d->window;
+}
+
+static void
+ring_leave(struct queue_plan *plan, struct queue_destination *d)
+{
+	if (plan->turn == d)
+		plan->turn = d->next == d ? NULL : d->next;
+	d->next->previous = d->previous;
+	d->previous->next = d->next;
+	d->next = d->previous = NULL;
+}
+
+/* At the end of the ring. */
+static void
+ring_enter(struct queue_plan *plan, struct queue_destination *d)
+{
+	if (plan->turn == NULL) {
+		plan->turn = d->next = d->previous = d;
+		return;
+	}
+	d->next = plan->turn;
+	d->previous = plan->turn->previous;
+	d->previous->next = d;
+	d->next->previous = d;
+}
+
+static void
+ring_settle(struct queue_plan *plan, struct queue_destination *d)
+{
+	if (eligible(d) && d->next == NULL)
+		ring_enter(plan, d);
+	else if (!eligible(d) && d->next != NULL)
+		ring_leave(plan, d);
+}
+
+/* ---- the line ---- */
+
+static void
+line_add(struct queue_piece *p)
+{
+	struct queue_destination *d = p->to;
+
+	p->line_next = NULL;
+	p->line_previous = d->last;
+	if (d->last != NULL)
+		d->last->line_next = p;
+	else
+		d->first = p;
+	d->last = p;
+}
+
+static void
+line_remove(struct queue_piece *p)
+{
+	struct queue_destination *d = p->to;
+
+	if (p->line_previous != NULL)
+		p->line_previous->line_next = p->line_next;
+	else
+		d->first = p->line_next;
+	if (p->line_next != NULL)
+		p->line_next->line_previous = p->line_previous;
+	else
+		d->last = p->line_previous;
+	p->line_next = p->line_previous = NULL;
+}
+
+/* ---- places ---- */
+
+static void
+leave(struct queue_plan *plan, struct queue_piece *p)
+{
+	if (p->heap_at != NOWHERE)
+		heap_remove(plan, p);
+	if (p->place == QUEUE_READY)
+		line_remove(p);
+	if (p->place == QUEUE_OUT)
+		p->to->out--;
+	if (!p->to->here)
+		plan->count[p->place]--;
+}
+
+static void
+enter(struct queue_plan *plan, struct queue_piece *p, enum queue_place place, uint64_t when_ms)
+{
+	p->place = place;
+	p->when_ms = when_ms;
+	if (place == QUEUE_WAITING || place == QUEUE_OUT)
+		heap_add(plan, p);
+	if (place == QUEUE_READY)
+		line_add(p);
+	if (place == QUEUE_OUT)
+		p->to->out++;
+	if (!p->to->here)
+		plan->count[place]++;
+	ring_settle(plan, p->to);
+}
+
+static void
+move(struct queue_plan *plan, struct queue_piece *p, enum queue_place place, uint64_t when_ms)
+{
+	leave(plan, p);
+	enter(plan, p, place, when_ms);
+}
+
+static struct queue_destination *
+destination_of(struct queue_plan *plan, struct slice name)
+{
+	struct name_link *l = name_table_find(&plan->destinations, name);
+	struct queue_destination *d;
+
+	if (l != NULL)
+		return (struct queue_destination *)((uint8_t *)l - offsetof(struct queue_destination, link));
+	d = mem_new_array(1, sizeof *d + name.n);
+	*d = (struct queue_destination){.window = QUEUE_WINDOW_FIRST, .here = name.n == 0};
+	memcpy(d->name, name.p, name.n);
+	name_table_add(&plan->destinations, &d->link, slice_of(d->name, name.n));
+	return d;
+}
+
+void
+queue_plan_add(struct queue_plan *plan, struct queue_piece *p, struct slice name)
+{
+	p->to = destination_of(plan, name);
+	p->to->pieces++;
+	p->heap_at = NOWHERE;
+	enter(plan, p, QUEUE_PARKED, 0);
+}
+
+void
+queue_plan_remove(struct queue_plan *plan, struct queue_piece *p)
+{
+	struct queue_destination *d = p->to;
+
+	leave(plan, p);
+	d->pieces--;
+	ring_settle(plan, d);
+	if (d->pieces == 0) {
+		name_table_remove(&plan->destinations, &d->link);
+		free(d);
+	}
+	p->to = NULL;
+}
+
+struct slice
+queue_plan_name(const struct queue_piece *p)
+{
+	return p->to->link.name;
+}
+
+void
+queue_plan_wait(struct queue_plan *plan, struct queue_piece *p, uint64_t when_ms)
+{
+	move(plan, p, QUEUE_WAITING, when_ms);
+}
+
+void
+queue_plan_ready(struct queue_plan *plan, struct queue_piece *p, uint64_t now_ms)
+{
+	if (now_ms < p->to->asleep_until_ms)
+		move(plan, p, QUEUE_WAITING, p->to->asleep_until_ms);
+	else
+		move(plan, p, QUEUE_READY, 0);
+}
+
+void
+queue_plan_out(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms)
+{
+	p->end_sent = false;
+	move(plan, p, QUEUE_OUT, until_ms);
+}
+
+void
+queue_plan_park(struct queue_plan *plan, struct queue_piece *p)
+{
+	move(plan, p, QUEUE_PARKED, 0);
+}
+
+uint64_t
+queue_plan_next_ms(const struct queue_plan *plan)
+{
+	return plan->heap_count > 0 ? plan->heap[0]->when_ms : UINT64_MAX;
+}
+
+struct queue_piece *
+queue_plan_due(const struct queue_plan *plan, uint64_t now_ms)
+{
+	return plan->heap_count > 0 && plan->heap[0]->when_ms <= now_ms ? plan->heap[0] : NULL;
+}
+
+struct queue_piece *
+queue_plan_next(struct queue_plan *plan)
+{
+	if (plan->turn == NULL)
+		return NULL;
+	struct queue_piece *p = plan->turn->first;
+
+	plan->turn = plan->turn->next;
+	return p;
+}
+
+struct queue_piece *
+queue_plan_next_here(struct queue_plan *plan)
+{
+	struct name_link *l = name_table_find(&plan->destinations, slice_of(NULL, 0));
+
+	return l ? destination_of(plan, slice_of(NULL, 0))->first : NULL;
+}
+
+/* ---- what destinations are like ---- */
+
+void
+queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned window_max)
+{
+	struct queue_destination *d = p->to;
+
+	d->answered = true;
+	d->failures = 0;
+	d->asleep_until_ms = 0;
+	if (d->window < window_max)
+		d->window++;
+	ring_settle(plan, d);
+}
+
+unsigned
+queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p)
+{
+	struct queue_destination *d = p->to;
+
+	d->failures++;
+	if (d->window > 1)
+		d->window /= 2;
+	ring_settle(plan, d);
+	return d->answered && d->failures < QUEUE_FAILURES_AWAKE ? 0 : d->failures;
+}
+
+void
+queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms)
+{
+	p->to->asleep_until_ms = until_ms;
+	p->to->window = 1;
+	ring_settle(plan, p->to);
+}
+
+struct queue_piece *
+queue_plan_in_line(const struct queue_piece *p)
+{
+	return p->to->first;
+}
+
+void
+queue_plan_wake(struct queue_plan *plan, struct queue_piece *p)
+{
+	p->to->asleep_until_ms = 0;
+	ring_settle(plan, p->to);
+}
+
+unsigned
+queue_plan_count(const struct queue_plan *plan, enum queue_place place)
+{
+	return plan->count[place];
+}

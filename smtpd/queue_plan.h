@@ -1,0 +1,89 @@
+/*
+ * queue_plan: which piece of the queue is tried when. A piece is what one message has for one destination; it waits for a time, then
+ * stands in its destination's line, then is out. Each step takes logarithmic time in the number of pieces. Pure: the clock is the
+ * caller's, and so are the pieces.
+ *
+ * Destinations take turns, so that a long line delays no other. As many pieces of a destination are out as its window has room for, which
+ * begins small, grows with each piece that reached a server and shrinks when none could be reached. A destination without a
+ * reachable server sleeps, longer each time; then one piece tries for all of them.
+ */
+#ifndef SMTPD_QUEUE_PLAN_H
+#define SMTPD_QUEUE_PLAN_H
+
+#include "common/name_table.h"
+
+#include <stdbool.h>
+
+#define QUEUE_WINDOW_FIRST 2
+/* So many times in a row no server was reached, and the destination sleeps; at once when none ever was. */
+#define QUEUE_FAILURES_AWAKE 3
+
+enum queue_place {
+	QUEUE_WAITING, /* until its time */
+	QUEUE_READY,   /* in its destination's line */
+	QUEUE_OUT,     /* being tried; until its time, when no word came of it */
+	QUEUE_PARKED,  /* neither tried nor waiting */
+};
+
+struct queue_message;
+struct queue_destination;
+
+struct queue_piece {
+	struct queue_message *message;
+	struct queue_piece *of_message; /* the message's next piece */
+	struct queue_destination *to;
+	struct queue_piece *line_next;
+	struct queue_piece *line_previous;
+	uint64_t when_ms;
+	size_t heap_at;
+	uint64_t id; /* while it is out */
+	uint32_t attempts;
+	enum queue_place place;
+	bool end_sent; /* while it is out: it may have arrived */
+	bool report;   /* not for a mailbox: the sender is to be told */
+};
+
+struct queue_plan;
+
+struct queue_plan *queue_plan_new(void);
+/* All pieces have been removed. */
+void queue_plan_free(struct queue_plan **plan);
+
+/* A new piece, parked; all but its places in the plan is the caller's. name is copied: a domain in lower case, or the empty name, which
+ * stands for this server: it has neither window nor turn. */
+void queue_plan_add(struct queue_plan *plan, struct queue_piece *p, struct slice name);
+/* Takes a piece out of the plan, wherever it is. */
+void queue_plan_remove(struct queue_plan *plan, struct queue_piece *p);
+struct slice queue_plan_name(const struct queue_piece *p);
+
+/* Moves a piece, wherever it is. One that is to be ready for a destination that sleeps waits until that wakes up. */
+void queue_plan_wait(struct queue_plan *plan, struct queue_piece *p, uint64_t when_ms);
+void queue_plan_ready(struct queue_plan *plan, struct queue_piece *p, uint64_t now_ms);
+void queue_plan_out(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms);
+void queue_plan_park(struct queue_plan *plan, struct queue_piece *p);
+
+/* When the next piece that waits or is out is due; UINT64_MAX: none. */
+uint64_t queue_plan_next_ms(const struct queue_plan *plan);
+/* The first piece whose time has come, or NULL. It stays where it is: the caller moves it. */
+struct queue_piece *queue_plan_due(const struct queue_plan *plan, uint64_t now_ms);
+
+/* The piece whose turn it is, of other servers' or of this one; NULL: none may go. It stays where it is. */
+struct queue_piece *queue_plan_next(struct queue_plan *plan);
+struct queue_piece *queue_plan_next_here(struct queue_plan *plan);
+
+/* What a try of that piece's destination came to; it is out. window_max: the most pieces of one destination that are out. */
+void queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned window_max);
+/*
+ * Gives the number of failures in a row when the destination is to sleep, else 0. Then the caller says for how long with
+ * queue_plan_sleep(), and moves those in its line, which queue_plan_in_line() gives one after the other.
+ */
+unsigned queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p);
+void queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms);
+struct queue_piece *queue_plan_in_line(const struct queue_piece *p);
+/* The destination of p is tried again at once when p is ready. */
+void queue_plan_wake(struct queue_plan *plan, struct queue_piece *p);
+
+/* Pieces in that place, of all destinations but this server. */
+unsigned queue_plan_count(const struct queue_plan *plan, enum queue_place place);
+
+#endif

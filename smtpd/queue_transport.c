@@ -1,0 +1,230 @@
+/*
+ * Pieces for other servers. transport says how many it takes at once, and tells what came of each. Which of them may have arrived without a
+ * word of it is known by what it said before (TRANSPORT_DOT), and is recorded.
+ */
+#include "common/config.h"
+#include "common/mem.h"
+#include "smtpd/queue.h"
+
+#include <unistd.h>
+
+#define UNREADABLE_PAUSE_MS 60000
+/* The longest that a piece can take: 100 recipients' time-outs and a big message on a slow line are less. Past it transport has lost it. */
+#define OUT_MS_MAX (6u * 60 * 60 * 1000)
+#define AGAIN_MS 1000
+
+static unsigned room; /* pieces that transport takes; 0: it has not said so yet */
+static uint64_t last_id;
+
+/* ---- to transport ---- */
+
+/* The item with the recipients of p that are pending alone. */
+static bool
+encode_piece(const struct queue_change *c, const struct queue_piece *p, struct buf *b)
+{
+	struct queue_item part = c->item;
+
+	part.recipients = arena_array(c->arena, c->item.count, sizeof *part.recipients);
+	part.count = 0;
+	if (part.recipients == NULL)
+		return false;
+	for (uint16_t i = 0; i < c->item.count; i++) {
+		const struct queue_recipient *r = &c->item.recipients[i];
+		if (r->state == QUEUE_PENDING && queue_of_piece(r, p))
+			part.recipients[part.count++] = *r;
+	}
+	return queue_item_encode(&part, b);
+}
+
+static bool
+send(struct edge *e, const struct queue_change *c, const struct queue_piece *p, int message)
+{
+	const struct queue_message *m = c->message;
+	struct buf b;
+	bool sent;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	sent = encode_piece(c, p, &b) &&
+	    IPC_SEND(e, TRANSPORT_SEND, .id = last_id + 1, .session = c->item.session, .queue_id = slice_str(m->id),
+		.destination = queue_plan_name(p), .item = buf_slice(&b), .bytes = m->bytes, .message = message);
+	buf_fini(&b);
+	return sent;
+}
+
+/* Gives p to transport. False: its edge is full. */
+static bool
+give(struct edge *e, struct queue_piece *p)
+{
+	struct queue_plan *plan = queue_items_plan();
+	struct queue_change c;
+	struct err err = {0};
+	int message = -1;
+	bool sent = false;
+
+	if (!queue_change_begin(&c, p->message)) {
+		queue_plan_wait(plan, p, queue_now_ms() + UNREADABLE_PAUSE_MS);
+		return true;
+	}
+	if (queue_table_file(p->message, &message, &err) == 0) {
+		sent = send(e, &c, p, message);
+		(void)close(message);
+	} else {
+		log_event(LOG_ERROR, NO_SESSION, "queue-files", LOG_CSTR("id", p->message->id), LOG_ERR(&err), LOG_END);
+		queue_plan_wait(plan, p, queue_now_ms() + UNREADABLE_PAUSE_MS);
+	}
+	queue_change_drop(&c);
+	if (sent) {
+		queue_plan_out(plan, p, queue_now_ms() + OUT_MS_MAX);
+		p->id = ++last_id;
+	}
+	return sent || message < 0;
+}
+
+void
+queue_transport_pump(void)
+{
+	struct edge *e = role_edge(ROLE_TRANSPORT, 0);
+	struct queue_piece *p;
+
+	while (e != NULL && queue_plan_count(queue_items_plan(), QUEUE_OUT) < room && (p = queue_plan_next(queue_items_plan())) != NULL)
+		if (!give(e, p))
+			break; /* more when one comes back */
+	queue_items_arm();
+}
+
+/* ---- from transport ---- */
+
+static struct queue_piece *
+piece_out(struct slice queue_id, uint64_t id)
+{
+	const struct queue_message *m = queue_items_find(queue_id);
+	struct queue_piece *p = m ? m->pieces : NULL;
+
+	while (p != NULL && (p->place != QUEUE_OUT || p->id != id || queue_plan_name(p).n == 0))
+		p = p->of_message;
+	return p;
+}
+
+static void
+on_room(struct edge *e, struct msg_TRANSPORT_ROOM *m)
+{
+	(void)e;
+	room = m->pieces;
+	queue_transport_pump();
+}
+
+/* It has that piece from a queue before this one. */
+static void
+on_held(struct edge *e, struct msg_TRANSPORT_HELD *m)
+{
+	const struct queue_message *message = queue_items_find(m->queue_id);
+	struct queue_piece *p = message ? message->pieces : NULL;
+
+	(void)e;
+	while (p != NULL && (p->report || !slice_eq(queue_plan_name(p), m->destination)))
+		p = p->of_message;
+	if (p == NULL || m->destination.n == 0) {
+		log_event(LOG_INFO, NO_SESSION, "transport-held-unknown", LOG_STR("id", m->queue_id), LOG_END);
+		return;
+	}
+	queue_plan_out(queue_items_plan(), p, queue_now_ms() + OUT_MS_MAX);
+	p->id = m->id;
+	p->end_sent = m->dot != 0;
+	if (m->id > last_id)
+		last_id = m->id;
+}
+
+static void
+on_dot(struct edge *e, struct msg_TRANSPORT_DOT *m)
+{
+	struct queue_piece *p = piece_out(m->queue_id, m->id);
+
+	(void)e;
+	if (p != NULL)
+		p->end_sent = true;
+}
+
+/* No server of its destination was reached: those in line need not find that out each by itself. */
+static void
+unreachable(struct queue_piece *p)
+{
+	struct queue_plan *plan = queue_items_plan();
+	unsigned failures = queue_plan_unreachable(plan, p);
+	struct queue_piece *other;
+	uint64_t until;
+
+	if (failures == 0)
+		return;
+	until = queue_now_ms() + queue_pause_of(p, failures);
+	queue_plan_sleep(plan, p, until);
+	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("failures", failures),
+	    LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
+	while ((other = queue_plan_in_line(p)) != NULL)
+		queue_piece_defer(other, until);
+}
+
+static void
+on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
+{
+	struct queue_piece *p = piece_out(m->queue_id, m->id);
+	unsigned window_max = (unsigned)config_number(role_config(), OPT_QUEUE_DESTINATION_CONNECTIONS);
+	struct err err = {0};
+
+	(void)e;
+	if (p == NULL) {
+		log_event(LOG_INFO, NO_SESSION, "transport-result-unknown", LOG_STR("id", m->queue_id), LOG_END);
+	} else if (m->reached == TRANSPORT_RETURNED) {
+		queue_plan_wait(queue_items_plan(), p, queue_now_ms() + AGAIN_MS);
+	} else {
+		if (m->reached == TRANSPORT_UNREACHABLE)
+			unreachable(p);
+		else
+			queue_plan_reached(queue_items_plan(), p, window_max);
+		if (queue_piece_tried(p, m->results, &err) < 0)
+			log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_STR("id", m->queue_id), LOG_ERR(&err), LOG_END);
+	}
+	if (!queue_must_end())
+		queue_transport_pump();
+}
+
+/* ---- transport has ended ---- */
+
+/* Its end was sent: another server may have it, and it is tried again all the same, so that nothing is lost (RFC 5321 4.2.5). */
+static void
+cut(struct queue_piece *p)
+{
+	struct queue_change c;
+
+	if (!queue_change_begin(&c, p->message))
+		return;
+	for (uint16_t i = 0; i < c.item.count; i++)
+		if (c.item.recipients[i].state == QUEUE_PENDING && queue_of_piece(&c.item.recipients[i], p))
+			c.item.recipients[i].flags |= QUEUE_UNSURE;
+	queue_trace(c.message, c.item.session, "reply-lost", LOG_STR("destination", queue_plan_name(p)),
+	    LOG_CSTR("text", "The message was sent, its reply is not known; it is sent again"), LOG_END);
+	if (queue_change_end(&c) < 0)
+		log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_ERR(&c.error), LOG_END);
+}
+
+void
+queue_transport_down(void)
+{
+	room = 0;
+	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
+		for (struct queue_piece *p = m->pieces; p; p = p->of_message) {
+			if (p->place != QUEUE_OUT || queue_plan_name(p).n == 0)
+				continue;
+			bool end_sent = p->end_sent;
+			queue_plan_wait(queue_items_plan(), p, queue_now_ms() + AGAIN_MS);
+			if (end_sent)
+				cut(p);
+		}
+	queue_items_arm();
+}
+
+const struct ipc_dispatch queue_from_transport = {
+    .TRANSPORT_ROOM = on_room,
+    .TRANSPORT_HELD = on_held,
+    .TRANSPORT_DOT = on_dot,
+    .TRANSPORT_RESULT = on_result,
+};
