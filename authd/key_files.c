@@ -55,7 +55,8 @@ key_files_read(const char *path, struct buf *b, struct err *e)
 static void
 complain(const char *domain, const char *selector, const struct err *e)
 {
-	log_event(LOG_ERROR, NO_SESSION, "dkim-key-unusable", LOG_CSTR("domain", domain), LOG_CSTR("selector", selector), LOG_ERR(e), LOG_END);
+	log_event(LOG_ERROR, NO_SESSION, "dkim-key-unusable", LOG_CSTR("domain", domain), LOG_CSTR("selector", selector), LOG_ERR(e),
+	    LOG_END);
 }
 
 static void

@@ -19,8 +19,8 @@ void key_files_buf_fini(struct buf *b);
 int key_files_read(const char *path, struct buf *b, struct err *e);
 
 /*
- * Adds all keys below STATE/keys/dkim that sign or will (common/dkim_selector.h). What cannot be read or used is an error in the log, and the
- * others are taken all the same: mail of that domain then goes unsigned or with one signature.
+ * Adds all keys below STATE/keys/dkim that sign or will (common/dkim_selector.h). What cannot be read or used is an error in the log, and
+ * the others are taken all the same: mail of that domain then goes unsigned or with one signature.
  */
 void key_files_load_dkim(struct key_dkim *ks, const char *state_dir, uint64_t now);
 
