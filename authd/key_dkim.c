@@ -3,8 +3,11 @@
  */
 #include "authd/key_dkim.h"
 
+#include "common/log.h"
+#include "common/loop.h"
 #include "common/mem.h"
 
+#include <assert.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -26,6 +29,8 @@ struct key_dkim {
 	unsigned count;
 	struct dkim_key_pair keys[KEY_DKIM_KEYS_MAX];
 };
+
+static struct key_dkim *served;
 
 struct key_dkim *
 key_dkim_new(void)
@@ -191,3 +196,47 @@ key_dkim_sign(const struct key_dkim *ks, uint32_t number, struct slice hash, uin
 		return 0;
 	return refuse(e, "the key cannot sign");
 }
+
+/* ---- the messages ---- */
+
+void
+key_dkim_serve(struct key_dkim *ks)
+{
+	served = ks;
+}
+
+static void
+on_find(struct edge *sign, struct msg_KEY_DKIM_FIND *m)
+{
+	struct key_dkim_found f = {.domain = {NULL, 0}};
+
+	assert(served != NULL);
+	if (!key_dkim_find(served, m->domain, clock_wall_us() / 1000000, &f))
+		f = (struct key_dkim_found){.domain = {NULL, 0}};
+	if (!IPC_SEND(sign, KEY_DKIM_FOUND, .id = m->id, .found = f.domain, .rsa = f.of[DKIM_RSA_SHA256].number,
+		.rsa_selector = f.of[DKIM_RSA_SHA256].selector, .ed25519 = f.of[DKIM_ED25519_SHA256].number,
+		.ed25519_selector = f.of[DKIM_ED25519_SHA256].selector))
+		log_event(LOG_WARN, NO_SESSION, "dkim-keys-not-told", LOG_END);
+}
+
+static void
+on_sign(struct edge *sign, struct msg_KEY_DKIM_SIGN *m)
+{
+	uint8_t sig[KEY_DKIM_SIGNATURE_BYTES_MAX];
+	struct err e = {0};
+	size_t n = 0;
+
+	assert(served != NULL);
+	if (key_dkim_sign(served, m->key, m->hash, sig, &n, &e) < 0) {
+		log_event(LOG_WARN, NO_SESSION, "dkim-signature-refused", LOG_NUM("key", m->key), LOG_ERR(&e), LOG_END);
+		n = 0;
+	}
+	/* sign has its own deadline. */
+	if (!IPC_SEND(sign, KEY_DKIM_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n)))
+		log_event(LOG_WARN, NO_SESSION, "dkim-signature-not-sent", LOG_END);
+}
+
+const struct ipc_dispatch key_from_sign = {
+    .KEY_DKIM_FIND = on_find,
+    .KEY_DKIM_SIGN = on_sign,
+};

@@ -8,6 +8,7 @@
 
 #include "common/dkim_selector.h"
 #include "common/err.h"
+#include "common/ipc.h"
 
 /* Keys of all domains that are read; what is above is left out, and said so in the log. */
 #define KEY_DKIM_KEYS_MAX 1024u
@@ -42,5 +43,9 @@ bool key_dkim_find(const struct key_dkim *ks, struct slice domain, uint64_t now,
 /* Signs a hash with the key of that number. -1: ERR_PERM when there is no such key or hash is no 32 octets. */
 int key_dkim_sign(const struct key_dkim *ks, uint32_t number, struct slice hash, uint8_t sig_r[KEY_DKIM_SIGNATURE_BYTES_MAX],
     size_t *sig_n_r, struct err *e);
+
+/* The answers to KEY_DKIM_FIND and KEY_DKIM_SIGN; one list per process, set by key_dkim_serve(). */
+void key_dkim_serve(struct key_dkim *ks);
+extern const struct ipc_dispatch key_from_sign;
 
 #endif

@@ -1,11 +1,11 @@
 /*
- * The key role: reads certificates and keys before its sandbox closes, then only answers KEY_CERTS
- * and KEY_SIGN; it has no path and no network afterwards. So new files need a new process: on
+ * The key role: reads certificates, their keys and those of DKIM before its sandbox closes, then only answers the fronts' KEY_CERTS
+ * and KEY_SIGN, and sign's KEY_DKIM_FIND and KEY_DKIM_SIGN; it has no path and no network afterwards. So new files need a new process: on
  * reload it exits 0, the supervisor starts it again, and the fronts ask for the certificates when
  * the new edge comes up. Handshakes that wait for a signature at that moment fail.
  *
  * Files that cannot be used are an error in the log, not an end: the server then offers no TLS, and
- * mail still comes in.
+ * mail still comes in; DKIM keys that cannot be used leave mail unsigned.
  */
 #include "authd/key.h"
 #include "authd/key_files.h"
@@ -38,6 +38,7 @@ init(struct err *e)
 	const char *chain = config_string(role_config(), OPT_TLS_CERTIFICATE);
 	const char *key = config_string(role_config(), OPT_TLS_KEY);
 	struct key_store *ks = key_store_new();
+	struct key_dkim *dkim = key_dkim_new();
 
 	if (chain[0] == '\0')
 		log_event(LOG_INFO, NO_SESSION, "tls-off", LOG_END);
@@ -45,6 +46,9 @@ init(struct err *e)
 		log_event(LOG_ERROR, NO_SESSION, "tls-no-certificate",
 		    LOG_CSTR("certificate", chain), LOG_CSTR("key", key), LOG_ERR(e), LOG_END);
 	key_serve(ks);
+	key_files_load_dkim(dkim, role_state_dir(), clock_wall_us() / 1000000);
+	key_dkim_serve(dkim);
+	log_event(LOG_INFO, NO_SESSION, "dkim-keys", LOG_NUM("keys", key_dkim_count(dkim)), LOG_END);
 	return 0;
 }
 
@@ -57,7 +61,6 @@ on_reload(void)
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_sign = {0};
 	static const struct ipc_dispatch from_recorder = {0};
 	static const struct role_spec spec = {
 	    .role = ROLE_KEY,
@@ -67,7 +70,7 @@ main(int argc, char **argv)
 		    [ROLE_SUBMISSION] = &key_from_front,
 		    [ROLE_IMAP_FRONT] = &key_from_front,
 		    [ROLE_POP3_FRONT] = &key_from_front,
-		    [ROLE_SIGN] = &from_sign,
+		    [ROLE_SIGN] = &key_from_sign,
 		    [ROLE_RECORDER] = &from_recorder,
 		},
 	    .init = init,

@@ -49,7 +49,6 @@
 #define DELIVER_STALE_MS 100000
 #define DELIVER_ASK_MS 15000
 #define DELIVER_VERIFY_SLACK_MS 5000 /* over verify.timeout */
-#define DELIVER_SIGN_MS 15000
 #define DELIVER_CONNECT_MS 15000
 #define DELIVER_APPEND_MS 30000
 #define DELIVER_ADD_AGAIN_MS 200 /* between two tries to hand a message to the queue */
@@ -118,7 +117,7 @@ struct job {
 	uint8_t *summary;
 	size_t summary_bytes;
 	int summary_fd;
-	struct job *verify_next; /* in the line for a verify process */
+	struct job *line_next; /* in the line for a verify or a sign process */
 	struct job *add_next;	 /* waits to be taken to the queue again */
 	/* what is stored */
 	struct source final;
@@ -189,8 +188,6 @@ void deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m);
 void deliver_verify_edges_changed(void);
 /* The verdict is there: policy, completion, then writing. */
 void deliver_judge(struct job *j);
-void deliver_sign(struct job *j);
-void deliver_on_signed(struct edge *e, struct msg_SIGN_REPLY *m);
 /* Writes the final message, or (submission without Date or Message-ID) the completed one. */
 void deliver_compose(struct job *j);
 void deliver_complete(struct job *j);

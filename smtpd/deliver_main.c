@@ -1,5 +1,6 @@
 /* Role DELIVER: what becomes of a message. No paths, no network, no parsing of mail. */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_sign.h"
 
 static const struct ipc_dispatch from_front = {.DELIVER_MESSAGE = deliver_on_message};
 static const struct ipc_dispatch from_directory = {
@@ -29,6 +30,7 @@ init(struct err *e)
 	deliver_keeper_init(role_loop());
 	deliver_append_init(role_loop());
 	deliver_queue_init(role_loop());
+	deliver_sign_init(role_loop());
 	return 0;
 }
 
@@ -39,6 +41,8 @@ edge_up(struct edge *e)
 		deliver_verify_edges_changed();
 	else if (edge_peer(e)->role == ROLE_QUEUE)
 		deliver_queue_up();
+	else if (edge_peer(e)->role == ROLE_SIGN)
+		deliver_sign_up();
 }
 
 static void

@@ -3,6 +3,7 @@
  * recipient is known to be local, so that until then the whole transaction can be deferred or refused.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_sign.h"
 
 #include "common/auth_proto.h"
 #include "common/config.h"

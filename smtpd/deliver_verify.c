@@ -38,13 +38,13 @@ static void pump(void);
 static void
 line_put(struct job *j, bool in_front)
 {
-	j->verify_next = in_front ? line_first : NULL;
+	j->line_next = in_front ? line_first : NULL;
 	if (line_first == NULL)
 		line_first = line_last = j;
 	else if (in_front)
 		line_first = j;
 	else
-		line_last = line_last->verify_next = j;
+		line_last = line_last->line_next = j;
 }
 
 static struct job *
@@ -53,7 +53,7 @@ line_take(void)
 	struct job *j = line_first;
 
 	if (j) {
-		line_first = j->verify_next;
+		line_first = j->line_next;
 		if (line_first == NULL)
 			line_last = NULL;
 	}
