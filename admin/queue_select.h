@@ -2,7 +2,8 @@
  * queue_select: which messages of the queue an operator means. Pure.
  *
  * Words are ids, or FIELD=PATTERN, where a pattern may have * and ? (fnmatch(3), letters of either case). A message is meant when it
- * has one of the ids (if there are any) and all fields match; of a recipient's fields it is enough that one recipient matches all of those that are given.
+ * has one of the ids (if there are any) and all fields match; of a recipient's fields it is enough that one recipient matches all of
+ * those that are given.
  * Fields of a message: id, state, sender, session, report; of a recipient: to, domain, status, by, text, recipient (its state).
  */
 #ifndef ADMIN_QUEUE_SELECT_H

@@ -49,6 +49,7 @@
 #include "smtpd/smtp_id.h"
 
 #define QUEUE_ITEMS_MAX 1000000 /* past it QUEUE_ADD is refused: the client is told 451 */
+#define QUEUE_ADDS_MAX 64
 #define QUEUE_SPOOL_FILES_MAX 4096
 #define QUEUE_RECORD_VERSION 1
 #define QUEUE_META_BYTES_MAX (2u << 20)
@@ -88,12 +89,23 @@ typedef void queue_found_fn(struct queue_message *m); /* owned by the callee */
 int queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e);
 /* At the end of the process. */
 void queue_table_close(void);
-/* Everything of a new message is durable when it returns. message is compared with m->bytes and m->sha256. */
-int queue_table_add(const struct queue_message *m, int message, int summary, struct err *e);
+/* New messages, each with its descriptors, and what came of it. */
+struct queue_add {
+	const struct queue_message *message;
+	int text; /* compared with message->bytes and sha256 */
+	int summary;
+	int result; /* 0: everything of it is durable; -1: nothing of it is there */
+	struct err error;
+};
+/* As many at once as there are waiting, up to QUEUE_ADDS_MAX: their syncs are shared. */
+void queue_table_add(struct queue_add *adds, unsigned count);
+/* What these two do is seen at once, and durable when queue_table_flush() or queue_table_add() returns. */
 int queue_table_update(const struct queue_message *m, struct err *e);
+int queue_table_remove(const struct queue_message *m, struct err *e);
+/* Nothing when nothing was changed. */
+int queue_table_flush(struct err *e);
 /* Reads the record of m->id again: m->item is there then. */
 int queue_table_read(struct queue_message *m, struct err *e);
-int queue_table_remove(const struct queue_message *m, struct err *e);
 /* The message as a new descriptor. */
 int queue_table_file(const struct queue_message *m, int *message_r, struct err *e);
 /* The message and its summary as new descriptors. */
@@ -117,6 +129,11 @@ unsigned queue_items_retry(const struct queue_message *m);
 void queue_items_stop(struct queue_message *m);
 /* m was held or released. */
 void queue_items_reschedule(struct queue_message *m);
+/* What was changed becomes durable now, or as soon as all is read that can be; who waits for that is told. */
+void queue_items_settle(void);
+void queue_items_settle_soon(void);
+/* Nobody waits at that edge any more. */
+void queue_items_edge_down(const struct edge *edge);
 /* Something may be due, or has another time. */
 void queue_items_arm(void);
 /* A piece's destination as the plan has it; false when the address leads nowhere. out: of QUEUE_ADDRESS_BYTES_MAX. */
@@ -135,8 +152,8 @@ bool queue_change_begin(struct queue_change *c, struct queue_message *m);
 /* Leaves it as it was. */
 void queue_change_drop(struct queue_change *c);
 /*
- * Makes the item's new state durable: a message of which nothing is left to do is removed, with p and all others of its pieces; m is gone
- * then. 0, or -1 and c->error. Ends the change either way.
+ * Takes the item's new state over, which queue_items_settle() makes durable: a message of which nothing is left to do is
+ * removed, with all of its pieces; m is gone then. 0, or -1 and c->error. Ends the change either way.
  */
 int queue_change_end(struct queue_change *c);
 /* Whether that recipient is of that piece. */
@@ -173,6 +190,8 @@ void queue_deliver_up(void);
 /* ---- queue_transport.c ---- */
 
 extern const struct ipc_dispatch queue_from_transport;
+/* What it said is durable. */
+void queue_transport_taken(void);
 /* Gives transport what it has room for. */
 void queue_transport_pump(void);
 /* It ended, or its edge is new: what it had may have arrived, or not. */

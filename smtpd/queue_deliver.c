@@ -154,7 +154,8 @@ queue_on_result(struct edge *edge, struct msg_QUEUE_RESULT *r)
 		log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_STR("id", r->queue_id), LOG_ERR(&e), LOG_END);
 	if (queue_must_end())
 		return;
+	/* It may be durable later: a piece that is done twice is done once. */
 	if (!IPC_SEND(edge, QUEUE_RESULT_REPLY, .id = r->id, .class = class))
 		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
-	queue_items_arm();
+	queue_items_settle_soon();
 }

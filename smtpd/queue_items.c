@@ -25,6 +25,7 @@ static struct queue_message *all;
 static struct name_table by_id;
 static struct queue_plan *plan;
 static struct loop_timer *timer;
+static struct loop_timer *settle_timer;
 
 uint64_t
 queue_now_ms(void)
@@ -363,6 +364,7 @@ queue_change_end(struct queue_change *c)
 	else if (set_item(m, &c->item))
 		r = queue_table_update(m, &c->error);
 	queue_change_drop(c);
+	queue_items_settle_soon();
 	if (r == 0 && report)
 		make_report_piece(m);
 	if (r == 0 && !keep)
@@ -605,65 +607,173 @@ is_known(const struct msg_QUEUE_ADD *m)
 	return known != NULL && known->bytes == m->bytes && slice_eq(m->sha256, slice_of(known->sha256, sizeof known->sha256));
 }
 
-/* Takes fresh, whose item is item, over when it is there for good. */
-static enum err_class
-take(struct queue_message *fresh, struct queue_item *item, const struct msg_QUEUE_ADD *m, struct arena *a, struct err *e)
-{
+/* A request that waits for those that come with it. */
+struct waiting {
+	struct edge *edge; /* NULL: it has gone */
+	uint64_t id;
+	struct queue_message *fresh;
+	struct arena *arena;
+	struct queue_item item;
 	bool report;
+	int text;
+	int summary;
+};
 
-	first_times(item);
-	report = begin_report(fresh, item, a);
-	if (!keeps(item)) {
-		/* Nothing to try, and nobody to be told. */
-		trace_failed(fresh, item);
-		queue_table_free(&fresh);
-		return ERR_NONE;
-	}
-	if (!set_item(fresh, item) || queue_table_add(fresh, m->message, m->summary, e) < 0) {
-		queue_table_free(&fresh);
-		return ERR_TEMP;
-	}
-	forget_item(fresh);
-	queue_trace(fresh, item->session, "queued", LOG_NUM("recipients", item->count), LOG_NUM("bytes", fresh->bytes), LOG_END);
-	trace_failed(fresh, item);
-	list_add(fresh);
-	make_pieces(fresh, item);
-	if (report)
-		make_report_piece(fresh);
-	return ERR_NONE;
+static struct waiting waiting[QUEUE_ADDS_MAX];
+static unsigned waiting_count;
+
+static void
+answer(const struct waiting *w, enum err_class class, enum err_code code)
+{
+	if (w->edge && !IPC_SEND(w->edge, QUEUE_ADDED, .id = w->id, .class = class, .code = code))
+		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
 }
 
-static enum err_class
-add(const struct msg_QUEUE_ADD *m, struct err *e)
+/* It is there for good. */
+static void
+take(struct waiting *w)
 {
-	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
-	struct queue_item item;
-	struct queue_message *fresh = by_id.count < QUEUE_ITEMS_MAX ? new_message(m, a, &item) : NULL;
-	enum err_class class = ERR_TEMP;
+	struct queue_message *m = w->fresh;
 
-	if (fresh == NULL)
+	w->fresh = NULL;
+	forget_item(m);
+	queue_trace(m, w->item.session, "queued", LOG_NUM("recipients", w->item.count), LOG_NUM("bytes", m->bytes), LOG_END);
+	trace_failed(m, &w->item);
+	list_add(m);
+	make_pieces(m, &w->item);
+	if (w->report)
+		make_report_piece(m);
+}
+
+static void
+end_waiting(struct waiting *w)
+{
+	(void)close(w->text);
+	(void)close(w->summary);
+	queue_table_free(&w->fresh);
+	arena_free(&w->arena);
+}
+
+/* All that wait become durable together. */
+static void
+add_waiting(void)
+{
+	struct queue_add adds[QUEUE_ADDS_MAX];
+	unsigned n = waiting_count;
+
+	waiting_count = 0;
+	for (unsigned i = 0; i < n; i++)
+		adds[i] = (struct queue_add){.message = waiting[i].fresh, .text = waiting[i].text, .summary = waiting[i].summary};
+	queue_table_add(adds, n);
+	if (queue_must_end())
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		struct waiting *w = &waiting[i];
+		if (adds[i].result < 0)
+			log_event(LOG_ERROR, NO_SESSION, "queue-add", LOG_CSTR("id", w->fresh->id), LOG_ERR(&adds[i].error), LOG_END);
+		else
+			take(w);
+		answer(w, adds[i].result < 0 ? ERR_TEMP : ERR_NONE, adds[i].error.code);
+		end_waiting(w);
+	}
+}
+
+void
+queue_items_settle(void)
+{
+	struct err e = {0};
+
+	if (waiting_count > 0)
+		add_waiting();
+	else if (queue_table_flush(&e) < 0)
+		log_event(LOG_ERROR, NO_SESSION, "queue-flush", LOG_ERR(&e), LOG_END);
+	if (queue_must_end())
+		return;
+	queue_transport_taken();
+	queue_deliver_up();
+	queue_transport_pump();
+	queue_items_arm();
+}
+
+static void
+on_settle(void *arg)
+{
+	(void)arg;
+	queue_items_settle();
+}
+
+void
+queue_items_settle_soon(void)
+{
+	/* Behind all that can be read now. */
+	loop_timer_set(settle_timer, 0);
+}
+
+void
+queue_items_edge_down(const struct edge *edge)
+{
+	for (unsigned i = 0; i < waiting_count; i++)
+		if (waiting[i].edge == edge)
+			waiting[i].edge = NULL;
+}
+
+/* False, with class and code, when it is answered at once. */
+static bool
+wait_for_others(struct edge *edge, struct msg_QUEUE_ADD *m, enum err_class *class_r, struct err *e)
+{
+	struct waiting w = {.edge = edge, .id = m->id, .arena = arena_new(ITEM_ARENA_BYTES_MAX), .text = m->message, .summary = m->summary};
+	struct slice kept;
+
+	*class_r = ERR_TEMP;
+	if (by_id.count + waiting_count < QUEUE_ITEMS_MAX && arena_copy(w.arena, m->item, &kept)) {
+		m->item = kept;
+		w.fresh = new_message(m, w.arena, &w.item);
+	}
+	if (w.fresh == NULL) {
 		err_set(e, ERR_LIMIT, ERR_CODE_NONE, "queue full", "%zu messages, or an item that is none", by_id.count);
-	else
-		class = take(fresh, &item, m, a, e);
-	arena_free(&a);
-	return class;
+	} else {
+		first_times(&w.item);
+		w.report = begin_report(w.fresh, &w.item, w.arena);
+		if (!keeps(&w.item)) {
+			/* Nothing to try, and nobody to be told. */
+			trace_failed(w.fresh, &w.item);
+			*class_r = ERR_NONE;
+		} else if (set_item(w.fresh, &w.item)) {
+			waiting[waiting_count++] = w;
+			m->message = m->summary = -1;
+			return true;
+		}
+	}
+	queue_table_free(&w.fresh);
+	arena_free(&w.arena);
+	return false;
+}
+
+static bool
+waits(struct slice queue_id)
+{
+	for (unsigned i = 0; i < waiting_count; i++)
+		if (slice_eq(queue_id, slice_str(waiting[i].fresh->id)))
+			return true;
+	return false;
 }
 
 void
 queue_on_add(struct edge *edge, struct msg_QUEUE_ADD *m)
 {
 	struct err e = {0};
-	enum err_class class = is_known(m) ? ERR_NONE : add(m, &e);
+	enum err_class class = ERR_NONE;
 
-	if (class != ERR_NONE)
-		log_event(LOG_ERROR, NO_SESSION, "queue-add", LOG_STR("id", m->queue_id), LOG_ERR(&e), LOG_END);
-	if (queue_must_end())
+	if (waiting_count == QUEUE_ADDS_MAX || waits(m->queue_id))
+		queue_items_settle();
+	if (queue_table_failed())
 		return;
-	if (!IPC_SEND(edge, QUEUE_ADDED, .id = m->id, .class = class, .code = e.code))
-		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
-	queue_deliver_up();
-	queue_transport_pump();
-	queue_items_arm();
+	if (is_known(m) || !wait_for_others(edge, m, &class, &e)) {
+		if (class != ERR_NONE)
+			log_event(LOG_ERROR, NO_SESSION, "queue-add", LOG_STR("id", m->queue_id), LOG_ERR(&e), LOG_END);
+		answer(&(struct waiting){.edge = edge, .id = m->id}, class, e.code);
+	}
+	queue_items_settle_soon();
 }
 
 /* ---- start ---- */
@@ -720,9 +830,12 @@ queue_items_init(struct err *e)
 	name_table_init(&by_id);
 	plan = queue_plan_new();
 	timer = loop_timer_new(role_loop(), on_tick, NULL);
+	settle_timer = loop_timer_new(role_loop(), on_settle, NULL);
 	if (queue_table_open(role_state_dir(), found, e) < 0)
 		return -1;
 	settle_idle();
+	if (queue_table_flush(e) < 0)
+		return -1;
 	queue_items_arm();
 	return 0;
 }
@@ -730,6 +843,8 @@ queue_items_init(struct err *e)
 void
 queue_items_fini(void)
 {
+	while (waiting_count > 0)
+		end_waiting(&waiting[--waiting_count]);
 	while (all != NULL)
 		list_remove(all);
 	if (plan != NULL)

@@ -55,6 +55,7 @@ static void
 edge_down(struct edge *e)
 {
 	queue_spool_edge_down(e);
+	queue_items_edge_down(e);
 	if (edge_peer(e)->role == ROLE_DELIVER)
 		queue_deliver_down();
 	else if (edge_peer(e)->role == ROLE_TRANSPORT)

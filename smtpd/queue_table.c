@@ -16,6 +16,7 @@
 #define BLOCK_BYTES (64 * 1024)
 /* Log that may grow before a checkpoint shortens the next start. */
 #define CHECKPOINT_BYTES (4u << 20)
+#define REMOVED_MAX 1000
 #define RECORD_BYTES_MAX (QUEUE_ITEM_BYTES_MAX + 256)
 
 static struct env *env;
@@ -24,6 +25,9 @@ static struct env_log_place checkpointed;
 static char queue_dir[FILE_PATH_BYTES_MAX];
 static char index_dir[FILE_PATH_BYTES_MAX];
 static char messages_dir[FILE_PATH_BYTES_MAX];
+static bool unflushed;
+static char removed[REMOVED_MAX][SMTP_QUEUE_ID_CHARS + 1]; /* since the last flush */
+static unsigned removed_count;
 static bool failed; /* a change is neither known to be durable nor known to be undone */
 
 bool
@@ -57,19 +61,15 @@ key_of(const struct queue_message *m)
 
 /* ---- the index ---- */
 
-/* Ends the transaction and makes it durable. */
+/* Ends the transaction; a flush makes it durable. */
 static int
 commit(struct err *e)
 {
-	if (env_commit(env, e) < 0 || env_flush(env, e) < 0) {
+	if (env_commit(env, e) < 0) {
 		failed = true;
 		return -1;
 	}
-	if (env_log_since(env, checkpointed) > CHECKPOINT_BYTES) {
-		checkpointed = env_log_end(env);
-		if (env_checkpoint(env, e) < 0 || env_log_trim(env, checkpointed.file, e) < 0)
-			log_event(LOG_WARN, NO_SESSION, "queue-checkpoint", LOG_ERR(e), LOG_END);
-	}
+	unflushed = true;
 	return 0;
 }
 
@@ -115,8 +115,32 @@ remove_files(const char *id)
 }
 
 int
+queue_table_flush(struct err *e)
+{
+	if (!unflushed)
+		return 0;
+	if (env_flush(env, e) < 0) {
+		failed = true;
+		return -1;
+	}
+	unflushed = false;
+	/* Their files are of no use only now. */
+	for (unsigned i = 0; i < removed_count; i++)
+		remove_files(removed[i]);
+	removed_count = 0;
+	if (env_log_since(env, checkpointed) > CHECKPOINT_BYTES) {
+		checkpointed = env_log_end(env);
+		if (env_checkpoint(env, e) < 0 || env_log_trim(env, checkpointed.file, e) < 0)
+			log_event(LOG_WARN, NO_SESSION, "queue-checkpoint", LOG_ERR(e), LOG_END);
+	}
+	return 0;
+}
+
+int
 queue_table_remove(const struct queue_message *m, struct err *e)
 {
+	if (removed_count == REMOVED_MAX && queue_table_flush(e) < 0)
+		return -1;
 	if (env_begin(env, ++serial, e) < 0)
 		return -1;
 	if (env_delete(env, key_of(m), e) < 0) {
@@ -125,7 +149,7 @@ queue_table_remove(const struct queue_message *m, struct err *e)
 	}
 	if (commit(e) < 0)
 		return -1;
-	remove_files(m->id);
+	memcpy(removed[removed_count++], m->id, sizeof removed[0]);
 	return 0;
 }
 
@@ -180,77 +204,116 @@ copy_message(const struct queue_message *m, int message, int to, struct err *e)
 	return 0;
 }
 
+/* A new file of m, open; -1 when there is none. */
 static int
-write_message(const struct queue_message *m, int message, struct err *e)
+create(const struct queue_message *m, const char *suffix, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	int fd;
-	int r;
 
-	name_of(m->id, ".msg", path);
-	fd = file_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, e);
-	if (fd < 0)
-		return -1;
-	err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "hashing a message");
-	r = copy_message(m, message, fd, e);
-	if (r == 0)
-		r = file_sync(fd, e);
-	if (file_close(fd, r == 0 ? e : NULL) < 0)
-		r = -1;
-	return r;
+	name_of(m->id, suffix, path);
+	return file_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, e);
 }
 
 static int
-write_meta(const struct queue_message *m, struct slice summary, struct err *e)
+write_meta(const struct queue_message *m, struct slice summary, int fd, struct err *e)
 {
-	char path[FILE_PATH_BYTES_MAX];
 	struct buf record;
 	struct buf meta;
 	int r = -1;
-	int fd;
 
 	buf_init(&record, RECORD_BYTES_MAX);
 	buf_init(&meta, QUEUE_META_BYTES_MAX);
-	if (!queue_record_encode(m, &record) || !queue_meta_encode(buf_slice(&record), summary, &meta)) {
+	if (!queue_record_encode(m, &record) || !queue_meta_encode(buf_slice(&record), summary, &meta))
 		err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "a queue item does not fit its file");
-	} else {
-		name_of(m->id, ".meta", path);
-		fd = file_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, e);
-		if (fd >= 0) {
-			r = file_write(fd, 0, buf_slice(&meta), e);
-			if (r == 0)
-				r = file_sync(fd, e);
-			if (file_close(fd, r == 0 ? e : NULL) < 0)
-				r = -1;
-		}
-	}
+	else
+		r = file_write(fd, 0, buf_slice(&meta), e);
 	buf_fini(&record);
 	buf_fini(&meta);
 	return r;
 }
 
-int
-queue_table_add(const struct queue_message *m, int message, int summary, struct err *e)
+/* The files of one message, written and not synced yet. */
+struct written {
+	int msg;
+	int meta;
+};
+
+static int
+write_files(struct queue_add *a, struct written *w, struct err *e)
 {
 	struct memfd_map map;
-	int r;
+	int r = -1;
 
-	if (!file_has_room(queue_dir, m->bytes))
+	*w = (struct written){-1, -1};
+	if (!file_has_room(queue_dir, a->message->bytes))
 		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
-	if (memfd_map(summary, MEMFD_ANY_SIZE, SUMMARY_BYTES_MAX, &map, e) < 0)
+	if (memfd_map(a->summary, MEMFD_ANY_SIZE, SUMMARY_BYTES_MAX, &map, e) < 0)
 		return -1;
-	r = write_message(m, message, e);
+	w->msg = create(a->message, ".msg", e);
+	if (w->msg >= 0) {
+		err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "hashing a message");
+		r = copy_message(a->message, a->text, w->msg, e);
+	}
 	if (r == 0)
-		r = write_meta(m, map.octets, e);
+		w->meta = create(a->message, ".meta", e);
+	if (r == 0)
+		r = w->meta < 0 ? -1 : write_meta(a->message, map.octets, w->meta, e);
 	memfd_unmap(&map);
-	if (r == 0)
-		r = file_sync_dir(messages_dir, e);
-	if (r == 0)
-		r = put_record(m, e);
-	/* After a failed commit the record may be there all the same: the files are left for the next start. */
-	if (r < 0 && !queue_table_failed())
-		remove_files(m->id);
 	return r;
+}
+
+static int
+sync_files(struct written *w, int so_far, struct err *e)
+{
+	int r = so_far;
+
+	if (r == 0)
+		r = file_sync(w->msg, e);
+	if (r == 0)
+		r = file_sync(w->meta, e);
+	if (w->msg >= 0 && file_close(w->msg, r == 0 ? e : NULL) < 0)
+		r = -1;
+	if (w->meta >= 0 && file_close(w->meta, r == 0 ? e : NULL) < 0)
+		r = -1;
+	return r;
+}
+
+/* All that have come so far fail for the same reason. */
+static void
+fail_rest(struct queue_add *adds, unsigned count, const struct err *e)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (adds[i].result == 0) {
+			adds[i].result = -1;
+			adds[i].error = *e;
+		}
+}
+
+void
+queue_table_add(struct queue_add *adds, unsigned count)
+{
+	struct written w[QUEUE_ADDS_MAX];
+	struct err e = {0};
+	bool any = false;
+
+	assert(count <= QUEUE_ADDS_MAX);
+	for (unsigned i = 0; i < count; i++)
+		adds[i].result = write_files(&adds[i], &w[i], &adds[i].error);
+	for (unsigned i = 0; i < count; i++) {
+		adds[i].result = sync_files(&w[i], adds[i].result, &adds[i].error);
+		any = any || adds[i].result == 0;
+	}
+	if (any && file_sync_dir(messages_dir, &e) < 0)
+		fail_rest(adds, count, &e);
+	for (unsigned i = 0; i < count; i++)
+		if (adds[i].result == 0)
+			adds[i].result = put_record(adds[i].message, &adds[i].error);
+	if (queue_table_flush(&e) < 0)
+		fail_rest(adds, count, &e);
+	/* After a failed commit the record may be there all the same: the files are left for the next start. */
+	for (unsigned i = 0; i < count && !queue_table_failed(); i++)
+		if (adds[i].result < 0 && w[i].msg >= 0)
+			remove_files(adds[i].message->id);
 }
 
 static int
@@ -448,7 +511,8 @@ rebuild(struct err *e)
 
 	log_event(LOG_ERROR, NO_SESSION, "queue-rebuild", LOG_ERR(e), LOG_END);
 	env_close(&env);
-	if (file_remove_dir(index_dir, e) < 0 || open_index(e) < 0 || each_file(".meta", restore, &count, e) < 0)
+	if (file_remove_dir(index_dir, e) < 0 || open_index(e) < 0 || each_file(".meta", restore, &count, e) < 0 ||
+	    queue_table_flush(e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "queue-rebuilt", LOG_NUM("messages", count), LOG_END);
 	return 0;

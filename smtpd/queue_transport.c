@@ -16,6 +16,11 @@
 static unsigned room; /* pieces that transport takes; 0: it has not said so yet */
 static uint64_t last_id;
 
+/* Results that are to be durable before transport is told so. */
+#define TAKEN_MAX 1000
+static uint64_t taken[TAKEN_MAX];
+static unsigned taken_count;
+
 /* ---- to transport ---- */
 
 /* The item with the recipients of p that are pending alone. */
@@ -163,6 +168,17 @@ unreachable(struct queue_piece *p)
 		queue_piece_defer(other, until);
 }
 
+void
+queue_transport_taken(void)
+{
+	struct edge *e = role_edge(ROLE_TRANSPORT, 0);
+
+	for (unsigned i = 0; i < taken_count; i++)
+		if (e != NULL && !IPC_SEND(e, TRANSPORT_TAKEN, .id = taken[i]))
+			log_event(LOG_WARN, NO_SESSION, "transport-taken-unsent", LOG_END);
+	taken_count = 0;
+}
+
 static void
 on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 {
@@ -183,8 +199,10 @@ on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 		if (queue_piece_tried(p, m->results, &err) < 0)
 			log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_STR("id", m->queue_id), LOG_ERR(&err), LOG_END);
 	}
-	if (!queue_must_end())
-		queue_transport_pump();
+	if (taken_count == TAKEN_MAX)
+		queue_items_settle();
+	taken[taken_count++] = m->id;
+	queue_items_settle_soon();
 }
 
 /* ---- transport has ended ---- */
@@ -210,6 +228,7 @@ void
 queue_transport_down(void)
 {
 	room = 0;
+	taken_count = 0;
 	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
 		for (struct queue_piece *p = m->pieces; p; p = p->of_message) {
 			if (p->place != QUEUE_OUT || queue_plan_name(p).n == 0)

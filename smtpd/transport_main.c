@@ -15,10 +15,17 @@ on_send(struct edge *e, struct msg_TRANSPORT_SEND *m)
 		log_event(LOG_WARN, m->session, "transport-result-unsent", LOG_END);
 }
 
+static void
+on_taken(struct edge *e, struct msg_TRANSPORT_TAKEN *m)
+{
+	(void)e;
+	(void)m;
+}
+
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_queue = {.TRANSPORT_SEND = on_send};
+	static const struct ipc_dispatch from_queue = {.TRANSPORT_SEND = on_send, .TRANSPORT_TAKEN = on_taken};
 	static const struct ipc_dispatch from_resolver = {.DNS_ANSWER = dns_client_answer};
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {

@@ -20,12 +20,13 @@
 #include <unistd.h>
 
 #define IDS 6
-#define OPERATIONS 60
+#define OPERATIONS 40
+#define CHANGES_AT_ONCE 4
 #define TEXT_BYTES 3000
 #define STATES_PER_SEED 100
 
 /* attempts per id after each change; 0: not there */
-static uint32_t versions[OPERATIONS + 1][IDS];
+static uint32_t versions[OPERATIONS * CHANGES_AT_ONCE + 1][IDS];
 static unsigned version_count; /* of changes begun */
 /* For each number of file operations: the changes acknowledged, and those begun, at that moment. */
 static struct moment {
@@ -104,42 +105,77 @@ note(unsigned acked)
 	moments[now] = (struct moment){acked, version_count};
 }
 
-static int
-add(struct queue_message *m, unsigned id, struct err *e)
+/* Messages that are new, together. Each is a change of its own: a cut may leave the first of them. */
+static void
+add(unsigned first, unsigned count)
 {
-	int text = memfd_of(text_of(id), e);
-	int summary = memfd_of(SLICE("summary"), e);
-	int r = text < 0 || summary < 0 ? -1 : queue_table_add(m, text, summary, e);
+	struct queue_message *m[IDS];
+	struct queue_add adds[IDS];
+	struct err e;
 
-	close(text);
-	close(summary);
-	return r;
+	for (unsigned i = 0; i < count; i++) {
+		m[i] = message(first + i, versions[version_count][first + i]);
+		adds[i] = (struct queue_add){
+		    .message = m[i], .text = memfd_of(text_of(first + i), &e), .summary = memfd_of(SLICE("summary"), &e)};
+	}
+	queue_table_add(adds, count);
+	for (unsigned i = 0; i < count; i++) {
+		if (adds[i].result < 0)
+			die("add", &adds[i].error);
+		close(adds[i].text);
+		close(adds[i].summary);
+		queue_table_free(&m[i]);
+	}
 }
 
-/* One change; its version is known before it begins. */
+/* A version is known before its change begins. */
+static void
+begin_version(unsigned id, uint32_t attempts)
+{
+	memcpy(versions[version_count + 1], versions[version_count], sizeof(versions[0]));
+	versions[++version_count][id] = attempts;
+}
+
+/* One of a message that is there; it is not durable yet. */
+static void
+change_one(unsigned id)
+{
+	bool removes = dice(3) == 0;
+	struct queue_message *m;
+	struct err e;
+
+	begin_version(id, removes ? 0 : versions[version_count][id] + 1);
+	m = message(id, versions[version_count][id]);
+	if ((removes ? queue_table_remove(m, &e) : queue_table_update(m, &e)) < 0)
+		die("change", &e);
+	queue_table_free(&m);
+}
+
+/* A few changes of messages that are there, or as many new ones as are side by side, and then all of them are durable. */
 static void
 change(void)
 {
+	unsigned acked = version_count;
 	unsigned id = dice(IDS);
-	const uint32_t *old = versions[version_count];
-	uint32_t *new = versions[version_count + 1];
-	bool removes = old[id] > 0 && dice(3) == 0;
-	struct queue_message *m;
+	unsigned count = 1 + dice(CHANGES_AT_ONCE);
 	struct err e;
-	int r;
 
-	memcpy(new, old, sizeof(versions[0]));
-	new[id] = removes ? 0 : old[id] + 1;
-	m = message(id, new[id]);
-	note(version_count);
-	version_count++;
-	r = removes ? queue_table_remove(m, &e) : old[id] > 0 ? queue_table_update(m, &e) : add(m, id, &e);
-	if (r < 0)
-		die("change", &e);
+	note(acked);
+	if (versions[version_count][id] > 0) {
+		for (unsigned i = 0; i < count; i++)
+			if (versions[version_count][(id + i) % IDS] > 0)
+				change_one((id + i) % IDS);
+		if (queue_table_flush(&e) < 0)
+			die("flush", &e);
+	} else {
+		unsigned n = 0;
+		for (; n < count && id + n < IDS && versions[version_count][id + n] == 0; n++)
+			begin_version(id + n, 1);
+		add(id, n);
+	}
 	/* What was done during it was done with the one before acknowledged. */
-	note(version_count - 1);
+	note(acked);
 	moments[crash_record_count(record)].acked = version_count;
-	queue_table_free(&m);
 }
 
 static uint32_t found[IDS];

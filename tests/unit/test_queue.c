@@ -268,12 +268,22 @@ sample_message(const char *id)
 }
 
 static int
+add_one(struct queue_message *m, int octets, int summary, struct err *e)
+{
+	struct queue_add a = {.message = m, .text = octets, .summary = summary};
+
+	queue_table_add(&a, 1);
+	*e = a.error;
+	return a.result;
+}
+
+static int
 add(const char *id, struct err *e)
 {
 	struct queue_message *m = sample_message(id);
 	int message = memfd_of(SLICE("Subject: x\r\n\r\nhello\r\n"), e);
 	int summary = memfd_of(SLICE("summary"), e);
-	int r = queue_table_add(m, message, summary, e);
+	int r = add_one(m, message, summary, e);
 
 	close(message);
 	close(summary);
@@ -332,7 +342,7 @@ add_two_update_one(void *arg)
 	m->attempts = 3;
 	if (open_table() < 0 || found_count != 0 || add(ID1, &e) < 0 || add(ID2, &e) < 0)
 		return 1;
-	return queue_table_update(m, &e) < 0 ? 2 : 0;
+	return queue_table_update(m, &e) < 0 || queue_table_flush(&e) < 0 ? 2 : 0;
 }
 
 static int
@@ -353,7 +363,7 @@ find_two_remove_one(void *arg)
 		return 3;
 	if (memfd_read(summary, 0, octets, sizeof(octets), &e) != 7 || memcmp(octets, "summary", 7) != 0)
 		return 4;
-	return queue_table_remove(m, &e) < 0 ? 5 : 0;
+	return queue_table_remove(m, &e) < 0 || queue_table_flush(&e) < 0 ? 5 : 0;
 }
 
 static int
@@ -451,10 +461,10 @@ add_wrong(void *arg)
 	if (open_table() < 0)
 		return 1;
 	m->bytes = 15;
-	if (queue_table_add(m, message, summary, &e) == 0 || e.code != ERR_CODE_CORRUPT)
+	if (add_one(m, message, summary, &e) == 0 || e.code != ERR_CODE_CORRUPT)
 		return 2;
 	m->bytes = 16;
-	return queue_table_add(m, message, summary, &e) == 0 ? 3 : 0;
+	return add_one(m, message, summary, &e) == 0 ? 3 : 0;
 }
 
 START_TEST(test_other_octets)
