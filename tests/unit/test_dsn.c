@@ -4,6 +4,7 @@
  */
 #include "smtpd/dsn.h"
 
+#include "smtpd/dsn_item.h"
 #include "smtpd/dsn_words.h"
 
 #include <check.h>
@@ -659,6 +660,119 @@ START_TEST(test_words)
 }
 END_TEST
 
+/* ---- who is told what of an item (RFC 3461 5.2) ---- */
+
+START_TEST(test_due)
+{
+	enum { LOCAL = 7, REMOTE = 0 };
+	static const struct {
+		uint64_t account;
+		enum queue_state state;
+		uint8_t notify, flags;
+		bool late;
+		enum dsn_action want;
+	} rows[] = {
+	    /* 5.2.6, 5.2.2 */
+	    {REMOTE, QUEUE_FAILED, 0, 0, false, DSN_FAILED},
+	    {LOCAL, QUEUE_FAILED, 0, 0, true, DSN_FAILED},
+	    {REMOTE, QUEUE_FAILED, SMTP_NOTIFY_FAILURE, 0, false, DSN_FAILED},
+	    {REMOTE, QUEUE_FAILED, SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_FAILURE, QUEUE_REPORTED_DELAY, false, DSN_FAILED},
+	    {REMOTE, QUEUE_FAILED, SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_DELAY, 0, true, DSN_NONE},
+	    {REMOTE, QUEUE_FAILED, SMTP_NOTIFY_NEVER, 0, true, DSN_NONE},
+	    {REMOTE, QUEUE_FAILED, 0, QUEUE_REPORTED_FAILURE, true, DSN_NONE},
+	    /* 5.2.5 */
+	    {REMOTE, QUEUE_PENDING, 0, 0, true, DSN_DELAYED},
+	    {REMOTE, QUEUE_PENDING, 0, 0, false, DSN_NONE},
+	    {LOCAL, QUEUE_PENDING, SMTP_NOTIFY_DELAY, 0, true, DSN_DELAYED},
+	    {REMOTE, QUEUE_PENDING, SMTP_NOTIFY_FAILURE, 0, true, DSN_NONE},
+	    {REMOTE, QUEUE_PENDING, SMTP_NOTIFY_NEVER, 0, true, DSN_NONE},
+	    {REMOTE, QUEUE_PENDING, 0, QUEUE_REPORTED_DELAY, true, DSN_NONE},
+	    /* 5.2.3, 5.2.2 b and e, 5.2.1 */
+	    {LOCAL, QUEUE_DONE, SMTP_NOTIFY_SUCCESS, 0, false, DSN_DELIVERED},
+	    {LOCAL, QUEUE_DONE, 0, 0, false, DSN_NONE},
+	    {LOCAL, QUEUE_DONE, SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY, 0, true, DSN_NONE},
+	    {LOCAL, QUEUE_DONE, SMTP_NOTIFY_NEVER, 0, true, DSN_NONE},
+	    {LOCAL, QUEUE_DONE, SMTP_NOTIFY_SUCCESS, QUEUE_REPORTED_SUCCESS, false, DSN_NONE},
+	    {REMOTE, QUEUE_DONE, SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_FAILURE, 0, false, DSN_RELAYED},
+	    {REMOTE, QUEUE_DONE, SMTP_NOTIFY_SUCCESS, QUEUE_DSN_PASSED, false, DSN_NONE},
+	    {REMOTE, QUEUE_DONE, 0, 0, true, DSN_NONE},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct queue_recipient r = {.account = rows[i].account, .state = rows[i].state, .notify = rows[i].notify, .flags = rows[i].flags,
+		    .address = SLICE("bob@remote.test")};
+		struct queue_item item = {.mail_from = SLICE("alice@demo.test"), .recipients = &r, .count = 1};
+		ck_assert_msg(dsn_due(&item, 0, rows[i].late) == rows[i].want, "row %zu", i);
+		/* Nobody is told of a report (RFC 5321 4.5.5). */
+		item.mail_from = SLICE("");
+		ck_assert_msg(dsn_due(&item, 0, rows[i].late) == DSN_NONE, "row %zu", i);
+	}
+}
+END_TEST
+
+/* One word for all mailboxes behind an address, and a word more for each that fails (5.2.7.3 c). */
+START_TEST(test_due_alias)
+{
+	struct queue_recipient v[4] = {
+	    {.account = 1, .state = QUEUE_PENDING, .address = SLICE("team@demo.test")},
+	    {.account = 2, .state = QUEUE_DONE, .address = SLICE("team@demo.test")},
+	    {.account = 3, .state = QUEUE_DONE, .address = SLICE("team@demo.test")},
+	    {.account = 4, .state = QUEUE_DONE, .address = SLICE("carol@demo.test")},
+	};
+	struct queue_item item = {.mail_from = SLICE("alice@demo.test"), .recipients = v, .count = 4};
+
+	for (size_t i = 0; i < 4; i++)
+		v[i].notify = SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_FAILURE;
+	ck_assert(dsn_due(&item, 0, true) == DSN_NONE);
+	ck_assert(dsn_due(&item, 1, true) == DSN_EXPANDED);
+	ck_assert(dsn_due(&item, 2, true) == DSN_NONE);
+	ck_assert(dsn_due(&item, 3, true) == DSN_DELIVERED);
+	v[1].flags = dsn_told_flag(DSN_EXPANDED);
+	v[0].state = QUEUE_DONE;
+	for (uint16_t i = 0; i < 3; i++)
+		ck_assert(dsn_due(&item, i, true) == DSN_NONE);
+	v[0].state = QUEUE_FAILED;
+	ck_assert(dsn_due(&item, 0, true) == DSN_FAILED);
+	/* Named twice on another server they are no alias of ours. */
+	v[0] = v[1] = (struct queue_recipient){.state = QUEUE_DONE, .notify = SMTP_NOTIFY_SUCCESS, .address = SLICE("bob@remote.test")};
+	ck_assert(dsn_due(&item, 0, false) == DSN_RELAYED && dsn_due(&item, 1, false) == DSN_RELAYED);
+	/* Somewhere else, for one of ours. */
+	v[0].flags = v[1].flags = QUEUE_FORWARDED;
+	ck_assert(dsn_due(&item, 0, false) == DSN_EXPANDED && dsn_due(&item, 1, false) == DSN_NONE);
+}
+END_TEST
+
+START_TEST(test_report_of_item)
+{
+	struct queue_recipient v[5] = {
+	    {.account = 1, .state = QUEUE_FAILED, .flags = QUEUE_REPORTED_DELAY | QUEUE_REPORTED_FAILURE | QUEUE_IN_REPORT,
+		.address = SLICE("a@demo.test"), .status = SLICE("5.2.1"), .text = SLICE("gone")},
+	    {.state = QUEUE_DONE, .flags = QUEUE_REPORTED_SUCCESS | QUEUE_IN_REPORT, .address = SLICE("b@remote.test")},
+	    /* Failed since the report of its delay began. */
+	    {.state = QUEUE_FAILED, .flags = QUEUE_REPORTED_DELAY | QUEUE_IN_REPORT | QUEUE_UNSURE, .address = SLICE("c@remote.test")},
+	    {.state = QUEUE_FAILED, .flags = QUEUE_REPORTED_FAILURE, .address = SLICE("d@remote.test")},
+	    {.account = 2, .state = QUEUE_DONE, .flags = QUEUE_REPORTED_SUCCESS | QUEUE_IN_REPORT, .address = SLICE("e@demo.test"),
+		.orcpt = SLICE("rfc822;e")},
+	};
+	struct queue_item item = {.mail_from = SLICE("alice@demo.test"), .envid = SLICE("x"), .ret = SMTP_RET_FULL, .internal_date = 5,
+	    .flags = QUEUE_REQUIRETLS, .recipients = v, .count = 5};
+	struct arena *a = arena_new(1u << 16);
+	struct dsn_report r;
+
+	ck_assert(dsn_report_begin(&item, a, &r));
+	ck_assert(slice_eq(r.mail_from, item.mail_from) && slice_eq(r.envid, item.envid) && r.ret == SMTP_RET_FULL && r.requiretls && r.arrived == 5);
+	ck_assert_uint_eq(r.count, 4);
+	ck_assert(r.recipients[0].action == DSN_FAILED && slice_eq(r.recipients[0].text, SLICE("gone")) &&
+	    slice_eq(r.recipients[0].status, SLICE("5.2.1")));
+	ck_assert(r.recipients[1].action == DSN_RELAYED && r.recipients[2].action == DSN_DELAYED && r.recipients[2].unsure);
+	ck_assert(r.recipients[3].action == DSN_DELIVERED && slice_eq(r.recipients[3].orcpt, SLICE("rfc822;e")));
+	item.recipients = &v[3];
+	item.count = 1;
+	ck_assert(!dsn_report_begin(&item, a, &r));
+	arena_free(&a);
+}
+END_TEST
+
 /* ---- when there is no room ---- */
 
 START_TEST(test_full)
@@ -770,6 +884,9 @@ main(void)
 	tcase_add_test(t, test_limits);
 	tcase_add_test(t, test_many_recipients);
 	tcase_add_test(t, test_words);
+	tcase_add_test(t, test_due);
+	tcase_add_test(t, test_due_alias);
+	tcase_add_test(t, test_report_of_item);
 	tcase_add_test(t, test_full);
 	tcase_add_test(t, test_noise);
 	suite_add_tcase(s, t);
