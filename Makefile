@@ -39,6 +39,7 @@ LIBSRC = $(filter-out $(MAINS),$(wildcard $(1)/*.c))
 lib_of = $(B)/lib$(1).a
 ROLE_BIN := $(foreach m,$(filter-out admin/%,$(MAINS)),$(B)/libexec/$(subst /,-,$(m:_main.c=)))
 ADMIN_BIN := $(B)/bin/mailstead
+SENDMAIL_BIN := $(B)/bin/mailstead-sendmail
 ARCHIVES := $(foreach d,$(DAEMONS),$(call lib_of,$(d)))
 OBJ = $(1:%.c=$(B)/obj/%.o)
 
@@ -47,7 +48,7 @@ OBJ = $(1:%.c=$(B)/obj/%.o)
 all: deps-build
 	@$(MAKE) --no-print-directory programs
 .PHONY: programs
-programs: $(ROLE_BIN) $(ADMIN_BIN)
+programs: $(ROLE_BIN) $(ADMIN_BIN) $(SENDMAIL_BIN)
 	@:
 
 # Installs the Debian packages that are missing; says what to type when it may not.
@@ -108,6 +109,11 @@ $(ADMIN_BIN): $(call OBJ,admin/mailstead_main.c) $(call lib_of,admin) $(ARCHIVES
 	@mkdir -p $(@D)
 	@echo "  LD $@"
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+
+$(SENDMAIL_BIN): $(call OBJ,admin/sendmail_main.c) $(call lib_of,admin) $(call lib_of,common)
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,admin) $(call lib_of,common) $(LIBS)
 
 include etc/install.mk
 include tests/tests.mk

@@ -6,6 +6,7 @@
 #include "admin/config_file.h"
 
 #include "admin/lmtp_address.h"
+#include "common/local_users.h"
 #include "common/mem.h"
 
 #include <arpa/inet.h>
@@ -163,6 +164,10 @@ wrong_value(enum option o, const char *text)
 		return is_lmtp_list(text) ? NULL
 					  : "lmtp.listen takes paths of Unix sockets (at most 107 octets) and ADDRESS@PORT of this "
 					    "machine, not port 25, such as \"/run/mailstead/lmtp 127.0.0.1@24\"";
+	case OPT_SUBMISSION_LOCAL:
+		return local_users_valid(slice_str(text)) ? NULL
+							  : "submission.local takes at most 256 words USER=ADDRESS, such as "
+							    "\"www-data=web@example.org *=root@example.org\"";
 	case OPT_STATE_DIR:
 	case OPT_RUN_DIR:
 		return *text == '/' ? NULL

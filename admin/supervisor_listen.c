@@ -6,6 +6,7 @@
 #include "admin/supervisor_private.h"
 
 #include "admin/lmtp_address.h"
+#include "common/local_users.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -234,39 +235,40 @@ listen_lmtp(const struct config *config, struct err *e)
 			: err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "bad address", "lmtp.listen: %.*s is no address", SLICE_ARG(a.text));
 }
 
-/* ---- control sockets ---- */
+/* ---- the sockets below run.directory ---- */
 
 static bool
-control_path(const struct config *config, enum role role, struct sockaddr_un *to_r)
+run_path(const struct config *config, const char *name, struct sockaddr_un *to_r)
 {
 	*to_r = (struct sockaddr_un){.sun_family = AF_UNIX};
 	int n = snprintf(to_r->sun_path, sizeof to_r->sun_path, "%s/%s",
-	    config_string(config, OPT_RUN_DIR), role_info(role)->name);
+	    config_string(config, OPT_RUN_DIR), name);
 
 	return n > 0 && (size_t)n < sizeof to_r->sun_path;
 }
 
-/* The lock on the state directory says that nobody else uses a socket that is left over. */
+/* Under name; everybody whom the mode of the directory lets in may connect, unless mask says otherwise. The lock on the state directory
+ * says that nobody else uses a socket that is left over. */
 static int
-listen_control(struct supervisor *s, enum role role, struct err *e)
+listen_below(const struct config *config, const char *name, int type, mode_t mask, int backlog, struct err *e)
 {
 	struct sockaddr_un to;
 
-	if (!control_path(s->config, role, &to))
+	if (!run_path(config, name, &to))
 		return err_set(e, ERR_PERM, ERR_CODE_NONE, "bad setting",
 		    "run.directory is too long for a socket's name");
 	if (unlink(to.sun_path) < 0 && errno != ENOENT)
 		return err_sys(e, errno, to.sun_path);
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return err_sys(e, errno, "socket");
-	mode_t mask = umask(0177);
+	mode_t before = umask(mask);
 	int rc = bind(fd, (struct sockaddr *)&to, sizeof to);
 	int errnum = errno;
 
-	umask(mask);
-	if (rc == 0 && listen(fd, 64) < 0) {
+	umask(before);
+	if (rc == 0 && listen(fd, backlog) < 0) {
 		rc = -1;
 		errnum = errno;
 	}
@@ -274,6 +276,28 @@ listen_control(struct supervisor *s, enum role role, struct err *e)
 		close(fd);
 		return err_sys(e, errnum, to.sun_path);
 	}
+	return fd;
+}
+
+/* Programs of this machine submit there; who they are is asked of the kernel. */
+static int
+listen_local(const struct config *config, struct err *e)
+{
+	int fd;
+
+	if (*config_string(config, OPT_SUBMISSION_LOCAL) == '\0')
+		return 0;
+	fd = listen_below(config, LOCAL_SOCKET_NAME, SOCK_STREAM, 0111, BACKLOG, e);
+	return fd < 0 ? -1 : keep("local", ROLE_SUBMISSION, fd, e);
+}
+
+static int
+listen_control(struct supervisor *s, enum role role, struct err *e)
+{
+	int fd = listen_below(s->config, role_info(role)->name, SOCK_SEQPACKET, 0177, 64, e);
+
+	if (fd < 0)
+		return -1;
 	if (role == ROLE_SUPERVISOR) {
 		supervisor_serve(s, fd);
 		return 0;
@@ -287,7 +311,7 @@ listen_all(struct supervisor *s, struct err *e)
 	for (size_t i = 0; i < COUNT(services); i++)
 		if (listen_service(s->config, &services[i], e) < 0)
 			return -1;
-	if (listen_lmtp(s->config, e) < 0)
+	if (listen_lmtp(s->config, e) < 0 || listen_local(s->config, e) < 0)
 		return -1;
 	for (size_t i = 0; i < COUNT(controlled); i++)
 		if (listen_control(s, controlled[i], e) < 0)
@@ -320,13 +344,14 @@ supervisor_listen(struct supervisor *s, struct err *e)
 void
 supervisor_unlisten(const struct config *config)
 {
-	close_all();
-	for (size_t i = 0; i < COUNT(controlled); i++) {
-		struct sockaddr_un to;
+	struct sockaddr_un to;
 
-		if (control_path(config, controlled[i], &to))
+	close_all();
+	for (size_t i = 0; i < COUNT(controlled); i++)
+		if (run_path(config, role_info(controlled[i])->name, &to))
 			(void)unlink(to.sun_path);
-	}
+	if (run_path(config, LOCAL_SOCKET_NAME, &to))
+		(void)unlink(to.sun_path);
 }
 
 void

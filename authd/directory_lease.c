@@ -8,6 +8,8 @@
  */
 #include "authd/directory_lease.h"
 
+#include "authd/directory_local.h"
+
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
@@ -23,11 +25,15 @@
 /* Effects looked at in one go; the timer brings the rest. */
 #define EFFECTS_BATCH 64
 
-/* A verifier that waits; found again by its place, because its edge may end meanwhile. */
+/* Who waits for a lease, a verifier or (for a user of this machine) a front; found again by its place, because its edge may end
+ * meanwhile. */
 struct waiting {
-	uint32_t instance;
-	uint64_t generation;
+	struct edge_peer peer;
 	uint64_t id;
+	/* of a front */
+	uint64_t account;
+	uid_t user;
+	char login[ADDRESS_BYTES_MAX + 1];
 };
 
 struct effect {
@@ -57,14 +63,19 @@ static const struct {
 };
 
 static void
-answer(
-    uint32_t instance, uint64_t generation, uint64_t id, enum err_class class, enum err_code code)
+answer(const struct waiting *w, enum err_class class, enum err_code code)
 {
-	struct edge *e = role_edge(ROLE_VERIFIER, instance);
+	struct edge *e = role_edge(w->peer.role, w->peer.instance);
+	bool sent;
 
-	if (e == NULL || edge_peer(e)->generation != generation)
+	if (e == NULL || edge_peer(e)->generation != w->peer.generation)
 		return;
-	if (!IPC_SEND(e, DIR_AUTHENTICATED_REPLY, .id = id, .class = class, .code = code))
+	if (w->peer.role == ROLE_VERIFIER)
+		sent = IPC_SEND(e, DIR_AUTHENTICATED_REPLY, .id = w->id, .class = class, .code = code);
+	else
+		sent = IPC_SEND(e, DIR_LOCAL_REPLY, .id = w->id, .class = class, .account = class == ERR_NONE ? w->account : 0,
+		    .login = slice_str(w->login), .user = w->user);
+	if (!sent)
 		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
 }
 
@@ -74,7 +85,7 @@ on_lease_gone(void *obj, const struct err *e)
 	struct waiting *w = obj;
 
 	log_event(LOG_WARN, NO_SESSION, "lease-not-opened", LOG_ERR(e), LOG_END);
-	answer(w->instance, w->generation, w->id, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+	answer(w, ERR_TEMP, ERR_CODE_UNAVAILABLE);
 	free(w);
 }
 
@@ -101,43 +112,92 @@ account_check(const struct msg_DIR_AUTHENTICATED *m, struct dir_account *a_r, st
 	return 0;
 }
 
+/* Whose connection the lease is for. */
+struct holder {
+	struct edge_peer front;
+	uint64_t conn;
+	struct slice service;
+};
+
 static void
-lease_open(struct edge *store, const struct edge_peer *verifier,
-    const struct msg_DIR_AUTHENTICATED *m, const struct dir_account *a)
+lease_open(const struct waiting *who, const struct holder *h, const struct dir_account *a)
 {
+	struct edge *store = role_edge(ROLE_STORE, 0);
 	struct waiting *w = MEM_NEW(struct waiting);
 	uint64_t id;
 
-	*w = (struct waiting){verifier->instance, verifier->generation, m->id};
-	id = ipc_expect(store, LEASE_OPEN_MS, on_lease_gone, w);
+	*w = *who;
+	id = store ? ipc_expect(store, LEASE_OPEN_MS, on_lease_gone, w) : 0;
 	if (id != 0 &&
-	    IPC_SEND(store, LEASE_OPEN, .id = id, .account = a->id, .front_role = m->front_role,
-		.front_instance = m->front_instance, .front_generation = m->front_generation,
-		.conn = m->conn, .service = m->service, .login = a->login))
+	    IPC_SEND(store, LEASE_OPEN, .id = id, .account = a->id, .front_role = h->front.role,
+		.front_instance = h->front.instance, .front_generation = h->front.generation,
+		.conn = h->conn, .service = h->service, .login = a->login))
 		return;
 	if (id != 0)
 		ipc_forget(store, id);
-	answer(w->instance, w->generation, w->id, ERR_TEMP, ERR_CODE_UNAVAILABLE);
+	answer(w, ERR_TEMP, ERR_CODE_UNAVAILABLE);
 	free(w);
 }
 
 void
 directory_lease_authenticated(struct edge *e, struct msg_DIR_AUTHENTICATED *m)
 {
-	struct edge_peer verifier = *edge_peer(e);
+	const struct waiting w = {.peer = *edge_peer(e), .id = m->id};
+	const struct holder h = {.front = {(enum role)m->front_role, m->front_instance, m->front_generation},
+	    .conn = m->conn, .service = m->service};
 	struct dir_account account;
 	struct err why;
-	struct edge *store = role_edge(ROLE_STORE, 0);
 
 	if (!serves(m->front_role, m->service))
 		(void)err_set(&why, ERR_PERM, ERR_CODE_DENIED, "no such service here", NULL);
-	else if (store == NULL)
-		(void)err_set(&why, ERR_TEMP, ERR_CODE_UNAVAILABLE, "service away", NULL);
 	else if (account_check(m, &account, &why) == 0) {
-		lease_open(store, &verifier, m, &account);
+		lease_open(&w, &h, &account);
 		return;
 	}
-	answer(verifier.instance, verifier.generation, m->id, why.class, why.code);
+	answer(&w, why.class, why.code);
+}
+
+/* ---- users of this machine ---- */
+
+/* The active account that the user at the other end sends for. */
+static int
+local_account(int fd, struct waiting *w, struct dir_account *a_r, struct err *e)
+{
+	const char *address = NULL;
+	struct address_name name;
+	int r;
+
+	if (directory_local_peer(fd, &w->user))
+		address = directory_local_address(w->user);
+	if (address == NULL || !address_parse(slice_str(address), &name))
+		return err_set(e, ERR_PERM, ERR_CODE_DENIED, "this user may not send", NULL);
+	r = directory_account_find(dir, &name, a_r, e);
+	if (r == 0 && (r = directory_name_meant(dir, &name, e)) == 1)
+		r = directory_account_find(dir, &name, a_r, e);
+	if (r < 0)
+		return -1;
+	if (r == 0 || a_r->state != DIR_ACCOUNT_ACTIVE)
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such account, or it is suspended", "%s", address);
+	w->account = a_r->id;
+	return slice_cstr(a_r->login, w->login, sizeof w->login)
+	    ? 0
+	    : err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "directory damaged", "a login");
+}
+
+void
+directory_lease_local(struct edge *e, struct msg_DIR_LOCAL *m)
+{
+	const struct holder h = {.front = *edge_peer(e), .conn = m->conn, .service = SLICE("submission")};
+	struct waiting w = {.peer = *edge_peer(e), .id = m->id};
+	struct dir_account account;
+	struct err why;
+
+	if (local_account(m->socket, &w, &account, &why) == 0) {
+		lease_open(&w, &h, &account);
+		return;
+	}
+	log_event(LOG_INFO, NO_SESSION, "local-refused", LOG_NUM("user", w.user), LOG_ERR(&why), LOG_END);
+	answer(&w, why.class, why.code);
 }
 
 void
@@ -147,8 +207,7 @@ directory_lease_opened(struct edge *e, struct msg_LEASE_OPENED *m)
 
 	if (w == NULL)
 		return;
-	answer(w->instance, w->generation, w->id, (enum err_class)m->class,
-	    m->class == ERR_NONE ? ERR_CODE_NONE : ERR_CODE_UNAVAILABLE);
+	answer(w, (enum err_class)m->class, m->class == ERR_NONE ? ERR_CODE_NONE : ERR_CODE_UNAVAILABLE);
 	free(w);
 }
 

@@ -14,6 +14,7 @@ void directory_lease_init(struct directory *d);
 
 /* Handlers of messages. */
 void directory_lease_authenticated(struct edge *e, struct msg_DIR_AUTHENTICATED *m);
+void directory_lease_local(struct edge *e, struct msg_DIR_LOCAL *m);
 void directory_lease_opened(struct edge *e, struct msg_LEASE_OPENED *m);
 void directory_lease_account_deleted(struct edge *e, struct msg_STORE_ACCOUNT_REPLY *m);
 

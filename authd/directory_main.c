@@ -8,6 +8,7 @@
 #include "authd/directory_admin.h"
 #include "authd/directory_forward.h"
 #include "authd/directory_lease.h"
+#include "authd/directory_local.h"
 #include "authd/directory_quota.h"
 #include "authd/directory_resolve.h"
 #include "common/control.h"
@@ -188,6 +189,7 @@ init(struct err *e)
 		log_event(LOG_WARN, NO_SESSION, "directory-rebuilt", LOG_END);
 	if (password_hash_nobody(me.nobody, e) != 0)
 		return -1;
+	directory_local_init(slice_str(config_string(role_config(), OPT_SUBMISSION_LOCAL)));
 	dir_admin_reply_init(&me.reply);
 	directory_lease_init(me.d);
 	directory_quota_init(me.d, on_quota_done);
@@ -214,6 +216,11 @@ main(int argc, char **argv)
 	static const struct ipc_dispatch from_submission = {
 	    .DIR_RESOLVE = on_resolve,
 	    .DIR_SENDER = on_sender,
+	    .DIR_LOCAL = directory_lease_local,
+	};
+	static const struct ipc_dispatch from_deliver = {
+	    .DIR_RESOLVE = on_resolve,
+	    .DIR_SENDER = on_sender,
 	};
 	static const struct ipc_dispatch from_store = {
 	    .LEASE_OPENED = directory_lease_opened,
@@ -231,7 +238,7 @@ main(int argc, char **argv)
 		{
 		    [ROLE_SMTP_FRONT] = &from_front,
 		    [ROLE_SUBMISSION] = &from_submission,
-		    [ROLE_DELIVER] = &from_submission,
+		    [ROLE_DELIVER] = &from_deliver,
 		    [ROLE_STORE] = &from_store,
 		    [ROLE_VERIFIER] = &from_verifier,
 		    [ROLE_RECORDER] = &nothing,

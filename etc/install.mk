@@ -12,6 +12,7 @@ install: all
 	install -d "$(BINDIR)" "$(PROGDIR)" "$(MANDIR)/man5" "$(MANDIR)/man8" "$(DOCDIR)" "$(SYSTEMDIR)/systemd/system" \
 		"$(SYSTEMDIR)/sysusers.d" "$(SYSTEMDIR)/tmpfiles.d" "$(CONFDIR)"
 	install -m 755 $(ADMIN_BIN) "$(BINDIR)/mailstead"
+	install -m 755 $(SENDMAIL_BIN) "$(BINDIR)/mailstead-sendmail"
 	install -m 755 $(ROLE_BIN) "$(PROGDIR)/"
 	sed 's|/usr/bin/mailstead|$(PREFIX)/bin/mailstead|' etc/mailstead.service > $(B)/mailstead.service
 	$(ADMIN_BIN) config man > $(B)/mailstead.conf.5
@@ -19,7 +20,7 @@ install: all
 	install -m 644 $(B)/mailstead.service "$(SYSTEMDIR)/systemd/system/mailstead.service"
 	install -m 644 etc/mailstead.sysusers "$(SYSTEMDIR)/sysusers.d/mailstead.conf"
 	install -m 644 etc/mailstead.tmpfiles "$(SYSTEMDIR)/tmpfiles.d/mailstead.conf"
-	install -m 644 etc/mailstead.8 "$(MANDIR)/man8/mailstead.8"
+	install -m 644 etc/mailstead.8 etc/mailstead-sendmail.8 "$(MANDIR)/man8/"
 	install -m 644 $(B)/mailstead.conf.5 "$(MANDIR)/man5/mailstead.conf.5"
 	install -m 644 $(B)/mailstead.conf.sample "$(DOCDIR)/mailstead.conf.sample"
 	test -e "$(CONFDIR)/mailstead.conf" || install -m 644 $(B)/mailstead.conf.sample "$(CONFDIR)/mailstead.conf"
@@ -34,7 +35,7 @@ endif
 # A configuration that is still the sample goes too.
 uninstall:
 	! cmp -s "$(DOCDIR)/mailstead.conf.sample" "$(CONFDIR)/mailstead.conf" || rm "$(CONFDIR)/mailstead.conf"
-	rm -f "$(BINDIR)/mailstead" "$(SYSTEMDIR)/systemd/system/mailstead.service" "$(SYSTEMDIR)/sysusers.d/mailstead.conf" \
+	rm -f "$(BINDIR)/mailstead" "$(BINDIR)/mailstead-sendmail" "$(MANDIR)/man8/mailstead-sendmail.8" "$(SYSTEMDIR)/systemd/system/mailstead.service" "$(SYSTEMDIR)/sysusers.d/mailstead.conf" \
 		"$(SYSTEMDIR)/tmpfiles.d/mailstead.conf" "$(MANDIR)/man8/mailstead.8" "$(MANDIR)/man5/mailstead.conf.5"
 	rm -rf "$(PROGDIR)" "$(DOCDIR)"
 	rmdir "$(CONFDIR)/tls" "$(CONFDIR)" 2>/dev/null || true

@@ -15,7 +15,7 @@
  * front_chunk.c     BDAT: the same by counted octets
  * front_policy.c    what the tables of smtpd/policy.h make of it
  * front_client.c    what the DNS says of the client, and how much came from it lately (port 25)
- * front_auth.c      AUTH (submission)
+ * front_auth.c, front_local.c  who submits (front_login.h)
  * front_proxy.c     connections through a proxy that tells the client's address
  * front_xclient.c   XCLIENT of configured relays
  * front_service.c   the role: listeners, settings, edges, drain
@@ -64,6 +64,7 @@ enum front_wait {
 	FRONT_WAIT_CLIENT,  /* end of data: what the DNS says of the client */
 	FRONT_WAIT_DELIVER, /* end of data: deliver */
 	FRONT_WAIT_AUTH,    /* AUTH: verifier */
+	FRONT_WAIT_LOCAL,   /* a user of this machine has connected: directory */
 };
 
 /* The chunk that is being read (RFC 3030 2). */
@@ -81,6 +82,7 @@ struct front_port {
 	const char *name; /* of the listener */
 	bool tls_first;	  /* 465: TLS from the first octet */
 	bool lmtp;	  /* RFC 2033 instead of SMTP */
+	bool local;	  /* users of this machine (front_local.c) */
 	struct listener_group *group;
 };
 
@@ -238,13 +240,5 @@ void smtpd_on_deliver(struct edge *e, struct msg_DELIVER_REPLY *m);
 void smtpd_bdat(struct front *f, struct slice args, const struct smtp_reply_words *refusal);
 /* Takes what has arrived of a chunk; false when there is nothing to take now. */
 bool smtpd_chunk_step(struct front *f);
-
-/* ---- front_auth.c ---- */
-
-void smtpd_auth(struct front *f, struct slice args);
-void smtpd_auth_line(struct front *f, struct slice line);
-void smtpd_on_auth(struct edge *e, struct msg_AUTH_RESULT *m);
-/* Forgets an exchange that has not ended, and the lease. */
-void smtpd_auth_end(struct front *f);
 
 #endif

@@ -4,6 +4,7 @@
  * opened the lease for this connection before the answer reaches us, and deliver holds it.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_login.h"
 
 #include "common/auth_proto.h"
 #include "common/mem.h"

@@ -4,6 +4,7 @@
  * argument is (RFC 5321 4.1.4).
  */
 #include "smtpd/front.h"
+#include "smtpd/front_login.h"
 
 #include "common/config.h"
 #include "common/tls.h"
@@ -107,10 +108,12 @@ run_ehlo(struct front *f, struct slice args)
 	buf_putf(&b, "250-%s\r\n", config_string(role_config(), OPT_HOSTNAME));
 	buf_put_str(&b, "250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-SMTPUTF8\r\n");
 	/* RFC 3207 4.2: not offered once TLS is in use; RFC 8314 3.3: not offered when it would fail. */
-	if (!stream_is_tls(f->stream) && tls_server_ready(tls_server()))
+	if (!stream_is_tls(f->stream) && !f->port->local && tls_server_ready(tls_server()))
 		buf_put_str(&b, "250-STARTTLS\r\n");
 	if (smtpd_service.submission && stream_is_tls(f->stream) && f->account == 0)
 		buf_put_str(&b, "250-AUTH PLAIN LOGIN\r\n");
+	if (f->port->local)
+		buf_putf(&b, "250-XACCOUNT %s\r\n", f->login);
 	if (f->may_xclient)
 		buf_put_str(&b, "250-XCLIENT " XCLIENT_OFFER "\r\n");
 	/* RFC 8689 2: only where it is kept. Mail goes no further than the mailboxes of this server. */
@@ -135,9 +138,12 @@ check_starttls(const struct front *f)
 {
 	static const struct smtp_reply_words already = {503, "5.5.1", "TLS is already in use"};
 	static const struct smtp_reply_words unready = {454, "4.7.0", "TLS is not available for the moment"};
+	static const struct smtp_reply_words needless = {502, "5.5.1", "Not needed within this machine"};
 
 	if (stream_is_tls(f->stream))
 		return &already;
+	if (f->port->local)
+		return &needless;
 	return tls_server_ready(tls_server()) ? NULL : &unready;
 }
 

@@ -4,6 +4,7 @@
  * ends everything else with 421.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_login.h"
 #include "smtpd/front_policy.h"
 #include "smtpd/front_room.h"
 #include "smtpd/front_service.h"
@@ -21,7 +22,8 @@
 struct front_service smtpd_service;
 
 /* The first is for what has no name of its own. */
-static struct front_port ports[] = {{.name = "smtp"}, {.name = "submissions", .tls_first = true}, {.name = "lmtp", .lmtp = true}};
+static struct front_port ports[] = {{.name = "smtp"}, {.name = "submissions", .tls_first = true}, {.name = "lmtp", .lmtp = true},
+    {.name = "local", .local = true}};
 #define PORT_COUNT (sizeof(ports) / sizeof(*ports))
 
 static struct listener *listeners[LISTENERS_MAX];
@@ -30,6 +32,7 @@ static unsigned listener_count;
 const struct ipc_dispatch smtpd_from_directory = {
     .DIR_RESOLVE_REPLY = smtpd_on_resolve,
     .DIR_SENDER_REPLY = smtpd_on_sender,
+    .DIR_LOCAL_REPLY = smtpd_on_local,
 };
 const struct ipc_dispatch smtpd_from_port25_directory = {.DIR_RESOLVE_REPLY = smtpd_on_resolve};
 const struct ipc_dispatch smtpd_from_store = {.STORE_USAGE_REPLY = smtpd_on_usage};
@@ -95,7 +98,8 @@ smtpd_init(struct err *e)
 	/* Whoever fills port 25 does not keep out what this machine delivers. */
 	smtpd_service.lmtp_group = listener_group_new(role_loop(), limits(true));
 	for (size_t i = 0; i < PORT_COUNT; i++)
-		ports[i].group = ports[i].lmtp ? smtpd_service.lmtp_group : smtpd_service.group;
+		ports[i].group = ports[i].lmtp || ports[i].local ? smtpd_service.lmtp_group
+								 : smtpd_service.group;
 	smtpd_service.rates = front_rate_new();
 	note_zones();
 	return 0;
@@ -107,8 +111,9 @@ static void
 accepted(void *arg, int fd, const struct client_address *a)
 {
 	const struct front_port *port = arg;
+	const struct slice proxies = slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM));
 
-	if (!port->lmtp && proxy_networks_have(slice_str(config_string(role_config(), OPT_SMTP_PROXY_FROM)), &a->peer.sin6_addr))
+	if (!port->lmtp && !port->local && proxy_networks_have(proxies, &a->peer.sin6_addr))
 		smtpd_proxied(fd, a, port);
 	else
 		smtpd_accept(fd, a, port);

@@ -6,6 +6,7 @@
  * question is forgotten, and an answer that comes late finds nobody.
  */
 #include "smtpd/front.h"
+#include "smtpd/front_login.h"
 #include "smtpd/front_room.h"
 
 #include "common/config.h"
@@ -418,12 +419,14 @@ smtpd_accept(int fd, const struct client_address *a, const struct front_port *po
 {
 	struct front *f = front_new(fd, a, port);
 
-	smtpd_trace(f, "connect", LOG_CSTR("service", port->lmtp ? "lmtp" : smtpd_service.name), LOG_CSTR("peer", a->text),
-	    LOG_NUM("port", ntohs(a->peer.sin6_port)), LOG_CSTR("local", a->local_text), LOG_END);
+	smtpd_trace(f, "connect", LOG_CSTR("service", port->lmtp ? "lmtp" : port->local ? "local" : smtpd_service.name),
+	    LOG_CSTR("peer", a->text), LOG_NUM("port", ntohs(a->peer.sin6_port)), LOG_CSTR("local", a->local_text), LOG_END);
 	stream_set_timeout(f->stream, silence_ms() + FRONT_STREAM_GRACE_MS);
 	smtpd_client_begin(f);
 	if (port->tls_first)
 		stream_starttls(f->stream, tls_server());
+	else if (port->local)
+		smtpd_local_begin(f, fd);
 	else
 		loop_timer_set(f->timer, smtpd_outside(f) && !smtpd_client_is_known(f) ? FRONT_GREET_DELAY_MS : 0);
 }

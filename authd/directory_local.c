@@ -1,0 +1,69 @@
+#include "authd/directory_local.h"
+
+#include "common/local_users.h"
+#include "common/log.h"
+
+#include <pwd.h>
+#include <sys/socket.h>
+
+static struct {
+	uid_t user;
+	char address[LOCAL_USER_ADDRESS_BYTES_MAX + 1];
+} users[LOCAL_USERS_MAX];
+static unsigned user_count;
+static char everybody[LOCAL_USER_ADDRESS_BYTES_MAX + 1];
+
+static void
+add(const struct local_user *u)
+{
+	char name[LOCAL_USER_BYTES_MAX + 1];
+	const struct passwd *found;
+
+	if (slice_eq(u->user, SLICE("*"))) {
+		if (!slice_cstr(u->address, everybody, sizeof everybody))
+			everybody[0] = '\0';
+		return;
+	}
+	found = slice_cstr(u->user, name, sizeof name) ? getpwnam(name) : NULL;
+	if (found == NULL || !slice_cstr(u->address, users[user_count].address, sizeof users[user_count].address)) {
+		log_event(LOG_WARN, NO_SESSION, "no-such-user", LOG_CSTR("setting", "submission.local"), LOG_STR("user", u->user), LOG_END);
+		return;
+	}
+	users[user_count++].user = found->pw_uid;
+}
+
+void
+directory_local_init(struct slice text)
+{
+	struct local_user u;
+
+	user_count = 0;
+	everybody[0] = '\0';
+	while (user_count < LOCAL_USERS_MAX && local_user_next(&text, &u) > 0)
+		add(&u);
+}
+
+const char *
+directory_local_address(uid_t user)
+{
+	for (unsigned i = 0; i < user_count; i++)
+		if (users[i].user == user)
+			return users[i].address;
+	return everybody[0] != '\0' ? everybody : NULL;
+}
+
+bool
+directory_local_peer(int fd, uid_t *user_r)
+{
+	struct ucred cred;
+	socklen_t n = sizeof cred;
+	int domain = 0;
+	socklen_t domain_n = sizeof domain;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_n) != 0 || domain != AF_UNIX)
+		return false;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) != 0 || n != sizeof cred || cred.uid == (uid_t)-1)
+		return false;
+	*user_r = cred.uid;
+	return true;
+}
