@@ -100,8 +100,8 @@ status(const struct command_call *call)
 	return rc;
 }
 
-static enum command_status
-reload(const struct command_call *call)
+enum command_status
+command_reload(const struct command_call *call, bool print)
 {
 	static struct msg reply;
 	struct command_link *l = command_connect(call->config, ROLE_SUPERVISOR);
@@ -114,10 +114,16 @@ reload(const struct command_call *call)
 		rc = command_receive(l, MSG_SUP_REPLY, &reply);
 	if (rc == COMMAND_OK)
 		rc = command_outcome(reply.u.SUP_REPLY.class, reply.u.SUP_REPLY.text);
-	if (rc == COMMAND_OK)
+	if (rc == COMMAND_OK && print)
 		printf("%.*s\n", SLICE_ARG(reply.u.SUP_REPLY.text));
 	command_disconnect(&l);
 	return rc;
+}
+
+static enum command_status
+reload(const struct command_call *call)
+{
+	return command_reload(call, true);
 }
 
 const struct command commands_server[] = {

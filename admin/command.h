@@ -56,6 +56,7 @@ extern const struct command commands_undelete[];
 extern const struct command commands_explain[];
 extern const struct command commands_lab[];
 extern const struct command commands_queue[];
+extern const struct command commands_dkim[];
 
 /* Says what is wrong with the words on stderr, with the subcommand's usage; gives COMMAND_USAGE. */
 enum command_status command_usage(const struct command_call *call, const char *fmt, ...)
@@ -102,6 +103,9 @@ struct command_link *command_link_over(int fd, enum role role);
 
 /* The exit status for the class of a reply; when it is not ERR_NONE says `text` on stderr. */
 enum command_status command_outcome(uint32_t class, struct slice text);
+
+/* The running server reads its settings and its keys again; what it says is printed on demand. */
+enum command_status command_reload(const struct command_call *call, bool print);
 
 /* ---- times ---- */
 

@@ -24,6 +24,7 @@ static const struct command *const tables[] = {
     commands_explain,
     commands_lab,
     commands_queue,
+    commands_dkim,
 };
 
 #define TABLES (sizeof tables / sizeof tables[0])

@@ -82,6 +82,9 @@ load_domain(struct key_dkim *ks, const char *directory, const char *domain, uint
 	struct err e;
 
 	(void)snprintf(path, sizeof path, "%s/%s/" DKIM_SELECTOR_FILE, directory, domain);
+	/* The command has just begun with this domain, or never came further. */
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return;
 	buf_init(&text, KEY_FILE_BYTES_MAX + BLOCK);
 	list.n = 0;
 	if (key_files_read(path, &text, &e) < 0) {

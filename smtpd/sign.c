@@ -1,6 +1,7 @@
 /*
  * The keys are asked for first, so that a message of a domain without any costs nothing more. Both signatures are asked for at
- * once; the fields stand in the order of enum dkim_algorithm. Should the key role end meanwhile, the job fails for the moment.
+ * once; the fields stand in the order of enum dkim_algorithm. The key role is replaced whenever keys or certificates change: a job whose
+ * questions go with it begins again with its successor, which has other numbers for the keys.
  */
 #include "smtpd/sign.h"
 
@@ -18,6 +19,9 @@
 #include <unistd.h>
 
 #define CHUNK_BYTES (64 * 1024)
+/* While there is no key role: so often, and so long after one another. */
+#define AGAIN_MAX 40
+#define AGAIN_MS 250
 
 struct sign_part { /* one signature */
 	struct sign *sign;
@@ -39,6 +43,9 @@ struct sign {
 	struct edge *key; /* whom the open questions were put to */
 	uint64_t ids[DKIM_ALGORITHMS];
 	unsigned open; /* signatures asked for */
+	bool was_read; /* the message */
+	unsigned tries;
+	struct loop_timer *again;
 	struct buf fields;
 	struct sign_result result;
 	bool ended;
@@ -76,6 +83,16 @@ fail(struct sign *s, const char *detail)
 	finish(s);
 }
 
+/* The key role is away. */
+static void
+again_later(struct sign *s)
+{
+	if (s->tries++ == AGAIN_MAX)
+		fail(s, "the key role is away");
+	else
+		loop_timer_set(s->again, AGAIN_MS);
+}
+
 static void
 unsigned_because(struct sign *s, const char *why)
 {
@@ -105,7 +122,10 @@ on_gone(void *obj, const struct err *e)
 	struct sign_part *p = obj;
 
 	p->sign->ids[p - p->sign->parts] = 0;
-	fail(p->sign, e->code == ERR_CODE_TIMEOUT ? "the key role did not answer in time" : "the key role is away");
+	if (e->code == ERR_CODE_TIMEOUT)
+		fail(p->sign, "the key role did not answer in time");
+	else
+		again_later(p->sign);
 }
 
 static void
@@ -171,20 +191,22 @@ read_message(struct sign *s)
 static void
 keys_known(struct sign *s)
 {
-	const char *why;
+	const char *why = NULL;
 
-	if (!read_message(s)) {
+	if (!s->was_read && !read_message(s)) {
 		fail(s, "the message could not be read as announced");
 		return;
 	}
-	why = dkim_sign_end(s->dkim);
+	if (!s->was_read)
+		why = dkim_sign_end(s->dkim);
+	s->was_read = true;
 	if (why != NULL) {
 		unsigned_because(s, why);
 		return;
 	}
 	for (unsigned a = 0; a < DKIM_ALGORITHMS; a++)
 		if (s->parts[a].wanted && !ask_signature(s, a)) {
-			fail(s, "the key role is away");
+			fail(s, "the key role takes no questions");
 			return;
 		}
 }
@@ -229,12 +251,26 @@ ask_keys(struct sign *s)
 {
 	s->key = role_edge(ROLE_KEY, 0);
 	if (s->key == NULL) {
-		fail(s, "the key role is away");
+		again_later(s);
 		return;
 	}
 	s->ids[0] = ipc_expect(s->key, SIGN_KEY_MS, on_gone, &s->parts[0]);
 	if (s->ids[0] == 0 || !IPC_SEND(s->key, KEY_DKIM_FIND, .id = s->ids[0], .domain = buf_slice(&s->domain)))
-		fail(s, "the key role is away");
+		fail(s, "the key role takes no questions");
+}
+
+/* From the beginning, but for what was read. */
+static void
+begin_again(void *arg)
+{
+	struct sign *s = arg;
+
+	s->open = 0;
+	for (unsigned a = 0; a < DKIM_ALGORITHMS; a++) {
+		s->parts[a].wanted = false;
+		buf_reset(&s->parts[a].field);
+	}
+	ask_keys(s);
 }
 
 const struct ipc_dispatch sign_from_key = {
@@ -255,6 +291,7 @@ sign_new(int fd, uint64_t bytes, sign_done_fn *done, void *arg)
 	s->arg = arg;
 	s->result.why = "";
 	s->dkim = dkim_sign_new();
+	s->again = loop_timer_new(role_loop(), begin_again, s);
 	buf_init(&s->domain, DNS_NAME_BYTES_MAX);
 	buf_init(&s->fields, SIGN_FIELDS_BYTES_MAX);
 	for (unsigned a = 0; a < DKIM_ALGORITHMS; a++) {
@@ -286,6 +323,7 @@ sign_free(struct sign **s)
 			ipc_forget(f->key, f->ids[a]);
 		buf_fini(&f->parts[a].field);
 	}
+	loop_timer_free(&f->again);
 	dkim_sign_free(&f->dkim);
 	buf_fini(&f->domain);
 	buf_fini(&f->fields);
