@@ -91,14 +91,15 @@ bench-store: programs $(STORE_BENCH_BIN)
 	@etc/deps.sh etc/packages-bench etc/packages-test
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench_store.py
 
-# Fronts that were taken over, for tests/instance/test_evil.py: linked with an ipc.c that lets them send anything.
-EVIL_BIN := $(B)/tests/evil/imapd-front $(B)/tests/evil/smtpd-front
+# Fronts and a sign role that were taken over, for tests/instance/test_evil.py: linked with an ipc.c that lets them send anything.
+EVIL_BIN := $(B)/tests/evil/imapd-front $(B)/tests/evil/smtpd-front $(B)/tests/evil/smtpd-sign
 $(B)/obj/tests/evil/ipc.o: common/ipc.c Makefile
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_CFLAGS) -DNDEBUG -Wno-unused -MMD -MP -c -o $@ $<
 $(EVIL_BIN): $(B)/obj/tests/evil/ipc.o $(B)/obj/tests/evil/evil.o $(ARCHIVES)
 $(B)/tests/evil/imapd-front: $(B)/obj/tests/evil/imap_front_main.o
 $(B)/tests/evil/smtpd-front: $(B)/obj/tests/evil/smtp_front_main.o
+$(B)/tests/evil/smtpd-sign: $(B)/obj/tests/evil/sign_main.o
 $(EVIL_BIN):
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)

@@ -1,7 +1,9 @@
 /*
  * A port 25 front that tries to send in somebody's name. Lines: "submit FROM TO" hands deliver a message from port 25
- * as if a user had submitted it, "lmtp FROM TO" as if it had come over LMTP; "lease ACCOUNT" tells deliver that a lease is open; "queue" puts a message into the queue.
+ * as if a user had submitted it, "lmtp FROM TO" as if it had come over LMTP; "lease ACCOUNT" tells deliver that a lease is open; "queue" puts a message into the queue;
+ * "dkim-find" and "dkim-sign" ask the key role what only the sign role may ask.
  */
+#include "common/log.h"
 #include "common/memfd.h"
 #include "smtpd/envelope.h"
 #include "smtpd/queue_item.h"
@@ -88,6 +90,36 @@ queue(void)
 	close(fd);
 }
 
+/* What only the sign role may ask. */
+static void
+dkim(bool find)
+{
+	struct edge *key = role_edge(ROLE_KEY, 0);
+	static const uint8_t hash[32];
+
+	if (key && (find ? IPC_SEND(key, KEY_DKIM_FIND, .id = 1, .domain = SLICE("demo.test"))
+			 : IPC_SEND(key, KEY_DKIM_SIGN, .id = 2, .key = 0, .hash = slice_of(hash, sizeof hash))))
+		evil_say("sent\n");
+	else
+		evil_say("no key\n");
+}
+
+static void
+on_found(struct edge *e, struct msg_KEY_DKIM_FOUND *m)
+{
+	(void)e;
+	(void)m;
+	log_event(LOG_BUG, NO_SESSION, "evil-got", LOG_CSTR("what", "keys"), LOG_END);
+}
+
+static void
+on_signed(struct edge *e, struct msg_KEY_DKIM_SIGNED *m)
+{
+	(void)e;
+	(void)m;
+	log_event(LOG_BUG, NO_SESSION, "evil-got", LOG_CSTR("what", "signature"), LOG_END);
+}
+
 static void
 on_line(char *line)
 {
@@ -102,6 +134,8 @@ on_line(char *line)
 		lease(account);
 	else if (strcmp(line, "queue") == 0)
 		queue();
+	else if (strcmp(line, "dkim-find") == 0 || strcmp(line, "dkim-sign") == 0)
+		dkim(strcmp(line, "dkim-find") == 0);
 	else
 		evil_say("what?\n");
 }
@@ -117,11 +151,12 @@ int
 main(int argc, char **argv)
 {
 	static const struct ipc_dispatch from_deliver = {.DELIVER_REPLY = on_delivered, .DELIVER_RECIPIENT = on_recipient};
+	static const struct ipc_dispatch from_key = {.KEY_DKIM_FOUND = on_found, .KEY_DKIM_SIGNED = on_signed};
 	static const struct ipc_dispatch nothing;
 	static const struct role_spec spec = {
 	    .role = ROLE_SMTP_FRONT,
 	    .dispatch = {[ROLE_DELIVER] = &from_deliver, [ROLE_QUEUE] = &nothing, [ROLE_DIRECTORY] = &nothing,
-		[ROLE_STORE] = &nothing, [ROLE_KEY] = &nothing, [ROLE_RESOLVER] = &nothing, [ROLE_RECORDER] = &nothing},
+		[ROLE_STORE] = &nothing, [ROLE_KEY] = &from_key, [ROLE_RESOLVER] = &nothing, [ROLE_RECORDER] = &nothing},
 	    .on_listener = on_listener,
 	};
 

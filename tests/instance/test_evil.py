@@ -11,6 +11,7 @@ class EvilTest(unittest.TestCase):
     """A server whose front of that program is the evil one of tests/evil."""
 
     program = None
+    settings = None
 
     def setUp(self):
         libexec = os.path.join(harness.BUILD, "libexec")
@@ -23,7 +24,7 @@ class EvilTest(unittest.TestCase):
         shutil.copy(os.path.join(harness.BUILD, "tests", "evil", self.program), self.libexec)
         os.environ["MAILSTEAD_LIBEXEC"] = self.libexec
         self.addCleanup(os.environ.pop, "MAILSTEAD_LIBEXEC", None)
-        self.server = harness.Server()
+        self.server = harness.Server(settings=self.settings)
         self.server.allow(r"event=(ipc-garbage|garbage|restart|role-|exit)")
         self.server.allow(r"level=(warn|error).*(lease|refused|%s)" % self.program.split("-")[0])
         self.addCleanup(self.end)
@@ -98,12 +99,39 @@ class TestEvilSmtpFront(EvilTest):
             self.assertNotIn(b"ESMTPSA", message.split(b"\r\n\r\n")[0])
             self.assertIn(b"Authentication-Results:", message)
 
+    def test_no_dkim_signature(self):
+        """Which keys there are, and signatures by them, are for the sign role alone."""
+        self.server.run("dkim", "create", "demo.test", "--force")
+        for line in ("dkim-find", "dkim-sign"):
+            before = self.server.processes()["smtpd-front"]
+            self.assertIn(harness.wait_for(lambda: self.told("smtp", line) or "-"), ("sent", "-"))
+            harness.wait_for(lambda: self.server.processes().get("smtpd-front") not in (None, [], before))
+        self.assertIn("ipc-garbage", self.server.log())
+        self.assertNotIn("evil-got", self.server.log())
+
     def test_nothing_comes_over_lmtp_where_none_is(self):
         """So it is judged."""
         self.server.allow("transaction-malformed")
         before = len(self.in_mailboxes())
         self.assertRegex(self.told("smtp", "lmtp a@client.example bob@demo.test"), r"^451 ")
         self.assertEqual(len(self.in_mailboxes()), before)
+
+
+class TestEvilSign(EvilTest):
+    program = "smtpd-sign"
+    settings = {"transport.enabled": "yes"}
+
+    def test_no_certificates_and_no_signature_by_their_keys(self):
+        for body in (b"x", b"xx"):
+            before = self.server.processes()["smtpd-sign"]
+            with self.server.submission() as s:
+                s.mail("alice@demo.test")
+                s.rcpt("you@else.example")
+                # Its successor is no better: the message is not sent unsigned.
+                self.assertEqual(s.data(b"From: alice@demo.test\r\nSubject: x\r\n\r\n" + body + b"\r\n")[0], 451)
+            harness.wait_for(lambda: self.server.processes().get("smtpd-sign") not in (None, [], before))
+        self.assertGreaterEqual(self.server.log().count("ipc-garbage"), 2)
+        self.assertNotIn("evil-got", self.server.log())
 
 
 if __name__ == "__main__":

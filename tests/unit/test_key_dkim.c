@@ -191,6 +191,19 @@ START_TEST(test_find)
 }
 END_TEST
 
+/* Two spaces of keys: nobody may ask for both. */
+START_TEST(test_walls)
+{
+	for (enum role r = 0; r < ROLE_COUNT; r++) {
+		bool tls = msg_allowed(MSG_KEY_SIGN, r, ROLE_KEY) || msg_allowed(MSG_KEY_CERTS, r, ROLE_KEY);
+		bool mail = msg_allowed(MSG_KEY_DKIM_SIGN, r, ROLE_KEY) || msg_allowed(MSG_KEY_DKIM_FIND, r, ROLE_KEY);
+
+		ck_assert_int_eq(mail, r == ROLE_SIGN);
+		ck_assert(!tls || !mail);
+	}
+}
+END_TEST
+
 START_TEST(test_limit)
 {
 	struct buf pem = new_ed25519();
@@ -305,6 +318,7 @@ main(void)
 	tcase_add_test(t, test_rsa);
 	tcase_add_test(t, test_unfit);
 	tcase_add_loop_test(t, test_find, 0, sizeof wants / sizeof wants[0]);
+	tcase_add_test(t, test_walls);
 	tcase_add_test(t, test_limit);
 	tcase_add_test(t, test_files);
 	tcase_add_test(t, test_file_size);
