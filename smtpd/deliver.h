@@ -10,7 +10,7 @@
  *
  * deliver_lease.c    who submits: the store's word on the lease of that connection
  * deliver_job.c      jobs: beginning, stages, reply, end
- * deliver_resolve.c  the directory's word on recipients and senders
+ * deliver_resolve.c, deliver_forward.c  the directory's word on recipients and senders; what is sent on
  * deliver_verify.c   the pool of verify processes
  * deliver_sign.c     signatures for what leaves
  * deliver_compose.c  writing the message that is stored
@@ -64,6 +64,7 @@ struct target {
 	enum queue_state state;
 	bool uncertain; /* a keeper was asked and died: it may have stored the message */
 	bool returned;	/* the client keeps it in its own queue, so ours does not get it (LMTP) */
+	bool forwarded; /* of another server, for one of ours */
 	uint32_t joined; /* with whom it is answered (deliver_lmtp.c) */
 	bool ours;	 /* of those who are answered together: taken */
 	unsigned tries;
@@ -130,6 +131,7 @@ struct job {
 	struct slice signatures;    /* DKIM-Signature fields; empty: none */
 	uint32_t return_path_bytes; /* at the beginning of final: what does not leave with it */
 	bool outside;		    /* a target is: the queue takes all of it first */
+	struct forward *forward;    /* NULL: it is sent on to nobody */
 	struct recipient *recipients; /* one for each of the envelope; NULL: the message has one answer */
 	uint32_t told;		      /* of them, from the first on */
 	unsigned reply_code; /* the answer */

@@ -215,6 +215,8 @@ deliver_append(struct job *j)
 		deliver_job_reply(j, 451, "4.3.0", "Took too long, try again later");
 		return;
 	}
+	for (uint32_t i = 0; j->decision && i < j->target_count; i++)
+		j->targets[i].mailbox = j->decision->action == POLICY_JUNK ? STORE_TARGET_JUNK : STORE_TARGET_INBOX;
 	/* From here on it is the queue's: who submits it again has not sent it twice to those who have a mailbox here. */
 	if (j->outside) {
 		deliver_queue_add(j);
@@ -226,8 +228,6 @@ deliver_append(struct job *j)
 		struct target *t = &j->targets[i];
 		if (t->state != QUEUE_PENDING)
 			continue;
-		if (j->decision)
-			t->mailbox = j->decision->action == POLICY_JUNK ? STORE_TARGET_JUNK : STORE_TARGET_INBOX;
 		struct append *a = MEM_NEW(struct append);
 		*a = (struct append){.job = j, .target = t};
 		j->open++;

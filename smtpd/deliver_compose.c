@@ -8,6 +8,7 @@
  * stored and its summary is the stored one's.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_forward.h"
 
 #include "common/config.h"
 #include "common/mem.h"
@@ -22,6 +23,7 @@
 
 #define BLOCK_BYTES (64 * 1024)
 #define SIGNATURES_BYTES_MAX 8192 /* as SIGN_REPLY has them */
+#define MARKS_BYTES_MAX (FORWARD_ADDRESSES_MAX * 64 + ENVELOPE_ADDRESS_BYTES_MAX)
 #define SLICE_BYTES (1024 * 1024) /* written before others have their turn */
 
 struct composer {
@@ -321,7 +323,7 @@ composer_new(struct job *j)
 	c->job = j;
 	c->fd = -1;
 	c->timer = loop_timer_new(role_loop(), step, c);
-	buf_init(&c->prefix, RECEIVED_BYTES_MAX + SIGNATURES_BYTES_MAX);
+	buf_init(&c->prefix, RECEIVED_BYTES_MAX + SIGNATURES_BYTES_MAX + MARKS_BYTES_MAX);
 	j->composer = c;
 	return c;
 }
@@ -365,6 +367,7 @@ deliver_compose(struct job *j)
 	bool fits = received_return_path(&facts, &c->prefix);
 
 	j->return_path_bytes = (uint32_t)c->prefix.n;
+	fits = deliver_forward_fields(j, &c->prefix) && fits;
 	buf_put_slice(&c->prefix, j->signatures);
 	start(j, received_print(&facts, &c->prefix) && fits);
 }

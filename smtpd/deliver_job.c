@@ -1,4 +1,5 @@
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_forward.h"
 
 #include "common/config.h"
 #include "common/mem.h"
@@ -402,6 +403,7 @@ void
 deliver_judge(struct job *j)
 {
 	struct policy_input in = inputs_of(j);
+	const struct policy_decision *not_on;
 	enum policy_table table = j->submission ? POLICY_SUBMISSION : j->lmtp ? POLICY_LMTP : POLICY_INCOMING;
 	const struct policy_decision *d = policy_decide(table, &in);
 
@@ -410,6 +412,10 @@ deliver_judge(struct job *j)
 	deliver_trace_decision(j, table, d, &in);
 	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
 		turn_away(j, d);
+	else if ((not_on = deliver_forward_judge(j, in.arc_override)) != NULL)
+		turn_away(j, not_on);
+	else if (j->target_count == 0)
+		deliver_lmtp_answer(j, true);
 	else if (!j->submission)
 		deliver_compose(j);
 	else if (!j->completed && (j->verdict.form.date_fields == 0 || j->verdict.form.message_id_fields == 0))

@@ -3,6 +3,7 @@
  * composed, and what is due comes back and is stored with the same {origin, sequence} as the first time.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_forward.h"
 
 #include "common/mem.h"
 #include "common/memfd.h"
@@ -29,6 +30,7 @@ encode_item(struct job *j, struct buf *b)
 	    .ret = j->envelope.ret,
 	    .envid = j->envelope.envid,
 	    .skip = j->return_path_bytes,
+	    .forward_from = j->forward ? j->forward->from : slice_of(NULL, 0),
 	};
 
 	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
@@ -49,6 +51,7 @@ encode_item(struct job *j, struct buf *b)
 		    .notify = t->dsn.notify,
 		    .orcpt = t->dsn.orcpt,
 		    .attempts = t->tries > 0,
+		    .flags = t->forwarded ? QUEUE_FORWARDED : 0,
 		};
 	}
 	return queue_item_encode(&item, b);

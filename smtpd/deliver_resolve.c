@@ -3,6 +3,7 @@
  * recipient is known to be local, so that until then the whole transaction can be deferred or refused.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_forward.h"
 #include "smtpd/deliver_sign.h"
 
 #include "common/auth_proto.h"
@@ -20,17 +21,19 @@ struct question {
 
 /* ---- recipients ---- */
 
-/* The account's place among the targets, or that of an address elsewhere (account 0), where it may be already; -1 at the limit. */
-static int64_t
-add_target(struct job *j, uint64_t account, uint32_t recipient)
+static bool
+same_target(const struct target *a, const struct target *b)
 {
-	struct slice address = j->envelope.recipients[recipient];
-	struct envelope_dsn dsn = j->envelope.dsn[recipient];
+	return a->account == b->account && a->forwarded == b->forwarded && (a->account != 0 || slice_eq(a->address, b->address));
+}
 
+int64_t
+deliver_target_add(struct job *j, const struct target *t)
+{
 	for (uint32_t i = 0; i < j->target_count; i++)
-		if (j->targets[i].account == account && (account != 0 || slice_eq(j->targets[i].address, address))) {
+		if (same_target(&j->targets[i], t)) {
 			/* One delivery for two recipients: what either of them wants to be told of. */
-			j->targets[i].dsn.notify |= dsn.notify;
+			j->targets[i].dsn.notify |= t->dsn.notify;
 			return i;
 		}
 	if (j->target_count == DELIVER_ACCOUNTS_MAX)
@@ -44,14 +47,18 @@ add_target(struct job *j, uint64_t account, uint32_t recipient)
 			memcpy(more, j->targets, j->target_count * sizeof(*more));
 		j->targets = more;
 	}
-	j->targets[j->target_count] = (struct target){
-	    .account = account,
-	    .sequence = j->target_count,
-	    .state = QUEUE_PENDING,
-	    .address = address,
-	    .dsn = dsn,
-	};
+	j->targets[j->target_count] = *t;
+	j->targets[j->target_count].sequence = j->target_count;
+	j->targets[j->target_count].state = QUEUE_PENDING;
 	return j->target_count++;
+}
+
+/* The account, or (0) the address itself, which is elsewhere. */
+static int64_t
+add_target(struct job *j, uint64_t account, uint32_t recipient)
+{
+	return deliver_target_add(j, &(struct target){
+	    .account = account, .address = j->envelope.recipients[recipient], .dsn = j->envelope.dsn[recipient]});
 }
 
 static void
@@ -105,28 +112,51 @@ resolve_gone(void *obj, const struct err *e)
 	answered(q);
 }
 
-static void
-take_accounts(struct job *j, struct slice accounts, uint32_t recipient)
+/* How many targets it may lead to; 0: that is no answer. */
+static uint32_t
+targets_of(const struct msg_DIR_RESOLVE_REPLY *m)
 {
-	struct cursor c = cursor_of(accounts);
-	uint32_t before = j->target_count;
-	int64_t at = 0;
+	struct cursor c = cursor_of(m->outside);
+	uint32_t n = (uint32_t)(m->accounts.n / sizeof(uint64_t));
 
-	if (accounts.n == 0 || accounts.n % sizeof(uint64_t) != 0) {
+	for (; !c.bad && cursor_left(&c) > 0; n++)
+		(void)cursor_slice(&c, QUEUE_ADDRESS_BYTES_MAX);
+	return c.bad || m->accounts.n % sizeof(uint64_t) != 0 ? 0 : n;
+}
+
+static bool
+take_targets(struct job *j, const struct msg_DIR_RESOLVE_REPLY *m, uint32_t recipient)
+{
+	struct cursor c = cursor_of(m->accounts);
+
+	if (j->recipients && !deliver_lmtp_room(j, recipient, targets_of(m)))
+		return false;
+	while (cursor_left(&c) > 0) {
+		uint64_t account = cursor_u64(&c);
+		int64_t at = account == 0 ? -1 : add_target(j, account, recipient);
+		if (at < 0)
+			return false;
+		if (j->recipients)
+			deliver_lmtp_lead(j, recipient, (uint32_t)at);
+	}
+	return deliver_forward_take(j, m, recipient);
+}
+
+static void
+take_local(struct job *j, struct msg_DIR_RESOLVE_REPLY *m, uint32_t recipient)
+{
+	uint32_t before = j->target_count;
+
+	/* Mailboxes here get it also while nothing is sent to other servers. */
+	if (!config_bool(role_config(), OPT_TRANSPORT_ENABLED))
+		m->outside = slice_of(NULL, 0);
+	if (targets_of(m) == 0) {
 		defer_recipient(j, recipient);
 		return;
 	}
-	if (j->recipients && !deliver_lmtp_room(j, recipient, (uint32_t)(accounts.n / sizeof(uint64_t))))
-		at = -1;
-	while (at >= 0 && cursor_left(&c) > 0) {
-		uint64_t account = cursor_u64(&c);
-		at = account == 0 ? -1 : add_target(j, account, recipient);
-		if (at >= 0 && j->recipients)
-			deliver_lmtp_lead(j, recipient, (uint32_t)at);
-	}
-	if (at >= 0)
+	if (take_targets(j, m, recipient))
 		return;
-	/* All of its accounts, or none: no other recipient has those that it brought. */
+	/* All of its targets, or none: no other recipient has those that it brought. */
 	if (j->recipients)
 		j->target_count = before;
 	refuse(j, recipient, 452, "4.5.3", "Too many recipients");
@@ -164,7 +194,8 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	struct slice address = j->envelope.recipients[q->recipient];
 	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
-	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
+	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("outside", m->outside.n > 0),
+	    LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
 	struct policy_input in = {.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP};
 	if (in.recipient == DIR_NOT_OURS)
 		policy_input_outside(&in, address, j->submission && config_bool(role_config(), OPT_TRANSPORT_ENABLED),
@@ -176,7 +207,7 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	else if (in.recipient == DIR_NOT_OURS)
 		take_outside(j, q->recipient);
 	else
-		take_accounts(j, m->accounts, q->recipient);
+		take_local(j, m, q->recipient);
 	answered(q);
 }
 

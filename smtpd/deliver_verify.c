@@ -4,6 +4,7 @@
  * ended two of them is deferred, so that a poisonous one cannot keep the pool down.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_forward.h"
 
 #include "common/config.h"
 #include "common/mem.h"
@@ -149,14 +150,18 @@ facts_file(const struct job *j)
 	    .binary = j->envelope.binary,
 	    .submission = j->submission,
 	};
-	struct buf b;
+	struct buf b, marks;
 	struct err e;
 	int fd;
 
+	buf_init(&marks, FORWARD_MARKS_BYTES_MAX);
+	deliver_forward_marks(j, &marks);
+	f.marks = buf_slice(&marks);
 	memcpy(f.client_ip, j->envelope.client_ip, sizeof(f.client_ip));
 	buf_init(&b, FACTS_BYTES_MAX);
 	fd = facts_encode(&f, &b) ? memfd_of(buf_slice(&b), &e) : -1;
 	buf_fini(&b);
+	buf_fini(&marks);
 	return fd;
 }
 

@@ -20,7 +20,8 @@ facts_encode(const struct facts *f, struct buf *b)
 			return false;
 		put_slice(b, texts[i]);
 	}
-	return !b->failed;
+	put_slice(b, f->marks);
+	return !b->failed && f->marks.n <= FORWARD_MARKS_BYTES_MAX;
 }
 
 bool
@@ -44,5 +45,6 @@ facts_decode(struct slice in, struct facts *facts_r)
 	facts_r->iprev = (enum client_iprev)iprev;
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
 		*texts[i] = cursor_slice(&c, FACTS_TEXT_BYTES_MAX);
+	facts_r->marks = cursor_slice(&c, FORWARD_MARKS_BYTES_MAX);
 	return cursor_done(&c) && version == FACTS_VERSION && (flags & ~FLAGS_KNOWN) == 0;
 }

@@ -91,6 +91,12 @@ dmarc_says_quarantine(const struct policy_input *in)
 	return dmarc_says(in, DMARC_POLICY_QUARANTINE);
 }
 
+static bool
+dmarc_fails(const struct policy_input *in)
+{
+	return in->dmarc == DMARC_RESULT_FAIL && !in->arc_override;
+}
+
 /* It would be refused, and a key of its chain may be there later. */
 static bool
 arc_undecided(const struct policy_input *in)
@@ -165,6 +171,9 @@ CONDITION(bare_line_end)
 CONDITION(nul)
 CONDITION(data_over)
 CONDITION(no_space)
+CONDITION(looped)
+CONDITION(junk)
+CONDITION(author_ours)
 
 static bool
 sender_foreign(const struct policy_input *in)
@@ -338,6 +347,15 @@ static const struct rule lmtp[] = {
     {always, ACCEPT("default")},
 };
 
+/* Who gets it takes it for ours: what is forged, or unwanted, would be laid at our door, and pass for us when the domain is ours. */
+static const struct rule forward[] = {
+    {looped, REFUSE("forward-loop", 554, "5.4.6", "This message has been sent on from here before: a mail loop")},
+    {dmarc_fails, REFUSE("forward-dmarc", 550, "5.7.1", "Not sent on: the author's domain does not confirm this message (DMARC)")},
+    {author_ours, REFUSE("forward-ours", 550, "5.7.1", "Not sent on: nothing shows that the author is of that domain")},
+    {junk, REFUSE("forward-junk", 550, "5.7.1", "Not sent on: this message is not wanted")},
+    {always, ACCEPT("default")},
+};
+
 static const struct policy_decision *
 first_of(const struct rule *rules, const struct policy_input *in)
 {
@@ -352,13 +370,13 @@ policy_decide(enum policy_table t, const struct policy_input *in)
 {
 	static const struct rule *const tables[POLICY_TABLE_COUNT] = {[POLICY_CONNECT] = at_connect, [POLICY_MAIL] = at_mail,
 	    [POLICY_RCPT] = at_rcpt, [POLICY_DATA] = at_data, [POLICY_INCOMING] = incoming, [POLICY_SUBMISSION] = submission,
-	    [POLICY_LMTP] = lmtp};
+	    [POLICY_LMTP] = lmtp, [POLICY_FORWARD] = forward};
 
 	assert(t < POLICY_TABLE_COUNT);
 	return first_of(tables[t], in);
 }
 
-static const char *const table_names[POLICY_TABLE_COUNT] = {"connect", "mail", "rcpt", "data", "incoming", "submission", "lmtp"};
+static const char *const table_names[POLICY_TABLE_COUNT] = {"connect", "mail", "rcpt", "data", "incoming", "submission", "lmtp", "forward"};
 
 const char *
 policy_table_name(enum policy_table t)

@@ -37,6 +37,7 @@ enum policy_table {
 	 * and loops, are.
 	 */
 	POLICY_LMTP,
+	POLICY_FORWARD, /* mail that was taken, and is to be sent on to another server (deliver); REFUSE: it is not */
 	POLICY_TABLE_COUNT
 };
 
@@ -104,6 +105,10 @@ struct policy_input policy_input_incoming(
 struct policy_input policy_input_submission(const struct verdict *v);
 /* Of mail over LMTP: its form, and the settings for that. */
 struct policy_input policy_input_lmtp(const struct verdict *v, const struct policy_settings *s);
+/* Of a message that is to be sent on. author_ours: the author's domain is related to one that sends it on. */
+struct policy_input policy_input_forward(const struct verdict *v, bool is_junk, bool author_ours);
+/* Is one of the two the other, or below it? Names as they are written. */
+bool policy_domains_related(struct slice a, struct slice b);
 /* Adds what matters of a recipient who is elsewhere; the settings are relaying and literals. */
 void policy_input_outside(struct policy_input *in, struct slice address, bool relaying, bool literals);
 /* Appends "name=number" of all that are not 0, separated by spaces. */

@@ -135,6 +135,35 @@ policy_input_incoming(const struct verdict *v, const struct policy_client *c, co
 	return in;
 }
 
+static bool
+related(struct slice a, struct slice b)
+{
+	return dns_name_within(a, b) || dns_name_within(b, a);
+}
+
+bool
+policy_domains_related(struct slice a, struct slice b)
+{
+	struct buf x, y;
+	bool same;
+
+	buf_init(&x, DNS_NAME_BYTES_MAX);
+	buf_init(&y, DNS_NAME_BYTES_MAX);
+	same = dns_name_to_ascii(a, &x) && dns_name_to_ascii(b, &y) && related(buf_slice(&x), buf_slice(&y));
+	buf_fini(&y);
+	buf_fini(&x);
+	return same;
+}
+
+struct policy_input
+policy_input_forward(const struct verdict *v, bool is_junk, bool author_ours)
+{
+	bool shown = v->dmarc.result == DMARC_RESULT_PASS || v->dmarc.spf_aligned || v->dmarc.dkim_aligned > 0;
+
+	return (struct policy_input){
+	    .looped = v->form.looped, .dmarc = v->dmarc.result, .junk = is_junk, .author_ours = author_ours && !shown};
+}
+
 /* In A-labels, of at least two labels, and not all digits at the end, as what is meant for an IPv4 address is. */
 static bool
 routable(struct slice domain)

@@ -73,6 +73,7 @@ recipient_row(const struct queue_recipient *r)
 	(void)json_object_set_new(row, "status", text_of(r->status));
 	(void)json_object_set_new(row, "by", text_of(r->mta));
 	(void)json_object_set_new(row, "text", text_of(r->text));
+	(void)json_object_set_new(row, "forwarded", json_boolean((r->flags & QUEUE_FORWARDED) != 0));
 	(void)json_object_set_new(row, "unsure", json_boolean((r->flags & QUEUE_UNSURE) != 0));
 	if (r->state == QUEUE_PENDING && r->next_ms > 0)
 		put_date(row, "next", r->next_ms);
@@ -104,6 +105,7 @@ row_of(struct queue_message *m)
 	if (queue_change_begin(&c, m)) {
 		(void)json_object_set_new(row, "session", text_of(c.item.session));
 		(void)json_object_set_new(row, "sender", text_of(c.item.mail_from));
+		(void)json_object_set_new(row, "forward_from", text_of(c.item.forward_from));
 		(void)json_object_set_new(row, "requiretls", json_boolean((c.item.flags & QUEUE_REQUIRETLS) != 0));
 		(void)json_object_set_new(row, "report", text_of(c.item.report_id));
 		(void)json_object_set_new(row, "recipients", recipients_of(&c.item));

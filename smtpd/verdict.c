@@ -125,6 +125,7 @@ code_form(struct coder *c, struct verdict_form *f)
 	field_bool(c, &f->stray_octets);
 	field_bool(c, &f->line_too_long);
 	field_bool(c, &f->body_8bit);
+	field_bool(c, &f->looped);
 }
 
 static void

@@ -53,7 +53,7 @@ has_unqualified(struct slice value, struct arena *scratch)
 }
 
 static void
-count_field(const struct header_field *field, struct arena *scratch, struct verdict *v)
+count_field(const struct header_field *field, const struct facts *f, struct arena *scratch, struct verdict *v)
 {
 	static const char *const addresses[] = {"From", "Sender", "To", "Cc", "Reply-To"};
 	static const char *const recipients[] = {"To", "Cc", "Bcc"};
@@ -65,6 +65,8 @@ count_field(const struct header_field *field, struct arena *scratch, struct verd
 		form->date_fields++;
 	else if (slice_eq_nocase(field->name, SLICE("Message-ID")))
 		form->message_id_fields++;
+	else if (slice_eq_nocase(field->name, SLICE("Delivered-To")))
+		form->looped |= forward_mark_found(f->marks, field->value);
 	for (size_t i = 0; i < sizeof recipients / sizeof recipients[0]; i++)
 		form->recipient_fields += slice_eq_nocase(field->name, slice_str(recipients[i]));
 	for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
@@ -154,7 +156,7 @@ verify_form_header(struct slice block, const struct facts *f, struct arena *a, s
 		if (must_go(&field, f))
 			leave_out(v, at, field.raw.n);
 		else
-			count_field(&field, scratch, v);
+			count_field(&field, f, scratch, v);
 	}
 	if (v->form.header_fields == HEADER_FIELDS_MAX) {
 		v->form.header_sane = false;

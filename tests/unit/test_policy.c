@@ -430,6 +430,13 @@ START_TEST(test_dialogue)
 	    {POLICY_RCPT, "recipient=1 mailbox_full=1", "quota", 452},
 	    {POLICY_RCPT, "recipient=1 mailbox_full=1 quota_refuse=1", "quota-refuse", 552},
 	    {POLICY_RCPT, "recipient=1 quota_refuse=1", "default", 250},
+	    {POLICY_FORWARD, "", "default", 250},
+	    {POLICY_FORWARD, "dmarc=1 spf=3 received_fields=200", "default", 250},
+	    {POLICY_FORWARD, "looped=1 dmarc=2 junk=1 author_ours=1", "forward-loop", 554},
+	    {POLICY_FORWARD, "dmarc=2 junk=1 author_ours=1", "forward-dmarc", 550},
+	    {POLICY_FORWARD, "dmarc=2 arc_override=1", "default", 250},
+	    {POLICY_FORWARD, "dmarc=2 arc_override=1 author_ours=1 junk=1", "forward-ours", 550},
+	    {POLICY_FORWARD, "junk=1", "forward-junk", 550},
 	    {POLICY_DATA, "", "default", 250},
 	    {POLICY_DATA, "bare_line_end=1 nul=1", "bare-line-end", 521},
 	    {POLICY_DATA, "nul=1 data_over=1", "nul", 521},
@@ -486,6 +493,31 @@ START_TEST(test_outside)
 }
 END_TEST
 
+START_TEST(test_forward)
+{
+	static const struct {
+		const char *a, *b;
+		bool related;
+	} rows[] = {{"a.example", "A.example", true}, {"x.a.example", "a.example", true}, {"a.example", "x.y.a.example", true},
+	    {"xa.example", "a.example", false}, {"b.example", "a.example", false}, {"b\xc3\xbc" "cher.example", "x.xn--bcher-kva.example", true},
+	    {"", "a.example", false}, {"..", "a.example", false}};
+	struct verdict v = {.full = true, .form.looped = true, .dmarc.result = DMARC_RESULT_NONE};
+	struct policy_input in = policy_input_forward(&v, true, true);
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		ck_assert_msg(policy_domains_related(slice_str(rows[i].a), slice_str(rows[i].b)) == rows[i].related, "%s", rows[i].a);
+	ck_assert(in.looped && in.junk && in.author_ours && in.dmarc == DMARC_RESULT_NONE);
+	ck_assert(!policy_input_forward(&v, false, false).author_ours);
+	/* Any of them shows that the author's domain is behind it, also when it publishes no policy. */
+	v.dmarc.spf_aligned = true;
+	ck_assert(!policy_input_forward(&v, true, true).author_ours);
+	v.dmarc = (struct verdict_dmarc){.result = DMARC_RESULT_NONE, .dkim_aligned = 1};
+	ck_assert(!policy_input_forward(&v, true, true).author_ours);
+	v.dmarc = (struct verdict_dmarc){.result = DMARC_RESULT_PASS};
+	ck_assert(!policy_input_forward(&v, true, true).author_ours);
+}
+END_TEST
+
 START_TEST(test_tables)
 {
 	enum policy_table t;
@@ -516,6 +548,7 @@ main(void)
 	tcase_add_test(t, test_submission);
 	tcase_add_test(t, test_dialogue);
 	tcase_add_test(t, test_outside);
+	tcase_add_test(t, test_forward);
 	tcase_add_test(t, test_tables);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);

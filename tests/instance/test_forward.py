@@ -1,0 +1,246 @@
+"""Mail that is sent on to other servers: aliases that lead there, and bounces to the reverse-paths that were made for it."""
+
+import glob
+import json
+import os
+import re
+
+import harness
+
+MESSAGE = b"From: %s\r\nTo: list@demo.test\r\nSubject: on and on\r\n\r\nhello\r\n"
+SRS = re.compile(r"SRS0=[a-z2-7]{8}=[a-z2-7]{2}=client\.example=A\.b\+c@demo\.test")
+
+
+def txt(name, value):
+    return '%s IN TXT "%s"\n' % (name, value)
+
+
+class ForwardTest(harness.InstanceTest):
+    settings = {"transport.enabled": "yes", "smtp.rate_unknown": "0"}
+    zones = {
+        # Nothing is asked of them; everything; and ours, with nothing said.
+        "client.example": "@ IN A 192.0.2.1\n",
+        "strict.example": txt("@", "v=spf1 -all") + txt("_dmarc", "v=DMARC1; p=none"),
+        "good.example": txt("@", "v=spf1 ip4:127.0.0.0/8 -all") + txt("_dmarc", "v=DMARC1; p=reject"),
+        "demo.test": txt("@", "v=spf1 ip4:127.0.0.9 -all"),
+    }
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.run("alias", "add", "out@demo.test", "Bob@elsewhere.example", "carol@third.example")
+        cls.server.run("alias", "add", "both@demo.test", "alice@demo.test", "bob@elsewhere.example")
+
+    def tearDown(self):
+        for row in self.listed():
+            self.server.run("queue", "hold", row["id"], check=False)
+        harness.wait_for(lambda: self.server.run("queue", "delete", "id=*", check=False).returncode in (0, 1) and not self.listed(), 20, 0.2)
+
+    def listed(self, *words):
+        return json.loads(self.server.run("--json", "queue", "list", *words).stdout)
+
+    def item(self):
+        """The one that waits, and its message."""
+        row, = self.listed()
+        path, = glob.glob(self.server.demo + "/state/queue/**/%s.msg" % row["id"], recursive=True)
+        with open(path, "rb") as f:
+            return row, f.read()
+
+    def send(self, *to, sender="A.b+c@client.example", author=b"x@client.example", fields=b"", source="127.0.0.1"):
+        """The code, and the words of the last reply."""
+        with self.server.smtp(source_address=(source, 0)) as s:
+            s.ehlo()
+            s.mail(sender)
+            for one in to:
+                code, text = s.rcpt(one)
+                if code != 250:
+                    return code, text.decode()
+            code, text = s.data(fields + MESSAGE % author)
+            return code, text.decode()
+
+    def inbox(self, user="alice"):
+        """How many have come, in INBOX and Junk together."""
+        c = self.server.imap(user)
+        n = sum(int(c.select(box, readonly=True)[1][0]) for box in ("INBOX", "Junk"))
+        c.logout()
+        return n
+
+
+class TestAlias(ForwardTest):
+    def test_outside_alone(self):
+        code, text = self.send("out@demo.test")
+        self.assertEqual(code, 250, text)
+        row, message = self.item()
+        self.assertEqual([(r["address"], r["here"], r["forwarded"]) for r in row["recipients"]],
+                         [("Bob@elsewhere.example", False, True), ("carol@third.example", False, True)])
+        self.assertEqual(row["sender"], "A.b+c@client.example")
+        self.assertRegex(row["forward_from"], SRS)
+        # Trace fields, and then what came, octet for octet.
+        self.assertTrue(message.endswith(MESSAGE % b"x@client.example"), message)
+        self.assertIn(b"\r\nDelivered-To: out@demo.test\r\n", message)
+        head = message[:-len(MESSAGE % b"x@client.example")]
+        self.assertEqual(re.findall(rb"^([\w-]+):", head, re.M), [b"Return-Path", b"Delivered-To", b"Authentication-Results", b"Received"])
+
+    def test_mailbox_and_outside(self):
+        before = self.inbox()
+        self.assertEqual(self.send("both+x@demo.test", "alice@demo.test")[0], 250)
+        harness.wait_for(lambda: self.inbox() == before + 1)
+        row, = self.listed()
+        self.assertEqual(sorted((r["address"], r["here"], r["forwarded"]) for r in row["recipients"]),
+                         [("bob@elsewhere.example", False, True), ("both+x@demo.test", True, False)])
+
+    def test_senders(self):
+        """The null reverse-path stays, and what our own users send is theirs."""
+        self.assertEqual(self.send("out@demo.test", sender="")[0], 250)
+        row, _ = self.item()
+        self.assertEqual((row["sender"], row["forward_from"]), ("", ""))
+        self.tearDown()
+        with self.server.submission() as s:
+            s.sendmail("alice@demo.test", ["out@demo.test", "dave@elsewhere.example"], MESSAGE % b"alice@demo.test")
+        row, message = self.item()
+        self.assertEqual((row["sender"], row["forward_from"]), ("alice@demo.test", "alice@demo.test"))
+        self.assertEqual([r["forwarded"] for r in row["recipients"] if r["address"] == "dave@elsewhere.example"], [False])
+        # One recipient is not told of another.
+        self.assertNotIn(b"out@demo.test", message)
+        self.assertRegex(message, rb"\r\nDelivered-To: [a-z2-7]{20}@forwarded\.invalid\r\n")
+
+    def test_several_aliases(self):
+        """One reverse-path for all; every target once."""
+        self.server.run("alias", "add", "more@demo.test", "carol@third.example")
+        try:
+            self.assertEqual(self.send("out@demo.test", "more@demo.test")[0], 250)
+        finally:
+            self.server.run("alias", "delete", "more@demo.test")
+        row, message = self.item()
+        self.assertEqual([r["address"] for r in row["recipients"]], ["Bob@elsewhere.example", "carol@third.example"])
+        self.assertEqual(len(re.findall(rb"\nDelivered-To: [a-z2-7]{20}@forwarded\.invalid\r", message)), 2)
+
+
+class TestNotSentOn(ForwardTest):
+    def not_on(self, rule, code, **kw):
+        before = self.inbox()
+        got, text = self.send("out@demo.test", **kw)
+        self.assertEqual(got, code, text)
+        self.assertEqual(self.listed(), [])
+        # Who has a mailbox here gets it.
+        got, text = self.send("both@demo.test", **kw)
+        self.assertEqual(got, 250, text)
+        self.assertEqual(self.inbox(), before + 1)
+        self.assertEqual(self.listed(), [])
+        queue_id = text.split()[-1]
+        told = harness.wait_for(lambda: self.server.run("explain", queue_id, check=False).stdout)
+        self.assertIn(rule, told)
+        replayed = self.server.run("explain", queue_id, "--replay", check=False)
+        self.assertEqual(replayed.returncode, 0, replayed.stdout + replayed.stderr)
+
+    def test_dmarc(self):
+        """Whoever fails DMARC is not sent on, also when the domain asks for nothing (p=none)."""
+        self.not_on("forward-dmarc", 550, author=b"x@strict.example")
+        self.assertEqual(self.send("out@demo.test", sender="x@good.example", author=b"x@good.example")[0], 250)
+
+    def test_our_own_domain(self):
+        """In the name of ours only what shows that it is: it would pass for ours where it is sent on to."""
+        self.not_on("forward-ours", 550, author=b"alice@demo.test")
+        self.not_on("forward-ours", 550, author=b"x@sub.demo.test", sender="alice@demo.test")
+
+    def test_junk(self):
+        self.not_on("forward-junk", 550, fields=b"this is no field\r\n")
+
+    def test_loop(self):
+        """What has been sent on by an address does not go there again, by whichever name it was marked."""
+        self.not_on("forward-loop", 554, fields=b"Delivered-To:  OUT@demo.test\r\nDelivered-To: both@demo.test\r\n")
+        self.assertEqual(self.send("out@demo.test", "both@demo.test")[0], 250)
+        marks = re.findall(rb"Delivered-To: .*\r\n", self.item()[1])
+        self.assertEqual(len(marks), 2)
+        self.tearDown()
+        self.not_on("forward-loop", 554, fields=b"".join(marks))
+        self.assertEqual(self.send("out@demo.test", fields=b"Delivered-To: other@demo.test\r\nDelivered-To: x@forwarded.invalid\r\n")[0], 250)
+
+
+class TestBounce(ForwardTest):
+    def test_bounce(self):
+        """From the null sender, to whom the message was from; from nobody else."""
+        self.assertEqual(self.send("out@demo.test")[0], 250)
+        path = self.item()[0]["forward_from"]
+        self.tearDown()
+        code, text = self.send(path)
+        self.assertEqual((code, text[:5]), (550, "5.1.1"))
+        # Its letters may have changed their case on the way.
+        for address in (path, path.lower(), '"%s"@%s' % tuple(path.rsplit("@", 1))):
+            self.assertEqual(self.send(address, sender="")[0], 250, address)
+            row, message = self.item()
+            (to,) = row["recipients"]
+            self.assertEqual(to["address"], "A.b+c@client.example" if address != path.lower() else "a.b+c@client.example")
+            self.assertEqual((to["forwarded"], row["sender"], row["forward_from"]), (True, "", ""))
+            self.assertTrue(message.endswith(MESSAGE % b"x@client.example"))
+            self.tearDown()
+        for wrong in (path.replace("client.example", "victim.example"), path.replace("A.b", "x"), "SRS0=aaaaaaaa" + path[13:]):
+            self.assertEqual(self.send(wrong, sender="")[0], 550, wrong)
+        self.assertEqual(self.send(path.replace("@demo.test", "@elsewhere.example"), sender="")[0], 550)
+
+    def test_second_forwarder(self):
+        """A rewritten sender of another server becomes one that leads back there."""
+        theirs = "SRS0=HHHH=TT=client.example=a@second.example"
+        self.assertEqual(self.send("out@demo.test", sender=theirs)[0], 250)
+        path = self.item()[0]["forward_from"]
+        self.assertRegex(path, r"^SRS1=[a-z2-7]{8}=second\.example==HHHH=TT=client\.example=a@demo\.test$")
+        self.tearDown()
+        self.assertEqual(self.send(path, sender="")[0], 250)
+        self.assertEqual(self.item()[0]["recipients"][0]["address"], theirs)
+
+    def test_long_sender(self):
+        """Longer than a local part is elsewhere: taken where we made it; what no address can hold leaves with none."""
+        sender = "bounces+%s=client.example@mailer.client.example" % ("x" * 40)
+        self.assertEqual(self.send("out@demo.test", sender=sender)[0], 250)
+        path = self.item()[0]["forward_from"]
+        self.assertGreater(len(path.split("@")[0]), 64)
+        self.tearDown()
+        self.assertEqual(self.send(path, sender="")[0], 250)
+        self.assertEqual(self.item()[0]["recipients"][0]["address"], sender)
+        self.tearDown()
+        domain = ".".join(["d" * 60] * 3) + ".example"
+        self.assertEqual(self.send("out@demo.test", sender="x" * 60 + "@" + domain)[0], 250)
+        self.assertEqual(self.item()[0]["forward_from"], "")
+
+
+class TestOverLmtp(ForwardTest):
+    """Each recipient has its answer."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.path = "/tmp/mailstead-forward-lmtp-%d" % os.getpid()
+        cls.settings = dict(ForwardTest.settings, **{"lmtp.listen": cls.path})
+        super().setUpClass()
+
+    def lmtp(self, *to, fields=b""):
+        import socket
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(60)
+        s.connect(self.path)
+        w = harness.Wire(s)
+        w.reply()
+        w.send("LHLO x\r\n").reply()
+        w.send("MAIL FROM:<A.b+c@client.example>\r\n").reply()
+        for one in to:
+            self.assertRegex(w.send("RCPT TO:<%s>\r\n" % one).reply(), rb"^250")
+        w.send("DATA\r\n").reply()
+        w.send(fields + MESSAGE % b"alice@demo.test" + b".\r\n")
+        return [w.reply() for _ in to]
+
+    def test_answers(self):
+        got = self.lmtp("out@demo.test", "alice@demo.test", "both@demo.test")
+        self.assertTrue(all(g.startswith(b"250 2.0.0 Taken") for g in got), got)
+        row, _ = self.item()
+        self.assertEqual(len(row["recipients"]), 4)
+        self.assertRegex(row["forward_from"], SRS)
+        harness.wait_for(lambda: self.inbox() == 1)
+
+    def test_loop(self):
+        before = self.inbox()
+        mark = b"Delivered-To: out@demo.test\r\n"
+        got = self.lmtp("out@demo.test", "both@demo.test", "alice@demo.test", fields=mark)
+        self.assertRegex(got[0], rb"^554 5\.4\.6")
+        self.assertTrue(all(g.startswith(b"250") for g in got[1:]), got)
+        self.assertRegex(self.lmtp("out@demo.test", fields=mark)[0], rb"^554 5\.4\.6")
+        self.assertEqual(self.listed(), [])
+        self.assertEqual(self.inbox(), before + 1)
