@@ -163,10 +163,42 @@ line_end(struct dkim_body *b)
 	b->line_begun = b->white = false;
 }
 
+/* How many octets from s's first on neither end a line nor are white space. */
+static size_t
+plain_run(struct slice s)
+{
+	size_t n = 0;
+
+	while (n < s.n && s.p[n] != '\r' && !is_blank(s.p[n]))
+		n++;
+	return n;
+}
+
+/* Octets within a line that go in as they are: nearly all of a message, and many at a time. */
+static void
+put_run(struct dkim_body *b, struct slice s)
+{
+	while (s.n > 0) {
+		size_t room = sizeof(b->block) - b->n, n = s.n < room ? s.n : room;
+
+		memcpy(b->block + b->n, s.p, n);
+		b->n += n;
+		s = slice_sub(s, n, s.n);
+		if (b->n == sizeof(b->block))
+			flush(b);
+	}
+}
+
 void
 dkim_body_feed(struct dkim_body *b, struct slice chunk)
 {
 	for (size_t i = 0; i < chunk.n; i++) {
+		size_t run = b->cr || !b->line_begun || b->white ? 0 : plain_run(slice_sub(chunk, i, chunk.n));
+
+		put_run(b, slice_sub(chunk, i, i + run));
+		i += run;
+		if (i == chunk.n)
+			return;
 		uint8_t c = chunk.p[i];
 
 		if (b->cr && c == '\n') {
