@@ -1,9 +1,7 @@
 /*
- * deliver: from a transaction that a front hands over to the word "250", and
- * from an item of the queue to its result. One job per message; a job is a
- * sequence of stages, each of which asks other processes and goes on when all
- * of its answers (or their absence) have come. Many jobs are on their way at once; nothing
- * here waits synchronously and nothing parses mail.
+ * deliver: from a transaction that a front hands over to the word "250", and from an item of the queue to its result. One job
+ * per message; a job is a sequence of stages, each of which asks other processes and goes on when all of its answers (or their
+ * absence) have come. Many jobs are on their way at once; nothing here waits synchronously and nothing parses mail.
  *
  * A job is freed only when none of its questions is open, so that an answer always finds
  * its job; what comes too late finds no question (common/ipc.h).
@@ -17,7 +15,7 @@
  * deliver_keeper.c   edges to keepers, a bounded number of them
  * deliver_append.c   storing at all accounts, and what comes of it
  * deliver_lmtp.c     the answers of each recipient (LMTP)
- * deliver_queue.c    handing to the queue, and trying again what is due
+ * deliver_queue.c, deliver_report.c  handing to the queue, and trying again what is due; reports to senders
  */
 #ifndef SMTPD_DELIVER_H
 #define SMTPD_DELIVER_H
@@ -94,6 +92,7 @@ struct job {
 	struct job *next, *previous;
 	struct arena *arena;
 	bool from_queue;
+	struct report *report; /* smtpd/deliver_report.h; NULL: a message of somebody */
 	bool submission;
 	bool lmtp;
 	unsigned open; /* questions without an answer yet */
@@ -198,8 +197,9 @@ void deliver_compose_free(struct job *j);
 /* Stores at all accounts that are pending. */
 void deliver_append(struct job *j);
 void deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m);
-/* All accounts have answered. */
+/* All accounts have answered; the sender wants to be told that somebody has it, to which the queue sees. */
 void deliver_decide(struct job *j);
+bool deliver_success_is_due(const struct job *j);
 /* Hands what is left to the queue, then answers. While the queue is away or cannot, it is asked again: from the first account that
  * has the message on, or may have it, the client must not come again with it. */
 void deliver_queue_add(struct job *j);

@@ -7,6 +7,7 @@
 #include "common/auth_proto.h"
 #include "common/config.h"
 #include "common/mem.h"
+#include "smtpd/deliver_report.h"
 #include "store/store.h"
 
 #include <assert.h>
@@ -258,12 +259,28 @@ reply_of(struct job *j, enum queue_state state)
 	deliver_job_reply(j, t->code, t->enhanced, t->text);
 }
 
+bool
+deliver_success_is_due(const struct job *j)
+{
+	/* What went to Junk has a sender who may be forged: nobody is told of it. */
+	if (j->envelope.mail_from.n == 0 || j->report || (j->decision && j->decision->action == POLICY_JUNK))
+		return false;
+	for (uint32_t i = 0; i < j->target_count; i++)
+		if (!j->targets[i].returned && j->targets[i].state == QUEUE_DONE && (j->targets[i].dsn.notify & SMTP_NOTIFY_SUCCESS))
+			return true;
+	return false;
+}
+
 void
 deliver_decide(struct job *j)
 {
 	unsigned in_state[QUEUE_STATE_LAST + 1] = {0};
 	bool uncertain = false;
 
+	if (j->report) {
+		deliver_report_decide(j);
+		return;
+	}
 	if (j->from_queue) {
 		deliver_queue_report(j);
 		return;
@@ -276,7 +293,7 @@ deliver_decide(struct job *j)
 		in_state[j->targets[i].state]++;
 		uncertain = uncertain || j->targets[i].uncertain;
 	}
-	if (in_state[QUEUE_DONE] == j->target_count)
+	if (in_state[QUEUE_DONE] == j->target_count && !deliver_success_is_due(j))
 		deliver_job_delivered(j);
 	else if (in_state[QUEUE_DONE] > 0 || uncertain)
 		deliver_queue_add(j); /* some have it, or may have: from now on it is ours */

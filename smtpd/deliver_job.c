@@ -4,6 +4,7 @@
 #include "common/config.h"
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "smtpd/deliver_report.h"
 #include "smtpd/received.h"
 
 #include <assert.h>
@@ -141,6 +142,10 @@ deliver_job_reply(struct job *j, unsigned code, const char *enhanced, const char
 {
 	deliver_trace(j, "reply", LOG_NUM("code", code), LOG_CSTR("enhanced", enhanced), LOG_CSTR("text", text),
 	    LOG_NUM("ms", clock_ms() - j->began_ms), LOG_END);
+	if (j->report) {
+		deliver_report_failed(j, code, text);
+		return;
+	}
 	send_reply(j->front, j->front_id, code, enhanced, text);
 	deliver_job_end(j);
 }
@@ -166,6 +171,10 @@ deliver_job_delivered(struct job *j)
 
 	if (j->recipients) {
 		deliver_lmtp_answer(j, true);
+		return;
+	}
+	if (j->report) {
+		deliver_report_done(j);
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "Taken as %s", j->queue_id);
@@ -402,6 +411,10 @@ turn_away(struct job *j, const struct policy_decision *d)
 void
 deliver_judge(struct job *j)
 {
+	if (j->report) {
+		deliver_report_judged(j);
+		return;
+	}
 	struct policy_input in = inputs_of(j);
 	const struct policy_decision *not_on;
 	enum policy_table table = j->submission ? POLICY_SUBMISSION : j->lmtp ? POLICY_LMTP : POLICY_INCOMING;

@@ -206,8 +206,8 @@ deliver_lmtp_decide(struct job *j)
 		claim_accounts(j, &j->recipients[i]);
 	for (uint32_t i = 0; i < j->target_count; i++)
 		complete = complete && (j->targets[i].returned || j->targets[i].state == QUEUE_DONE);
-	if (complete)
+	if (complete && !deliver_success_is_due(j))
 		deliver_lmtp_answer(j, true);
 	else
-		deliver_queue_add(j); /* what is ours and not stored */
+		deliver_queue_add(j); /* what is ours and not stored, or to be reported */
 }

@@ -7,6 +7,7 @@
 
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "smtpd/deliver_report.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -33,6 +34,8 @@ encode_item(struct job *j, struct buf *b)
 	    .forward_from = j->forward ? j->forward->from : slice_of(NULL, 0),
 	};
 
+	bool junk = j->decision && j->decision->action == POLICY_JUNK;
+
 	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
 	if (item.recipients == NULL)
 		return false;
@@ -48,7 +51,7 @@ encode_item(struct job *j, struct buf *b)
 		    .address = t->address,
 		    .text = slice_str(t->text),
 		    .status = slice_str(t->enhanced ? t->enhanced : ""),
-		    .notify = t->dsn.notify,
+		    .notify = junk ? SMTP_NOTIFY_NEVER : t->dsn.notify, /* whose sender may be forged */
 		    .orcpt = t->dsn.orcpt,
 		    .attempts = t->tries > 0,
 		    .flags = t->forwarded ? QUEUE_FORWARDED : 0,
@@ -57,11 +60,24 @@ encode_item(struct job *j, struct buf *b)
 	return queue_item_encode(&item, b);
 }
 
+static bool
+all_stored(const struct job *j)
+{
+	for (uint32_t i = 0; i < j->target_count; i++)
+		if (!j->targets[i].returned && j->targets[i].state != QUEUE_DONE)
+			return false;
+	return true;
+}
+
 /* Not taken (yet): once more, with the same id, until nobody waits for the answer any more. */
 static void
 add_failed(struct job *j, const char *why)
 {
 	deliver_trace(j, "queue-refused", LOG_CSTR("why", why), LOG_END);
+	if (!j->outside && all_stored(j)) {
+		deliver_job_delivered(j); /* a report is less than a message that comes twice */
+		return;
+	}
 	if (clock_ms() - j->began_ms > DELIVER_STALE_MS) {
 		/* Both have been away for so long. Who has it will have it twice when the client comes again; lost it is for
 		 * nobody. */
@@ -236,14 +252,16 @@ take_item(struct job *j, struct msg_QUEUE_ITEM *m)
 	return take_targets(j, &item);
 }
 
-/* Reports to senders are not made yet: the queue keeps them for later. */
-static void
-put_off_report(struct edge *e, const struct msg_QUEUE_ITEM *m)
+/* Tries the recipients that are pending. */
+static bool
+begin_item(struct job *j, struct msg_QUEUE_ITEM *m)
 {
-	running--;
-	more_due = false;
-	if (!IPC_SEND(e, QUEUE_RESULT, .queue_id = m->queue_id, .report_id = m->report_id, .class = ERR_TEMP))
-		log_event(LOG_WARN, NO_SESSION, "queue-result-unsent", LOG_END);
+	if (!take_item(j, m))
+		return false;
+	j->from_queue = true;
+	deliver_trace(j, "retry", LOG_NUM("accounts", j->target_count), LOG_END);
+	deliver_append(j);
+	return true;
 }
 
 void
@@ -258,23 +276,15 @@ deliver_on_queue_item(struct edge *e, struct msg_QUEUE_ITEM *m)
 		more_due = false;
 		return;
 	}
-	if (m->report_id.n > 0) {
-		put_off_report(e, m);
-		return;
-	}
 	j = deliver_job_new();
-	if (j == NULL || !take_item(j, m)) {
+	if (j == NULL || !(m->report_id.n > 0 ? deliver_report_begin(j, m) : begin_item(j, m))) {
 		/* It stays with the queue, which will bring it again when it hears nothing. */
 		log_event(LOG_WARN, NO_SESSION, "queue-item-unusable", LOG_STR("id", m->queue_id), LOG_END);
 		running--;
 		more_due = false;
 		if (j)
 			deliver_job_end(j);
-		return;
 	}
-	j->from_queue = true;
-	deliver_trace(j, "retry", LOG_NUM("accounts", j->target_count), LOG_END);
-	deliver_append(j);
 }
 
 static void
@@ -335,8 +345,12 @@ deliver_queue_report(struct job *j)
 	bool sent;
 
 	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
-	sent = id != 0 && encode_results(j, &b) &&
-	    IPC_SEND(queue, QUEUE_RESULT, .id = id, .queue_id = slice_str(j->queue_id), .results = buf_slice(&b));
+	if (j->report)
+		sent = id != 0 && IPC_SEND(queue, QUEUE_RESULT, .id = id, .queue_id = slice_str(j->report->of),
+		    .report_id = slice_str(j->queue_id), .class = j->report->class);
+	else
+		sent = id != 0 && encode_results(j, &b) &&
+		    IPC_SEND(queue, QUEUE_RESULT, .id = id, .queue_id = slice_str(j->queue_id), .results = buf_slice(&b));
 	buf_fini(&b);
 	if (sent) {
 		j->open++;

@@ -4,6 +4,7 @@
  */
 #include "smtpd/deliver.h"
 #include "smtpd/deliver_forward.h"
+#include "smtpd/deliver_report.h"
 #include "smtpd/deliver_sign.h"
 
 #include "common/auth_proto.h"
@@ -71,6 +72,8 @@ recipients_done(struct job *j)
 		deliver_job_reply(j, 451, "4.3.0", "A recipient has changed meanwhile, try again");
 	} else if (j->failed) {
 		deliver_job_reply_failure(j);
+	} else if (j->report) {
+		deliver_report_write(j);
 	} else {
 		deliver_verify(j);
 	}
@@ -196,9 +199,11 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	deliver_trace(j, "recipient", LOG_STR("to", address), LOG_NUM("status", m->status),
 	    LOG_NUM("accounts", m->accounts.n / sizeof(uint64_t)), LOG_NUM("outside", m->outside.n > 0),
 	    LOG_NUM("notify", dsn->notify), LOG_STR("orcpt", dsn->orcpt), LOG_END);
-	struct policy_input in = {.submission = j->submission, .recipient = m->status != 0 ? m->status : DIR_TEMP};
+	/* What leaves comes from our own users, or is ours. */
+	bool own = j->submission || j->report != NULL;
+	struct policy_input in = {.submission = own, .recipient = m->status != 0 ? m->status : DIR_TEMP};
 	if (in.recipient == DIR_NOT_OURS)
-		policy_input_outside(&in, address, j->submission && config_bool(role_config(), OPT_TRANSPORT_ENABLED),
+		policy_input_outside(&in, address, own && config_bool(role_config(), OPT_TRANSPORT_ENABLED),
 		    config_bool(role_config(), OPT_SUBMISSION_LITERALS));
 	const struct policy_decision *d = refusal(j, POLICY_RCPT, &in);
 

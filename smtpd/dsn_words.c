@@ -33,6 +33,7 @@ enum kind {
 	NO_ANSWER,
 	FAULT,
 	POLICY,
+	GIVEN_UP,
 	OTHER,
 	KIND_COUNT
 };
@@ -87,6 +88,8 @@ static const struct dsn_words kinds[KIND_COUNT] = {
 	"Send the message again later, or reach the person in another way.", false},
     [POLICY] = {"policy", "the receiving server refuses the message by its rules",
 	"What it said may tell you why. If it does not, reach the person in another way.", false},
+    [GIVEN_UP] = {"given-up", "whoever looks after this mail server has taken the message out",
+	"Sending it again without knowing why does not help.", true},
     [OTHER] = {"other", "the receiving server refuses the message",
 	"What it said may tell you why. If it does not, reach the person in another way.", false},
 };
@@ -164,6 +167,8 @@ static const struct row rows[] = {
     {"7.10", NULL, TLS},
     {"7.11", NULL, TLS},
     {"7.30", NULL, TLS},
+    /* Our own words (smtpd/queue_admin.c). */
+    {"7.1", "The postmaster of this server has taken it out", GIVEN_UP},
     /* Codes that are said of this and that. */
     {"7", WORDS_NOT_PROVEN, NOT_PROVEN},
     {"7", WORDS_REPUTATION, REPUTATION},

@@ -48,6 +48,17 @@ smtp_queue_id(uint64_t wall_ms, char out[SMTP_QUEUE_ID_CHARS + 1])
 	out[SMTP_QUEUE_ID_CHARS] = '\0';
 }
 
+uint64_t
+smtp_queue_id_ms(struct slice id)
+{
+	uint64_t ms = 0;
+
+	assert(smtp_queue_id_valid(id));
+	for (size_t i = 0; i < SMTP_QUEUE_ID_CHARS - RANDOM_CHARS; i++)
+		ms = ms << 5 | (uint64_t)((const char *)memchr(digits, id.p[i], sizeof(digits) - 1) - digits);
+	return ms;
+}
+
 bool
 smtp_queue_id_valid(struct slice id)
 {

@@ -20,5 +20,7 @@ void smtp_session_id(char out[SMTP_SESSION_ID_CHARS + 1]);
 void smtp_queue_id(uint64_t wall_ms, char out[SMTP_QUEUE_ID_CHARS + 1]);
 /* True for what smtp_queue_id() could have made. */
 bool smtp_queue_id_valid(struct slice id);
+/* The wall_ms that it was made with. id is valid. */
+uint64_t smtp_queue_id_ms(struct slice id);
 
 #endif

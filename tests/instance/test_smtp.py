@@ -46,7 +46,7 @@ class SmtpTest(harness.InstanceTest):
 
 
 class TestReception(SmtpTest):
-    settings = {"smtp.message_bytes": "3M"}
+    settings = {"smtp.message_bytes": "3M", "smtp.dsn": "no"}
 
     def tearDown(self):
         self.messages()

@@ -633,6 +633,7 @@ START_TEST(test_words)
 	    {"5.4.7", "delivery time expired", "no-answer"},
 	    {"4.3.0", "451 4.3.0 internal error", "fault"},
 	    {"5.7.1", "550 5.7.1 no", "policy"},
+	    {"5.7.1", "The postmaster of this server has taken it out of the queue", "given-up"},
 	    {"5.0.0", "554 no", "other"},
 	    {"", "", "other"},
 	    {"5.1.1\r\n", "554 no", "other"},

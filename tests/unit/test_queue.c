@@ -203,6 +203,7 @@ START_TEST(test_ids)
 	smtp_queue_id(UINT64_C(1700000000000), b);
 	ck_assert_str_ne(a, b);
 	ck_assert(smtp_queue_id_valid(slice_str(a)));
+	ck_assert_uint_eq(smtp_queue_id_ms(slice_str(a)), UINT64_C(1700000000000));
 	smtp_queue_id(UINT64_C(1700000000001), b);
 	ck_assert_msg(strcmp(a, b) < 0, "%s %s", a, b);
 	ck_assert(!smtp_queue_id_valid(SLICE("0123456789abcde")));

@@ -1,0 +1,245 @@
+"""Delivery status notifications, from the sender's side: asked for on submission, fetched from the INBOX, read part by part."""
+
+import email
+import email.policy
+import json
+import re
+import time
+import unittest
+
+import harness
+
+BODY = b"From: alice@demo.test\r\nTo: bob@demo.test\r\nSubject: Lunch on Friday\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\n" \
+       b"Message-ID: <lunch@demo.test>\r\n\r\nShall we?\r\n"
+FILLER = (b"z" * 76 + b"\r\n") * 200
+
+
+def groups(text):
+    """The groups of fields of a message/delivery-status, as dictionaries of unfolded values."""
+    return [{line.partition(": ")[0]: line.partition(": ")[2] for line in re.sub(r"\r\n[ \t]", " ", group).split("\r\n")}
+            for group in text.strip("\r\n").split("\r\n\r\n")]
+
+
+class Report:
+    """A report as it was fetched."""
+
+    def __init__(self, raw):
+        self.raw = raw
+        self.message = email.message_from_bytes(raw, policy=email.policy.default)
+        text, status, original = self.message.get_payload()
+        self.types = [part.get_content_type() for part in (text, status, original)]
+        self.text = re.sub(r"\s+", " ", text.get_content())
+        boundary = b"\r\n--" + self.message.get_boundary().encode()
+        pieces = [piece.partition(b"\r\n\r\n")[2] for piece in raw.split(boundary)[1:4]]
+        self.fields, *self.recipients = groups(pieces[1].decode())
+        self.original = pieces[2]
+
+
+class DsnTest(harness.InstanceTest):
+    def taken(self, user="alice"):
+        """All messages in the INBOX; they are removed."""
+        with self.server.imap(user, utf8=True) as m:
+            _, count = m.select()
+            found = [m.fetch(str(n + 1), "(BODY.PEEK[])")[1][0][1] for n in range(int(count[0]))]
+            if found:
+                m.store("1:*", "+FLAGS", r"(\Deleted)")
+                m.expunge()
+        return found
+
+    def report(self, user="alice"):
+        """The one report that comes."""
+        found = []
+        harness.wait_for(lambda: found.extend(self.taken(user)) or found, 20, 0.1)
+        self.assertEqual(len(found), 1, found)
+        report = Report(found[0])
+        self.assertTrue(report.raw.startswith(b"Return-Path: <>\r\n"), report.raw)
+        self.assertEqual(report.message["Auto-Submitted"], "auto-replied")
+        return report
+
+    def settled(self):
+        """Nothing is left of what was sent."""
+        harness.wait_for(lambda: not self.listed(), 20, 0.1)
+
+    def listed(self):
+        return json.loads(self.server.run("--json", "queue", "list").stdout)
+
+    def send(self, *to, options="", params="", sender="alice@demo.test", message=BODY, user="alice"):
+        """user None: over port 25."""
+        with self.server.submission(user) if user else self.server.smtp() as s:
+            s.ehlo()
+            s.docmd("MAIL FROM:<%s>%s" % (sender, options))
+            for one in to:
+                code, text = s.docmd("RCPT TO:<%s>%s" % (one, params))
+                self.assertEqual(code, 250, text)
+            code, text = s.data(message)
+        self.assertEqual(code, 250, text)
+        return text.split()[-1].decode()
+
+
+class TestHere(DsnTest):
+    """Between mailboxes of this server."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.run("alias", "add", "both@demo.test", "alice@demo.test", "bob@demo.test")
+
+    def tearDown(self):
+        self.settled()
+        for user in ("alice", "bob"):
+            self.taken(user)
+
+    def test_offered(self):
+        for s in (self.server.submission(), self.server.smtp()):
+            with s:
+                s.ehlo()
+                self.assertTrue(s.has_extn("dsn"))
+
+    def test_delivered(self):
+        queue_id = self.send("bob@demo.test", options=" RET=FULL ENVID=QQ+2B314", params=" NOTIFY=SUCCESS ORCPT=rfc822;Bob+40Demo.test")
+        r = self.report()
+        self.assertEqual(r.types, ["text/plain", "message/delivery-status", "text/rfc822-headers"])
+        self.assertEqual(r.message["To"], "alice@demo.test")
+        self.assertEqual(r.message["From"].addresses[0].addr_spec, "postmaster@demo.test")
+        self.assertEqual(r.message["Subject"], "Delivered: bob@demo.test")
+        self.assertEqual(r.message["References"], "<lunch@demo.test>")
+        self.assertEqual((r.fields["Original-Envelope-Id"], r.fields["Reporting-MTA"]), ("QQ+314", "dns; mail.demo.test"))
+        (one,) = r.recipients
+        self.assertEqual((one["Original-Recipient"], one["Final-Recipient"]), ("rfc822; Bob@Demo.test", "rfc822; bob@demo.test"))
+        self.assertEqual((one["Action"], one["Status"]), ("delivered", "2.0.0"))
+        self.assertNotIn("Remote-MTA", one)
+        self.assertIn("This does not say that it has been read.", r.text)
+        self.assertIn("Subject: Lunch on Friday", r.text)
+        # The whole message is for failures (RFC 3461 4.3).
+        self.assertIn(b"Message-ID: <lunch@demo.test>", r.original)
+        self.assertNotIn(b"Shall we?", r.original)
+        self.assertEqual(len(self.taken("bob")), 1)
+        self.settled()
+        self.assertRegex(self.server.run("explain", queue_id).stdout, r" report .*alice@demo\.test")
+
+    def test_not_asked_for(self):
+        for params in ("", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY"):
+            self.send("bob@demo.test", params=params)
+        self.send("bob@demo.test", params=" NOTIFY=SUCCESS", options=" ENVID=last")
+        self.assertEqual(self.report().fields["Original-Envelope-Id"], "last")
+        self.settled()
+        self.assertEqual(self.taken(), [])
+        self.assertEqual(len(self.taken("bob")), 4)
+
+    def test_alias(self):
+        """RFC 3461 5.2.7.3 c: one word for all that are behind the address."""
+        self.send("both@demo.test", params=" NOTIFY=SUCCESS,FAILURE")
+        harness.wait_for(lambda: len(self.status()) == 2, 20, 0.1)
+        self.settled()
+        _, second = sorted(self.taken(), key=lambda raw: b"delivery-status" in raw)
+        (one,) = Report(second).recipients
+        self.assertEqual((one["Action"], one["Final-Recipient"]), ("expanded", "rfc822; both@demo.test"))
+
+    def status(self):
+        with self.server.imap() as m:
+            m.select()
+            return m.search(None, "ALL")[1][0].split()
+
+    def test_several(self):
+        self.send("alice@demo.test", "bob@demo.test", params=" NOTIFY=SUCCESS")
+        harness.wait_for(lambda: len(self.status()) == 2, 20, 0.1)
+        _, second = sorted(self.taken(), key=lambda raw: b"delivery-status" in raw)
+        self.assertEqual([r["Final-Recipient"] for r in Report(second).recipients], ["rfc822; alice@demo.test", "rfc822; bob@demo.test"])
+
+    def test_nobody_to_tell(self):
+        """Not about the null reverse-path, and the end of a report that reaches nobody is an end (CORNERS: no loops)."""
+        self.send("bob@demo.test", params=" NOTIFY=SUCCESS", sender="", user=None)
+        self.assertEqual(self.listed(), [])
+        for sender in ("nobody@demo.test", "else@elsewhere.example"):
+            queue_id = self.send("bob@demo.test", params=" NOTIFY=SUCCESS", sender=sender, user=None)
+            self.settled()
+            self.assertRegex(self.server.run("explain", queue_id).stdout, r" report-end .*given up")
+        self.assertEqual(self.taken(), [])
+        self.assertEqual(len(self.taken("bob")), 3)
+
+    def test_hostile_header(self):
+        """What the original holds changes nothing around it."""
+        nasty = BODY.replace(b"Subject: Lunch on Friday", b"Subject: =?utf-8?q?a=0D=0AX:_y=E2=80=AE?=\r\nX-Boundary: --report-0--")
+        self.send("bob@demo.test", params=" NOTIFY=SUCCESS", message=nasty)
+        r = self.report()
+        self.assertIn("Subject: a X: y?", r.text)
+        self.assertIn(b"X-Boundary: --report-0--", r.original)
+
+    def test_internationalised(self):
+        self.server.run("account", "add", "j\u00fcrgen@demo.test", "--password-stdin", stdin="a good password\n")
+        with self.server.submission() as s:
+            s.ehlo()
+            s.docmd("MAIL FROM:<alice@demo.test> SMTPUTF8")
+            s.send("RCPT TO:<j\u00fcrgen@demo.test> NOTIFY=SUCCESS ORCPT=utf-8;j\\x{FC}rgen@demo.test\r\n".encode())
+            self.assertEqual(s.getreply()[0], 250)
+            self.assertEqual(s.data("Subject: Gr\u00fc\u00dfe\r\n".encode() + BODY.replace(b"Subject: Lunch on Friday\r\n", b""))[0], 250)
+        r = self.report()
+        self.assertEqual(r.types, ["text/plain", "message/global-delivery-status", "message/global-headers"])
+        (one,) = r.recipients
+        self.assertEqual((one["Original-Recipient"], one["Final-Recipient"]), ("utf-8; j\u00fcrgen@demo.test",) * 2)
+        self.assertIn("j\u00fcrgen@demo.test Delivered:", r.text)
+        self.assertIn("Subject: Gr\u00fc\u00dfe".encode(), r.original)
+
+
+class TestLate(DsnTest):
+    """A mailbox that is full, until nobody tries any more."""
+
+    settings = {"queue.retry": "1s", "queue.delay_report": "1s", "quota.bytes": "100K"}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.run("account", "add", "carol@demo.test", "--password-stdin", stdin="a good password\n")
+        cls.server.run("alias", "add", "both@demo.test", "bob@demo.test", "carol@demo.test")
+        cls.server.deliver(BODY + FILLER * 6, rcpt="carol")
+
+    def tearDown(self):
+        self.settled()
+        for user in ("alice", "bob"):
+            self.taken(user)
+
+    def give_up(self):
+        harness.wait_for(lambda: self.server.run("queue", "discard", "id=*", check=False).returncode == 0)
+
+    def test_delayed_then_failed(self):
+        queue_id = self.send("both@demo.test", options=" RET=FULL", message=BODY + FILLER)
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Final-Recipient"], one["Status"]), ("delayed", "rfc822; both@demo.test", "4.2.2"))
+        self.assertIn("Will-Retry-Until", one)
+        self.assertEqual(one["Diagnostic-Code"], "x-mailstead; Mailbox full")
+        self.assertIn("Not delivered yet: the mailbox is full.", r.text)
+        self.assertIn("You need not do anything", r.text)
+        self.assertEqual(r.types[2], "text/rfc822-headers")
+        time.sleep(2.5)  # tries in vain: it is said once
+        self.assertEqual(self.taken(), [])
+        self.give_up()
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Status"]), ("failed", "5.7.1"))
+        self.assertNotIn("Will-Retry-Until", one)
+        self.assertIn("Not delivered: whoever looks after this mail server has taken the message out.", r.text)
+        self.assertIn("Please tell postmaster@demo.test.", r.text)
+        self.assertEqual(r.types[2], "message/rfc822")
+        self.assertIn(b"Shall we?", r.original)
+        self.assertFalse(r.original.startswith(b"Return-Path"))
+        self.settled()
+        self.assertEqual(self.server.run("explain", queue_id).stdout.count(" report-end "), 2)
+
+    def test_wishes(self):
+        """NOTIFY=FAILURE: not of the delay. NEVER: of nothing."""
+        self.send("both@demo.test", params=" NOTIFY=FAILURE", options=" ENVID=failure", message=BODY + FILLER)
+        self.send("both@demo.test", params=" NOTIFY=NEVER", message=BODY + FILLER)
+        self.send("both@demo.test", sender="", user=None, message=BODY + FILLER)
+        time.sleep(3)
+        self.assertEqual(self.taken(), [])
+        harness.wait_for(lambda: len(self.listed()) == 3)
+        self.give_up()
+        r = self.report()
+        self.assertEqual((r.fields["Original-Envelope-Id"], r.recipients[0]["Action"]), ("failure", "failed"))
+        self.settled()
+        self.assertEqual(self.taken(), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
