@@ -117,6 +117,8 @@ static void
 print_recipient(json_t *r)
 {
 	const char *next = text_of(r, "next");
+	json_t *told;
+	size_t i;
 
 	printf("  %s: %s", text_of(r, "address"), text_of(r, "state"));
 	if (json_integer_value(json_object_get(r, "attempts")) > 0)
@@ -126,6 +128,8 @@ print_recipient(json_t *r)
 	printf("%s\n", json_is_true(json_object_get(r, "unsure")) ? ", may have arrived already" : "");
 	if (*text_of(r, "text"))
 		printf("    %s%s%s %s\n", text_of(r, "by"), *text_of(r, "by") ? ": " : "", text_of(r, "status"), text_of(r, "text"));
+	json_array_foreach(json_object_get(r, "told"), i, told)
+		printf("    its sender is told of the %s\n", json_string_value(told));
 }
 
 static void

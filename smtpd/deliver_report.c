@@ -7,6 +7,8 @@
 
 #include <assert.h>
 
+#define TRACED_MAX 100 /* recipients of a report, in the time line */
+
 static const char return_path[] = "Return-Path: <>\r\n"; /* a delivery writes it (RFC 5321 4.4); it does not leave */
 
 /* ---- what it is about ---- */
@@ -72,6 +74,18 @@ take(struct job *j, const struct msg_QUEUE_ITEM *m)
 	return read_original(j, m, item.skip) && address_report(j);
 }
 
+/* For explain: of whom it tells what. */
+static void
+trace_begin(struct job *j)
+{
+	const struct dsn_report *r = &j->report->dsn;
+
+	deliver_trace(j, "report", LOG_CSTR("of", j->report->of), LOG_STR("to", r->mail_from), LOG_NUM("recipients", r->count), LOG_END);
+	for (uint32_t i = 0; i < r->count && i < TRACED_MAX; i++)
+		deliver_trace(j, "report-recipient", LOG_STR("about", r->recipients[i].address),
+		    LOG_CSTR("action", dsn_action_name(r->recipients[i].action)), LOG_STR("status", r->recipients[i].status), LOG_END);
+}
+
 bool
 deliver_report_begin(struct job *j, struct msg_QUEUE_ITEM *m)
 {
@@ -80,8 +94,7 @@ deliver_report_begin(struct job *j, struct msg_QUEUE_ITEM *m)
 		j->report = NULL;
 		return false;
 	}
-	deliver_trace(j, "report", LOG_CSTR("of", j->report->of), LOG_STR("to", j->report->dsn.mail_from),
-	    LOG_NUM("recipients", j->report->dsn.count), LOG_END);
+	trace_begin(j);
 	deliver_resolve(j);
 	return true;
 }

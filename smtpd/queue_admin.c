@@ -61,6 +61,22 @@ put_date(json_t *row, const char *key, uint64_t ms)
 	(void)json_object_set_new(row, key, json_string(date));
 }
 
+/* Of what the sender was told, or is being told. */
+static json_t *
+told_of(const struct queue_recipient *r)
+{
+	static const struct {
+		uint8_t flag;
+		const char *name;
+	} kinds[] = {{QUEUE_REPORTED_DELAY, "delay"}, {QUEUE_REPORTED_FAILURE, "failure"}, {QUEUE_REPORTED_SUCCESS, "success"}};
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (r->flags & kinds[i].flag)
+			(void)json_array_append_new(list, json_string(kinds[i].name));
+	return list;
+}
+
 static json_t *
 recipient_row(const struct queue_recipient *r)
 {
@@ -75,6 +91,7 @@ recipient_row(const struct queue_recipient *r)
 	(void)json_object_set_new(row, "text", text_of(r->text));
 	(void)json_object_set_new(row, "forwarded", json_boolean((r->flags & QUEUE_FORWARDED) != 0));
 	(void)json_object_set_new(row, "unsure", json_boolean((r->flags & QUEUE_UNSURE) != 0));
+	(void)json_object_set_new(row, "told", told_of(r));
 	if (r->state == QUEUE_PENDING && r->next_ms > 0)
 		put_date(row, "next", r->next_ms);
 	return row;

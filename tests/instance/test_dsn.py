@@ -115,7 +115,9 @@ class TestHere(DsnTest):
         self.assertNotIn(b"Shall we?", r.original)
         self.assertEqual(len(self.taken("bob")), 1)
         self.settled()
-        self.assertRegex(self.server.run("explain", queue_id).stdout, r" report .*alice@demo\.test")
+        told = self.server.run("explain", queue_id).stdout
+        self.assertRegex(told, r" report .*alice@demo\.test")
+        self.assertRegex(told, r" report-recipient .*about=bob@demo\.test .*action=delivered")
 
     def test_not_asked_for(self):
         for params in ("", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY"):
@@ -211,6 +213,9 @@ class TestLate(DsnTest):
         self.assertIn("Not delivered yet: the mailbox is full.", r.text)
         self.assertIn("You need not do anything", r.text)
         self.assertEqual(r.types[2], "text/rfc822-headers")
+        told = {one["state"]: one["told"] for one in self.listed()[0]["recipients"]}
+        self.assertEqual(told, {"done": [], "pending": ["delay"]})
+        self.assertIn("its sender is told of the delay", self.server.run("queue", "show").stdout)
         time.sleep(2.5)  # tries in vain: it is said once
         self.assertEqual(self.taken(), [])
         self.give_up()
