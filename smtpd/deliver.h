@@ -50,6 +50,7 @@
 #define DELIVER_CONNECT_MS 15000
 #define DELIVER_APPEND_MS 30000
 #define DELIVER_ADD_AGAIN_MS 200 /* between two tries to hand a message to the queue */
+#define DELIVER_TELL_MS 20000 /* for so long they are made when it is only for a report */
 #define DELIVER_KEEPER_IDLE_MS 5000 /* then the edge is closed, so that the keeper may leave */
 
 /* ---- jobs ---- */

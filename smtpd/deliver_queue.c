@@ -73,12 +73,14 @@ all_stored(const struct job *j)
 static void
 add_failed(struct job *j, const char *why)
 {
+	uint64_t ms = clock_ms() - j->began_ms;
+
 	deliver_trace(j, "queue-refused", LOG_CSTR("why", why), LOG_END);
-	if (!j->outside && all_stored(j)) {
+	if (!j->outside && all_stored(j) && ms > DELIVER_TELL_MS) {
 		deliver_job_delivered(j); /* a report is less than a message that comes twice */
 		return;
 	}
-	if (clock_ms() - j->began_ms > DELIVER_STALE_MS) {
+	if (ms > DELIVER_STALE_MS) {
 		/* Both have been away for so long. Who has it will have it twice when the client comes again; lost it is for
 		 * nobody. */
 		if (j->recipients) {

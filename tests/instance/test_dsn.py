@@ -3,7 +3,11 @@
 import email
 import email.policy
 import json
+import os
 import re
+import signal
+import smtplib
+import threading
 import time
 import unittest
 
@@ -244,6 +248,44 @@ class TestLate(DsnTest):
         self.assertEqual((r.fields["Original-Envelope-Id"], r.recipients[0]["Action"]), ("failure", "failed"))
         self.settled()
         self.assertEqual(self.taken(), [])
+
+
+class TestKills(DsnTest):
+    """kill -9 of those who make a report: it comes once."""
+
+    settings = {"queue.retry": "1s"}
+    MESSAGES = 60
+
+    def test_once(self):
+        self.server.allow(r"(role-ended|restart-later).*(queue|deliver|verify|keeper)|ipc|edge|unanswered|unsent|process-ended|nothing of that message is out")
+        taken, ended = [], threading.Event()
+
+        def post():
+            try:
+                for n in range(self.MESSAGES):
+                    try:
+                        self.send("bob@demo.test", params=" NOTIFY=SUCCESS", options=" ENVID=n%d" % n)
+                        taken.append("n%d" % n)
+                    except (AssertionError, OSError, smtplib.SMTPException):
+                        pass  # it was refused for the moment, and may be there all the same
+            finally:
+                ended.set()
+
+        def kill():
+            turn = 0
+            while not ended.wait(0.7):
+                role = ("smtpd-deliver", "smtpd-queue", "smtpd-verify", "store-keeper")[turn % 4]
+                turn += 1
+                for pid in self.server.processes().get(role, [])[:1]:
+                    os.kill(pid, signal.SIGKILL)
+
+        harness.in_threads([post, kill])
+        self.assertGreater(len(taken), self.MESSAGES // 4)
+        harness.wait_for(lambda: self.server.run("queue", "list", check=False).returncode == 0, 20, 0.2)
+        harness.wait_for(lambda: not self.listed(), 60, 0.5)
+        told = [Report(raw).fields["Original-Envelope-Id"] for raw in self.taken()]
+        self.assertEqual(len(told), len(set(told)), sorted(told))
+        self.assertEqual(set(taken) - set(told), set())
 
 
 if __name__ == "__main__":
