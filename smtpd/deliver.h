@@ -132,6 +132,7 @@ struct job {
 	uint32_t return_path_bytes; /* at the beginning of final: what does not leave with it */
 	bool outside;		    /* a target is: the queue takes all of it first */
 	struct forward *forward;    /* NULL: it is sent on to nobody */
+	uint8_t counted;	    /* 1 + what deliver_account_count() said; 0: not yet */
 	struct recipient *recipients; /* one for each of the envelope; NULL: the message has one answer */
 	uint32_t told;		      /* of them, from the first on */
 	unsigned reply_code; /* the answer */

@@ -1,4 +1,5 @@
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_account.h"
 #include "smtpd/deliver_forward.h"
 
 #include "common/config.h"
@@ -372,7 +373,7 @@ postmaster_only(const struct envelope *e)
 }
 
 static struct policy_input
-inputs_of(const struct job *j)
+inputs_of(struct job *j)
 {
 	const struct envelope *e = &j->envelope;
 	struct policy_settings settings = settings_in_force();
@@ -383,8 +384,12 @@ inputs_of(const struct job *j)
 	};
 
 	memcpy(client.ip, e->client_ip, sizeof(client.ip));
-	if (j->submission)
-		return policy_input_submission(&j->verdict);
+	if (j->submission) {
+		struct policy_input in = policy_input_submission(&j->verdict);
+
+		in.account_spent = deliver_account_count(j);
+		return in;
+	}
 	return j->lmtp ? policy_input_lmtp(&j->verdict, &settings) : policy_input_incoming(&j->verdict, &client, &settings);
 }
 

@@ -1,5 +1,6 @@
 /* Role DELIVER: what becomes of a message. No paths, no network, no parsing of mail. */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_account.h"
 #include "smtpd/deliver_sign.h"
 
 static const struct ipc_dispatch from_front = {.DELIVER_MESSAGE = deliver_on_message};
@@ -29,6 +30,7 @@ init(struct err *e)
 	(void)e;
 	deliver_keeper_init(role_loop());
 	deliver_append_init(role_loop());
+	deliver_account_init();
 	deliver_queue_init(role_loop());
 	deliver_sign_init(role_loop());
 	return 0;

@@ -27,7 +27,8 @@ encode_item(struct job *j, struct buf *b)
 	    .session = slice_str(j->session),
 	    .mail_from = j->envelope.mail_from,
 	    .flags = (uint8_t)((j->envelope.smtputf8 ? QUEUE_SMTPUTF8 : 0) | (j->envelope.eightbit ? QUEUE_EIGHTBIT : 0) |
-		(j->envelope.binary ? QUEUE_BINARY : 0) | (j->envelope.requiretls ? QUEUE_REQUIRETLS : 0)),
+		(j->envelope.binary ? QUEUE_BINARY : 0) | (j->envelope.requiretls ? QUEUE_REQUIRETLS : 0) |
+		(j->decision && j->decision->action == POLICY_HOLD ? QUEUE_HELD : 0)),
 	    .ret = j->envelope.ret,
 	    .envid = j->envelope.envid,
 	    .skip = j->return_path_bytes,

@@ -1,6 +1,7 @@
 #include "smtpd/policy.h"
 
 #include "common/auth_proto.h"
+#include "smtpd/account_rate.h"
 
 #include <assert.h>
 
@@ -244,6 +245,24 @@ mailbox_full_for_good(const struct policy_input *in)
 }
 
 static bool
+account_messages(const struct policy_input *in)
+{
+	return in->account_spent == ACCOUNT_SPENT_MESSAGES;
+}
+
+static bool
+account_recipients(const struct policy_input *in)
+{
+	return in->account_spent == ACCOUNT_SPENT_RECIPIENTS;
+}
+
+static bool
+account_addresses(const struct policy_input *in)
+{
+	return in->account_spent == ACCOUNT_SPENT_ADDRESSES;
+}
+
+static bool
 nul_of_user(const struct policy_input *in)
 {
 	return in->submission && nul(in);
@@ -255,6 +274,7 @@ nul_of_user(const struct policy_input *in)
 #define REFUSE_LISTED(rule, code, enhanced, text) {POLICY_REFUSE, rule, {code, enhanced, text}, true}
 #define DEFER(rule, code, enhanced, text) {POLICY_DEFER, rule, {code, enhanced, text}, false}
 #define JUNK(rule) {POLICY_JUNK, rule, {250, "2.0.0", ""}, false}
+#define HOLD(rule) {POLICY_HOLD, rule, {250, "2.0.0", ""}, false}
 #define ACCEPT(rule) {POLICY_ACCEPT, rule, {250, "2.0.0", ""}, false}
 
 static const struct rule at_connect[] = {
@@ -333,6 +353,9 @@ static const struct rule submission[] = {
     {from_fields_not_one, REFUSE("from-fields", 554, "5.6.0", "Exactly one From field is needed (RFC 5322 3.6)")},
     {no_author, REFUSE("from-empty", 554, "5.6.0", "The From field has no address (RFC 5322 3.6.2)")},
     {unqualified, REFUSE("unqualified", 554, "5.6.0", "An address in the header has no domain (RFC 6409 4.2)")},
+    {account_messages, DEFER("account-messages", 450, "4.7.0", "Your account has sent as many messages as it may in a day")},
+    {account_recipients, DEFER("account-recipients", 450, "4.7.0", "Your account has sent to as many recipients as it may in a day")},
+    {account_addresses, HOLD("account-held")},
     {always, ACCEPT("default")},
 };
 
@@ -400,7 +423,8 @@ const char *
 policy_action_name(enum policy_action a)
 {
 	static const char *const names[] = {
-	    [POLICY_ACCEPT] = "accept", [POLICY_JUNK] = "junk", [POLICY_DEFER] = "defer", [POLICY_REFUSE] = "refuse"};
+	    [POLICY_ACCEPT] = "accept", [POLICY_JUNK] = "junk", [POLICY_DEFER] = "defer", [POLICY_REFUSE] = "refuse",
+	    [POLICY_HOLD] = "hold"};
 
 	return names[a];
 }

@@ -21,6 +21,7 @@ enum policy_action {
 	POLICY_JUNK, /* accepted, into the Junk mailbox */
 	POLICY_DEFER, /* 4yz */
 	POLICY_REFUSE, /* 5yz */
+	POLICY_HOLD,   /* accepted, and held in the queue */
 };
 
 /* When it is decided, and by whom. */

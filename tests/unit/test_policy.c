@@ -430,6 +430,11 @@ START_TEST(test_dialogue)
 	    {POLICY_RCPT, "recipient=1 mailbox_full=1", "quota", 452},
 	    {POLICY_RCPT, "recipient=1 mailbox_full=1 quota_refuse=1", "quota-refuse", 552},
 	    {POLICY_RCPT, "recipient=1 quota_refuse=1", "default", 250},
+	    {POLICY_SUBMISSION, "from_fields=1 from_mailboxes=1", "default", 250},
+	    {POLICY_SUBMISSION, "from_fields=1 from_mailboxes=1 account_spent=1", "account-messages", 450},
+	    {POLICY_SUBMISSION, "from_fields=1 from_mailboxes=1 account_spent=2", "account-recipients", 450},
+	    {POLICY_SUBMISSION, "from_fields=1 from_mailboxes=1 account_spent=3", "account-held", 250},
+	    {POLICY_SUBMISSION, "from_fields=1 from_mailboxes=1 unqualified=1 account_spent=3", "unqualified", 554},
 	    {POLICY_FORWARD, "", "default", 250},
 	    {POLICY_FORWARD, "dmarc=1 spf=3 received_fields=200", "default", 250},
 	    {POLICY_FORWARD, "looped=1 dmarc=2 junk=1 author_ours=1", "forward-loop", 554},
@@ -452,7 +457,10 @@ START_TEST(test_dialogue)
 		d = policy_decide(rows[i].table, &in);
 		ck_assert_msg(strcmp(d->rule, rows[i].rule) == 0, "%s: %s", rows[i].inputs, d->rule);
 		ck_assert_uint_eq(d->reply.code, rows[i].code);
-		ck_assert_int_eq(d->action, rows[i].code == 250 ? POLICY_ACCEPT : rows[i].code < 500 ? POLICY_DEFER : POLICY_REFUSE);
+		bool held = strcmp(d->rule, "account-held") == 0;
+
+		ck_assert_int_eq(d->action,
+		    held ? POLICY_HOLD : rows[i].code == 250 ? POLICY_ACCEPT : rows[i].code < 500 ? POLICY_DEFER : POLICY_REFUSE);
 	}
 }
 END_TEST

@@ -1,0 +1,47 @@
+/*
+ * account_rate: how much an account has sent to other servers today, and whether that looks like its owner. Whoever has stolen a password
+ * sends as much as he can to people whom the account never wrote to: so different addresses are counted, besides messages and recipients.
+ * A day begins with an account's first message and is 24 hours. Kept in memory: a process that starts anew knows nothing. Pure: the caller
+ * has the clock.
+ */
+#ifndef SMTPD_ACCOUNT_RATE_H
+#define SMTPD_ACCOUNT_RATE_H
+
+#include "common/slice.h"
+
+#define ACCOUNT_RATE_DAY_MS (24u * 60 * 60 * 1000)
+#define ACCOUNT_RATE_ACCOUNTS_MAX 10000	 /* remembered at once; past it the one whose day is oldest begins a new one */
+#define ACCOUNT_RATE_ADDRESSES_MAX 10000 /* different ones of an account; also the most that the setting can say */
+#define ACCOUNT_RATE_ADDRESSES_ALL_MAX (1u << 20) /* of all accounts together, in places for them; past it as above */
+
+/* Most in a day; 0: no limit. */
+struct account_limits {
+	uint32_t messages;
+	uint32_t recipients;
+	uint32_t addresses;
+};
+
+/* A message that leaves. */
+struct account_message {
+	uint64_t account;
+	const struct slice *to; /* its recipients on other servers */
+	uint32_t count;
+};
+
+enum account_spent {
+	ACCOUNT_SPENT_NOTHING,
+	ACCOUNT_SPENT_MESSAGES,	  /* not counted: it does not leave */
+	ACCOUNT_SPENT_RECIPIENTS, /* nor is this one */
+	ACCOUNT_SPENT_ADDRESSES,  /* counted, and so is every message from here on to the end of the day */
+};
+
+struct account_rates;
+
+struct account_rates *account_rates_new(void);
+void account_rates_free(struct account_rates **r);
+
+/* Counts m. *first_r: for the first time today it came to ACCOUNT_SPENT_ADDRESSES. */
+enum account_spent account_rate_count(struct account_rates *r, const struct account_limits *limits, const struct account_message *m,
+    uint64_t now_ms, bool *first_r);
+
+#endif

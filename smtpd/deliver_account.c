@@ -1,0 +1,60 @@
+#include "smtpd/deliver_account.h"
+
+#include "smtpd/deliver.h"
+
+#include "common/config.h"
+
+static struct account_rates *rates;
+
+void
+deliver_account_init(void)
+{
+	rates = account_rates_new();
+}
+
+static struct account_limits
+limits(void)
+{
+	const struct config *c = role_config();
+
+	return (struct account_limits){
+	    .messages = (uint32_t)config_number(c, OPT_SUBMISSION_DAY_MESSAGES),
+	    .recipients = (uint32_t)config_number(c, OPT_SUBMISSION_DAY_RECIPIENTS),
+	    .addresses = (uint32_t)config_number(c, OPT_SUBMISSION_DAY_ADDRESSES),
+	};
+}
+
+/* Recipients on other servers that the user named himself. */
+static bool
+outside_of(struct job *j, struct account_message *m)
+{
+	struct slice *to = arena_array(j->arena, j->target_count, sizeof(*to));
+
+	if (to == NULL)
+		return false;
+	*m = (struct account_message){.account = j->account, .to = to};
+	for (uint32_t i = 0; i < j->target_count; i++)
+		if (j->targets[i].account == 0 && !j->targets[i].forwarded)
+			to[m->count++] = j->targets[i].address;
+	return m->count > 0;
+}
+
+enum account_spent
+deliver_account_count(struct job *j)
+{
+	const struct account_limits most = limits();
+	struct account_message m;
+	bool first;
+
+	if (j->counted > 0)
+		return (enum account_spent)(j->counted - 1);
+	if (!j->submission || !j->outside || !outside_of(j, &m))
+		return ACCOUNT_SPENT_NOTHING;
+	enum account_spent spent = account_rate_count(rates, &most, &m, clock_ms(), &first);
+
+	j->counted = (uint8_t)(1 + spent);
+	if (first)
+		log_event(LOG_WARN, slice_str(j->session), "account-held", LOG_STR("login", j->login), LOG_NUM("account", j->account),
+		    LOG_NUM("addresses", most.addresses), LOG_END);
+	return spent;
+}

@@ -1,0 +1,77 @@
+"""Guard rails: what an account sends to other servers in a day, and what looks like a stolen one."""
+
+import json
+
+import harness
+
+MESSAGE = b"From: %s@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\nhello\r\n"
+
+
+class GuardTest(harness.InstanceTest):
+    def listed(self, *words):
+        return json.loads(self.server.run("--json", "queue", "list", *words).stdout)
+
+    def submit(self, *to, user="alice"):
+        with self.server.submission(user) as s:
+            s.mail("%s@demo.test" % user)
+            for one in to:
+                self.assertEqual(s.rcpt(one)[0], 250, one)
+            code, text = s.data(MESSAGE % user.encode())
+        return code, text.decode()
+
+    def decided(self, key, rule):
+        def found():
+            done = self.server.run("--json", "explain", key, "--replay", check=False)
+            rows = json.loads(done.stdout) if done.stdout.strip() else []
+            return [r for r in rows if r["event"] == "decision" and r["fields"]["rule"] == rule]
+        row = harness.wait_for(found)[0]
+        self.assertTrue(row["again"]["same"], row)
+
+
+class TestLimits(GuardTest):
+    settings = {"transport.enabled": "yes", "submission.day_messages": "5", "submission.day_recipients": "12"}
+
+    def test_messages(self):
+        for _ in range(5):
+            self.assertEqual(self.submit("a@else.example")[0], 250)
+        code, text = self.submit("a@else.example")
+        self.assertEqual((code, text[:5]), (450, "4.7.0"))
+        self.decided("alice@demo.test", "account-messages")
+        # To people of this server, and for others, nothing has changed.
+        self.assertEqual(self.submit("bob@demo.test")[0], 250)
+        self.assertEqual(self.submit("a@else.example", user="bob")[0], 250)
+
+    def test_recipients(self):
+        self.server.run("account", "add", "carol@demo.test", "--password-stdin", stdin="a password of carol\n")
+        self.server.passwords["carol@demo.test"] = "a password of carol"
+        self.assertEqual(self.submit(*("a%d@else.example" % i for i in range(10)), "bob@demo.test", user="carol")[0], 250)
+        code, text = self.submit("a@else.example", "b@else.example", "c@else.example", user="carol")
+        self.assertEqual((code, text[:5]), (450, "4.7.0"))
+        self.assertEqual(self.submit("a@else.example", "b@else.example", user="carol")[0], 250)
+        self.decided("carol@demo.test", "account-recipients")
+
+
+class TestStolen(GuardTest):
+    settings = {"transport.enabled": "yes", "submission.day_addresses": "3"}
+
+    def test_held(self):
+        self.server.allow("event=account-held login=alice@demo.test")
+        for _ in range(3):
+            self.assertEqual(self.submit("a@else.example", "b@else.example")[0], 250)
+        self.assertEqual(self.submit("A@else.example", "c@else.example")[0], 250)
+        self.assertEqual({r["state"] for r in self.listed()} & {"held"}, set())
+        self.assertEqual(self.submit("d@else.example")[0], 250)
+        self.assertEqual(self.submit("a@else.example", "bob@demo.test")[0], 250)
+        held = [r for r in self.listed() if r["state"] == "held"]
+        self.assertEqual(sorted(tuple(t["address"] for t in r["recipients"]) for r in held),
+                         [("a@else.example", "bob@demo.test"), ("d@else.example",)])
+        self.decided("d@else.example", "account-held")
+        # Within the server all goes on, and nobody else is concerned.
+        self.assertEqual(self.submit("bob@demo.test")[0], 250)
+        self.assertEqual(self.submit("a@else.example", user="bob")[0], 250)
+        self.assertEqual(len([r for r in self.listed() if r["state"] == "held"]), 2)
+        self.server.run("queue", "release", "sender=alice*")
+        self.assertEqual([r for r in self.listed() if r["state"] == "held"], [])
+        for row in self.listed():
+            self.server.run("queue", "hold", row["id"], check=False)
+        harness.wait_for(lambda: self.server.run("queue", "delete", "id=*", check=False).returncode in (0, 1) and not self.listed(), 20, 0.2)
