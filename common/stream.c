@@ -17,6 +17,7 @@
 #include "common/mem.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -45,6 +46,8 @@ static bool
 waits_for_peer(const struct stream *s)
 {
 	switch (s->state) {
+	case STREAM_STATE_CONNECTING:
+		return true;
 	case STREAM_STATE_OPEN:
 		return (!s->read_off && stream_input_room(s) > 0) || !out_queue_empty(&s->out) ||
 		       s->eof;
@@ -181,6 +184,34 @@ stream_free(struct stream **sp)
 	release(s);
 	if (!s->running)
 		free(s);
+}
+
+void
+stream_connecting(struct stream *s)
+{
+	s->state = STREAM_STATE_CONNECTING;
+	s->write_blocked = true;
+	loop_io_set(s->io, LOOP_WRITE);
+}
+
+/* A socket that is connected can be written to; SO_ERROR says why one that is not can be, too. */
+static void
+turn_connecting(struct stream *s)
+{
+	int error = 0;
+	socklen_t n = sizeof error;
+
+	if (s->write_blocked)
+		return;
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
+		error = errno;
+	if (error != 0) {
+		stream_end(s, STREAM_ERROR, strerrordesc_np(error));
+		return;
+	}
+	s->state = STREAM_STATE_OPEN;
+	s->ready = true;
+	stream_progress(s);
 }
 
 void
@@ -449,6 +480,9 @@ static bool
 turn(struct stream *s)
 {
 	switch (s->state) {
+	case STREAM_STATE_CONNECTING:
+		turn_connecting(s);
+		break;
 	case STREAM_STATE_OPEN:
 		turn_open(s);
 		break;
@@ -496,6 +530,7 @@ settle(struct stream *s)
 		if (!s->eof)
 			want |= LOOP_READ;
 		break;
+	case STREAM_STATE_CONNECTING:
 	case STREAM_STATE_TLS_FLUSH:
 	case STREAM_STATE_ENDED:
 		break;

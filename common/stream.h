@@ -46,6 +46,20 @@ struct stream *stream_new(
     struct loop *l, int fd, size_t in_max, const struct stream_events *ev, void *arg);
 void stream_free(struct stream **s);
 
+/* Where a connection is to go. */
+struct stream_address {
+	bool ip6;
+	uint8_t ip[16]; /* the first 4 of an IPv4 address */
+	uint16_t port;
+};
+/*
+ * A stream over a new TCP connection to that address, from the address `from` (its port 0: any) or from any when NULL. on_ready
+ * tells that it has come about, on_end(STREAM_ERROR or, with a timeout set, STREAM_TIMEOUT) that it has not; until then
+ * nothing is to be written. NULL, with *error_r saying why, when there is no descriptor or no way there at all. Does not block.
+ */
+struct stream *stream_connect(struct loop *l, const struct stream_address *to, const struct stream_address *from, size_t in_max,
+    const struct stream_events *ev, void *arg, const char **error_r);
+
 /*
  * The octets received and not yet consumed. eof is true when the peer will send nothing more: a
  * session that has no use for what is left then (half a line) consumes it, and gets
@@ -100,6 +114,7 @@ const char *stream_error(const struct stream *s);
  * handshake is done; failure ends the stream.
  */
 void stream_starttls(struct stream *s, struct tls_server *tls);
+/* Whether TLS is on, by stream_starttls() or common/tls_client.h. */
 bool stream_is_tls(const struct stream *s);
 /* "TLS1.3 TLS_AES_256_GCM_SHA384" and the SNI name (or ""); valid until the stream is freed. */
 const char *stream_tls_text(const struct stream *s);

@@ -1,7 +1,7 @@
 /*
  * The inside of a stream, for stream.c (the session's side), stream_io.c (moving octets),
- * stream_relay.c and stream_tls.c. Only stream_tls.c knows OpenSSL, and is linked only where
- * stream_starttls() is called.
+ * stream_relay.c, stream_connect.c and stream_tls.c. Only stream_tls.c and its two sides (stream_tls_server.c,
+ * stream_tls_client.c) know OpenSSL, and are linked only where TLS is begun.
  */
 #ifndef COMMON_STREAM_PRIVATE_H
 #define COMMON_STREAM_PRIVATE_H
@@ -24,6 +24,7 @@
 
 enum stream_state {
 	STREAM_STATE_OPEN,
+	STREAM_STATE_CONNECTING, /* stream_connect(): not there yet */
 	STREAM_STATE_TLS_FLUSH, /* the last clear output is leaving */
 	STREAM_STATE_HANDSHAKE,
 	STREAM_STATE_RELAY,
@@ -122,6 +123,8 @@ struct stream {
 void stream_kick(struct stream *s);
 /* Does all that can be done now, then calls the session. s may be freed afterwards. */
 void stream_run(struct stream *s);
+/* Makes a stream that is to be connected wait for that. */
+void stream_connecting(struct stream *s);
 /* The stream is over; told to the owner by stream_run(). error may be NULL. */
 void stream_end(struct stream *s, enum stream_end why, const char *error);
 /* Counts as progress for the timeout. */

@@ -1,11 +1,8 @@
 /*
- * The transport over OpenSSL. The handshake runs in OpenSSL's async mode (tls_sign.c); once it is
- * done no private key is needed again and the mode is turned off. Buffers are given back between
- * records (SSL_MODE_RELEASE_BUFFERS).
+ * The transport over OpenSSL, for both sides. Buffers are given back between records (SSL_MODE_RELEASE_BUFFERS).
  */
 #include "common/mem.h"
-#include "common/stream_private.h"
-#include "common/tls_private.h"
+#include "common/stream_tls_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -16,26 +13,14 @@
 /* The most of one TLS record. */
 #define RECORD_BYTES_MAX 16384
 
-struct stream_tls {
-	SSL *ssl;
-	struct tls_waiter waiter;
-	bool up;
-	char text[64];
-};
-
-static void
-wake(void *arg)
-{
-	stream_kick(arg);
-}
-
 static void
 set_error(struct stream *s, const char *fallback)
 {
 	const struct stream_tls *tls = s->tls;
 	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+	const char *own = tls->up ? NULL : tls->side->error(tls);
 
-	s->error = tls->waiter.error ? tls->waiter.error : reason ? reason : fallback;
+	s->error = own != NULL ? own : reason != NULL ? reason : fallback;
 	ERR_clear_error();
 }
 
@@ -101,12 +86,12 @@ tls_handshake(struct stream *s, int *want_r)
 	struct stream_tls *tls = s->tls;
 
 	errno = 0;
-	int what = tls_sign_handshake(&tls->waiter, tls->ssl);
+	int what = tls->side->handshake(tls);
 
 	if (what != SSL_ERROR_NONE)
 		return unfinished(s, what, errno, want_r);
-	SSL_clear_mode(tls->ssl, SSL_MODE_ASYNC);
 	tls->up = true;
+	tls->side->done(tls);
 	/*
 	 * "TLSv1.3" is OpenSSL's word, "TLS1.3" the one of trace headers (RFC 8314 4.3 refers to
 	 * the registry's names).
@@ -142,7 +127,7 @@ tls_free(struct stream *s)
 {
 	struct stream_tls *tls = s->tls;
 
-	tls_sign_abandon(&tls->waiter, tls->ssl);
+	tls->side->free(tls);
 	SSL_free(tls->ssl);
 	MEM_FREE(&tls);
 	s->tls = NULL;
@@ -159,26 +144,18 @@ static const struct stream_transport transport = {
 };
 
 void
-stream_starttls(struct stream *s, struct tls_server *server)
+stream_tls_begin(struct stream *s, SSL *ssl, const struct stream_tls_side *side, void *state)
 {
-	assert(s->tls == NULL);
-	if (s->state != STREAM_STATE_OPEN)
-		return;
+	assert(s->tls == NULL && s->state == STREAM_STATE_OPEN);
 	/* Octets sent in clear after the command must never be taken for octets under TLS. */
 	buf_fini(&s->in);
 	s->in_head = 0;
 	s->read_off = false;
-	SSL *ssl = tls_server_ssl(server);
-
-	if (ssl == NULL || SSL_set_fd(ssl, s->fd) != 1) {
-		SSL_free(ssl);
-		stream_end(s, STREAM_ERROR, "there is no certificate yet");
-		return;
-	}
 	struct stream_tls *tls = MEM_NEW(struct stream_tls);
 
 	tls->ssl = ssl;
-	tls->waiter = (struct tls_waiter){.wake = wake, .arg = s};
+	tls->side = side;
+	tls->state = state;
 	s->tls = tls;
 	s->transport = &transport;
 	s->clear = s->out;

@@ -162,7 +162,7 @@ lacks_anything(struct transport_session *t, struct transport_failure *f)
 {
 	uint64_t bytes = t->message.to - t->message.from;
 
-	if (!address_is_safe(t->message.item->mail_from))
+	if (!address_is_safe(t->message.item->mail_from) || !address_is_safe(t->message.item->forward_from))
 		return lacks(f, "5.1.7", "the sender's address cannot be sent");
 	if (t->offer.size_max > 0 && bytes > t->offer.size_max)
 		return lacks(f, "5.3.4", "the message is larger than the server takes");
@@ -205,7 +205,7 @@ put_mail(const struct transport_session *t, struct buf *b)
 	const struct queue_item *item = t->message.item;
 
 	buf_put_str(b, "MAIL FROM:");
-	put_address(item->mail_from, b);
+	put_address(t->forwarded ? item->forward_from : item->mail_from, b);
 	if (t->offer.size)
 		buf_putf(b, " SIZE=%llu", (unsigned long long)(t->message.to - t->message.from));
 	if ((item->flags & QUEUE_BINARY) && t->offer.binary)
@@ -308,15 +308,23 @@ address_fits(struct transport_session *t, uint16_t i)
 	return false;
 }
 
-/* The next recipients; false when none is left. */
+/* Whose reverse-path is the one that forwarding has given it. */
+static bool
+is_forwarded(const struct transport_session *t, uint16_t i)
+{
+	return t->message.item->recipients[i].flags & QUEUE_FORWARDED;
+}
+
+/* The next recipients, all with one reverse-path; false when none is left. */
 static bool
 gather(struct transport_session *t)
 {
 	t->batch_n = t->taken = t->sent = t->got = 0;
 	t->mail_refused = false;
 	for (uint16_t i = 0; i < t->message.item->count && t->batch_n < TRANSPORT_RCPTS_MAX; i++) {
-		if (t->phases[i] != RECIPIENT_TODO || !address_fits(t, i))
+		if (t->phases[i] != RECIPIENT_TODO || (t->batch_n > 0 && is_forwarded(t, i) != t->forwarded) || !address_fits(t, i))
 			continue;
+		t->forwarded = is_forwarded(t, i);
 		t->phases[i] = RECIPIENT_ASKED;
 		t->batch[t->batch_n++] = i;
 	}

@@ -59,6 +59,9 @@ struct transport_failure {
 	char text[TRANSPORT_TEXT_MAX];
 };
 
+/* Fills *f; texts that are too long are cut. */
+void transport_failure_set(struct transport_failure *f, enum transport_stage stage, bool permanent, const char *status, const char *text);
+
 enum transport_tls {
 	TRANSPORT_TLS_NONE, /* not even when offered */
 	TRANSPORT_TLS_MAY,

@@ -56,6 +56,7 @@ struct transport_session {
 	uint16_t batch[TRANSPORT_RCPTS_MAX];
 	unsigned batch_n, taken;
 	unsigned sent, got; /* commands of the transaction, and replies: MAIL, RCPTs, DATA */
+	bool forwarded; /* those of the transaction have forward_from as reverse-path */
 	bool mail_refused;
 	uint64_t at; /* the next octet of the message */
 	uint64_t chunk_left;
@@ -64,7 +65,6 @@ struct transport_session {
 
 /* ---- transport_session.c ---- */
 
-void transport_failure_set(struct transport_failure *f, enum transport_stage stage, bool permanent, const char *status, const char *text);
 /* The session is over; the message, if any, too. quit: the server is still talking to us. */
 void session_fail(struct transport_session *t, const struct transport_failure *why, bool quit);
 /* The same because of what the server said. */

@@ -20,6 +20,7 @@ struct fake_row {
 	struct slice data;
 	const char *target;
 	uint16_t preference;
+	bool insecure; /* its answers are not proved, whatever the others are */
 };
 
 struct fake_pending {
@@ -41,6 +42,7 @@ struct fake_dns {
 	unsigned refuse_at; /* that ask() returns false; 0: none */
 	unsigned fail_at;   /* that question is answered with DNS_TEMP; 0: none */
 	unsigned cancelled;
+	bool secure; /* DNSSEC proves the answers */
 	char last_name[1024];
 };
 
@@ -145,6 +147,7 @@ fake_lookup(struct fake_dns *d, struct slice name, uint16_t type, unsigned depth
 
 		if (!fake_name_matches(r, name))
 			continue;
+		a->secure = a->secure && !r->insecure;
 		if (r->status != DNS_OK) {
 			status = r->status;
 			continue;
@@ -165,7 +168,7 @@ static inline bool
 fake_dns_step(struct fake_dns *d)
 {
 	static struct dns_record records[DNS_RECORDS_MAX];
-	struct dns_answer a = {.records = records, .ttl = 300};
+	struct dns_answer a = {.records = records, .ttl = 300, .secure = d->secure};
 	struct fake_pending p = d->pending[0];
 
 	if (d->pending_count == 0)
