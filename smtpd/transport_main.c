@@ -2,35 +2,77 @@
  * Role TRANSPORT: the way to other servers. Outbound sockets and the resolver; no paths, no keys.
  */
 #include "common/dns.h"
-#include "common/log.h"
-#include "common/role.h"
+#include "smtpd/transport.h"
 
-#include <unistd.h>
+static struct tls_client *tls;
+static bool draining;
 
-static void
-on_send(struct edge *e, struct msg_TRANSPORT_SEND *m)
+bool
+transport_draining(void)
 {
-	/* RETURNED: the queue keeps it. */
-	if (!IPC_SEND(e, TRANSPORT_RESULT, .id = m->id, .queue_id = m->queue_id, .reached = 2))
-		log_event(LOG_WARN, m->session, "transport-result-unsent", LOG_END);
+	return draining;
+}
+
+struct tls_client *
+transport_tls_client(void)
+{
+	return tls;
+}
+
+void
+transport_leave_when_done(void)
+{
+	if (draining && (transport_job_count() == 0 || role_edge(ROLE_QUEUE, 0) == NULL))
+		role_exit(0);
+}
+
+static int
+init(struct err *e)
+{
+	struct slice relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY));
+
+	if (relay.n > 0 && !transport_relay_valid(relay))
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting", "transport.relay is not HOST, ADDRESS, or either with @PORT");
+	tls = tls_client_new(config_string(role_config(), OPT_TRANSPORT_CA_FILE), e);
+	return tls == NULL ? -1 : 0;
 }
 
 static void
-on_taken(struct edge *e, struct msg_TRANSPORT_TAKEN *m)
+on_edge_up(struct edge *e)
 {
-	(void)e;
-	(void)m;
+	if (edge_peer(e)->role == ROLE_QUEUE)
+		transport_queue_up(e);
+}
+
+static void
+on_edge_down(struct edge *e)
+{
+	if (edge_peer(e)->role == ROLE_QUEUE && draining)
+		role_exit(0);
+}
+
+/* What no server was told of goes back at once; the rest is finished. */
+static void
+on_drain(void)
+{
+	draining = true;
+	transport_queue_drain();
+	transport_conns_quit();
+	transport_leave_when_done();
 }
 
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_queue = {.TRANSPORT_SEND = on_send, .TRANSPORT_TAKEN = on_taken};
 	static const struct ipc_dispatch from_resolver = {.DNS_ANSWER = dns_client_answer};
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {
 	    .role = ROLE_TRANSPORT,
-	    .dispatch = {[ROLE_QUEUE] = &from_queue, [ROLE_RESOLVER] = &from_resolver, [ROLE_RECORDER] = &from_recorder},
+	    .dispatch = {[ROLE_QUEUE] = &transport_from_queue, [ROLE_RESOLVER] = &from_resolver, [ROLE_RECORDER] = &from_recorder},
+	    .init = init,
+	    .on_edge_up = on_edge_up,
+	    .on_edge_down = on_edge_down,
+	    .on_drain = on_drain,
 	};
 
 	return role_main(argc, argv, &spec);

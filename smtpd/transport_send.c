@@ -606,7 +606,7 @@ on_message_reply(struct transport_session *t, const struct smtp_reply *r)
 		go_on(t);
 		return;
 	}
-	struct transport_failure f = {.stage = stage};
+	struct transport_failure f = {.stage = stage, .said = true};
 
 	session_status(r, f.status);
 	session_reply_text(r, f.text);

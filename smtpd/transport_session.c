@@ -116,7 +116,7 @@ session_fail(struct transport_session *t, const struct transport_failure *why, b
 void
 session_refused(struct transport_session *t, enum transport_stage stage, const struct smtp_reply *r)
 {
-	struct transport_failure f = {.stage = stage, .permanent = r->code / 100 == 5};
+	struct transport_failure f = {.stage = stage, .permanent = r->code / 100 == 5, .said = true};
 
 	session_status(r, f.status);
 	session_reply_text(r, f.text);
@@ -184,6 +184,7 @@ transport_session_ended(struct transport_session *t, const char *why, struct sli
 		session_status(r, f.status);
 		session_reply_text(r, f.text);
 		f.permanent = r->code / 100 == 5;
+		f.said = true;
 		t->ev->on_reply(t->arg, stage, r, slice_of(NULL, 0));
 	}
 	f.tls = stage == TRANSPORT_AT_TLS && !f.permanent;
@@ -279,7 +280,7 @@ on_starttls(struct transport_session *t, const struct smtp_reply *r)
 		t->wire->deadline(t->ctx, t->config.command_ms);
 		t->wire->starttls(t->ctx);
 	} else if (r->code == 421 || t->config.tls == TRANSPORT_TLS_MUST) {
-		struct transport_failure f = {.stage = TRANSPORT_AT_TLS, .tls = true};
+		struct transport_failure f = {.stage = TRANSPORT_AT_TLS, .tls = true, .said = true};
 
 		snprintf(f.status, sizeof f.status, "4.7.4");
 		session_reply_text(r, f.text);

@@ -55,6 +55,7 @@ struct transport_failure {
 	bool permanent;
 	bool tls;  /* the handshake itself failed: the same server may be tried without */
 	bool idle; /* the connection ended before it said anything of the message: another one may be better */
+	bool said; /* text is what the server said */
 	char status[TRANSPORT_STATUS_MAX];
 	char text[TRANSPORT_TEXT_MAX];
 };

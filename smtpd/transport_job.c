@@ -1,0 +1,346 @@
+/*
+ * One piece. A connection that waits for its destination is tried first; when that turns out to be gone, nothing is lost but time. Then the
+ * servers of the destination, address by address, until each recipient is decided. A server that was ready and said "later" has
+ * decided; one that could not be spoken to, or that went in the middle, has not, and the next is tried (RFC 5321 5.1).
+ *
+ * What no server decided is put off, or fails for good when all of them said so for good.
+ */
+#include "smtpd/transport.h"
+
+#include "common/mem.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define TRACE_BYTES_MAX 4096
+/* "mx.example[192.0.2.1]: " before our own words. */
+#define WORDS_BYTES_MAX (TRANSPORT_MTA_MAX + TRANSPORT_TEXT_MAX + 4)
+
+void
+transport_trace(const struct transport_job *job, const char *event, const struct log_field *fields)
+{
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX);
+	buf_putf(&b, " id=%s", job->queue_id);
+	log_put_fields(&b, fields);
+	role_trace(slice_str(job->session), event, buf_slice(&b));
+	buf_fini(&b);
+}
+
+void
+transport_job_free(struct transport_job **jp)
+{
+	struct transport_job *job = *jp;
+
+	if (job == NULL)
+		return;
+	*jp = NULL;
+	assert(job->conn == NULL);
+	transport_search_free(&job->search);
+	if (job->message.fd >= 0)
+		(void)close(job->message.fd);
+	free(job->message.outcomes);
+	buf_fini(&job->results);
+	arena_free(&job->arena);
+	free(job);
+}
+
+/* ---- the result ---- */
+
+static void
+trace_outcome(const struct transport_job *job, const struct queue_recipient *r, const struct transport_outcome *o)
+{
+	const struct log_field fields[] = {LOG_STR("to", r->address), LOG_CSTR("state", queue_state_name(o->state)),
+	    LOG_CSTR("status", o->status), LOG_CSTR("mta", o->mta), LOG_CSTR("text", o->text), LOG_NUM("unsure", o->unsure), LOG_END};
+
+	transport_trace(job, "remote-result", fields);
+}
+
+static void
+decide_rest(const struct transport_job *job, struct transport_outcome *o)
+{
+	char words[WORDS_BYTES_MAX];
+	const struct transport_failure *f = &job->failure;
+	bool said = f->said || job->failure_mta[0] == '\0';
+
+	snprintf(words, sizeof words, "%s%s%s", said ? "" : job->failure_mta, said ? "" : ": ", f->text);
+	*o = (struct transport_outcome){.decided = true, .state = f->permanent ? QUEUE_FAILED : QUEUE_PENDING};
+	snprintf(o->text, sizeof o->text, "%.*s", TRANSPORT_TEXT_MAX - 1, words);
+	snprintf(o->mta, sizeof o->mta, "%s", f->said ? job->failure_mta : "");
+	/* A reply's class is that of its code; ours may come from a server that failed for good while another one may yet work. */
+	snprintf(o->status, sizeof o->status, "%s", f->status);
+}
+
+static void
+encode_results(struct transport_job *job)
+{
+	struct queue_results results = {.count = job->item.count};
+
+	results.v = calloc(results.count, sizeof *results.v);
+	if (results.v == NULL)
+		abort();
+	for (uint16_t i = 0; i < results.count; i++) {
+		struct transport_outcome *o = &job->message.outcomes[i];
+		const struct queue_recipient *r = &job->item.recipients[i];
+
+		if (!o->decided)
+			decide_rest(job, o);
+		trace_outcome(job, r, o);
+		results.v[i] = (struct queue_result){.sequence = r->sequence, .state = o->state, .status = slice_str(o->status), .mta = slice_str(o->mta),
+		    .text = slice_str(o->text)};
+		results.v[i].flags = (uint8_t)((o->unsure ? QUEUE_UNSURE : 0) | (o->dsn_passed ? QUEUE_DSN_PASSED : 0));
+	}
+	if (!queue_results_encode(&results, &job->results))
+		log_event(LOG_BUG, slice_str(job->session), "transport-results", LOG_CSTR("id", job->queue_id), LOG_END);
+	free(results.v);
+}
+
+static void
+finish(struct transport_job *job, enum transport_reached outcome)
+{
+	assert(!job->ended && job->conn == NULL);
+	job->ended = true;
+	job->outcome = outcome;
+	if (outcome != TRANSPORT_RETURNED)
+		encode_results(job);
+	(void)close(job->message.fd);
+	job->message.fd = -1;
+	transport_queue_result(job);
+}
+
+static bool
+undecided(const struct transport_job *job)
+{
+	for (uint16_t i = 0; i < job->item.count; i++)
+		if (!job->message.outcomes[i].decided)
+			return true;
+	return false;
+}
+
+/* Remembers what is said of the undecided: "later" outweighs "never". */
+static void
+remember(struct transport_job *job, const struct transport_failure *f, const char *mta)
+{
+	const struct log_field fields[] = {LOG_CSTR("mta", mta), LOG_CSTR("at", transport_stage_name(f->stage)), LOG_CSTR("status", f->status),
+	    LOG_CSTR("text", f->text), LOG_END};
+
+	transport_trace(job, "remote-failed", fields);
+	if (job->failed && f->permanent && !job->failure.permanent)
+		return;
+	job->failed = true;
+	job->failure = *f;
+	snprintf(job->failure_mta, sizeof job->failure_mta, "%s", mta);
+}
+
+/* ---- server after server ---- */
+
+/* The next address, or the next host. */
+static void
+step(struct transport_job *job, bool host)
+{
+	job->address++;
+	if (host || job->address >= job->route->hosts[job->host]->address_count) {
+		job->host++;
+		job->address = 0;
+	}
+}
+
+static void
+connect_to(struct transport_job *job, enum transport_tls tls)
+{
+	const struct transport_host *h = job->route->hosts[job->host];
+	struct transport_target target = {.host = h, .address = &h->addresses[job->address], .tls = tls};
+	struct transport_failure why;
+
+	if (h->tlsa == TRANSPORT_TLSA_RECORDS)
+		target.tls = TRANSPORT_TLS_MUST;
+	target.mx_proven = job->route->mx_secure || h->literal;
+	target.key = job->route->relay ? SLICE("") : slice_str(job->destination);
+	/* The list of MX records is proved, else there would be no TLSA records. */
+	target.destination = h->literal || job->route->relay ? SLICE("") : slice_str(job->destination);
+	job->conn = transport_conn_new(job, &target, &why);
+	if (job->conn == NULL) {
+		char mta[TRANSPORT_MTA_MAX], ip[TRANSPORT_IP_TEXT_MAX];
+
+		transport_address_text(target.address, ip);
+		snprintf(mta, sizeof mta, "%.*s[%s]", h->literal ? 0 : (int)h->name.n, (const char *)h->name.p, ip);
+		remember(job, &why, mta);
+	}
+}
+
+/* Tries on until a connection is under way, or ends. */
+static void
+next_server(struct transport_job *job)
+{
+	while (job->conn == NULL && undecided(job) && job->host < job->route->host_count && job->tries < TRANSPORT_TRIES_MAX) {
+		job->tries++;
+		connect_to(job, TRANSPORT_TLS_MAY);
+		if (job->conn == NULL)
+			step(job, false);
+	}
+	if (job->conn == NULL)
+		finish(job, job->reached ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
+}
+
+/* ---- the way ---- */
+
+static void
+trace_route(const struct transport_job *job, const struct transport_route *route)
+{
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX / 2);
+	for (unsigned i = 0; i < route->host_count; i++) {
+		const struct transport_host *h = route->hosts[i];
+
+		buf_putf(&b, "%s%u ", i > 0 ? ", " : "", h->preference);
+		buf_put_slice(&b, h->name);
+		for (unsigned k = 0; k < h->address_count; k++) {
+			char ip[TRANSPORT_IP_TEXT_MAX];
+
+			transport_address_text(&h->addresses[k], ip);
+			buf_putf(&b, "%s%s", k > 0 ? " " : " [", ip);
+		}
+		buf_putf(&b, "]%s", h->tlsa == TRANSPORT_TLSA_RECORDS ? " tlsa" : "");
+	}
+	const struct log_field fields[] = {LOG_CSTR("destination", job->destination), LOG_STR("hosts", buf_slice(&b)), LOG_NUM("secure", route->mx_secure),
+	    LOG_CSTR("status", route->ok ? "" : route->failure.status), LOG_CSTR("text", route->ok ? "" : route->failure.text), LOG_END};
+
+	transport_trace(job, "route", fields);
+	buf_fini(&b);
+}
+
+static void
+on_route(void *arg, const struct transport_route *route)
+{
+	struct transport_job *job = arg;
+
+	job->route = route;
+	trace_route(job, route);
+	if (route->ok) {
+		next_server(job);
+		return;
+	}
+	job->failed = true;
+	job->failure = route->failure;
+	/* For good: the next message of that destination is to find it out at once, not to wait. */
+	finish(job, route->failure.permanent ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
+}
+
+static void
+find_route(struct transport_job *job)
+{
+	const struct transport_route_config config = {.own_name = slice_str(config_string(role_config(), OPT_HOSTNAME)),
+	    .port = (uint16_t)config_number(role_config(), OPT_TRANSPORT_PORT), .relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)),
+	    .loopback = config_bool(role_config(), OPT_TRANSPORT_LOOPBACK)};
+
+	job->search = transport_search_new(role_loop(), dns_client(), &config, slice_str(job->destination), on_route, job);
+}
+
+void
+transport_job_start(struct transport_job *job)
+{
+	bool relay = config_string(role_config(), OPT_TRANSPORT_RELAY)[0] != '\0';
+	struct transport_failure why;
+
+	job->conn = transport_conn_waiting(job, relay ? SLICE("") : slice_str(job->destination));
+	if (job->conn != NULL) {
+		job->reused = job->reached = job->begun = true;
+		if (transport_conn_take(job->conn, &why))
+			return;
+		job->conn = NULL;
+		job->begun = false;
+	}
+	find_route(job);
+}
+
+void
+transport_job_return(struct transport_job *job)
+{
+	if (job->ended || job->begun)
+		return;
+	if (job->conn != NULL)
+		transport_conn_drop(job->conn);
+	job->conn = NULL;
+	transport_search_free(&job->search);
+	job->route = NULL;
+	finish(job, TRANSPORT_RETURNED);
+}
+
+/* ---- what the connection tells ---- */
+
+void
+transport_job_open(struct transport_job *job)
+{
+	struct transport_conn *c = job->conn;
+	struct transport_failure why;
+
+	job->reached = true;
+	job->begun = true;
+	if (transport_conn_take(c, &why))
+		return;
+	job->conn = NULL;
+	remember(job, &why, transport_conn_mta(c));
+	step(job, true);
+	next_server(job);
+}
+
+void
+transport_job_dot(struct transport_job *job)
+{
+	job->dot = true;
+	transport_queue_dot(job);
+}
+
+/* A connection that waited had gone before it took notice. */
+static void
+begin_anew(struct transport_job *job)
+{
+	job->reused = job->reached = job->begun = false;
+	find_route(job);
+}
+
+void
+transport_job_message(struct transport_job *job, const struct transport_failure *rest)
+{
+	struct transport_conn *c = job->conn;
+
+	job->conn = NULL;
+	if (rest == NULL || !undecided(job)) {
+		finish(job, TRANSPORT_REACHED);
+		return;
+	}
+	if (job->reused) {
+		if (!rest->idle)
+			remember(job, rest, transport_conn_mta(c));
+		begin_anew(job);
+		return;
+	}
+	remember(job, rest, transport_conn_mta(c));
+	step(job, rest->permanent);
+	next_server(job);
+}
+
+void
+transport_job_over(struct transport_job *job, const struct transport_failure *why)
+{
+	struct transport_conn *c = job->conn;
+	bool clear = why->tls && transport_conn_tls_was_choice(c);
+
+	job->conn = NULL;
+	if (clear) {
+		const struct log_field fields[] = {LOG_CSTR("mta", transport_conn_mta(c)), LOG_CSTR("text", why->text), LOG_END};
+
+		transport_trace(job, "remote-tls-failed", fields);
+		connect_to(job, TRANSPORT_TLS_NONE);
+		if (job->conn != NULL)
+			return;
+	} else {
+		remember(job, why, transport_conn_mta(c));
+	}
+	step(job, false);
+	next_server(job);
+}
