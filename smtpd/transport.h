@@ -99,7 +99,8 @@ struct transport_target {
 };
 
 /* A new connection for job. NULL, with *why_r, when it cannot even be begun. */
-struct transport_conn *transport_conn_new(struct transport_job *job, const struct transport_target *target, struct transport_failure *why_r);
+struct transport_conn *transport_conn_new(struct transport_job *job, const struct transport_target *target,
+    struct transport_failure *why_r);
 /* One that waits for messages of key; it is the job's then. NULL: there is none. */
 struct transport_conn *transport_conn_waiting(struct transport_job *job, struct slice key);
 /* Begins to send the job's message. False, with *why_r: this server cannot take it; the connection waits for others then. */

@@ -248,7 +248,9 @@ on_end(struct stream *s, void *arg, enum stream_end why)
 	const char *error = stream_error(s);
 
 	c->connected = false; /* what is closed now has no stream to leave by */
-	transport_session_ended(c->session, why == STREAM_ERROR && error[0] != '\0' ? error : "the server closed the connection", stream_input(s));
+	if (why != STREAM_ERROR || error[0] == '\0')
+		error = "the server closed the connection";
+	transport_session_ended(c->session, error, stream_input(s));
 	conn_free(c);
 }
 
@@ -274,7 +276,8 @@ set_names(struct transport_conn *c, const struct transport_target *t)
 {
 	if (t->host->literal || !slice_cstr(t->host->name, c->names[0], sizeof c->names[0]))
 		return;
-	if (t->destination.n > 0 && !slice_eq(t->destination, t->host->name) && !slice_cstr(t->destination, c->names[1], sizeof c->names[1]))
+	if (t->destination.n > 0 && !slice_eq(t->destination, t->host->name) &&
+	    !slice_cstr(t->destination, c->names[1], sizeof c->names[1]))
 		c->names[1][0] = '\0';
 }
 
@@ -294,8 +297,8 @@ session_new(struct transport_conn *c, const struct transport_target *t)
 {
 	static const struct transport_wire wire = {
 	    .write = wire_write, .full = wire_full, .starttls = wire_starttls, .deadline = wire_deadline, .close = wire_close};
-	static const struct transport_session_events events = {.on_open = session_open, .on_dot = session_dot, .on_message = session_message,
-	    .on_over = session_over, .on_reply = session_reply};
+	static const struct transport_session_events events = {.on_open = session_open, .on_dot = session_dot,
+	    .on_message = session_message, .on_over = session_over, .on_reply = session_reply};
 	const struct config *config = role_config();
 	const struct transport_session_config session = {.helo = slice_str(config_string(config, OPT_HOSTNAME)), .mta = slice_str(c->mta),
 	    .tls = t->tls, .mx_proven = t->mx_proven, .command_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_COMMAND),

@@ -89,8 +89,8 @@ encode_results(struct transport_job *job)
 		if (!o->decided)
 			decide_rest(job, o);
 		trace_outcome(job, r, o);
-		results.v[i] = (struct queue_result){.sequence = r->sequence, .state = o->state, .status = slice_str(o->status), .mta = slice_str(o->mta),
-		    .text = slice_str(o->text)};
+		results.v[i] = (struct queue_result){.sequence = r->sequence, .state = o->state, .status = slice_str(o->status),
+		    .mta = slice_str(o->mta), .text = slice_str(o->text)};
 		results.v[i].flags = (uint8_t)((o->unsure ? QUEUE_UNSURE : 0) | (o->dsn_passed ? QUEUE_DSN_PASSED : 0));
 	}
 	if (!queue_results_encode(&results, &job->results))
@@ -124,8 +124,8 @@ undecided(const struct transport_job *job)
 static void
 remember(struct transport_job *job, const struct transport_failure *f, const char *mta)
 {
-	const struct log_field fields[] = {LOG_CSTR("mta", mta), LOG_CSTR("at", transport_stage_name(f->stage)), LOG_CSTR("status", f->status),
-	    LOG_CSTR("text", f->text), LOG_END};
+	const struct log_field fields[] = {LOG_CSTR("mta", mta), LOG_CSTR("at", transport_stage_name(f->stage)),
+	    LOG_CSTR("status", f->status), LOG_CSTR("text", f->text), LOG_END};
 
 	transport_trace(job, "remote-failed", fields);
 	if (job->failed && f->permanent && !job->failure.permanent)
@@ -206,8 +206,9 @@ trace_route(const struct transport_job *job, const struct transport_route *route
 		}
 		buf_putf(&b, "]%s", h->tlsa == TRANSPORT_TLSA_RECORDS ? " tlsa" : "");
 	}
-	const struct log_field fields[] = {LOG_CSTR("destination", job->destination), LOG_STR("hosts", buf_slice(&b)), LOG_NUM("secure", route->mx_secure),
-	    LOG_CSTR("status", route->ok ? "" : route->failure.status), LOG_CSTR("text", route->ok ? "" : route->failure.text), LOG_END};
+	const struct log_field fields[] = {LOG_CSTR("destination", job->destination), LOG_STR("hosts", buf_slice(&b)),
+	    LOG_NUM("secure", route->mx_secure), LOG_CSTR("status", route->ok ? "" : route->failure.status),
+	    LOG_CSTR("text", route->ok ? "" : route->failure.text), LOG_END};
 
 	transport_trace(job, "route", fields);
 	buf_fini(&b);
@@ -234,7 +235,8 @@ static void
 find_route(struct transport_job *job)
 {
 	const struct transport_route_config config = {.own_name = slice_str(config_string(role_config(), OPT_HOSTNAME)),
-	    .port = (uint16_t)config_number(role_config(), OPT_TRANSPORT_PORT), .relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)),
+	    .port = (uint16_t)config_number(role_config(), OPT_TRANSPORT_PORT),
+	    .relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)),
 	    .loopback = config_bool(role_config(), OPT_TRANSPORT_LOOPBACK)};
 
 	job->search = transport_search_new(role_loop(), dns_client(), &config, slice_str(job->destination), on_route, job);

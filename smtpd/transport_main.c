@@ -32,7 +32,8 @@ init(struct err *e)
 	struct slice relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY));
 
 	if (relay.n > 0 && !transport_relay_valid(relay))
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting", "transport.relay is not HOST, ADDRESS, or either with @PORT");
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting",
+		    "transport.relay is not HOST, ADDRESS, or either with @PORT");
 	tls = tls_client_new(config_string(role_config(), OPT_TRANSPORT_CA_FILE), e);
 	return tls == NULL ? -1 : 0;
 }

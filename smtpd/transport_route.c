@@ -110,7 +110,9 @@ address_is_odd(const struct stream_address *a)
 		return a->ip[0] == 127 || a->ip[0] == 0 || a->ip[0] >= 224;
 	if (memcmp(a->ip, mapped, sizeof mapped) == 0)
 		return true;
-	return (memcmp(a->ip, zero, sizeof zero) == 0 && a->ip[15] <= 1) || a->ip[0] == 0xff || (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);
+	if (memcmp(a->ip, zero, sizeof zero) == 0 && a->ip[15] <= 1)
+		return true;
+	return a->ip[0] == 0xff || (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);
 }
 
 static void
@@ -368,8 +370,10 @@ on_mx(struct transport_search *s, const struct dns_answer *answer)
 	s->route.mx_secure = answer->secure;
 	if (answer->status == DNS_NXDOMAIN) {
 		fail(s, true, "5.1.2", "the domain does not exist");
-	} else if (answer->status == DNS_TEMP || answer->status == DNS_BOGUS) {
-		fail(s, false, "4.4.3", answer->status == DNS_BOGUS ? "the domain's DNSSEC signatures do not hold" : "the domain's servers cannot be found out now");
+	} else if (answer->status == DNS_BOGUS) {
+		fail(s, false, "4.4.3", "the domain's DNSSEC signatures do not hold");
+	} else if (answer->status == DNS_TEMP) {
+		fail(s, false, "4.4.3", "the domain's servers cannot be found out now");
 	} else if (answer->status == DNS_OK && answer->count == 1 && answer->records[0].name.n == 0) {
 		fail(s, true, "5.1.10", "the domain takes no mail (null MX)");
 	} else {

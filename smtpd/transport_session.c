@@ -179,7 +179,9 @@ transport_session_ended(struct transport_session *t, const char *why, struct sli
 	enum transport_stage stage = stage_now(t);
 	const struct smtp_reply *r = last_words(t, pending);
 
-	transport_failure_set(&f, stage, false, stage == TRANSPORT_AT_CONNECT ? "4.4.1" : stage == TRANSPORT_AT_TLS ? "4.7.5" : "4.4.2", why);
+	const char *status = stage == TRANSPORT_AT_CONNECT ? "4.4.1" : stage == TRANSPORT_AT_TLS ? "4.7.5" : "4.4.2";
+
+	transport_failure_set(&f, stage, false, status, why);
 	if (r != NULL && stage > TRANSPORT_AT_CONNECT) {
 		session_status(r, f.status);
 		session_reply_text(r, f.text);

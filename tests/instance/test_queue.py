@@ -10,7 +10,7 @@ MESSAGE = b"From: %s@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\nhe
 
 class QueueTest(harness.InstanceTest):
     # A server that nobody reaches: what is told of it is another test's matter.
-    settings = {"transport.enabled": "yes"}
+    settings = {"transport.enabled": "yes", "transport.relay": "127.0.0.1@1"}
 
     def listed(self, *words):
         return json.loads(self.server.run("--json", "queue", "list", *words).stdout)
@@ -97,7 +97,7 @@ class TestCommands(QueueTest):
 
 
 class TestLifetime(QueueTest):
-    settings = {"transport.enabled": "yes", "queue.lifetime": "1m"}
+    settings = {"transport.enabled": "yes", "transport.relay": "127.0.0.1@1", "queue.lifetime": "1m"}
 
     def test_restart(self):
         """Nothing that was answered 250 is lost by kill -9."""

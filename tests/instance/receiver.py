@@ -1,0 +1,212 @@
+"""SMTP servers for the other end of what Mailstead sends: each does at each stage what its script says."""
+
+import hashlib
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+
+HANG, RESET, CLOSE = "hang", "reset", "close"
+STAGES = ("greeting", "ehlo", "helo", "starttls", "mail", "rcpt", "data", "dot", "rset")
+
+
+class Gone(Exception):
+    pass
+
+
+class Session:
+    """One connection, and what was said on it."""
+
+    def __init__(self, receiver, conn, number):
+        self.receiver, self.conn, self.number = receiver, conn, number
+        self.file = conn.makefile("rb")
+        self.commands, self.tls, self.sni = [], None, None
+        self.mail, self.rcpts = None, []
+
+    def say(self, stage, default):
+        """Gives the code that was said. A script's entry is a reply, one of HANG, RESET and CLOSE, or a function of the session."""
+        what = self.receiver.script.get(stage, default)
+        if callable(what):
+            what = what(self)
+        if what is None:
+            what = default
+        if what == HANG:
+            self.receiver.ended.wait(60)
+            raise Gone()
+        if what == RESET:
+            self.conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise Gone()
+        if what == CLOSE:
+            raise Gone()
+        self.conn.sendall((what + "\r\n").encode())
+        return int(what[:3])
+
+    def run(self):
+        self.say("greeting", "220 receiver.example ESMTP")
+        while True:
+            line = self.file.readline()
+            if not line.endswith(b"\r\n"):
+                return
+            text = line[:-2].decode("utf-8", "replace")
+            self.commands.append(text)
+            verb = text.split(" ")[0].split(":")[0].upper()
+            if verb == "QUIT":
+                self.conn.sendall(b"221 bye\r\n")
+                return
+            getattr(self, "on_" + verb.lower())(text)
+
+    def on_ehlo(self, text):
+        offers = [o for o in self.receiver.offers if o != "STARTTLS" or (self.receiver.context and not self.tls)]
+        lines = ["receiver.example"] + offers
+        self.say("ehlo", "\r\n".join("250%s%s" % ("-" if n + 1 < len(lines) else " ", one) for n, one in enumerate(lines)))
+
+    def on_helo(self, text):
+        self.say("helo", "250 receiver.example")
+
+    def on_starttls(self, text):
+        if self.say("starttls", "220 go") != 220:
+            return
+        self.receiver.context.sni_callback = lambda s, name, c: setattr(self, "sni", name)
+        self.conn = self.receiver.context.wrap_socket(self.conn, server_side=True)
+        self.file = self.conn.makefile("rb")
+        self.tls = self.conn.version()
+
+    def on_mail(self, text):
+        if self.say("mail", "250 2.1.0 ok") == 250:
+            self.mail, self.rcpts = text[10:], []
+
+    def on_rcpt(self, text):
+        if self.say("rcpt", "250 2.1.5 ok") == 250:
+            self.rcpts.append(text[8:])
+
+    def on_data(self, text):
+        if self.say("data", "354 go" if self.rcpts else "503 no recipients") != 354:
+            return
+        lines = []
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise Gone()
+            if line == b".\r\n":
+                break
+            lines.append(line[1:] if line[:1] == b"." else line)
+        self.taken(b"".join(lines))
+
+    def taken(self, octets):
+        if self.say("dot", "250 2.0.0 taken") == 250:
+            self.receiver.messages.append((self.mail, list(self.rcpts), octets, self))
+        self.mail, self.rcpts = None, []
+
+    chunks = b""
+
+    def on_bdat(self, text):
+        _, size, *last = text.split()
+        octets = self.file.read(int(size))
+        if len(octets) < int(size):
+            raise Gone()
+        self.chunks += octets
+        if not last:
+            self.conn.sendall(b"250 chunk\r\n")
+            return
+        octets, self.chunks = self.chunks, b""
+        self.taken(octets)
+
+    def on_rset(self, text):
+        self.mail, self.rcpts = None, []
+        self.say("rset", "250 ok")
+
+
+class Receiver:
+    """Listens on address (of 127.0.0.0/8) and port. script and offers may be changed between messages."""
+
+    def __init__(self, address, port, context=None, offers=("PIPELINING", "8BITMIME", "STARTTLS"), script=None):
+        self.script, self.offers, self.context = script or {}, list(offers), context
+        self.sessions, self.messages = [], []
+        self.ended = threading.Event()
+        self.listener = socket.create_server((address, port))
+        self.address = address
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                conn, _ = self.listener.accept()
+            except OSError:
+                return
+            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session = Session(self, conn, len(self.sessions))
+            self.sessions.append(session)
+            threading.Thread(target=self._serve, args=(session,), daemon=True).start()
+
+    def _serve(self, session):
+        try:
+            session.run()
+        except (Gone, OSError):
+            pass
+        finally:
+            for thing in (session.file, session.conn):
+                try:
+                    thing.close()
+                except OSError:
+                    pass
+
+    def reset(self, **script):
+        """Forgets what was, and follows this script from now on."""
+        self.script = script
+        self.sessions, self.messages = [], []
+
+    def close(self):
+        self.ended.set()
+        self.listener.close()
+
+
+def authority(directory):
+    """A certificate authority: (path of its certificate, function that makes (certificate, key) for names)."""
+    os.makedirs(directory, exist_ok=True)
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+            "-subj", "/CN=test authority")
+
+    def issue(*names, expired=False):
+        base = names[0].replace("*", "_") + (".expired" if expired else "")
+        with open("%s/%s.ext" % (directory, base), "w", encoding="ascii") as f:
+            f.write("subjectAltName=" + ",".join("DNS:" + n for n in names) + "\n")
+        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", base + ".key", "-out", base + ".csr",
+                "-subj", "/CN=" + names[0])
+        openssl("x509", "-req", "-in", base + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", base + ".pem",
+                "-days", "-1" if expired else "2", "-extfile", base + ".ext")
+        return "%s/%s.pem" % (directory, base), "%s/%s.key" % (directory, base)
+
+    return directory + "/ca.pem", issue
+
+
+def context(pair, chain=None):
+    """A server's TLS with a (certificate, key)."""
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    path, key = pair
+    if chain:
+        whole = path + ".chain"
+        with open(whole, "w", encoding="ascii") as out:
+            for one in (path, chain):
+                with open(one, encoding="ascii") as f:
+                    out.write(f.read())
+        path = whole
+    c.load_cert_chain(path, key)
+    return c
+
+
+def tlsa(usage, selector, path):
+    """A TLSA record's data with the SHA-256 of a certificate (selector 0) or of its key (1)."""
+    der = ["-outform", "DER"]
+    if selector == 0:
+        octets = subprocess.run(["openssl", "x509", "-in", path, *der], check=True, capture_output=True).stdout
+    else:
+        pem = subprocess.run(["openssl", "x509", "-in", path, "-pubkey", "-noout"], check=True, capture_output=True).stdout
+        octets = subprocess.run(["openssl", "pkey", "-pubin", *der], input=pem, check=True, capture_output=True).stdout
+    return "%d %d 1 %s" % (usage, selector, hashlib.sha256(octets).hexdigest())
+

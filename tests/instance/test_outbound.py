@@ -1,0 +1,295 @@
+"""What leaves: from a user's submission to other servers, which do at each stage all that servers do."""
+
+import json
+import re
+import socket
+import tempfile
+import time
+
+import dnsserver
+import harness
+import ports
+import receiver
+from receiver import CLOSE, HANG, RESET
+
+MESSAGE = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\n.dot\r\nhello\r\n"
+FIRST, SECOND = "127.0.0.2", "127.0.0.3"
+FAST = {"transport.enabled": "yes", "transport.loopback": "yes", "transport.timeout_connect": "1s", "transport.timeout_command": "1s",
+        "transport.timeout_data": "1s", "transport.timeout_dot": "1s", "queue.remote_retry": "1h"}
+
+
+def zone(first=FIRST, second=SECOND):
+    return "@ IN MX 10 a\n@ IN MX 20 b\na IN A %s\nb IN A %s\n" % (first, second)
+
+
+class OutboundTest(harness.InstanceTest):
+    """Every domain of .test-out.example has a first and a second server; a test takes a name of its own."""
+    more_zones = {}
+    more_settings = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.port = getattr(cls, "port", None) or ports.take()
+        cls.first, cls.second = (receiver.Receiver(a, cls.port) for a in (FIRST, SECOND))
+        cls.zones = {"out.example": "* IN MX 10 a\n* IN MX 20 b\na IN A %s\nb IN A %s\n" % (FIRST, SECOND), **cls.more_zones}
+        cls.settings = {**FAST, "transport.port": cls.port, **cls.more_settings}
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            for r in (cls.first, cls.second):
+                r.close()
+
+    def setUp(self):
+        self.first.reset()
+        self.second.reset()
+        self.domain = re.sub(r"[^a-z0-9]", "", self.id().split(".")[-1].lower()) + "%d.out.example" % (time.time_ns() // 1000000)
+
+    def submit(self, *to, message=MESSAGE, options=(), rcpt_options=()):
+        with self.server.submission() as s:
+            s.ehlo()
+            self.assertEqual(s.mail("alice@demo.test", options)[0], 250)
+            for one in to:
+                self.assertEqual(s.rcpt(one if "@" in one else "%s@%s" % (one, self.domain), rcpt_options)[0], 250, one)
+            code, text = s.data(message)
+        self.assertEqual(code, 250, text)
+        return text.split()[-1].decode()
+
+    def events(self, queue_id, event=None):
+        rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
+        return [r["fields"] for r in rows if r["fields"].get("id") == queue_id and (event is None or r["event"] == event)]
+
+    def results(self, queue_id, count=1):
+        """{address: (state, status)} once that many recipients have one."""
+        def known():
+            found = self.events(queue_id, "remote-result")
+            return found if len(found) >= count else None
+        found = harness.wait_for(known, 15, 0.05)
+        return {r["to"].split("@")[0]: (r["state"], r["status"]) for r in found}
+
+    def one(self, want, to="x", **kw):
+        queue_id = self.submit(to, **kw)
+        self.assertEqual(self.results(queue_id)[to.split("@")[0]], want)
+        return queue_id
+
+
+class TestDialogue(OutboundTest):
+    def test_delivered(self):
+        self.one(("done", "2.0.0"))
+        (mail, rcpts, octets, session), = self.first.messages
+        self.assertTrue(mail.startswith("<alice@demo.test>"), mail)
+        self.assertEqual(rcpts, ["<x@%s>" % self.domain])
+        self.assertTrue(octets.endswith(b"\r\n\r\n.dot\r\nhello\r\n"), octets)
+        self.assertNotIn(b"Return-Path", octets)
+        self.assertEqual(self.second.sessions, [])
+
+    def test_each_recipient_its_own(self):
+        replies = {"a": "550 5.1.1 who", "b": "450 4.2.1 grey", "c": None}
+        self.first.reset(rcpt=lambda s: replies[s.commands[-1].split("<")[1][0]])
+        queue_id = self.submit("a", "b", "c")
+        self.assertEqual(self.results(queue_id, 3), {"a": ("failed", "5.1.1"), "b": ("pending", "4.2.1"), "c": ("done", "2.0.0")})
+        self.assertEqual(len(self.first.messages), 1)
+        self.assertEqual(self.second.sessions, [])
+        replied = self.events(queue_id, "remote-reply")
+        self.assertIn("550 5.1.1 who", [r["reply"] for r in replied])
+
+    def test_refused_at_each_stage(self):
+        """What a server that was ready says holds."""
+        for stage in ("mail", "rcpt", "data", "dot"):
+            for code, state in (("451 4.9.9 later", "pending"), ("554 5.9.9 never", "failed")):
+                with self.subTest(stage=stage, code=code):
+                    self.setUp()
+                    self.first.reset(**{stage: code})
+                    self.one((state, code.split()[1]))
+                    self.assertEqual(self.second.sessions, [])
+
+    def test_next_server(self):
+        """A server that cannot be spoken to, or goes before the message is whole, leaves it to the next."""
+        for stage in ("greeting", "ehlo", "mail", "rcpt", "data"):
+            for what in ("421 4.3.2 away", RESET, CLOSE, HANG):
+                with self.subTest(stage=stage, what=what):
+                    self.setUp()
+                    self.first.reset(**{stage: what})
+                    self.one(("done", "2.0.0"))
+                    self.assertEqual(len(self.second.messages), 1)
+        for stage, what in (("greeting", "554 5.3.2 no mail"), ("greeting", "451 later"), ("ehlo", "451 later"), ("greeting", "HTTP/1.1 400")):
+            with self.subTest(stage=stage, what=what):
+                self.setUp()
+                self.first.reset(**{stage: what if what[0].isdigit() else "220 x\n250 y"})
+                self.one(("done", "2.0.0"))
+
+    def test_lost_after_the_end(self):
+        """The message may have arrived: it is not sent to the next server."""
+        for what in (RESET, CLOSE, HANG):
+            with self.subTest(what=what):
+                self.setUp()
+                self.first.reset(dot=what)
+                queue_id = self.one(("pending", "4.4.2"))
+                self.assertEqual([r["unsure"] for r in self.events(queue_id, "remote-result")], ["1"])
+                self.assertEqual(self.second.sessions, [])
+        self.setUp()
+        self.first.reset(dot="421 4.3.2 going")
+        self.one(("pending", "4.3.2"))
+
+    def test_nobody_there(self):
+        for r in (self.first, self.second):
+            r.reset(greeting="554 5.3.2 no mail here")
+        self.one(("failed", "5.3.2"))
+        self.setUp()
+        self.first.reset(greeting="554 5.3.2 no mail here")
+        self.second.reset(greeting="421 4.3.2 later")
+        self.one(("pending", "4.3.2"))
+
+    def test_hello(self):
+        self.first.reset(ehlo="502 what")
+        self.one(("done", "2.0.0"))
+        self.assertEqual([c.split()[0] for c in self.first.sessions[0].commands], ["EHLO", "HELO", "MAIL", "RCPT", "DATA"])
+
+    def test_one_connection(self):
+        """Messages that follow each other share a connection."""
+        for _ in range(3):
+            self.one(("done", "2.0.0"))
+        self.assertEqual([len(self.first.messages), len(self.first.sessions)], [3, 1])
+        # One that the server has closed meanwhile is no failure.
+        for s in self.first.sessions:
+            s.conn.shutdown(socket.SHUT_RDWR)
+        self.one(("done", "2.0.0"))
+        harness.wait_for(lambda: len(self.first.sessions) == 2)
+        # It is not kept for ever.
+        harness.wait_for(lambda: self.first.sessions[1].commands[-1] == "QUIT", 10)
+
+    def test_goes_when_used_again(self):
+        self.one(("done", "2.0.0"))
+        self.first.script = {"mail": CLOSE}
+        self.one(("done", "2.0.0"))
+        self.assertEqual((len(self.first.messages), len(self.second.messages)), (1, 1))
+
+    def test_big(self):
+        text = b"".join(b".%d %s\r\n" % (n, b"x" * 60) for n in range(40000))
+        for offers in (["PIPELINING"], ["CHUNKING"], ["CHUNKING", "PIPELINING"], []):
+            with self.subTest(offers=offers):
+                self.setUp()
+                self.first.offers = offers
+                self.one(("done", "2.0.0"), message=MESSAGE + text)
+                self.assertTrue(self.first.messages[0][2].endswith(b"hello\r\n" + text))
+        self.first.offers = ["PIPELINING", "8BITMIME", "STARTTLS"]
+
+    def test_extensions(self):
+        self.first.offers = ["PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000", "DSN"]
+        queue_id = self.one(("done", "2.0.0"), message="From: alice@demo.test\r\nSubject: é\r\n\r\né\r\n".encode(), options=["SMTPUTF8", "BODY=8BITMIME"], to="é")
+        commands = self.first.sessions[0].commands
+        self.assertRegex(commands[1], r"^MAIL FROM:<alice@demo.test> SIZE=\d+ BODY=8BITMIME SMTPUTF8")
+        self.assertIn("é@", commands[2])
+        self.setUp()
+        for r in (self.first, self.second):
+            r.offers = ["8BITMIME", "SIZE 100"]
+        self.one(("failed", "5.3.4"))
+        self.setUp()
+        for r in (self.first, self.second):
+            r.offers = ["8BITMIME"]
+        self.one(("failed", "5.6.7"), message="From: alice@demo.test\r\nSubject: é\r\n\r\né\r\n".encode(), options=["SMTPUTF8"])
+        self.assertEqual([len(r.sessions) for r in (self.first, self.second)], [1, 1])
+        for r in (self.first, self.second):
+            r.offers = ["PIPELINING", "8BITMIME", "STARTTLS"]
+        self.assertTrue(queue_id)
+
+
+class TestRoutes(OutboundTest):
+    more_zones = {"null.example": "@ IN MX 0 .\n", "implicit.example": "@ IN A %s\n" % FIRST, "bare.example": "@ IN TXT x\n",
+                  "own.example": "@ IN MX 5 mail.demo.test.\n@ IN MX 10 a\na IN A %s\n" % FIRST,
+                  "alias.example": "@ IN MX 10 a\na IN CNAME b\nb IN A %s\n" % FIRST, "lame.example": "@ IN MX 10 gone\n@ IN MX 20 a\na IN A %s\n" % FIRST,
+                  "dead.example": zone("127.0.0.9", FIRST)}
+
+    def test_routes(self):
+        for domain, want in (("null.example", ("failed", "5.1.10")), ("implicit.example", ("done", "2.0.0")), ("bare.example", ("failed", "5.4.4")),
+                             ("nowhere.example", ("failed", "5.1.2")), ("alias.example", ("done", "2.0.0")), ("lame.example", ("done", "2.0.0")),
+                             ("dead.example", ("done", "2.0.0"))):
+            with self.subTest(domain=domain):
+                self.one(want, to="x@" + domain)
+
+    def test_explained(self):
+        queue_id = self.one(("done", "2.0.0"), to="x@dead.example")
+        route, = self.events(queue_id, "route")
+        self.assertIn("10 a.dead.example [127.0.0.9], 20 b.dead.example [%s]" % FIRST, route["hosts"])
+
+
+class TestTls(OutboundTest):
+    """Encryption that nobody demands: any certificate, and none when it fails."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.ca, issue = receiver.authority(tempfile.mkdtemp(prefix="mailstead-out-"))
+        cls.issue = staticmethod(issue)
+        cls.more_settings = {"transport.ca_file": cls.ca}
+        super().setUpClass()
+
+    def tls(self, queue_id):
+        return [(r["tls"].split()[0], r["proof"]) for r in self.events(queue_id, "remote-tls")]
+
+    def test_proof(self):
+        for names, expired, want in ((["a.out.example"], False, "ca"), (["other.example"], False, "none"), (["a.out.example"], True, "none")):
+            with self.subTest(names=names, expired=expired):
+                self.setUp()
+                self.first.context = receiver.context(self.issue(*names, expired=expired))
+                queue_id = self.one(("done", "2.0.0"))
+                self.assertEqual(self.tls(queue_id), [("TLS1.3", want)])
+                self.assertEqual(self.first.sessions[0].sni, "a.out.example")
+                self.assertEqual(self.first.messages[0][3].tls, "TLSv1.3")
+
+    def test_fails(self):
+        """The same server again, in clear."""
+        self.first.context = receiver.context(self.issue("a.out.example"))
+        for what in ("220 go\r\nno tls", CLOSE, RESET, HANG):
+            with self.subTest(what=what):
+                self.setUp()
+                self.first.reset(starttls=what)
+                self.one(("done", "2.0.0"))
+                self.assertEqual([s.tls for s in self.first.sessions], [None, None])
+                self.assertEqual(len(self.first.messages), 1)
+        self.setUp()
+        self.first.reset(starttls="454 4.7.0 not now")
+        self.one(("done", "2.0.0"))
+        self.assertEqual(len(self.first.sessions), 1)
+
+
+class TestDane(OutboundTest):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="mailstead-dane-")
+        cls.ca, issue = receiver.authority(directory)
+        pair, late, other = issue("unrelated.example"), issue("unrelated.example", expired=True), issue("a.dane.example")
+        cls.pairs = {"pair": pair, "late": late, "other": other}
+        cls.port = ports.take()
+        records = {"good": receiver.tlsa(3, 1, pair[0]), "silent": receiver.tlsa(3, 1, pair[0]), "whole": receiver.tlsa(3, 0, pair[0]), "late": receiver.tlsa(3, 1, late[0]),
+                   "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0])}
+        text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
+        text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
+            FIRST, cls.port, records["bad"], cls.port, records["good"])
+        signed, anchor = dnsserver.sign(directory + "/keys", "dane.example", text, lambda owner: False)
+        cls.more_zones = {"dane.example": signed}
+        cls.more_settings = {"dns.trust_anchor": anchor, "transport.ca_file": cls.ca}
+        super().setUpClass()
+
+    def test_records(self):
+        for name, pair, want, proof in (("good", "pair", "done", "dane-ee"), ("whole", "pair", "done", "dane-ee"), ("late", "late", "done", "dane-ee"),
+                                        ("two", "pair", "done", "dane-ee"), ("bad", "pair", "pending", None), ("usage1", "other", "done", "none"),
+                                        ("ta", "pair", "pending", None)):
+            with self.subTest(name=name):
+                self.first.reset()
+                self.first.context = receiver.context(self.pairs[pair], self.ca)
+                queue_id = self.submit("x@%s.dane.example" % name)
+                self.assertEqual(self.results(queue_id)["x"][0], want)
+                self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], [proof] if proof else [])
+                self.assertEqual(len(self.first.messages), 1 if want == "done" else 0)
+                self.assertTrue(all(s.tls or not s.mail for s in self.first.sessions))
+
+    def test_no_starttls(self):
+        """A server that has TLSA records and does not offer TLS gets nothing."""
+        self.first.reset()
+        self.first.context = None
+        queue_id = self.submit("x@silent.dane.example")
+        self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4"))
+        self.assertEqual(self.first.messages, [])
