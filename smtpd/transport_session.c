@@ -233,11 +233,12 @@ open_for_messages(struct transport_session *t)
 }
 
 static void
-refuse_tls(struct transport_session *t, const char *status, const char *text)
+refuse_tls(struct transport_session *t, bool tls, const char *status, const char *text)
 {
 	struct transport_failure f;
 
 	transport_failure_set(&f, TRANSPORT_AT_TLS, false, status, text);
+	f.tls = tls;
 	session_fail(t, &f, true);
 }
 
@@ -270,7 +271,7 @@ on_ehlo(struct transport_session *t, const struct smtp_reply *r)
 	else if (t->config.tls == TRANSPORT_TLS_MAY)
 		open_for_messages(t);
 	else
-		refuse_tls(t, "4.7.4", "TLS is required, and the server does not offer it");
+		refuse_tls(t, false, "4.7.4", "TLS is required, and the server does not offer it");
 }
 
 static void
@@ -363,7 +364,7 @@ input_step(struct transport_session *t, struct slice in)
 	if (result == 0)
 		return in.n;
 	if (t->state == SESSION_STARTTLS && t->parser.reply.code / 100 == 2 && used < in.n) {
-		refuse_tls(t, "4.7.5", "octets in clear behind the reply to STARTTLS");
+		refuse_tls(t, true, "4.7.5", "octets in clear behind the reply to STARTTLS");
 		return in.n;
 	}
 	on_reply(t, &t->parser.reply);

@@ -435,7 +435,7 @@ START_TEST(test_octets_behind_starttls)
 	play_script(p, 0, false);
 	compare(p);
 	ck_assert(p->closed && !p->tls);
-	ck_assert_str_eq(p->over, "tls 4.7.5");
+	ck_assert_str_eq(p->over, "tls 4.7.5 tls");
 	transport_session_free(&p->session);
 	buf_fini(&p->out);
 	free(p);
