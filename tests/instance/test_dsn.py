@@ -12,6 +12,8 @@ import time
 import unittest
 
 import harness
+import ports
+import receiver
 
 BODY = b"From: alice@demo.test\r\nTo: bob@demo.test\r\nSubject: Lunch on Friday\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\n" \
        b"Message-ID: <lunch@demo.test>\r\n\r\nShall we?\r\n"
@@ -248,6 +250,136 @@ class TestLate(DsnTest):
         self.assertEqual((r.fields["Original-Envelope-Id"], r.recipients[0]["Action"]), ("failure", "failed"))
         self.settled()
         self.assertEqual(self.taken(), [])
+
+
+class TestOutside(DsnTest):
+    """Another server, which does what a test says."""
+
+    ADDRESS = "127.0.0.2"
+    zones = {"out.example": "* IN MX 10 a\na IN A 127.0.0.2\n"}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.port = ports.take()
+        cls.other = receiver.Receiver(cls.ADDRESS, cls.port)
+        cls.settings = {"transport.enabled": "yes", "transport.loopback": "yes", "transport.port": cls.port, "queue.remote_retry": "1s",
+                        "queue.delay_report": "2s"}
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.other.close()
+
+    def setUp(self):
+        self.other.reset()
+        self.other.offers = ["PIPELINING", "8BITMIME"]
+        # Each test has a destination of its own, so that nobody's pauses are another's.
+        self.domain = "%s.out.example" % re.sub(r"[^a-z0-9]", "", self.id().split(".")[-1])
+
+    def tearDown(self):
+        self.settled()
+        for user in ("alice", "bob"):
+            self.taken(user)
+
+    def test_refused(self):
+        self.other.script = {"rcpt": lambda s: "550 5.1.1 <nobody> User unknown" if "nobody" in s.commands[-1] else None}
+        self.send("nobody@" + self.domain, "you@" + self.domain, options=" RET=FULL ENVID=E1", params=" NOTIFY=FAILURE")
+        r = self.report()
+        (one,) = r.recipients  # not the one who has it (RFC 3461 5.2.8)
+        self.assertEqual((one["Action"], one["Status"], one["Final-Recipient"]), ("failed", "5.1.1", "rfc822; nobody@" + self.domain))
+        self.assertEqual(one["Remote-MTA"], "dns; a.out.example (127.0.0.2)")
+        self.assertEqual(one["Diagnostic-Code"], "smtp; 550 5.1.1 <nobody> User unknown")
+        self.assertEqual(r.fields["Original-Envelope-Id"], "E1")
+        self.assertEqual(r.message["Subject"], "Not delivered: nobody@" + self.domain)
+        self.assertIn("nobody@%s Not delivered: there is no mailbox with this address. What you can do: Look at" % self.domain, r.text)
+        self.assertIn("The server a.out.example[127.0.0.2] said: 550 5.1.1 <nobody> User unknown", r.text)
+        self.assertEqual(r.types, ["text/plain", "message/delivery-status", "message/rfc822"])
+        self.assertTrue(r.original.endswith(b"\r\n\r\nShall we?\r\n"))
+        self.assertNotIn(b"Return-Path", r.original)
+        self.settled()
+        self.assertEqual(len(self.other.messages), 1)
+
+    def test_wishes(self):
+        """Success: relayed to a server without DSN, left to one with it. NEVER and the default: nothing."""
+        for params in ("", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY"):
+            self.send("you@" + self.domain, params=params)
+        self.settled()
+        # Another destination, with a connection of its own.
+        self.other.offers.append("DSN")
+        self.send("you@dsn-" + self.domain, params=" NOTIFY=SUCCESS,FAILURE", options=" ENVID=E2 RET=HDRS")
+        self.settled()
+        self.assertIn("NOTIFY=SUCCESS,FAILURE", " ".join(self.other.sessions[-1].commands))
+        self.other.offers.remove("DSN")
+        self.send("you@" + self.domain, params=" NOTIFY=SUCCESS", options=" ENVID=E3")
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Status"], r.fields["Original-Envelope-Id"]), ("relayed", "2.0.0", "E3"))
+        self.assertIn("does not report what becomes of it there", r.text)
+        self.assertEqual(one["Remote-MTA"], "dns; a.out.example (127.0.0.2)")
+        self.assertEqual(len(self.other.messages), 5)
+
+    def test_never(self):
+        self.other.script = {"rcpt": "550 5.1.1 no"}
+        self.send("you@" + self.domain, params=" NOTIFY=NEVER")
+        self.send("you@" + self.domain, params=" NOTIFY=SUCCESS,DELAY")
+        self.settled()
+        self.send("you@" + self.domain, options=" ENVID=last")
+        self.assertEqual(self.report().fields["Original-Envelope-Id"], "last")
+
+    def test_delayed(self):
+        self.other.script = {"rcpt": "450 4.2.1 come back later"}
+        self.send("you@" + self.domain)
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Status"]), ("delayed", "4.2.1"))
+        self.assertEqual(one["Diagnostic-Code"], "smtp; 450 4.2.1 come back later")
+        self.assertIn("Will-Retry-Until", one)
+        self.other.script = {}
+        self.settled()
+        self.assertEqual(self.taken(), [])
+
+    def test_hostile_reply(self):
+        self.other.script = {"dot": "554-5.7.1 no\r\n554-5.7.1 \x1b[31m--x\x07\r\n554 5.7.1 Action: delivered"}
+        self.send("you@" + self.domain)
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Status"]), ("failed", "5.7.1"))
+        self.assertTrue(one["Diagnostic-Code"].startswith("smtp; 554"), one)
+        self.assertNotIn(b"\x1b", r.raw)
+
+    def test_letters(self):
+        """CORNERS Q-10: an address that the other server cannot take."""
+        with self.server.submission() as s:
+            s.ehlo()
+            s.docmd("MAIL FROM:<alice@demo.test> SMTPUTF8")
+            s.send(("RCPT TO:<j\u00fcrgen@%s>\r\n" % self.domain).encode())
+            self.assertEqual(s.getreply()[0], 250)
+            self.assertEqual(s.data(BODY)[0], 250)
+        r = self.report()
+        self.assertEqual(r.types, ["text/plain", "message/global-delivery-status", "message/global-headers"])  # it is in Received
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Status"][2:], one["Final-Recipient"]), ("failed", "6.7", "utf-8; j\u00fcrgen@" + self.domain))
+        self.assertIn("Ask the person for an address in plain letters", r.text)
+
+    def test_sender_elsewhere(self):
+        """A report leaves with the null reverse-path, and is not reported about when it is refused."""
+        for name, script in (("first-", {}), ("second-", {"rcpt": "550 5.1.1 no"})):
+            domain = name + self.domain
+            self.other.reset(**script)
+            self.send("bob@demo.test", params=" NOTIFY=SUCCESS", sender="else@" + domain, user=None)
+            harness.wait_for(lambda: self.other.sessions, 20, 0.1)
+            self.settled()
+            self.assertEqual(self.taken(), [])
+            self.assertEqual([c for c in self.other.sessions[-1].commands if c.startswith("MAIL")][0][:12], "MAIL FROM:<>")
+            self.assertEqual(len(self.other.sessions), 1)
+            if not script:
+                ((_, to, octets, _),) = self.other.messages
+                self.assertEqual(to, ["<else@%s>" % domain])
+                self.assertFalse(octets.startswith(b"Return-Path"))
+                self.assertIn(b"From: Mail server <postmaster@mail.demo.test>\r\n", octets)
 
 
 class TestKills(DsnTest):
