@@ -3,8 +3,7 @@
  * per message; a job is a sequence of stages, each of which asks other processes and goes on when all of its answers (or their
  * absence) have come. Many jobs are on their way at once; nothing here waits synchronously and nothing parses mail.
  *
- * A job is freed only when none of its questions is open, so that an answer always finds
- * its job; what comes too late finds no question (common/ipc.h).
+ * A job is freed only when none of its questions is open: an answer always finds its job, or no question (common/ipc.h).
  *
  * deliver_lease.c    who submits: the store's word on the lease of that connection
  * deliver_job.c      jobs: beginning, stages, reply, end
@@ -157,8 +156,7 @@ void deliver_job_reply_failure(struct job *j);
 void deliver_job_delivered(struct job *j);
 /* Every recipient has been told (LMTP): ends the job. */
 void deliver_job_told(struct job *j);
-/* Nobody waits for the answer any more: the front has ended, or has told the client to come again. Until something
- * is stored the job is then to be dropped. */
+/* Nobody waits for the answer any more: the front has gone, or the client. Until something is stored the job is to be dropped. */
 bool deliver_job_stale(const struct job *j);
 /* Takes nothing new and ends the process when nothing is left. */
 void deliver_drain(void);
