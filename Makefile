@@ -28,7 +28,7 @@ ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(CFLAGS) $(WARN) $(HARDEN) -I. -include co
 ALL_LDFLAGS := $(LDFLAGS) -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,-z,noexecstack \
 	$(if $(SAN),-fsanitize=$(SAN)) $(LINK_COV)
 LIBS := -levent_core -lssl -lcrypto -ldb-5.3 -lunbound -lopendkim -lspf2 -ljansson -lconfuse \
-	-lseccomp -lidn2 -lutf8proc -lcrypt -lz
+	-lcurl -lseccomp -lidn2 -lutf8proc -lcrypt -lz
 
 DAEMONS := common store authd dnsd smtpd imapd pop3d traced admin
 
@@ -77,6 +77,7 @@ help:
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
 	@echo 'make bench-smtp   reception, with SPF, DKIM and DMARC and without, beside Postfix and Dovecot'
+	@echo 'make bench-queue  the way out beside Postfix: 100,000 messages to 1,000 destinations, 20 % of them dead'
 	@echo 'make bench-store  each figure of the store beside the machine and Dovecot'
 	@echo 'make install      install below $$(DESTDIR)$(PREFIX) and /etc; make uninstall removes it'
 	@echo 'make deps         install the Debian packages for build and tests'

@@ -151,6 +151,7 @@ main(int argc, char **argv)
 	    .role = ROLE_RESOLVER,
 	    .dispatch = {[ROLE_VERIFY] = &from_asker,
 		[ROLE_TRANSPORT] = &from_asker,
+		[ROLE_STS] = &from_asker,
 		[ROLE_SMTP_FRONT] = &from_asker,
 		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,

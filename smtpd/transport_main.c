@@ -3,6 +3,7 @@
  */
 #include "common/dns.h"
 #include "smtpd/transport.h"
+#include "smtpd/transport_sts.h"
 
 static struct tls_client *tls;
 static bool draining;
@@ -34,7 +35,7 @@ init(struct err *e)
 	if (relay.n > 0 && !transport_relay_valid(relay))
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting",
 		    "transport.relay is not HOST, ADDRESS, or either with @PORT");
-	tls = tls_client_new(config_string(role_config(), OPT_TRANSPORT_CA_FILE), e);
+	tls = tls_client_new(config_string(role_config(), OPT_TLS_AUTHORITIES), e);
 	return tls == NULL ? -1 : 0;
 }
 
@@ -66,10 +67,14 @@ int
 main(int argc, char **argv)
 {
 	static const struct ipc_dispatch from_resolver = {.DNS_ANSWER = dns_client_answer};
+	static const struct ipc_dispatch from_sts = {.STS_POLICY = transport_sts_answer};
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {
 	    .role = ROLE_TRANSPORT,
-	    .dispatch = {[ROLE_QUEUE] = &transport_from_queue, [ROLE_RESOLVER] = &from_resolver, [ROLE_RECORDER] = &from_recorder},
+	    .dispatch = {[ROLE_QUEUE] = &transport_from_queue,
+		[ROLE_RESOLVER] = &from_resolver,
+		[ROLE_STS] = &from_sts,
+		[ROLE_RECORDER] = &from_recorder},
 	    .init = init,
 	    .on_edge_up = on_edge_up,
 	    .on_edge_down = on_edge_down,

@@ -81,6 +81,12 @@ bench-smtp: programs
 	@etc/deps.sh etc/packages-bench etc/packages-test
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench_smtp.py
 
+# The way out.
+.PHONY: bench-queue
+bench-queue: programs
+	@etc/deps.sh etc/packages-bench etc/packages-test
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/bench/bench_queue.py
+
 # The store by itself: each figure beside the limit of the machine, or Dovecot's, of the same run.
 STORE_BENCH_BIN := $(B)/tests/bench/store_bench
 $(STORE_BENCH_BIN): $(patsubst %,$(B)/obj/tests/bench/%.o,store_bench bench_keeper bench_limits) $(ARCHIVES)

@@ -223,7 +223,7 @@ class TestTls(OutboundTest):
     def setUpClass(cls):
         cls.ca, issue = receiver.authority(tempfile.mkdtemp(prefix="mailstead-out-"))
         cls.issue = staticmethod(issue)
-        cls.more_settings = {"transport.ca_file": cls.ca}
+        cls.more_settings = {"tls.authorities": cls.ca}
         super().setUpClass()
 
     def tls(self, queue_id):
@@ -270,7 +270,7 @@ class TestDane(OutboundTest):
             FIRST, cls.port, records["bad"], cls.port, records["good"])
         signed, anchor = dnsserver.sign(directory + "/keys", "dane.example", text, lambda owner: False)
         cls.more_zones = {"dane.example": signed}
-        cls.more_settings = {"dns.trust_anchor": anchor, "transport.ca_file": cls.ca}
+        cls.more_settings = {"dns.trust_anchor": anchor, "tls.authorities": cls.ca}
         super().setUpClass()
 
     def test_records(self):

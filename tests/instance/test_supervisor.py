@@ -32,7 +32,7 @@ class TestTree(harness.InstanceTest):
         all_ = status(self.server)
         self.assertEqual(all_["state"], "running")
         names = [r["role"] for r in all_["roles"]]
-        for role, count in {"recorder": 1, "directory": 1, "verifier": 2, "key": 1, "resolver": 1, "store": 1, "queue": 1, "transport": 1, "sign": 1,
+        for role, count in {"recorder": 1, "directory": 1, "verifier": 2, "key": 1, "resolver": 1, "store": 1, "queue": 1, "transport": 1, "sts": 1, "sign": 1,
                             "verify": 2, "deliver": 1, "smtp-front": 1, "submission": 1, "imap-front": 1,
                             "pop3-front": 1}.items():
             self.assertEqual(names.count(role), count, role)
