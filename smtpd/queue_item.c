@@ -5,7 +5,7 @@
 
 /* The least octets that one entry takes, to bound what a count can make us allocate. */
 #define RECIPIENT_BYTES_MIN (8 + 4 + 1 + 1 + 4 + 4)
-#define RESULT_BYTES_MIN (4 + 1 + 1 + 4 + 4 + 4)
+#define RESULT_BYTES_MIN ((size_t)(4 + 1 + 1 + 4 + 4 + 4))
 
 const char *
 queue_state_name(enum queue_state s)
@@ -37,6 +37,15 @@ share_of(const struct queue_item *i)
 	for (uint16_t k = 0; k < i->count; k++)
 		used += RECIPIENT_BYTES_FIXED + i->recipients[k].address.n + i->recipients[k].orcpt.n;
 	return used < QUEUE_ITEM_BYTES_MAX ? (QUEUE_ITEM_BYTES_MAX - used) / i->count : 0;
+}
+
+/* Of both together no more octets than share. */
+static void
+put_words(struct buf *b, struct slice mta, struct slice text, size_t share)
+{
+	mta = slice_sub(mta, 0, share / 2);
+	put_slice(b, mta);
+	put_slice(b, slice_sub(text, 0, share - mta.n));
 }
 
 static bool
@@ -172,7 +181,8 @@ queue_item_decode(struct slice in, struct arena *a, struct queue_item *item_r)
 bool
 queue_results_encode(const struct queue_results *r, struct buf *b)
 {
-	bool fits = true;
+	size_t share = r->count ? (QUEUE_ITEM_BYTES_MAX - 2) / r->count - RESULT_BYTES_MIN - QUEUE_STATUS_BYTES_MAX : 0;
+	bool fits = r->count <= QUEUE_ITEM_BYTES_MAX / (RESULT_BYTES_MIN + QUEUE_STATUS_BYTES_MAX + 1);
 
 	put_u16(b, r->count);
 	for (uint16_t k = 0; k < r->count; k++) {
@@ -183,8 +193,7 @@ queue_results_encode(const struct queue_results *r, struct buf *b)
 		put_u8(b, (uint8_t)v->state);
 		put_u8(b, v->flags);
 		put_slice(b, v->status);
-		put_slice(b, v->mta);
-		put_slice(b, v->text);
+		put_words(b, v->mta, v->text, share);
 	}
 	return fits && !b->failed && b->n <= QUEUE_ITEM_BYTES_MAX;
 }

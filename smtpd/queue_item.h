@@ -27,9 +27,9 @@
 #define QUEUE_ITEM_BYTES_MAX 65000 /* with what the queue adds it is one record of its database */
 #define QUEUE_ADDRESS_BYTES_MAX 320
 /* Of words that are not in the way of others: when an item has many recipients each of its texts is cut to its share. */
-#define QUEUE_TEXT_BYTES_MAX 200
+#define QUEUE_TEXT_BYTES_MAX 400
 #define QUEUE_TEXT_BYTES_SURE 64
-#define QUEUE_MTA_BYTES_MAX 100
+#define QUEUE_MTA_BYTES_MAX 300
 #define QUEUE_STATUS_BYTES_MAX 11 /* "5.123.123" and more than it */
 #define QUEUE_SESSION_BYTES_MAX 64
 
@@ -122,6 +122,7 @@ struct queue_results {
 	uint16_t count;
 };
 
+/* As queue_item_encode(): text and mta are cut to their share. */
 bool queue_results_encode(const struct queue_results *r, struct buf *b) __attribute__((warn_unused_result));
 bool queue_results_decode(struct slice in, struct arena *a, struct queue_results *results_r)
     __attribute__((warn_unused_result));
