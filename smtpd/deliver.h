@@ -53,7 +53,6 @@
 #define DELIVER_KEEPER_IDLE_MS 5000 /* then the edge is closed, so that the keeper may leave */
 
 /* ---- jobs ---- */
-
 /* One account that the message goes to. */
 struct target {
 	uint64_t account;

@@ -17,6 +17,7 @@
 #include "smtpd/smtp_id.h"
 #include "smtpd/transport_route.h"
 #include "smtpd/transport_session.h"
+#include "smtpd/transport_sts.h"
 
 /* Addresses that one try of a piece goes to. */
 #define TRANSPORT_TRIES_MAX 20
@@ -40,6 +41,9 @@ struct transport_job {
 	struct transport_message message;
 	struct transport_search *search;
 	const struct transport_route *route;
+	struct transport_sts *sts;
+	bool sts_enforced;			   /* the domain has such a policy (RFC 8461 5) */
+	bool sts_allows[TRANSPORT_HOSTS_MAX]; /* the policy names that host of the route */
 	unsigned host, address; /* the next to be tried */
 	unsigned tries;
 	struct transport_conn *conn;
@@ -95,6 +99,7 @@ struct transport_target {
 	const struct stream_address *address;
 	struct slice destination; /* another name that the certificate may have (RFC 7672 3.2.2); empty: none */
 	enum transport_tls tls;
+	bool name_proven; /* a policy wants a certificate of the host's name by a known authority */
 	bool mx_proven;
 };
 

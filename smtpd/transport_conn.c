@@ -29,6 +29,7 @@ struct transport_conn {
 	unsigned tlsa_count;
 	struct arena *arena;
 	bool dane;
+	bool name_proven;
 	enum transport_tls tls;
 	unsigned messages;
 	bool connected, handshake, closing, waiting;
@@ -89,9 +90,12 @@ static void
 wire_starttls(void *ctx)
 {
 	struct transport_conn *c = ctx;
-	struct tls_client_want want = {.check = c->dane ? TLS_CLIENT_DANE : TLS_CLIENT_ANY, .tlsa = c->tlsa, .tlsa_count = c->tlsa_count};
+	struct tls_client_want want = {.check = c->dane ? TLS_CLIENT_DANE : c->name_proven ? TLS_CLIENT_NAME : TLS_CLIENT_ANY,
+	    .tlsa = c->tlsa,
+	    .tlsa_count = c->tlsa_count};
 
-	for (unsigned i = 0; i < 2 && c->names[i][0] != '\0'; i++)
+	/* A policy wants the host's own name (RFC 8461 4.2). */
+	for (unsigned i = 0; i < (want.check == TLS_CLIENT_NAME ? 1u : 2u) && c->names[i][0] != '\0'; i++)
 		want.names[want.name_count++] = slice_str(c->names[i]);
 	c->handshake = true;
 	tls_client_start(c->stream, transport_tls_client(), &want);
@@ -325,6 +329,7 @@ transport_conn_new(struct transport_job *job, const struct transport_target *t, 
 	}
 	c->job = job;
 	c->tls = t->tls;
+	c->name_proven = t->name_proven;
 	(void)!slice_cstr(t->key, c->key, sizeof c->key);
 	set_names(c, t);
 	set_tlsa(c, t->host);

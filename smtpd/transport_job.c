@@ -40,6 +40,7 @@ transport_job_free(struct transport_job **jp)
 	*jp = NULL;
 	assert(job->conn == NULL);
 	transport_search_free(&job->search);
+	transport_sts_cancel(&job->sts);
 	if (job->message.fd >= 0)
 		(void)close(job->message.fd);
 	free(job->message.outcomes);
@@ -155,9 +156,11 @@ connect_to(struct transport_job *job, enum transport_tls tls)
 	struct transport_target target = {.host = h, .address = &h->addresses[job->address], .tls = tls};
 	struct transport_failure why;
 
-	if (h->tlsa == TRANSPORT_TLSA_RECORDS)
+	/* Where there are TLSA records they alone count (RFC 8461 2). */
+	if (h->tlsa == TRANSPORT_TLSA_RECORDS || job->sts_enforced)
 		target.tls = TRANSPORT_TLS_MUST;
-	target.mx_proven = job->route->mx_secure || h->literal;
+	target.name_proven = job->sts_enforced && h->tlsa != TRANSPORT_TLSA_RECORDS;
+	target.mx_proven = job->route->mx_secure || h->literal || job->sts_enforced;
 	target.key = job->route->relay ? SLICE("") : slice_str(job->destination);
 	/* The list of MX records is proved, else there would be no TLSA records. */
 	target.destination = h->literal || job->route->relay ? SLICE("") : slice_str(job->destination);
@@ -171,11 +174,30 @@ connect_to(struct transport_job *job, enum transport_tls tls)
 	}
 }
 
+/* The policy of the domain does not name this host. True: it is left out. */
+static bool
+forbidden(struct transport_job *job)
+{
+	const struct transport_host *h = job->route->hosts[job->host];
+	struct transport_failure why;
+	char mta[TRANSPORT_MTA_MAX];
+
+	if (!job->sts_enforced || job->sts_allows[job->host])
+		return false;
+	snprintf(mta, sizeof mta, "%.*s", (int)h->name.n, (const char *)h->name.p);
+	transport_failure_set(&why, TRANSPORT_AT_CONNECT, false, "4.7.5", "the MTA-STS policy of the domain does not name this server");
+	remember(job, &why, mta);
+	step(job, true);
+	return true;
+}
+
 /* Tries on until a connection is under way, or ends. */
 static void
 next_server(struct transport_job *job)
 {
 	while (job->conn == NULL && undecided(job) && job->host < job->route->host_count && job->tries < TRANSPORT_TRIES_MAX) {
+		if (forbidden(job))
+			continue;
 		job->tries++;
 		connect_to(job, TRANSPORT_TLS_MAY);
 		if (job->conn == NULL)
@@ -214,6 +236,49 @@ trace_route(const struct transport_job *job, const struct transport_route *route
 	buf_fini(&b);
 }
 
+/* The policy may be known to be unknown: then nothing is sent, since anybody could be in the way of the answer. */
+static void
+policy_unknown(struct transport_job *job, const char *why)
+{
+	job->failed = true;
+	transport_failure_set(&job->failure, TRANSPORT_AT_CONNECT, false, "4.7.5", why);
+	finish(job, TRANSPORT_UNREACHABLE);
+}
+
+static void
+on_policy(void *arg, bool known, const struct sts_policy *policy, const char *why)
+{
+	struct transport_job *job = arg;
+	unsigned allowed = 0;
+
+	job->sts = NULL;
+	for (unsigned i = 0; policy != NULL && i < job->route->host_count; i++)
+		allowed += job->sts_allows[i] = sts_policy_allows(policy, job->route->hosts[i]->name);
+	job->sts_enforced = policy != NULL && policy->mode == STS_ENFORCE;
+	if (policy != NULL || !known) {
+		const struct log_field fields[] = {LOG_CSTR("mode", policy ? sts_mode_name(policy->mode) : "unknown"), LOG_CSTR("how", why),
+		    LOG_NUM("allowed", allowed), LOG_END};
+		transport_trace(job, "sts-policy", fields);
+	}
+	if (known)
+		next_server(job);
+	else
+		policy_unknown(job, "the MTA-STS policy of the domain cannot be looked up for the moment");
+}
+
+/* Of a relay or an address literal there is none (RFC 8461 3.4: the relay's name would be the domain, and is not one of an MX). */
+static void
+ask_policy(struct transport_job *job)
+{
+	if (job->route->relay || job->route->hosts[0]->literal) {
+		next_server(job);
+		return;
+	}
+	job->sts = transport_sts_ask(slice_str(job->destination), on_policy, job);
+	if (job->sts == NULL)
+		policy_unknown(job, "the MTA-STS policy of the domain cannot be looked up for the moment");
+}
+
 static void
 on_route(void *arg, const struct transport_route *route)
 {
@@ -222,7 +287,7 @@ on_route(void *arg, const struct transport_route *route)
 	job->route = route;
 	trace_route(job, route);
 	if (route->ok) {
-		next_server(job);
+		ask_policy(job);
 		return;
 	}
 	job->failed = true;
@@ -268,6 +333,7 @@ transport_job_return(struct transport_job *job)
 		transport_conn_drop(job->conn);
 	job->conn = NULL;
 	transport_search_free(&job->search);
+	transport_sts_cancel(&job->sts);
 	job->route = NULL;
 	finish(job, TRANSPORT_RETURNED);
 }
@@ -301,7 +367,7 @@ transport_job_dot(struct transport_job *job)
 static void
 begin_anew(struct transport_job *job)
 {
-	job->reused = job->reached = job->begun = false;
+	job->reused = job->reached = job->begun = job->sts_enforced = false;
 	find_route(job);
 }
 
