@@ -1,9 +1,11 @@
 """What leaves: from a user's submission to other servers, which do at each stage all that servers do."""
 
 import json
+import os
 import re
 import socket
 import tempfile
+import threading
 import time
 
 import dnsserver
@@ -293,3 +295,77 @@ class TestDane(OutboundTest):
         queue_id = self.submit("x@silent.dane.example")
         self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4"))
         self.assertEqual(self.first.messages, [])
+
+
+class TestDeath(OutboundTest):
+    """A process ends in the middle: nothing is lost, and what may have arrived twice is marked."""
+    more_settings = {"transport.timeout_dot": "20s", "queue.remote_retry": "1s"}
+
+    def kill(self, program):
+        self.server.allow(r"(role-ended|restart-later).*(queue|transport)|event=(ipc|edge)|\b(ipc|edge)-")
+        for pid in self.server.processes()[program]:
+            os.kill(pid, 9)
+
+    def listed(self, queue_id):
+        done = self.server.run("--json", "queue", "list", queue_id, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def slow(self, session):
+        """The reply to the first message's end waits until the test says so."""
+        if session.number == 0:
+            self.held.set()
+            self.go.wait(15)
+        return None
+
+    def begin(self):
+        self.held, self.go = threading.Event(), threading.Event()
+        self.first.reset(dot=self.slow)
+        queue_id = self.submit("x")
+        self.assertTrue(self.held.wait(15))
+        return queue_id
+
+    def test_queue_ends(self):
+        """transport goes on, and the next queue learns what came of it: one copy."""
+        queue_id = self.begin()
+        self.kill("smtpd-queue")
+        harness.wait_for(lambda: self.listed(queue_id) is not None, 15)
+        self.go.set()
+        harness.wait_for(lambda: self.listed(queue_id) == [], 15)
+        self.assertEqual(len(self.first.messages), 1)
+
+    def test_queue_is_away(self):
+        """The result waits for the next queue."""
+        queue_id = self.begin()
+        self.kill("smtpd-queue")
+        self.go.set()
+        harness.wait_for(lambda: self.listed(queue_id) == [], 15)
+        self.assertEqual(len(self.first.messages), 1)
+
+    def test_transport_ends(self):
+        """The end of the message was sent: it is sent again."""
+        queue_id = self.begin()
+        self.kill("smtpd-transport")
+        harness.wait_for(lambda: len(self.first.messages) == 1, 20)
+        self.go.set()
+        harness.wait_for(lambda: self.listed(queue_id) == [], 15)
+        rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
+        self.assertIn("reply-lost", [r["event"] for r in rows])
+
+
+class TestLeaving(OutboundTest):
+    def test_drain(self):
+        """What is under way is finished before the server stops."""
+        held = threading.Event()
+
+        def slow(_):
+            held.set()
+            time.sleep(0.7)
+
+        self.first.reset(dot=slow)
+        queue_id = self.submit("x")
+        self.assertTrue(held.wait(10))
+        self.assertEqual(self.server.stop(), [])
+        self.server.start()
+        self.assertEqual(json.loads(self.server.run("--json", "queue", "list", queue_id, check=False).stdout or "[]"), [])
+        self.assertEqual(len(self.first.messages), 1)
+        self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
