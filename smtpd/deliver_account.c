@@ -1,6 +1,7 @@
 #include "smtpd/deliver_account.h"
 
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_notice.h"
 
 #include "common/config.h"
 
@@ -53,8 +54,10 @@ deliver_account_count(struct job *j)
 	enum account_spent spent = account_rate_count(rates, &most, &m, clock_ms(), &first);
 
 	j->counted = (uint8_t)(1 + spent);
-	if (first)
+	if (first) {
 		log_event(LOG_WARN, slice_str(j->session), "account-held", LOG_STR("login", j->login), LOG_NUM("account", j->account),
 		    LOG_NUM("addresses", most.addresses), LOG_END);
+		deliver_notice_held(j, most.addresses);
+	}
 	return spent;
 }

@@ -3,6 +3,7 @@
  * again through its successor with the same {origin, sequence}: it answers again what it had done, or does it now.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_keeper.h"
 
 #include "common/auth_proto.h"
 #include "common/config.h"

@@ -5,6 +5,7 @@
  * use, those who want another account wait in line.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_keeper.h"
 
 #include "common/mem.h"
 

@@ -1,6 +1,7 @@
 /* Role DELIVER: what becomes of a message. No paths, no network, no parsing of mail. */
 #include "smtpd/deliver.h"
 #include "smtpd/deliver_account.h"
+#include "smtpd/deliver_keeper.h"
 #include "smtpd/deliver_sign.h"
 
 static const struct ipc_dispatch from_front = {.DELIVER_MESSAGE = deliver_on_message};

@@ -1,5 +1,7 @@
 #include "smtpd/deliver_report.h"
 
+#include "smtpd/deliver_notice.h"
+
 #include "common/config.h"
 #include "common/memfd.h"
 #include "smtpd/dsn_item.h"
@@ -115,6 +117,13 @@ name_postmaster(const struct job *j, struct buf *b)
 }
 
 static bool
+write_notice(struct job *j, struct buf *b)
+{
+	buf_put_str(b, return_path);
+	return deliver_notice_write(j, b);
+}
+
+static bool
 write_report(struct job *j, struct buf *b)
 {
 	struct dsn_report *r = &j->report->dsn;
@@ -150,7 +159,7 @@ deliver_report_write(struct job *j)
 	struct err e = {0};
 
 	buf_init(&b, DSN_BYTES_MAX + sizeof(return_path));
-	if (!write_report(j, &b)) {
+	if (!(j->report->notice ? write_notice(j, &b) : write_report(j, &b))) {
 		err_set(&e, ERR_PERM, ERR_CODE_NONE, "no report", "the report cannot be written");
 	} else {
 		j->message.fd = memfd_of(buf_slice(&b), &e);
@@ -192,7 +201,10 @@ end(struct job *j, enum err_class class, const char *text)
 	deliver_trace(j, "report-end", LOG_CSTR("of", j->report->of), LOG_STR("to", j->report->dsn.mail_from),
 	    LOG_CSTR("result", class == ERR_NONE ? "sent" : class == ERR_PERM ? "given up" : "again"), LOG_CSTR("text", text), LOG_END);
 	j->report->class = class;
-	deliver_queue_report(j);
+	if (j->report->notice)
+		deliver_job_end(j);
+	else
+		deliver_queue_report(j);
 }
 
 void

@@ -16,6 +16,8 @@
 struct report {
 	char of[SMTP_QUEUE_ID_CHARS + 1]; /* the message that it is about */
 	struct dsn_report dsn;
+	bool notice;	      /* deliver_notice.h: nobody has asked for it */
+	uint32_t addresses;   /* what that tells of */
 	bool utf8_way;	      /* the message came with SMTPUTF8 */
 	enum err_class class; /* what the queue is told */
 };

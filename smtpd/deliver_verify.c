@@ -127,11 +127,12 @@ count(const struct edge *e, const struct job *taken)
 
 /* ---- asking ---- */
 
-/* Who sent it is to be found out, unless it is a user of ours, or a mail server of this machine has it from somebody else. */
+/* Who sent it is to be found out, unless it is a user of ours or this server itself, or a mail server of this machine has it from
+ * somebody else. */
 static bool
 needs_checks(const struct job *j)
 {
-	return !j->submission && !j->lmtp;
+	return !j->submission && !j->lmtp && !j->report;
 }
 
 /* The facts in a sealed memory file; -1 when that cannot be made. */

@@ -56,6 +56,7 @@ class TestStolen(GuardTest):
 
     def test_held(self):
         self.server.allow("event=account-held login=alice@demo.test")
+        self.server.run("alias", "add", "postmaster@demo.test", "bob@demo.test")
         for _ in range(3):
             self.assertEqual(self.submit("a@else.example", "b@else.example")[0], 250)
         self.assertEqual(self.submit("A@else.example", "c@else.example")[0], 250)
@@ -66,6 +67,16 @@ class TestStolen(GuardTest):
         self.assertEqual(sorted(tuple(t["address"] for t in r["recipients"]) for r in held),
                          [("a@else.example", "bob@demo.test"), ("d@else.example",)])
         self.decided("d@else.example", "account-held")
+        # The owner is told, once, and so is the postmaster.
+        for user in ("alice", "bob"):
+            with self.server.imap(user) as c:
+                found = harness.wait_for(lambda c=c: c.select()[1] != [b"0"] and c.search(None, "SUBJECT", '"is held"')[1][0].split())
+                self.assertEqual(len(found), 1, user)
+                text = c.fetch(found[0], "(BODY.PEEK[])")[1][0][1]
+                self.assertIn(b"Return-Path: <>\r\n", text)
+                self.assertIn(b"\r\nSubject: Mail of alice@demo.test is held\r\n", text)
+                self.assertIn(b"\r\nAuto-Submitted: auto-generated\r\n", text)
+                self.assertIn(held[-1]["id"].encode(), text)
         # Within the server all goes on, and nobody else is concerned.
         self.assertEqual(self.submit("bob@demo.test")[0], 250)
         self.assertEqual(self.submit("a@else.example", user="bob")[0], 250)
