@@ -6,6 +6,7 @@ import os
 import re
 
 import harness
+import test_outbound
 
 MESSAGE = b"From: %s\r\nTo: list@demo.test\r\nSubject: on and on\r\n\r\nhello\r\n"
 SRS = re.compile(r"SRS0=[a-z2-7]{8}=[a-z2-7]{2}=client\.example=A\.b\+c@demo\.test")
@@ -16,10 +17,13 @@ def txt(name, value):
 
 
 class ForwardTest(harness.InstanceTest):
-    settings = {"transport.enabled": "yes", "smtp.rate_unknown": "0"}
+    # Nobody listens where the others are: what leaves waits.
+    settings = {"transport.enabled": "yes", "smtp.rate_unknown": "0", "transport.loopback": "yes", "transport.port": "9",
+                "transport.timeout_connect": "1s", "queue.remote_retry": "1h"}
     zones = {
+        "example": "* IN A 127.0.0.4\n",
         # Nothing is asked of them; everything; and ours, with nothing said.
-        "client.example": "@ IN A 192.0.2.1\n",
+        "client.example": "@ IN A 127.0.0.4\n* IN A 127.0.0.4\n",
         "strict.example": txt("@", "v=spf1 -all") + txt("_dmarc", "v=DMARC1; p=none"),
         "good.example": txt("@", "v=spf1 ip4:127.0.0.0/8 -all") + txt("_dmarc", "v=DMARC1; p=reject"),
         "demo.test": txt("@", "v=spf1 ip4:127.0.0.9 -all"),
@@ -244,3 +248,53 @@ class TestOverLmtp(ForwardTest):
         self.assertRegex(self.lmtp("out@demo.test", fields=mark)[0], rb"^554 5\.4\.6")
         self.assertEqual(self.listed(), [])
         self.assertEqual(self.inbox(), before + 1)
+
+
+class TestOnTheWay(test_outbound.OutboundTest):
+    """To the other server and back."""
+    more_settings = {"smtp.rate_unknown": "0"}
+    more_zones = {"client.example": "@ IN MX 10 a.out.example.\n"}
+
+    def send(self, to, sender, message=MESSAGE % b"x@client.example"):
+        with self.server.smtp() as s:
+            s.ehlo()
+            self.assertEqual(s.mail(sender)[0], 250)
+            self.assertEqual(s.rcpt(to)[0], 250)
+            code, text = s.data(message)
+            self.assertEqual(code, 250, text)
+
+    def got(self):
+        """The one message that the first server has taken: (MAIL, RCPTs, octets)."""
+        harness.wait_for(lambda: self.first.messages, 15, 0.05)
+        (mail, rcpts, octets, _), = self.first.messages
+        self.first.reset()
+        return mail, rcpts, octets
+
+    def test_there_and_back(self):
+        self.server.run("alias", "add", "on@demo.test", "Bob@" + self.domain)
+        self.send("on@demo.test", "A.b+c@client.example")
+        mail, rcpts, octets = self.got()
+        path = re.match(r"<(%s)>" % SRS.pattern, mail)
+        self.assertTrue(path, mail)
+        self.assertEqual(rcpts, ["<Bob@%s>" % self.domain])
+        self.assertTrue(octets.startswith(b"Delivered-To: on@demo.test\r\n"), octets)
+        self.assertTrue(octets.endswith(MESSAGE % b"x@client.example"))
+        # It comes back from there, as a bounce and as itself.
+        self.send(path.group(1), "", b"From: postmaster@client.example\r\nSubject: bounce\r\n\r\nx\r\n")
+        mail, rcpts, _ = self.got()
+        self.assertEqual((mail.split()[0], rcpts), ("<>", ["<A.b+c@client.example>"]))
+        with self.server.smtp() as s:
+            s.ehlo()
+            s.mail(path.group(1))
+            s.rcpt("on@demo.test")
+            code, text = s.data(octets)
+        self.assertEqual((code, text[:5]), (554, b"5.4.6"))
+
+    def test_refused_there(self):
+        """The sender is told of the address that he knows (RFC 3461 5.2.7)."""
+        self.server.run("alias", "add", "no@demo.test", "secret@" + self.domain)
+        self.first.reset(rcpt=lambda s: "550 5.1.1 who" if "secret" in s.commands[-1] else None)
+        self.send("no@demo.test", "a@client.example")
+        mail, rcpts, octets = self.got()
+        self.assertEqual((mail.split()[0], rcpts), ("<>", ["<a@client.example>"]))
+        self.assertIn(b"no@demo.test", octets)
