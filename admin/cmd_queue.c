@@ -8,6 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Takes row over. A message that is longer than a page comes in parts, each with some of its recipients. */
+static void
+add_row(json_t *rows, json_t *row)
+{
+	json_t *last = json_array_get(rows, json_array_size(rows) - 1);
+
+	if (last && json_equal(json_object_get(last, "id"), json_object_get(row, "id"))) {
+		(void)json_array_extend(json_object_get(last, "recipients"), json_object_get(row, "recipients"));
+		json_decref(row);
+	} else {
+		(void)json_array_append_new(rows, row);
+	}
+}
+
 /* Appends the objects of one page, one a line, to rows. */
 static enum command_status
 add_page(json_t *rows, struct slice page)
@@ -20,7 +34,7 @@ add_page(json_t *rows, struct slice page)
 		json_t *row = command_parse_json(line);
 		if (row == NULL)
 			return COMMAND_UNREACHABLE;
-		(void)json_array_append_new(rows, row);
+		add_row(rows, row);
 	}
 	return COMMAND_OK;
 }

@@ -97,22 +97,25 @@ recipient_row(const struct queue_recipient *r)
 	return row;
 }
 
+/* At most n of them, beginning with number `from`. */
 static json_t *
-recipients_of(const struct queue_item *item)
+recipients_of(const struct queue_item *item, unsigned from, unsigned n)
 {
 	json_t *list = json_array();
 
-	for (uint16_t i = 0; i < item->count; i++)
+	for (unsigned i = from; i < item->count && i - from < n; i++)
 		(void)json_array_append_new(list, recipient_row(&item->recipients[i]));
 	return list;
 }
 
+/* *count_r: how many recipients it has in all. */
 static json_t *
-row_of(struct queue_message *m)
+row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 {
 	struct queue_change c;
 	json_t *row = json_object();
 
+	*count_r = 0;
 	(void)json_object_set_new(row, "id", json_string(m->id));
 	(void)json_object_set_new(row, "state", json_string(state_of(m)));
 	(void)json_object_set_new(row, "bytes", json_integer((json_int_t)m->bytes));
@@ -125,17 +128,24 @@ row_of(struct queue_message *m)
 		(void)json_object_set_new(row, "forward_from", text_of(c.item.forward_from));
 		(void)json_object_set_new(row, "requiretls", json_boolean((c.item.flags & QUEUE_REQUIRETLS) != 0));
 		(void)json_object_set_new(row, "report", text_of(c.item.report_id));
-		(void)json_object_set_new(row, "recipients", recipients_of(&c.item));
+		(void)json_object_set_new(row, "recipients", recipients_of(&c.item, from, n));
+		*count_r = c.item.count;
 		queue_change_drop(&c);
 	}
 	return row;
 }
 
-/* Appends one line for m; false when the page is full. */
+/* Where a list goes on: a message, and the number of the recipient. */
+struct place {
+	struct queue_message *m; /* NULL: the end */
+	unsigned from;
+};
+
+/* Appends one line with the next n recipients; false when the page is full. *count_r as in row_of(). */
 static bool
-put_row(struct buf *b, struct queue_message *m)
+put_row(struct buf *b, struct place at, unsigned n, unsigned *count_r)
 {
-	json_t *row = row_of(m);
+	json_t *row = row_of(at.m, at.from, n, count_r);
 	char *text = json_dumps(row, JSON_COMPACT);
 	bool fits = text && b->n + strlen(text) + 1 <= PAGE_BYTES_MAX;
 
@@ -148,30 +158,61 @@ put_row(struct buf *b, struct queue_message *m)
 	return fits;
 }
 
-/* The first message behind the one with that id; from the beginning when it is empty, none when it has gone. */
-static struct queue_message *
-behind(struct slice id)
+/* One message on the page, or a part of one that is longer than a page: that is a page by itself. False: the page is full. */
+static bool
+put_message(struct buf *b, struct place *at)
 {
-	struct queue_message *m;
+	unsigned count;
+	unsigned n = UINT16_MAX;
 
-	if (id.n == 0)
-		return queue_items_first();
-	m = queue_items_find(id);
-	return m ? m->next : NULL;
+	while (!put_row(b, *at, n, &count)) {
+		if (b->n > 0 || n == 1)
+			return false;
+		n = (n < count - at->from ? n : count - at->from + 1) / 2;
+	}
+	if (at->from + n < count) {
+		at->from += n;
+		return false;
+	}
+	*at = (struct place){.m = at->m->next};
+	return true;
+}
+
+/* "" is the beginning, "ID" behind that message, "ID NUMBER" within it. The end when it has gone. */
+static struct place
+place_of(struct slice text)
+{
+	struct slice number = text;
+	struct slice id;
+	struct place at = {.m = queue_items_first()};
+	uint64_t from = 0;
+
+	if (!slice_cut(&number, ' ', &id) || id.n == 0)
+		return at;
+	at.m = queue_items_find(id);
+	if (number.n > 0 && slice_u64(number, UINT16_MAX, &from))
+		at.from = (unsigned)from;
+	else if (at.m)
+		at.m = at.m->next;
+	return at;
 }
 
 static void
 list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 {
-	struct queue_message *m = behind(q->arg);
-	struct slice last = q->arg;
+	struct place at = place_of(q->arg);
+	const struct queue_message *last = NULL;
+	char text[64] = "";
 	struct buf b;
 
 	buf_init(&b, PAGE_BYTES_MAX);
-	/* A row that is longer than a page by itself (it cannot be: an item is smaller) would end the list. */
-	for (; m && put_row(&b, m); m = m->next)
-		last = slice_str(m->id);
-	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = last, .more = m != NULL && b.n > 0, .json = buf_slice(&b)))
+	for (struct queue_message *m = at.m; m && put_message(&b, &at); m = at.m)
+		last = m;
+	if (at.m && at.from > 0)
+		(void)snprintf(text, sizeof(text), "%s %u", at.m->id, at.from);
+	else if (last)
+		(void)snprintf(text, sizeof(text), "%s", last->id);
+	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = slice_str(text), .more = at.m != NULL && b.n > 0, .json = buf_slice(&b)))
 		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
 	buf_fini(&b);
 }

@@ -96,12 +96,28 @@ class TestCommands(QueueTest):
             self.assertEqual(s.rcpt("you@else.example")[0], 550)
 
 
+class TestMany(QueueTest):
+    """A message whose row is longer than a page of the list."""
+
+    settings = {"transport.enabled": "yes", "transport.relay": "127.0.0.1@1", "smtp.recipients": "1000", "submission.day_addresses": "0"}
+
+    def test_list(self):
+        small = [self.submit("a@one.example")]
+        many = ["someone-with-a-long-name%d@else%d.example" % (i, i % 7) for i in range(330)]
+        big = self.submit(*many)
+        small.append(self.submit("b@one.example"))
+        rows = {row["id"]: row for row in self.listed()}
+        self.assertEqual(set(rows), {big, *small})
+        self.assertEqual(sorted(r["address"] for r in rows[big]["recipients"]), sorted(many))
+        self.assertEqual([row["id"] for row in self.listed("to=" + many[-1])], [big])
+
+
 class TestLifetime(QueueTest):
     settings = {"transport.enabled": "yes", "transport.relay": "127.0.0.1@1", "queue.lifetime": "1m"}
 
     def test_restart(self):
         """Nothing that was answered 250 is lost by kill -9."""
-        self.server.allow(r"(role-ended|restart-later).*(queue|deliver|transport)|ipc|edge")
+        self.server.allow(r"(role-ended|restart-later).*(queue|deliver|transport)|ipc|edge|unsent")
         ids = {self.submit("a%d@one.example" % i, "b@two.example") for i in range(10)}
         for name in ("smtpd-queue", "smtpd-transport", "smtpd-queue"):
             for pid in self.server.processes()[name]:
