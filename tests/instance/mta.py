@@ -1,5 +1,5 @@
-"""Debian's sending mail servers, each in namespaces of its own: Postfix, Exim and OpenSMTPD take messages by their sendmail command
-and relay them all to one port of 127.0.0.1.
+"""Debian's mail servers, each in namespaces of its own: Postfix, Exim and OpenSMTPD take messages by their sendmail command, or on a
+port of their own, and relay them all to one port of 127.0.0.1.
 
 Their packages are not installed: etc/unpack.sh has put them below BUILD/packages. In the mount namespace these appear as /mnt and
 the server's directory as /srv; its users are in a passwd file of its own. All its processes end with the namespace. Needs root.
@@ -31,13 +31,17 @@ class Mta:
     directories = {}  # below the root: what lies there is its own
     environment = {}
 
-    def __init__(self, port):
-        """Relays to that port."""
+    def __init__(self, port, listen=None, pair=None):
+        """Relays to that port. listen: (address, port) to take messages at; pair: paths of a certificate and its key for that."""
         if not os.path.isdir(PACKAGES):
             raise RuntimeError("%s is not there: make deps makes it" % PACKAGES)
+        self.listen = listen
         self.directory = tempfile.mkdtemp(prefix="mailstead-mta-")
         os.chmod(self.directory, 0o755)
         self.port = port
+        for path, name in zip(pair or (), ("cert.pem", "key.pem")):
+            with open(path, encoding="ascii") as f:
+                self.write(name, f.read(), 0o600)
         self.write("passwd", self.users())
         self.write("group", self.groups())
         self.files()
@@ -168,11 +172,19 @@ relayhost = [127.0.0.1]:%d
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtp_tls_security_level = may
+smtpd_tls_security_level = may
+smtpd_tls_cert_file = /srv/cert.pem
+smtpd_tls_key_file = /srv/key.pem
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions = check_recipient_access regexp:/srv/conf/refused, permit
 alias_maps =
 alias_database =
 """ % (HOSTNAME, self.port))
-        # Nothing listens on a port, and nothing is in a chroot.
-        self.write("conf/master.cf", """pickup unix n - n 60 1 pickup
+        self.write("conf/refused", "/^never@/ 550 5.1.1 not here\n/^later@/ 450 4.2.1 come again\n")
+        listens = "%s:%d inet n - n - - smtpd\n" % self.listen if self.listen else ""
+        # Nothing is in a chroot.
+        self.write("conf/master.cf", listens + """pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -206,6 +218,11 @@ class Exim(Mta):
     flush = [program, "-C", "/srv/exim.conf", "-qff"]
     queue = [program, "-C", "/srv/exim.conf", "-bp"]
 
+    def __init__(self, port, listen=None, pair=None):
+        if listen:
+            self.daemon = [self.program, "-C", "/srv/exim.conf", "-bdf", "-q2s", "-oX", "%s.%d" % listen]
+        super().__init__(port, listen, pair)
+
     def files(self):
         self.make("spool", "Debian-exim", "Debian-exim", 0o750)
         self.make("log", "Debian-exim", "Debian-exim", 0o750)
@@ -218,6 +235,20 @@ trusted_users = root
 disable_ipv6
 keep_environment =
 add_environment =
+acl_smtp_rcpt = check_rcpt
+acl_smtp_data = accept
+tls_advertise_hosts = *
+tls_certificate = /srv/cert.pem
+tls_privatekey = /srv/key.pem
+smtputf8_advertise_hosts = *
+dsn_advertise_hosts = *
+begin acl
+check_rcpt:
+  deny local_parts = never
+       message = 5.1.1 not here
+  defer local_parts = later
+       message = 4.2.1 come again
+  accept
 begin routers
 all:
   driver = manualroute
@@ -244,10 +275,15 @@ class OpenSmtpd(Mta):
     directories = {"/run": "run", "/var/spool": "spool", "/var/lib": "lib"}
 
     def files(self):
-        self.write("smtpd.conf", """listen on socket
+        listens = ""
+        if self.listen:
+            listens = 'pki mta cert "/srv/cert.pem"\npki mta key "/srv/key.pem"\nlisten on %s port %d tls pki mta hostname %s\n' % (
+                *self.listen, HOSTNAME)
+        self.write("smtpd.conf", """%slisten on socket
 action "out" relay helo "%s" host "smtp://127.0.0.1:%d"
+match from any for any rcpt-to "never@mta.example" reject
 match from any for any action "out"
-""" % (HOSTNAME, self.port))
+""" % (listens, HOSTNAME, self.port))
         for name, user, group, mode in (("", "root", "root", 0o711), ("/offline", "root", "opensmtpq", 0o770),
                                         ("/purge", "opensmtpq", "root", 0o700), ("/queue", "opensmtpq", "root", 0o700)):
             self.make("spool/smtpd" + name, user, group, mode)
