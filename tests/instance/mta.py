@@ -277,8 +277,8 @@ class OpenSmtpd(Mta):
     def files(self):
         listens = ""
         if self.listen:
-            listens = 'pki mta cert "/srv/cert.pem"\npki mta key "/srv/key.pem"\nlisten on %s port %d tls pki mta hostname %s\n' % (
-                *self.listen, HOSTNAME)
+            listens = ('pki %s cert "/srv/cert.pem"\npki %s key "/srv/key.pem"\nlisten on %s port %d tls pki "%s" hostname "%s"\n' %
+                       (HOSTNAME, HOSTNAME, *self.listen, HOSTNAME, HOSTNAME))
         self.write("smtpd.conf", """%slisten on socket
 action "out" relay helo "%s" host "smtp://127.0.0.1:%d"
 match from any for any rcpt-to "never@mta.example" reject

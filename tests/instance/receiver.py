@@ -172,11 +172,11 @@ def authority(directory):
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
             "-subj", "/CN=test authority")
 
-    def issue(*names, expired=False):
+    def issue(*names, expired=False, kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
         base = names[0].replace("*", "_") + (".expired" if expired else "")
         with open("%s/%s.ext" % (directory, base), "w", encoding="ascii") as f:
             f.write("subjectAltName=" + ",".join("DNS:" + n for n in names) + "\n")
-        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", base + ".key", "-out", base + ".csr",
+        openssl("req", "-new", "-newkey", *kind, "-nodes", "-keyout", base + ".key", "-out", base + ".csr",
                 "-subj", "/CN=" + names[0])
         openssl("x509", "-req", "-in", base + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", base + ".pem",
                 "-days", "-1" if expired else "2", "-extfile", base + ".ext")
