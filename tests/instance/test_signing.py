@@ -317,6 +317,69 @@ class TestKeys(SigningTest):
             self.assertEqual((checked["dns"], checked["state"]), ("wrong", "created"), (name, checked))
             self.assertTrue(checked["reason"], name)
 
+    def edit(self, domain, change):
+        """Other times in the file of selectors: {selector: {place: seconds}}."""
+        path = self.server.demo + "/state/keys/dkim/%s/selectors" % domain
+        with open(path, encoding="ascii") as f:
+            lines = [line.split() for line in f]
+        for fields in lines[1:]:
+            for place, seconds in change.get(fields[0], {}).items():
+                fields[["created", "published", "use_from", "retire_at", "remove_at"].index(place) + 2] = str(int(seconds))
+        with open(path, "w", encoding="ascii") as f:
+            f.write("".join(" ".join(fields) + "\n" for fields in lines))
+
+    def test_take_over(self):
+        """The next key takes over at its time, without anybody's doing."""
+        self.server.run("domain", "add", "over.test")
+        self.server.run("account", "add", "carol@over.test", "--password-stdin", stdin="long enough a word\n")
+        self.server.passwords["carol@over.test"] = "long enough a word"
+        rows = self.dkim("create", "over.test", "--algorithm", "ed25519", "--selector", "old", "--force")
+        rows += self.dkim("rotate", "over.test", "--selector", "new")
+        at = time.time() + 4
+        self.edit("over.test", {"old-ed25519": {"retire_at": at, "remove_at": at + 60}, "new-ed25519": {"published": 1, "use_from": at}})
+        self.server.run("reload")
+        text = b"From: carol@over.test\r\nSubject: x\r\n\r\nx\r\n"
+        seen = []
+        while time.time() < at + 20 and seen[-1:] != [["new-ed25519"]]:
+            began = time.time()
+            found = sorted(self.check(self.sent(text, user="carol@over.test"), rows, "over.test"))
+            if int(at) <= began or time.time() < int(at):
+                self.assertEqual(found, ["old-ed25519" if began < int(at) else "new-ed25519"])
+            seen.append(found)
+        self.assertEqual((seen[0], seen[-1]), (["old-ed25519"], ["new-ed25519"]))
+
+    def test_forgotten(self):
+        """A retired key goes when its time is over and its record is gone; not before."""
+        rows = self.dkim("create", "gone.test", "--force", "--selector", "g")
+        self.put_zone("gone.test", "g-rsa._domainkey.gone.test. IN TXT %s\n" % dnsserver.txt(rows[0]["record"]))
+        for row in rows:
+            self.dkim_lines("retire", "gone.test", row["selector"], "--force")
+        checked = {r["selector"]: r["advice"] for r in self.dkim("check", "gone.test", code=1)}
+        self.assertEqual(checked, {"g-rsa": "keep the record until it may go", "g-ed25519": "publish the record again until it may go"})
+        past = {"retire_at": time.time() - 10, "remove_at": time.time() - 5}
+        self.edit("gone.test", {"g-rsa": past, "g-ed25519": past})
+        checked = {r["selector"]: r["advice"] for r in self.dkim("check", "gone.test")}
+        self.assertEqual(checked, {"g-rsa": "remove the record", "g-ed25519": "forgotten"})
+        self.assertEqual([r["selector"] for r in self.dkim("show", "gone.test")], ["g-rsa"])
+        directory = self.server.demo + "/state/keys/dkim/gone.test"
+        self.assertEqual(sorted(os.listdir(directory)), ["g-rsa.rsa.pem", "selectors"])
+
+    def test_u_labels(self):
+        """A domain outside ASCII signs in its A-labels (RFC 8616 3)."""
+        self.server.run("domain", "add", "gr\u00fcn.test")
+        self.server.run("account", "add", "carol@gr\u00fcn.test", "--password-stdin", stdin="long enough a word\n")
+        self.server.passwords["carol@xn--grn-hoa.test"] = "long enough a word"
+        rows = self.dkim("create", "gr\u00fcn.test", "--force")
+        self.assertEqual({r["domain"] for r in rows}, {"xn--grn-hoa.test"})
+        with self.submission("carol@xn--grn-hoa.test") as s:
+            s.ehlo()
+            self.assertEqual(s.docmd("MAIL FROM:<carol@xn--grn-hoa.test> SMTPUTF8 BODY=8BITMIME")[0], 250)
+            for to in ("bob@demo.test", REMOTE):
+                self.assertEqual(s.docmd("RCPT TO:<%s>" % to)[0], 250)
+            code, text = s.data("From: carol@gr\u00fcn.test\r\nSubject: x\r\n\r\nx\r\n".encode())
+            self.assertEqual(code, 250, text)
+        self.assertEqual(len(self.check(self.copy(), rows, "xn--grn-hoa.test")), 2)
+
     def test_words(self):
         for words, code in ((["create"], 2), (["create", "a b.test"], 1), (["create", "x.test", "--algorithm", "dsa"], 2),
                             (["create", "x.test", "--selector", "Not_Good"], 1), (["create", "x.test", "--selector"], 2),
