@@ -242,7 +242,8 @@ destination_of(struct queue_plan *plan, struct slice name)
 		return (struct queue_destination *)((uint8_t *)l - offsetof(struct queue_destination, link));
 	d = mem_new_array(1, sizeof *d + name.n);
 	*d = (struct queue_destination){.window = QUEUE_WINDOW_FIRST, .here = name.n == 0};
-	memcpy(d->name, name.p, name.n);
+	if (name.n > 0)
+		memcpy(d->name, name.p, name.n);
 	name_table_add(&plan->destinations, &d->link, slice_of(d->name, name.n));
 	return d;
 }
