@@ -175,6 +175,8 @@ void smtpd_gone(struct front *f);
 void smtpd_close(struct front *f, const char *enhanced, const char *text);
 /* Back to READY with an empty transaction (RSET, EHLO, the end of a message). */
 void smtpd_transaction_reset(struct front *f);
+/* DSN is offered (RFC 3461): where senders are our own users, or reports can reach those of other servers. */
+bool smtpd_offers_dsn(void);
 
 /* ---- front_reply.c ---- */
 

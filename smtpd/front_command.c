@@ -119,7 +119,7 @@ run_ehlo(struct front *f, struct slice args)
 	/* RFC 8689 2: only where it is kept. Mail goes no further than the mailboxes of this server. */
 	if (stream_is_tls(f->stream))
 		buf_put_str(&b, "250-REQUIRETLS\r\n");
-	if (config_bool(role_config(), OPT_SMTP_DSN))
+	if (smtpd_offers_dsn())
 		buf_put_str(&b, "250-DSN\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
 	/* RFC 9422: how many transactions in a session, how many recipients in one. */

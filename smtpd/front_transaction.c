@@ -28,6 +28,13 @@ keep_path(struct front *f, const struct smtp_path *path, struct slice *kept_r)
 	return good;
 }
 
+bool
+smtpd_offers_dsn(void)
+{
+	return config_bool(role_config(), OPT_SMTP_DSN) &&
+	    (smtpd_service.submission || config_bool(role_config(), OPT_TRANSPORT_ENABLED));
+}
+
 /* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). */
 static struct smtp_offered
 offered_to(const struct front *f)
@@ -37,7 +44,7 @@ offered_to(const struct front *f)
 	    .binary = f->esmtp,
 	    .smtputf8 = f->esmtp,
 	    .auth = f->esmtp && smtpd_service.submission,
-	    .dsn = f->esmtp && config_bool(role_config(), OPT_SMTP_DSN),
+	    .dsn = f->esmtp && smtpd_offers_dsn(),
 	    .requiretls = f->esmtp && stream_is_tls(f->stream)};
 }
 

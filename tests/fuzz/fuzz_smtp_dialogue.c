@@ -449,6 +449,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	setup = data[0];
 	chunked = has_word(data, size, "BDAT");
 	set(OPT_SMTP_DSN, setup & SETUP_NO_DSN ? SLICE("no") : SLICE("yes"));
+	set(OPT_TRANSPORT_ENABLED, SLICE("yes"));
 	set(OPT_SMTP_XCLIENT_FROM, setup & SETUP_XCLIENT ? SLICE("::/0") : SLICE(""));
 	set(OPT_SMTP_PROXY_FROM, setup & SETUP_PROXY ? SLICE("::/0") : SLICE(""));
 	struct slice in = slice_of(data + SETUP_OCTETS, size - SETUP_OCTETS);

@@ -72,7 +72,7 @@ class LmtpTest(SmtpTest):
 
 
 class TestDialogue(LmtpTest):
-    extra = {"smtp.dsn": "yes", "smtp.message_bytes": "64K", "smtp.recipients": "100"}
+    extra = {"transport.enabled": "yes", "smtp.message_bytes": "64K", "smtp.recipients": "100"}
 
     def tearDown(self):
         self.messages()

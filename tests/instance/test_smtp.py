@@ -46,7 +46,7 @@ class SmtpTest(harness.InstanceTest):
 
 
 class TestReception(SmtpTest):
-    settings = {"smtp.message_bytes": "3M", "smtp.dsn": "no"}
+    settings = {"smtp.message_bytes": "3M"}
 
     def tearDown(self):
         self.messages()
@@ -803,7 +803,7 @@ class TestSubmission(SmtpTest):
 class TestQueue(SmtpTest):
     """A mailbox that fails for the moment after another has the message: one 250, and the queue does the rest."""
 
-    settings = {"queue.retry": "1s", "quota.bytes": "100K", "smtp.dsn": "yes"}
+    settings = {"queue.retry": "1s", "quota.bytes": "100K", "transport.enabled": "yes"}
 
     @classmethod
     def setUpClass(cls):

@@ -202,7 +202,7 @@ serve(int tell)
 	log_init("test", LOG_BUG);
 	loop = loop_new();
 	config = config_new();
-	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 || config_set(config, OPT_SMTP_DSN, SLICE("yes"), &e) < 0 ||
+	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 || config_set(config, OPT_TRANSPORT_ENABLED, SLICE("yes"), &e) < 0 ||
 	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 ||
 	    config_set(config, OPT_POLICY_QUOTA_REFUSE, strcmp(store_is, "full-552") == 0 ? SLICE("yes") : SLICE("no"), &e) < 0 || smtpd_init(&e) < 0)
 		abort();
