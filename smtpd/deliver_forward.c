@@ -24,10 +24,42 @@ note(struct job *j, struct slice from, struct slice by)
 	return true;
 }
 
+/* Who was written to, as a sender would say it himself (RFC 3461 4.2, 5.2.7; RFC 6533 3): a report is about that address. */
+static bool
+put_original(struct slice address, struct buf *b)
+{
+	bool ascii = slice_is_ascii(address);
+
+	buf_put_str(b, ascii ? "rfc822;" : "utf-8;");
+	for (size_t i = 0; i < address.n; i++) {
+		uint8_t c = address.p[i];
+
+		if (c > ' ' && c != 0x7f && c != '+' && c != '=' && c != '\\')
+			buf_put_u8(b, c);
+		else
+			buf_putf(b, ascii ? "+%02X" : "\\x{%02X}", c);
+	}
+	return !b->failed;
+}
+
+static struct envelope_dsn
+wishes_of(const struct job *j, uint32_t recipient)
+{
+	struct envelope_dsn dsn = j->envelope.dsn[recipient];
+	struct buf b;
+
+	buf_init(&b, SMTP_ORCPT_CHARS_MAX);
+	if (dsn.orcpt.n == 0 && (!put_original(j->envelope.recipients[recipient], &b) || !arena_copy(j->arena, buf_slice(&b), &dsn.orcpt)))
+		dsn.orcpt = slice_of(NULL, 0);
+	buf_fini(&b);
+	return dsn;
+}
+
 bool
 deliver_forward_take(struct job *j, const struct msg_DIR_RESOLVE_REPLY *m, uint32_t recipient)
 {
 	struct cursor c = cursor_of(m->outside);
+	const struct envelope_dsn dsn = wishes_of(j, recipient);
 	struct slice kept;
 	int64_t at;
 
@@ -40,7 +72,7 @@ deliver_forward_take(struct job *j, const struct msg_DIR_RESOLVE_REPLY *m, uint3
 
 		if (c.bad || address.n == 0 || !arena_copy(j->arena, address, &kept))
 			return false;
-		at = deliver_target_add(j, &(struct target){.address = kept, .dsn = j->envelope.dsn[recipient], .forwarded = true});
+		at = deliver_target_add(j, &(struct target){.address = kept, .dsn = dsn, .forwarded = true});
 		if (at < 0)
 			return false;
 		if (j->recipients)

@@ -22,7 +22,10 @@ is_ours(const struct queue_recipient *r)
 static bool
 is_fellow(const struct queue_recipient *r, const struct queue_recipient *other)
 {
-	return r != other && is_ours(r) && is_ours(other) && slice_eq(r->address, other->address);
+	bool sent_on = (r->flags & other->flags & QUEUE_FORWARDED) != 0 && r->orcpt.n > 0;
+
+	return r != other && is_ours(r) && is_ours(other) &&
+	    (slice_eq(r->address, other->address) || (sent_on && slice_eq(r->orcpt, other->orcpt)));
 }
 
 static bool
@@ -97,6 +100,39 @@ told(const struct queue_item *item, const struct queue_recipient *r)
 	return r->flags & QUEUE_REPORTED_SUCCESS ? success(item, r) : DSN_DELAYED;
 }
 
+/*
+ * Of a message that one of our addresses sent on, that address: it is what the sender wrote to, and where it leads is confidential
+ * (RFC 3464 4.2). It stands in the original recipient, which forwarding has set. Empty: that names none.
+ */
+static struct slice
+address_sent_to(const struct queue_recipient *r, struct arena *a)
+{
+	struct slice address = r->orcpt, type, kept = {NULL, 0};
+	struct buf b;
+
+	if (!slice_cut(&address, ';', &type) || address.p == NULL)
+		return kept;
+	if (slice_eq_nocase(type, SLICE("utf-8")))
+		return address;
+	buf_init(&b, QUEUE_ADDRESS_BYTES_MAX);
+	if (!slice_eq_nocase(type, SLICE("rfc822")) || !smtp_xtext_decode(address, &b) || !arena_copy(a, buf_slice(&b), &kept))
+		kept = slice_of(NULL, 0);
+	buf_fini(&b);
+	return kept;
+}
+
+/* Without the words of the server behind that address, which may name what it leads to. */
+static void
+keep_confidential(const struct queue_recipient *r, struct arena *a, struct dsn_recipient *v)
+{
+	struct slice address = address_sent_to(r, a);
+
+	if (!(r->flags & QUEUE_FORWARDED) || address.n == 0)
+		return;
+	v->address = address;
+	v->mta = v->text = slice_of(NULL, 0);
+}
+
 bool
 dsn_report_begin(const struct queue_item *item, struct arena *a, struct dsn_report *report_r)
 {
@@ -123,6 +159,7 @@ dsn_report_begin(const struct queue_item *item, struct arena *a, struct dsn_repo
 		    .mta = r->mta,
 		    .text = r->text,
 		};
+		keep_confidential(r, a, &v[report_r->count - 1]);
 	}
 	return report_r->count > 0;
 }

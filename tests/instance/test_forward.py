@@ -293,8 +293,11 @@ class TestOnTheWay(test_outbound.OutboundTest):
     def test_refused_there(self):
         """The sender is told of the address that he knows (RFC 3461 5.2.7)."""
         self.server.run("alias", "add", "no@demo.test", "secret@" + self.domain)
-        self.first.reset(rcpt=lambda s: "550 5.1.1 who" if "secret" in s.commands[-1] else None)
+        self.first.reset(rcpt=lambda s: "550 5.1.1 no secret@... here" if "secret" in s.commands[-1] else None)
         self.send("no@demo.test", "a@client.example")
         mail, rcpts, octets = self.got()
         self.assertEqual((mail.split()[0], rcpts), ("<>", ["<a@client.example>"]))
-        self.assertIn(b"no@demo.test", octets)
+        self.assertIn(b"\r\nSubject: Not delivered: no@demo.test\r\n", octets)
+        self.assertIn(b"\r\nFinal-Recipient: rfc822; no@demo.test\r\n", octets)
+        self.assertNotIn(b"secret", octets)
+        self.assertNotIn(b"out.example", octets)

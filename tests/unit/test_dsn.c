@@ -740,6 +740,10 @@ START_TEST(test_due_alias)
 	/* Somewhere else, for one of ours. */
 	v[0].flags = v[1].flags = QUEUE_FORWARDED;
 	ck_assert(dsn_due(&item, 0, false) == DSN_EXPANDED && dsn_due(&item, 1, false) == DSN_NONE);
+	v[1].address = SLICE("carol@third.test");
+	ck_assert(dsn_due(&item, 0, false) == DSN_RELAYED && dsn_due(&item, 1, false) == DSN_RELAYED);
+	v[0].orcpt = v[1].orcpt = SLICE("rfc822;list@demo.test");
+	ck_assert(dsn_due(&item, 0, false) == DSN_EXPANDED && dsn_due(&item, 1, false) == DSN_NONE);
 }
 END_TEST
 
@@ -771,6 +775,37 @@ START_TEST(test_report_of_item)
 	item.count = 1;
 	ck_assert(!dsn_report_begin(&item, a, &r));
 	arena_free(&a);
+}
+END_TEST
+
+/* What one of ours sent on is about that address, and says nothing of where it leads. */
+START_TEST(test_report_of_forwarded)
+{
+	static const struct {
+		const char *orcpt, *address;
+		bool hidden;
+	} rows[] = {{"rfc822;list@demo.test", "list@demo.test", true}, {"RFC822;li+2Bst@demo.test", "li+st@demo.test", true},
+	    {"utf-8;b\xc3\xbc@demo.test", "b\xc3\xbc@demo.test", true}, {"", "secret@remote.test", false},
+	    {"x400;c=de", "secret@remote.test", false}, {"rfc822;a+b", "secret@remote.test", false}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct queue_recipient v = {.state = QUEUE_FAILED, .flags = QUEUE_REPORTED_FAILURE | QUEUE_IN_REPORT | QUEUE_FORWARDED,
+		    .address = SLICE("secret@remote.test"), .orcpt = slice_str(rows[i].orcpt), .mta = SLICE("mx.remote.test"),
+		    .text = SLICE("550 no secret@ here"), .status = SLICE("5.1.1")};
+		struct queue_item item = {.mail_from = SLICE("alice@demo.test"), .recipients = &v, .count = 1};
+		struct arena *a = arena_new(1u << 16);
+		struct dsn_report r;
+
+		ck_assert(dsn_report_begin(&item, a, &r));
+		ck_assert_msg(slice_eq(r.recipients[0].address, slice_str(rows[i].address)), "%s", rows[i].orcpt);
+		ck_assert((r.recipients[0].text.n == 0) == rows[i].hidden && (r.recipients[0].mta.n == 0) == rows[i].hidden);
+		ck_assert(slice_eq(r.recipients[0].status, v.status));
+		/* The same address of another server, of itself, has all of it. */
+		v.flags &= (uint8_t)~QUEUE_FORWARDED;
+		ck_assert(dsn_report_begin(&item, a, &r));
+		ck_assert(slice_eq(r.recipients[0].address, v.address) && slice_eq(r.recipients[0].text, v.text));
+		arena_free(&a);
+	}
 }
 END_TEST
 
@@ -888,6 +923,7 @@ main(void)
 	tcase_add_test(t, test_due);
 	tcase_add_test(t, test_due_alias);
 	tcase_add_test(t, test_report_of_item);
+	tcase_add_test(t, test_report_of_forwarded);
 	tcase_add_test(t, test_full);
 	tcase_add_test(t, test_noise);
 	suite_add_tcase(s, t);
