@@ -153,6 +153,7 @@ dsn_report_begin(const struct queue_item *item, struct arena *a, struct dsn_repo
 		v[report_r->count++] = (struct dsn_recipient){
 		    .action = told(item, r),
 		    .unsure = (r->flags & QUEUE_UNSURE) != 0,
+		    .forwarded = (r->flags & QUEUE_FORWARDED) != 0,
 		    .address = r->address,
 		    .orcpt = r->orcpt,
 		    .status = r->status,

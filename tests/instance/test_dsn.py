@@ -375,6 +375,16 @@ class TestOutside(DsnTest):
         self.assertEqual((one["Action"], one["Status"][2:], one["Final-Recipient"]), ("failed", "6.7", "utf-8; j\u00fcrgen@" + self.domain))
         self.assertIn("Ask the person for an address in plain letters", r.text)
 
+    def test_forwarded(self):
+        self.server.run("alias", "add", "away@demo.test", "you@" + self.domain)
+        self.other.script = {"rcpt": "550 5.1.1 gone"}
+        self.send("away@demo.test", params=" ORCPT=rfc822;away+40demo.test")
+        r = self.report()
+        (one,) = r.recipients
+        self.assertEqual((one["Action"], one["Original-Recipient"]), ("failed", "rfc822; away@demo.test"))
+        self.assertIn("An address that you wrote to leads there: away@demo.test.", r.text)
+        self.assertNotIn("typing mistake", r.text)
+
     def test_sender_elsewhere(self):
         """A report leaves with the null reverse-path, and is not reported about when it is refused."""
         for name, script in (("first-", {}), ("second-", {"rcpt": "550 5.1.1 no"})):

@@ -244,6 +244,35 @@ START_TEST(test_actions)
 }
 END_TEST
 
+/* Who wrote to an alias gets no advice on an address that he never wrote. */
+START_TEST(test_forwarded)
+{
+	struct dsn_recipient one = refused();
+	struct dsn_report r = report_of(&one, 1);
+
+	one.forwarded = true;
+	check_wants("unnamed", &r, (const char *const[]){"  An address that you wrote to leads there.\r\n", "  What you can do: Tell the person you wrote to",
+	    "!typing mistake", NULL});
+	one.orcpt = SLICE("rfc822;info+40demo.test");
+	check_wants("named", &r, (const char *const[]){"  An address that you wrote to leads there: info@demo.test.\r\n", NULL});
+	one.orcpt = SLICE("utf-8;x");
+	check_wants("other", &r, (const char *const[]){"leads there.\r\n", NULL});
+}
+END_TEST
+
+/* The reply to the end of the message was lost: it may have arrived. */
+START_TEST(test_unsure)
+{
+	struct dsn_recipient one = refused();
+	struct dsn_report r = report_of(&one, 1);
+
+	one.unsure = true;
+	one.status = SLICE("4.4.2");
+	one.text = SLICE("connection lost");
+	check_wants("unsure", &r, (const char *const[]){"  Perhaps not delivered:", "Ask the person whether the message has arrived", "Action: failed", NULL});
+}
+END_TEST
+
 START_TEST(test_status_grammar)
 {
 	static const char *const good[] = {"5.1.1", "4.0.0", "2.999.999", "5.7.133"};
@@ -860,6 +889,7 @@ START_TEST(test_noise)
 			v[k] = (struct dsn_recipient){
 			    .action = (enum dsn_action)(1 + (i + k) % DSN_ACTION_LAST),
 			    .unsure = k == 1,
+			    .forwarded = k == 2,
 			    .address = noise(a, &seed, 320),
 			    .orcpt = noise(a, &seed, 500),
 			    .status = noise(a, &seed, 12),
@@ -906,6 +936,8 @@ main(void)
 	kept = fileno(f);
 	tcase_add_test(t, test_whole);
 	tcase_add_test(t, test_actions);
+	tcase_add_test(t, test_forwarded);
+	tcase_add_test(t, test_unsure);
 	tcase_add_test(t, test_status_grammar);
 	tcase_add_test(t, test_unknown_is_left_out);
 	tcase_add_test(t, test_diagnostics);
