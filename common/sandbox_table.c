@@ -30,7 +30,7 @@ static const struct sandbox_row table[ROLE_COUNT] = {
 	.files_max = 8192, .data_megabytes_max = 512, .oom_score = -200},
     [ROLE_VERIFY] = {.user = "mailstead-verify", .calls = CALLS_MEMFD,
 	.files_max = 1024, .data_megabytes_max = 512, .oom_score = 500},
-    [ROLE_SIGN] = {.user = "mailstead-sign", .calls = CALLS_MEMFD,
+    [ROLE_SIGN] = {.user = "mailstead-sign", .calls = 0,
 	.files_max = 1024, .data_megabytes_max = 512, .oom_score = 300},
     [ROLE_STS] = {.user = "mailstead-sts", .directory = "sts", .calls = CALLS_NETWORK | CALLS_FILES,
 	.files_max = 1024, .data_megabytes_max = 256, .oom_score = 300},

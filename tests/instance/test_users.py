@@ -113,6 +113,13 @@ class TestUsers(unittest.TestCase):
         self.assertEqual(owners["mailstead-keeper"], {"store-keeper"})
         self.assertEqual(owners["mailstead-queue"], {"smtpd-queue"})
         self.assertGreaterEqual(len(owners), 13, owners)
+        # DKIM keys are made by root, and read by the key role, to whom they belong.
+        self.run_command("dkim", "create", "one.test", "--force")
+        harness.wait_for(lambda: b"event=dkim-keys keys=2" in self.log())
+        for path, _, names in os.walk(self.top + "/state/keys"):
+            for name in [path] + [os.path.join(path, n) for n in names if n != ".lock"]:
+                st = os.stat(name)
+                self.assertEqual((st.st_uid, st.st_mode & 0o077), (61000 + users().index("mailstead-key"), 0), name)
         self.assertEqual(self.stop(), 0)
         self.start()
         self.assertIn("alice@one.test", self.run_command("account", "list"))

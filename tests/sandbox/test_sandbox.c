@@ -331,11 +331,12 @@ act_abort(void)
 #define R(NAME) ROLE_BIT(ROLE_##NAME)
 #define NOBODY 0u
 #define ALL UINT32_MAX
-#define WITH_FILES (R(RECORDER) | R(DIRECTORY) | R(KEEPER) | R(QUEUE))
+#define WITH_FILES (R(RECORDER) | R(DIRECTORY) | R(KEEPER) | R(QUEUE) | R(STS))
+#define WITH_NETWORK (R(RESOLVER) | R(TRANSPORT) | R(STS))
 #define WITH_LISTENERS                                                                             \
 	(R(RECORDER) | R(DIRECTORY) | R(RESOLVER) | R(STORE) | R(QUEUE) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_FRONT) | R(POP3_FRONT))
 #define WITH_MEMORY_FILES                                                                          \
-	(WITH_FILES | R(STORE) | R(VERIFY) | R(DELIVER) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_WORKER) | R(POP3_WORKER))
+	((WITH_FILES & ~R(STS)) | R(STORE) | R(VERIFY) | R(DELIVER) | R(SMTP_FRONT) | R(SUBMISSION) | R(IMAP_WORKER) | R(POP3_WORKER))
 
 static const struct {
 	const char *name;
@@ -348,10 +349,10 @@ static const struct {
     ACT(memfd, WITH_MEMORY_FILES),
     ACT(accept, WITH_LISTENERS),
     ACT(socketpair, R(STORE)),
-    ACT(socket_inet, R(RESOLVER)),
-    ACT(socket_inet6, R(RESOLVER)),
-    ACT(connect, R(RESOLVER)),
-    ACT(bind, R(RESOLVER)),
+    ACT(socket_inet, WITH_NETWORK),
+    ACT(socket_inet6, WITH_NETWORK),
+    ACT(connect, WITH_NETWORK),
+    ACT(bind, WITH_NETWORK),
     ACT(read_tls_key, NOBODY), /* read before the walls close */
     ACT(read_anchor, NOBODY),
     ACT(read_passwd, NOBODY),
@@ -434,7 +435,7 @@ static void
 make_scene(void)
 {
 	static const char *const dirs[] = {
-	    "accounts", "accounts/1", "accounts/2", "directory", "queue", "spool", "trace", "tls"};
+	    "accounts", "accounts/1", "accounts/2", "directory", "queue", "spool", "sts", "trace", "tls"};
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	char path[PATH_SIZE + 40];
 
