@@ -98,11 +98,21 @@ cut_address(struct slice address, struct slice *local_r, struct slice *domain_r)
 	return true;
 }
 
+/* A domain, or an address literal, as far as that matters here: nothing that would end it in an address. */
+static bool
+is_host(struct slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!ascii_alpha(s.p[i]) && !ascii_digit(s.p[i]) && s.p[i] < 0x80 && (s.p[i] == '\0' || strchr(".-_:[]", s.p[i]) == NULL))
+			return false;
+	return s.n > 0;
+}
+
 /* "HASH=first.example=rest", of our own or of another forwarder. */
 static bool
 cut_second(struct slice rest, struct srs_parts *p)
 {
-	return slice_cut(&rest, '=', &p->hash) && slice_cut(&rest, '=', &p->host) && p->host.n > 0 &&
+	return slice_cut(&rest, '=', &p->hash) && slice_cut(&rest, '=', &p->host) && is_host(p->host) &&
 	    (p->local = rest, rest.n > 0 && is_separator(rest.p[0]));
 }
 
@@ -111,7 +121,7 @@ static bool
 cut_first(struct slice rest, struct srs_parts *p)
 {
 	bool good = slice_cut(&rest, '=', &p->hash) && slice_cut(&rest, '=', &p->day) && slice_cut(&rest, '=', &p->host) &&
-	    p->host.n > 0 && rest.p != NULL;
+	    is_host(p->host) && rest.p != NULL;
 
 	p->local = rest;
 	return good;
@@ -179,8 +189,7 @@ srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct 
 	struct slice name, host;
 	bool good;
 
-	/* Of a domain only a literal could have an "=". */
-	if (!cut_address(sender, &name, &host) || slice_index(host, '=') < host.n)
+	if (!cut_address(sender, &name, &host) || !is_host(host))
 		return false;
 	buf_init(&day, 2);
 	buf_init(&hash, SRS_HASH_CHARS);

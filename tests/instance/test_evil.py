@@ -71,6 +71,7 @@ class TestEvilImapFront(EvilTest):
 
 class TestEvilSmtpFront(EvilTest):
     program = "smtpd-front"
+    settings = {"transport.enabled": "yes"}  # for users: it relays for nobody
 
     def in_mailboxes(self):
         c = self.server.imap("bob")

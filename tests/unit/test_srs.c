@@ -102,11 +102,12 @@ START_TEST(test_second)
 	CK_IS(&back, "SRS0=hhhh=tt=client.example=alice@second.example");
 
 	/* What only looks so is a sender like any other. */
-	static const char *const senders[] = {"SRS1=x@third.example", "SRS1=x=y@third.example", "SRS1==@third.example", "SRS1=x=y=z@third.example"};
+	static const char *const senders[] = {"SRS1=x@third.example", "SRS1=x=y@third.example", "SRS1==@third.example", "SRS1=x=y=z@third.example",
+	    "\"SRS1=x=y@z==a\"@third.example", "\"SRS1=x=y z==a\"@third.example"};
 
 	for (size_t i = 0; i < sizeof(senders) / sizeof(*senders); i++) {
 		forward(senders[i]);
-		ck_assert(slice_starts(buf_slice(&there), SLICE("SRS0=")));
+		ck_assert(slice_starts(slice_sub(buf_slice(&there), senders[i][0] == '"', there.n), SLICE("SRS0=")));
 		ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
 		CK_IS(&back, senders[i]);
 	}
