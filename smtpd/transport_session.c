@@ -7,6 +7,7 @@
 #include "smtpd/transport_session_private.h"
 
 #include "common/mem.h"
+#include "common/transfer.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -147,6 +148,10 @@ stage_now(const struct transport_session *t)
 	case SESSION_STARTTLS:
 	case SESSION_HANDSHAKE:
 		return TRANSPORT_AT_TLS;
+	case SESSION_AUTH:
+	case SESSION_AUTH_USER:
+	case SESSION_AUTH_PASSWORD:
+		return TRANSPORT_AT_HELLO;
 	default:
 		return t->busy ? send_stage(t) : TRANSPORT_AT_IDLE;
 	}
@@ -232,6 +237,106 @@ open_for_messages(struct transport_session *t)
 	t->ev->on_open(t->arg);
 }
 
+/* ---- login (RFC 4954) ---- */
+
+/* Longest line: AUTH PLAIN with name and password of 255 octets each, in base64. */
+#define AUTH_BYTES_MAX 1024
+
+static void
+say_base64(struct transport_session *t, const char *before, struct slice text, enum session_state then)
+{
+	struct buf line;
+
+	buf_init(&line, AUTH_BYTES_MAX);
+	buf_put_str(&line, before);
+	if (!base64_encode(text, 0, &line) || !buf_put_str(&line, "\r\n")) {
+		session_lost(t, TRANSPORT_AT_HELLO, "name or password are too long to log in with");
+	} else {
+		t->wire->write(t->ctx, buf_slice(&line));
+		t->state = then;
+		t->wire->deadline(t->ctx, t->config.command_ms);
+	}
+	if (line.p != NULL)
+		mem_wipe(line.p, line.n);
+	buf_fini(&line);
+}
+
+static void
+say_plain(struct transport_session *t)
+{
+	struct buf b;
+
+	buf_init(&b, AUTH_BYTES_MAX);
+	buf_put_u8(&b, 0);
+	buf_put_slice(&b, t->config.user);
+	buf_put_u8(&b, 0);
+	buf_put_slice(&b, t->config.password);
+	say_base64(t, "AUTH PLAIN ", buf_slice(&b), SESSION_AUTH);
+	mem_wipe(b.p, b.n);
+	buf_fini(&b);
+}
+
+static void
+log_in(struct transport_session *t)
+{
+	struct transport_failure f;
+
+	if (!t->secured || !t->proven)
+		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.5", "the password is only for a server that has proved who it is");
+	else if (!t->auth_plain && !t->auth_login)
+		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.4", "the server offers neither AUTH PLAIN nor LOGIN");
+	else if (t->auth_plain) {
+		say_plain(t);
+		return;
+	} else {
+		session_command(t, SESSION_AUTH_USER, "AUTH LOGIN\r\n", t->config.command_ms);
+		return;
+	}
+	session_fail(t, &f, true);
+}
+
+/* A wrong password is for the operator to mend: mail waits for that. */
+static void
+on_auth(struct transport_session *t, const struct smtp_reply *r)
+{
+	struct transport_failure f;
+
+	if (t->state == SESSION_AUTH && r->code / 100 == 2) {
+		open_for_messages(t);
+	} else if (t->state == SESSION_AUTH_USER && r->code == 334) {
+		say_base64(t, "", t->config.user, SESSION_AUTH_PASSWORD);
+	} else if (t->state == SESSION_AUTH_PASSWORD && r->code == 334) {
+		say_base64(t, "", t->config.password, SESSION_AUTH);
+	} else {
+		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.8", "");
+		f.said = true;
+		session_reply_text(r, f.text);
+		t->ev->on_reply(t->arg, TRANSPORT_AT_HELLO, r, slice_of(NULL, 0));
+		session_fail(t, &f, r->code != 421);
+	}
+}
+
+static void
+ready_or_log_in(struct transport_session *t)
+{
+	if (t->config.user.n > 0)
+		log_in(t);
+	else
+		open_for_messages(t);
+}
+
+static void
+note_auth(struct transport_session *t)
+{
+	struct slice rest = t->offer.auth, one;
+
+	t->auth_plain = t->auth_login = false;
+	while (slice_cut(&rest, ' ', &one)) {
+		t->auth_plain = t->auth_plain || slice_eq_nocase(one, SLICE("PLAIN"));
+		t->auth_login = t->auth_login || slice_eq_nocase(one, SLICE("LOGIN"));
+	}
+}
+
 static void
 refuse_tls(struct transport_session *t, bool tls, const char *status, const char *text)
 {
@@ -262,14 +367,15 @@ on_ehlo(struct transport_session *t, const struct smtp_reply *r)
 		session_fail(t, &f, true);
 		return;
 	}
+	note_auth(t);
 	/* They point into a reply that goes. */
 	t->offer.name = t->offer.auth = slice_of(NULL, 0);
 	if (t->secured || t->config.tls == TRANSPORT_TLS_NONE)
-		open_for_messages(t);
+		ready_or_log_in(t);
 	else if (t->offer.starttls)
 		session_command(t, SESSION_STARTTLS, "STARTTLS\r\n", t->config.command_ms);
 	else if (t->config.tls == TRANSPORT_TLS_MAY)
-		open_for_messages(t);
+		ready_or_log_in(t);
 	else
 		refuse_tls(t, false, "4.7.4", "TLS is required, and the server does not offer it");
 }
@@ -291,7 +397,7 @@ on_starttls(struct transport_session *t, const struct smtp_reply *r)
 		session_fail(t, &f, r->code != 421);
 	} else {
 		t->ev->on_reply(t->arg, TRANSPORT_AT_TLS, r, slice_of(NULL, 0));
-		open_for_messages(t);
+		ready_or_log_in(t);
 	}
 }
 
@@ -301,6 +407,14 @@ transport_session_begin(struct transport_session *t)
 	assert(t->state == SESSION_NEW);
 	t->state = SESSION_GREETING;
 	t->wire->deadline(t->ctx, t->config.command_ms);
+}
+
+void
+transport_session_begin_secured(struct transport_session *t, bool proven)
+{
+	t->secured = true;
+	t->proven = proven;
+	transport_session_begin(t);
 }
 
 void
@@ -329,12 +443,17 @@ on_reply(struct transport_session *t, const struct smtp_reply *r)
 		break;
 	case SESSION_HELO:
 		if (r->code / 100 == 2)
-			open_for_messages(t);
+			ready_or_log_in(t);
 		else
 			session_refused(t, TRANSPORT_AT_HELLO, r);
 		break;
 	case SESSION_STARTTLS:
 		on_starttls(t, r);
+		break;
+	case SESSION_AUTH:
+	case SESSION_AUTH_USER:
+	case SESSION_AUTH_PASSWORD:
+		on_auth(t, r);
 		break;
 	case SESSION_NEW:
 	case SESSION_HANDSHAKE:

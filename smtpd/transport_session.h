@@ -73,6 +73,8 @@ struct transport_session_config {
 	struct slice helo; /* our name, at most TRANSPORT_HELO_MAX - 1 octets; copied */
 	struct slice mta;  /* the server's, for outcomes, at most TRANSPORT_MTA_MAX - 1 octets; copied */
 	enum transport_tls tls;
+	/* To log in with (RFC 4954), at a server that has proved who it is; empty: not at all. Stay the caller's, as long as the session. */
+	struct slice user, password;
 	bool mx_proven; /* DNSSEC or a policy says that this is the domain's server (RFC 8689 4.2.1) */
 	uint64_t command_ms; /* RFC 5321 4.5.3.2.1 to .4: for each reply but two */
 	uint64_t data_ms;    /* .5: for each piece of the message */
@@ -115,6 +117,8 @@ void transport_session_free(struct transport_session **t);
 
 /* The connection stands: waits for the greeting. */
 void transport_session_begin(struct transport_session *t);
+/* The same over TLS that was there first (RFC 8314 3.3). proven as in transport_session_secured(). */
+void transport_session_begin_secured(struct transport_session *t, bool proven);
 /* What has been received and not been used yet; gives how many octets are used now. */
 size_t transport_session_input(struct transport_session *t, struct slice in);
 void transport_session_writable(struct transport_session *t);

@@ -15,6 +15,9 @@ enum session_state {
 	SESSION_HELO,
 	SESSION_STARTTLS,
 	SESSION_HANDSHAKE,
+	SESSION_AUTH,	  /* the last reply to AUTH */
+	SESSION_AUTH_USER, /* of LOGIN: the question for the name */
+	SESSION_AUTH_PASSWORD,
 	SESSION_IDLE,
 	SESSION_ENVELOPE, /* replies to MAIL, RCPT and DATA */
 	SESSION_BODY,	  /* room for more of the message */
@@ -45,6 +48,7 @@ struct transport_session {
 	struct smtp_offer offer;
 	enum session_state state;
 	bool esmtp, secured, proven;
+	bool auth_plain, auth_login; /* offered */
 	bool over_told;
 
 	struct transport_message message;

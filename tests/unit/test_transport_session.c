@@ -26,6 +26,7 @@ struct row {
 	uint8_t flags;
 	enum transport_tls tls;
 	bool unproven;
+	const char *user;
 };
 
 static const char usual[] = "Subject: x\r\n\r\n.dot\r\ntext\r\n";
@@ -200,7 +201,7 @@ play_begin(struct play *p, const struct row *row)
 	p->message.item = &p->item;
 	p->message.outcomes = p->outcomes;
 	const struct transport_session_config config = {.helo = SLICE("me.example"), .mta = SLICE("mx[192.0.2.1]"), .tls = row->tls,
-	    .mx_proven = true, .command_ms = 1, .data_ms = 1, .dot_ms = 1};
+	    .mx_proven = true, .user = slice_str(row->user), .password = SLICE("secret"), .command_ms = 1, .data_ms = 1, .dot_ms = 1};
 
 	p->want_messages = 1;
 	p->session = transport_session_new(&config, &wire, p, &events, p);
@@ -414,6 +415,19 @@ static const struct row rows[] = {
 	"S:250 x", "C:QUIT"}, .outcome = "-", .rest = "mail 5.7.30 permanent"},
     {.name = "REQUIRETLS, unproven", .tls = TRANSPORT_TLS_MAY, .unproven = true, .flags = QUEUE_REQUIRETLS, .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls",
 	"C:EHLO me.example", "S:250-x", "S:250 REQUIRETLS", "C:QUIT"}, .outcome = "-", .rest = "mail 5.7.10 permanent"},
+    {.name = "AUTH PLAIN", .tls = TRANSPORT_TLS_MUST, .user = "me", .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "S:250-x",
+	"S:250 AUTH LOGIN PLAIN", "C:AUTH PLAIN AG1lAHNlY3JldA==", "S:235 2.7.0 welcome", MAIL, "!:close"}, .outcome = "-", .rest = "mail 4.4.2 idle"},
+    {.name = "AUTH LOGIN", .tls = TRANSPORT_TLS_MUST, .user = "me", .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "S:250-x",
+	"S:250 AUTH CRAM-MD5 LOGIN", "C:AUTH LOGIN", "S:334 VXNlcm5hbWU6", "C:bWU=", "S:334 UGFzc3dvcmQ6", "C:c2VjcmV0", "S:235 welcome", MAIL, "!:close"}, .outcome = "-",
+	.rest = "mail 4.4.2 idle"},
+    {.name = "AUTH refused", .tls = TRANSPORT_TLS_MUST, .user = "me", .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "S:250-x",
+	"S:250 AUTH PLAIN", "C:AUTH PLAIN AG1lAHNlY3JldA==", "S:535 5.7.8 no", "C:QUIT"}, .outcome = "-"},
+    {.name = "AUTH not offered", .tls = TRANSPORT_TLS_MUST, .user = "me", .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "S:250 x",
+	"C:QUIT"}, .outcome = "-"},
+    {.name = "AUTH, unproven", .tls = TRANSPORT_TLS_MUST, .user = "me", .unproven = true, .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls",
+	"C:EHLO me.example", "S:250-x", "S:250 AUTH PLAIN", "C:QUIT"}, .outcome = "-"},
+    {.name = "AUTH in clear", .tls = TRANSPORT_TLS_MAY, .user = "me", .script = {HELLO, "S:250-x", "S:250 AUTH PLAIN", "C:QUIT"}, .outcome = "-"},
+    {.name = "AUTH after HELO", .tls = TRANSPORT_TLS_MAY, .user = "me", .script = {HELLO, "S:502 x", "C:HELO me.example", "S:250 x", "C:QUIT"}, .outcome = "-"},
     {.name = "REQUIRETLS in clear", .flags = QUEUE_REQUIRETLS, .script = {HELLO, "S:250-x", "S:250 REQUIRETLS", "C:QUIT"}, .outcome = "-", .rest = "mail 5.7.10 permanent"},
 };
 
