@@ -15,6 +15,7 @@
 #include "common/role.h"
 #include "common/tls_client.h"
 #include "smtpd/smtp_id.h"
+#include "smtpd/transport_relay.h"
 #include "smtpd/transport_route.h"
 #include "smtpd/transport_session.h"
 #include "smtpd/transport_sts.h"
@@ -36,6 +37,8 @@ struct transport_job {
 	char session[QUEUE_SESSION_BYTES_MAX + 1];
 	char queue_id[SMTP_QUEUE_ID_CHARS + 1];
 	char destination[TRANSPORT_DESTINATION_MAX];
+	char relay[TRANSPORT_RELAY_BYTES_MAX + 1]; /* asked instead of the domain's servers; empty: none */
+	bool fallback;				   /* that is the one for what cannot be reached */
 	struct arena *arena;
 	struct queue_item item;
 	struct transport_message message;
@@ -62,6 +65,8 @@ struct transport_job {
 /* ---- transport_main.c ---- */
 
 bool transport_draining(void);
+/* Names and passwords for relays; empty: none. */
+struct slice transport_credentials(void);
 /* Ends the process when it is told to leave and nothing is left. */
 void transport_leave_when_done(void);
 struct tls_client *transport_tls_client(void);
@@ -94,13 +99,15 @@ void transport_job_over(struct transport_job *job, const struct transport_failur
 /* ---- transport_conn.c ---- */
 
 struct transport_target {
-	struct slice key; /* whose messages it takes: the destination, or empty for the relay */
+	struct slice key; /* whose messages it takes: the destination, or "@" and the relay */
 	const struct transport_host *host;
 	const struct stream_address *address;
 	struct slice destination; /* another name that the certificate may have (RFC 7672 3.2.2); empty: none */
 	enum transport_tls tls;
 	bool name_proven; /* a policy wants a certificate of the host's name by a known authority */
 	bool mx_proven;
+	bool tls_first; /* from the first octet (RFC 8314 3.3) */
+	struct transport_credentials login; /* empty: none; stay where they are */
 };
 
 /* A new connection for job. NULL, with *why_r, when it cannot even be begun. */
@@ -116,6 +123,7 @@ void transport_conn_drop(struct transport_conn *c);
 void transport_conns_quit(void);
 /* "mx.example[192.0.2.1]" */
 const char *transport_conn_mta(const struct transport_conn *c);
+#define TRANSPORT_KEY_MAX (TRANSPORT_RELAY_BYTES_MAX + 2)
 /* TLS may be tried, and was not demanded. */
 bool transport_conn_tls_was_choice(const struct transport_conn *c);
 

@@ -21,7 +21,7 @@ struct transport_conn {
 	struct stream *stream;
 	struct transport_session *session;
 	struct loop_timer *timer;
-	char key[TRANSPORT_DESTINATION_MAX];
+	char key[TRANSPORT_KEY_MAX];
 	char mta[TRANSPORT_MTA_MAX];
 	/* What the handshake is to prove; copied, since the route may be gone. */
 	char names[2][TLS_CLIENT_NAME_BYTES_MAX + 1];
@@ -33,6 +33,7 @@ struct transport_conn {
 	enum transport_tls tls;
 	unsigned messages;
 	bool connected, handshake, closing, waiting;
+	bool tls_first;
 };
 
 static struct transport_conn *conns;
@@ -90,13 +91,16 @@ static void
 wire_starttls(void *ctx)
 {
 	struct transport_conn *c = ctx;
-	struct tls_client_want want = {.check = c->dane ? TLS_CLIENT_DANE : c->name_proven ? TLS_CLIENT_NAME : TLS_CLIENT_ANY,
-	    .tlsa = c->tlsa,
-	    .tlsa_count = c->tlsa_count};
+	struct tls_client_want want = {.check = TLS_CLIENT_DANE, .tlsa = c->tlsa, .tlsa_count = c->tlsa_count};
 
-	/* A policy wants the host's own name (RFC 8461 4.2). */
-	for (unsigned i = 0; i < (want.check == TLS_CLIENT_NAME ? 1u : 2u) && c->names[i][0] != '\0'; i++)
+	for (unsigned i = 0; i < 2 && c->names[i][0] != '\0'; i++)
 		want.names[want.name_count++] = slice_str(c->names[i]);
+	/* Records of which none counts prove nothing; then it is as if there were none for who wants a proof. */
+	if (!c->dane || (c->name_proven && !tls_client_tlsa_usable(transport_tls_client(), &want)))
+		want.check = c->name_proven ? TLS_CLIENT_NAME : TLS_CLIENT_ANY;
+	/* A policy wants the host's own name (RFC 8461 4.2). */
+	if (want.check == TLS_CLIENT_NAME && want.name_count > 1)
+		want.name_count = 1;
 	c->handshake = true;
 	tls_client_start(c->stream, transport_tls_client(), &want);
 }
@@ -220,7 +224,10 @@ handshake_done(struct transport_conn *c)
 	c->handshake = false;
 	tls_client_facts(c->stream, &facts);
 	trace_tls(c, &facts);
-	transport_session_secured(c->session, facts.proof != TLS_PROOF_NONE);
+	if (c->tls_first)
+		transport_session_begin_secured(c->session, facts.proof != TLS_PROOF_NONE);
+	else
+		transport_session_secured(c->session, facts.proof != TLS_PROOF_NONE);
 }
 
 static void
@@ -232,6 +239,11 @@ on_ready(struct stream *s, void *arg)
 		return;
 	if (!c->connected) {
 		c->connected = true;
+		if (c->tls_first) {
+			wire_deadline(c, config_number(role_config(), OPT_TRANSPORT_TIMEOUT_COMMAND));
+			wire_starttls(c);
+			return;
+		}
 		transport_session_begin(c->session);
 	} else if (c->handshake) {
 		handshake_done(c);
@@ -305,7 +317,8 @@ session_new(struct transport_conn *c, const struct transport_target *t)
 	    .on_message = session_message, .on_over = session_over, .on_reply = session_reply};
 	const struct config *config = role_config();
 	const struct transport_session_config session = {.helo = slice_str(config_string(config, OPT_HOSTNAME)), .mta = slice_str(c->mta),
-	    .tls = t->tls, .mx_proven = t->mx_proven, .command_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_COMMAND),
+	    .tls = t->tls, .mx_proven = t->mx_proven, .user = t->login.user, .password = t->login.password,
+	    .command_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_COMMAND),
 	    .data_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DATA), .dot_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DOT)};
 
 	return transport_session_new(&session, &wire, c, &events, c);
@@ -330,6 +343,7 @@ transport_conn_new(struct transport_job *job, const struct transport_target *t, 
 	c->job = job;
 	c->tls = t->tls;
 	c->name_proven = t->name_proven;
+	c->tls_first = t->tls_first;
 	(void)!slice_cstr(t->key, c->key, sizeof c->key);
 	set_names(c, t);
 	set_tlsa(c, t->host);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define TRACE_BYTES_MAX 4096
+#define TLS_FIRST_PORT 465
 /* "mx.example[192.0.2.1]: " before our own words. */
 #define WORDS_BYTES_MAX (TRANSPORT_MTA_MAX + TRANSPORT_TEXT_MAX + 4)
 
@@ -149,21 +150,46 @@ step(struct transport_job *job, bool host)
 	}
 }
 
+/* Whose messages a connection for job takes. */
+static struct slice
+conn_key(const struct transport_job *job, char key[TRANSPORT_KEY_MAX])
+{
+	if (job->relay[0] == '\0')
+		return slice_str(job->destination);
+	snprintf(key, TRANSPORT_KEY_MAX, "@%s", job->relay);
+	return slice_str(key);
+}
+
+/* Who has a name and a password from us must prove who it is. */
+static void
+set_login(const struct transport_job *job, struct transport_target *target)
+{
+	if (job->relay[0] == '\0')
+		return;
+	target->tls_first = target->address->port == TLS_FIRST_PORT;
+	if (!transport_credentials_find(transport_credentials(), slice_str(job->relay), &target->login))
+		return;
+	target->tls = TRANSPORT_TLS_MUST;
+	target->name_proven = true;
+}
+
 static void
 connect_to(struct transport_job *job, enum transport_tls tls)
 {
 	const struct transport_host *h = job->route->hosts[job->host];
 	struct transport_target target = {.host = h, .address = &h->addresses[job->address], .tls = tls};
 	struct transport_failure why;
+	char key[TRANSPORT_KEY_MAX];
 
 	/* Where there are TLSA records they alone count (RFC 8461 2). */
 	if (h->tlsa == TRANSPORT_TLSA_RECORDS || job->sts_enforced)
 		target.tls = TRANSPORT_TLS_MUST;
-	target.name_proven = job->sts_enforced && h->tlsa != TRANSPORT_TLSA_RECORDS;
+	target.name_proven = job->sts_enforced;
 	target.mx_proven = job->route->mx_secure || h->literal || job->sts_enforced;
-	target.key = job->route->relay ? SLICE("") : slice_str(job->destination);
+	target.key = conn_key(job, key);
 	/* The list of MX records is proved, else there would be no TLSA records. */
 	target.destination = h->literal || job->route->relay ? SLICE("") : slice_str(job->destination);
+	set_login(job, &target);
 	job->conn = transport_conn_new(job, &target, &why);
 	if (job->conn == NULL) {
 		char mta[TRANSPORT_MTA_MAX], ip[TRANSPORT_IP_TEXT_MAX];
@@ -191,6 +217,29 @@ forbidden(struct transport_job *job)
 	return true;
 }
 
+static void find_route(struct transport_job *job);
+
+/* No server could be spoken to, and nothing forbids another way. */
+static bool
+falls_back(struct transport_job *job)
+{
+	struct slice relay = slice_str(config_string(role_config(), OPT_TRANSPORT_FALLBACK));
+	const struct log_field fields[] = {LOG_STR("relay", relay), LOG_END};
+
+	if (relay.n == 0 || job->relay[0] != '\0' || job->reached || job->sts_enforced || !undecided(job))
+		return false;
+	for (unsigned i = 0; i < job->route->host_count; i++)
+		if (job->route->hosts[i]->tlsa == TRANSPORT_TLSA_RECORDS)
+			return false;
+	if (!slice_cstr(relay, job->relay, sizeof job->relay))
+		return false;
+	transport_trace(job, "fallback", fields);
+	job->fallback = true;
+	job->host = job->address = job->tries = 0;
+	find_route(job);
+	return true;
+}
+
 /* Tries on until a connection is under way, or ends. */
 static void
 next_server(struct transport_job *job)
@@ -203,7 +252,7 @@ next_server(struct transport_job *job)
 		if (job->conn == NULL)
 			step(job, false);
 	}
-	if (job->conn == NULL)
+	if (job->conn == NULL && !falls_back(job))
 		finish(job, job->reached ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
 }
 
@@ -301,19 +350,26 @@ find_route(struct transport_job *job)
 {
 	const struct transport_route_config config = {.own_name = slice_str(config_string(role_config(), OPT_HOSTNAME)),
 	    .port = (uint16_t)config_number(role_config(), OPT_TRANSPORT_PORT),
-	    .relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)),
+	    .relay = slice_str(job->relay),
 	    .loopback = config_bool(role_config(), OPT_TRANSPORT_LOOPBACK)};
 
+	transport_search_free(&job->search);
+	job->route = NULL;
 	job->search = transport_search_new(role_loop(), dns_client(), &config, slice_str(job->destination), on_route, job);
 }
 
 void
 transport_job_start(struct transport_job *job)
 {
-	bool relay = config_string(role_config(), OPT_TRANSPORT_RELAY)[0] != '\0';
+	struct slice relay = transport_relay_for(slice_str(config_string(role_config(), OPT_TRANSPORT_ROUTES)),
+	    slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)), slice_str(job->destination));
 	struct transport_failure why;
+	char key[TRANSPORT_KEY_MAX];
 
-	job->conn = transport_conn_waiting(job, relay ? SLICE("") : slice_str(job->destination));
+	/* Longer ones are refused at start. */
+	if (!slice_cstr(relay, job->relay, sizeof job->relay))
+		job->relay[0] = '\0';
+	job->conn = transport_conn_waiting(job, conn_key(job, key));
 	if (job->conn != NULL) {
 		job->reused = job->reached = job->begun = true;
 		if (transport_conn_take(job->conn, &why))

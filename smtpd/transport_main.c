@@ -7,6 +7,7 @@
 
 static struct tls_client *tls;
 static bool draining;
+static struct buf credentials;
 
 bool
 transport_draining(void)
@@ -27,14 +28,57 @@ transport_leave_when_done(void)
 		role_exit(0);
 }
 
+struct slice
+transport_credentials(void)
+{
+	return buf_slice(&credentials);
+}
+
+static int
+check_relay(enum option o, const char *name, struct err *e)
+{
+	struct slice relay = slice_str(config_string(role_config(), o));
+
+	if (relay.n == 0 || (transport_relay_valid(relay) && relay.n <= TRANSPORT_RELAY_BYTES_MAX))
+		return 0;
+	return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting", "%s is not HOST, ADDRESS, or either with @PORT", name);
+}
+
+static int
+check_settings(struct err *e)
+{
+	struct slice wrong;
+
+	if (check_relay(OPT_TRANSPORT_RELAY, "transport.relay", e) < 0 || check_relay(OPT_TRANSPORT_FALLBACK, "transport.fallback", e) < 0)
+		return -1;
+	if (!transport_routes_valid(slice_str(config_string(role_config(), OPT_TRANSPORT_ROUTES)), &wrong))
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting", "transport.routes: %.*s is not DOMAIN=RELAY",
+		    SLICE_ARG(wrong));
+	return 0;
+}
+
+static int
+load_credentials(struct err *e)
+{
+	const char *path = config_string(role_config(), OPT_TRANSPORT_CREDENTIALS);
+	unsigned line;
+
+	buf_init(&credentials, TRANSPORT_CREDENTIALS_BYTES_MAX);
+	if (path[0] == '\0')
+		return 0;
+	if (transport_credentials_load(path, &credentials, e) < 0)
+		return -1;
+	line = transport_credentials_wrong(buf_slice(&credentials));
+	if (line > 0)
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting", "%s:%u: not RELAY, user and password", path, line);
+	return 0;
+}
+
 static int
 init(struct err *e)
 {
-	struct slice relay = slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY));
-
-	if (relay.n > 0 && !transport_relay_valid(relay))
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "wrong setting",
-		    "transport.relay is not HOST, ADDRESS, or either with @PORT");
+	if (check_settings(e) < 0 || load_credentials(e) < 0)
+		return -1;
 	tls = tls_client_new(config_string(role_config(), OPT_TLS_AUTHORITIES), e);
 	return tls == NULL ? -1 : 0;
 }

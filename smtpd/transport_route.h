@@ -60,7 +60,7 @@ typedef void transport_route_fn(void *arg, const struct transport_route *route);
  */
 struct transport_search *transport_search_new(struct loop *l, const struct dns_asker *dns, const struct transport_route_config *config,
     struct slice destination, transport_route_fn *done, void *arg);
-/* done is not called any more; not to be called from inside done. */
+/* done is not called any more. May be called from inside done; the route ends with it. */
 void transport_search_free(struct transport_search **s);
 
 /* The relay's setting is HOST, ADDRESS or either with @PORT. */

@@ -73,7 +73,7 @@ struct transport_session_config {
 	struct slice helo; /* our name, at most TRANSPORT_HELO_MAX - 1 octets; copied */
 	struct slice mta;  /* the server's, for outcomes, at most TRANSPORT_MTA_MAX - 1 octets; copied */
 	enum transport_tls tls;
-	/* To log in with (RFC 4954), at a server that has proved who it is; empty: not at all. Stay the caller's, as long as the session. */
+	/* To log in with (RFC 4954), at a server that has proved who it is; empty: not at all. They outlive the session. */
 	struct slice user, password;
 	bool mx_proven; /* DNSSEC or a policy says that this is the domain's server (RFC 8689 4.2.1) */
 	uint64_t command_ms; /* RFC 5321 4.5.3.2.1 to .4: for each reply but two */

@@ -1,5 +1,6 @@
 """SMTP servers for the other end of what Mailstead sends: each does at each stage what its script says."""
 
+import base64
 import hashlib
 import os
 import socket
@@ -24,6 +25,7 @@ class Session:
         self.file = conn.makefile("rb")
         self.commands, self.tls, self.sni = [], None, None
         self.mail, self.rcpts = None, []
+        self.login = None
 
     def say(self, stage, default):
         """Gives the code that was said. A script's entry is a reply, one of HANG, RESET and CLOSE, or a function of the session."""
@@ -44,6 +46,8 @@ class Session:
         return int(what[:3])
 
     def run(self):
+        if self.receiver.tls_first:
+            self.begin_tls()
         self.say("greeting", "220 receiver.example ESMTP")
         while True:
             line = self.file.readline()
@@ -66,12 +70,19 @@ class Session:
         self.say("helo", "250 receiver.example")
 
     def on_starttls(self, text):
-        if self.say("starttls", "220 go") != 220:
-            return
+        if self.say("starttls", "220 go") == 220:
+            self.begin_tls()
+
+    def begin_tls(self):
         self.receiver.context.sni_callback = lambda s, name, c: setattr(self, "sni", name)
         self.conn = self.receiver.context.wrap_socket(self.conn, server_side=True)
         self.file = self.conn.makefile("rb")
         self.tls = self.conn.version()
+
+    def on_auth(self, text):
+        _, _, given = text.split()
+        self.login = tuple(w.decode() for w in base64.b64decode(given).split(b"\0")[1:])
+        self.say("auth", "235 2.7.0 welcome" if self.login == self.receiver.login else "535 5.7.8 no")
 
     def on_mail(self, text):
         if self.say("mail", "250 2.1.0 ok") == 250:
@@ -121,7 +132,8 @@ class Session:
 class Receiver:
     """Listens on address (of 127.0.0.0/8) and port. script and offers may be changed between messages."""
 
-    def __init__(self, address, port, context=None, offers=("PIPELINING", "8BITMIME", "STARTTLS"), script=None):
+    def __init__(self, address, port, context=None, offers=("PIPELINING", "8BITMIME", "STARTTLS"), script=None, tls_first=False):
+        self.tls_first, self.login = tls_first, None
         self.script, self.offers, self.context = script or {}, list(offers), context
         self.sessions, self.messages = [], []
         self.ended = threading.Event()
@@ -153,7 +165,12 @@ class Receiver:
                     pass
 
     def reset(self, **script):
-        """Forgets what was, and follows this script from now on."""
+        """Ends and forgets what was, and follows this script from now on."""
+        for session in self.sessions:
+            try:
+                session.conn.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
         self.script = script
         self.sessions, self.messages = [], []
 

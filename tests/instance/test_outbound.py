@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import time
+import unittest
 
 import dnsserver
 import harness
@@ -369,3 +370,90 @@ class TestLeaving(OutboundTest):
         self.assertEqual(json.loads(self.server.run("--json", "queue", "list", queue_id, check=False).stdout or "[]"), [])
         self.assertEqual(len(self.first.messages), 1)
         self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
+
+
+class TestRelays(OutboundTest):
+    """Relays for one domain, for what cannot be reached, and with a name and a password."""
+    more_zones = {"dead.example": zone("127.0.0.9", "127.0.0.9"), "relays.example": "a IN A %s\nb IN A %s\nsafe IN A %s\nother IN A %s\n" % (
+        FIRST, SECOND, FIRST, FIRST)}
+
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="mailstead-relay-")
+        ca, issue = receiver.authority(directory)
+        cls.port = ports.take()
+        cls.pair = issue("safe.relays.example")
+        relay = "%%s.relays.example@%d" % cls.port
+        with open(directory + "/credentials", "w", encoding="ascii") as f:
+            f.write("# who we are there\n%s me pass word\n%s me pass word\n" % (relay % "safe", relay % "other"))
+        cls.more_settings = {
+            "tls.authorities": ca, "transport.fallback": relay % "b", "transport.credentials": directory + "/credentials",
+            "transport.routes": "routed.out.example=%s .below.example=%s safe.example=%s other.example=%s direct.below.example=-" % (
+                relay % "b", relay % "b", relay % "safe", relay % "other")}
+        super().setUpClass()
+
+    def setUp(self):
+        super().setUp()
+        for r in (self.first, self.second):
+            r.offers, r.context, r.login = ["PIPELINING", "8BITMIME", "STARTTLS"], None, None
+
+    def test_routes(self):
+        for domain, want in (("routed.out.example", self.second), ("other.out.example", self.first), ("x.below.example", self.second)):
+            with self.subTest(domain=domain):
+                self.setUp()
+                self.one(("done", "2.0.0"), to="x@" + domain)
+                self.assertEqual([r for r in (self.first, self.second) if r.messages], [want])
+        self.one(("failed", "5.1.2"), to="x@direct.below.example")
+
+    def test_fallback(self):
+        queue_id = self.one(("done", "2.0.0"), to="x@dead.example")
+        self.assertEqual(len(self.second.messages), 1)
+        self.assertEqual(len(self.events(queue_id, "fallback")), 1)
+
+    def test_login(self):
+        self.first.context, self.first.login = receiver.context(self.pair), ("me", "pass word")
+        self.first.offers.append("AUTH PLAIN LOGIN")
+        self.one(("done", "2.0.0"), to="x@safe.example")
+        self.assertEqual([s.login for s in self.first.sessions], [("me", "pass word")])
+        log = self.server.log()
+        self.assertNotIn("pass word", log)
+        # The same server by a name that its certificate does not have gets neither password nor message.
+        queue_id = self.one(("pending", "4.7.5"), to="x@other.example")
+        self.assertEqual([s.login for s in self.first.sessions[1:]], [None])
+        self.assertEqual(len(self.first.messages), 1)
+        self.assertTrue(queue_id)
+
+    def test_refused_login(self):
+        """It waits for the operator."""
+        self.first.context, self.first.login = receiver.context(self.pair), ("me", "another")
+        self.first.offers.append("AUTH PLAIN LOGIN")
+        self.one(("pending", "4.7.8"), to="x@safe.example")
+        self.assertEqual(self.first.messages, [])
+
+
+@unittest.skipUnless(os.getuid() == 0, "only root can listen on port 465")
+class TestTlsFirst(OutboundTest):
+    """A relay on port 465."""
+
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.mkdtemp(prefix="mailstead-relay-")
+        ca, issue = receiver.authority(directory)
+        cls.relay = receiver.Receiver("127.0.0.7", 465, receiver.context(issue("relay.relays.example")), ("PIPELINING", "8BITMIME", "AUTH PLAIN"), tls_first=True)
+        cls.relay.login = ("me", "secret")
+        with open(directory + "/credentials", "w", encoding="ascii") as f:
+            f.write("relay.relays.example@465 me secret\n")
+        cls.more_zones = {"relays.example": "relay IN A 127.0.0.7\n"}
+        cls.more_settings = {"tls.authorities": ca, "transport.relay": "relay.relays.example@465", "transport.credentials": directory + "/credentials"}
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.relay.close()
+        super().tearDownClass()
+
+    def test_relay(self):
+        queue_id = self.one(("done", "2.0.0"))
+        self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], ["ca"])
+        (_, _, _, session), = self.relay.messages
+        self.assertEqual((session.tls, session.login), ("TLSv1.3", ("me", "secret")))

@@ -29,7 +29,7 @@ class Receivers:
     def setUpClass(cls):
         port = ports.take()
         ca, issue = receiver.authority(tempfile.mkdtemp(prefix="mailstead-mta-ca-"))
-        cls.settings = {"transport.enabled": "yes", "transport.loopback": "yes", "transport.port": port, "transport.ca_file": ca,
+        cls.settings = {"transport.enabled": "yes", "transport.loopback": "yes", "transport.port": port, "tls.authorities": ca,
                         "queue.remote_retry": "1s"}
         behind = ports.take()
         cls.behind = receiver.Receiver("127.0.0.1", behind, offers=("8BITMIME", "PIPELINING", "SMTPUTF8"))
