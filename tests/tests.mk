@@ -180,6 +180,10 @@ dos: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DOS=all INSTANCE_JOBS=1 /usr/bin/python3 tests/instance/run.py test_dos
 soak: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
+OUTBOUND_ROUNDS ?= 1000
+.PHONY: outbound-death
+outbound-death: programs
+	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/outbound_death.py --rounds $(OUTBOUND_ROUNDS)
 death: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 crash: descriptors

@@ -119,7 +119,8 @@ def client(where, first, step):
 
 class Ours(bench.Ours):
     def __init__(self, dns):
-        super().__init__({"dns.server": dns.address, "transport.enabled": "yes", "submission.local": "*=alice@demo.test"})
+        super().__init__({"dns.server": dns.address, "transport.enabled": "yes", "submission.local": "*=alice@demo.test",
+                          "submission.day_messages": "0", "submission.day_recipients": "0", "submission.day_addresses": "0"})
         self.where = self.server.run_directory + "/submit"
 
     def pids(self):

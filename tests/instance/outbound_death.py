@@ -2,7 +2,7 @@
 """kill -9 on the way out: queue, transport, deliver and the submission front at random moments, while users send to other servers.
 
 What a client was told 250 of must reach the receiver, once; or as often again as the time line says that a reply to the end of the message was
-lost. What the client got no answer for may be there once, or not at all. The receiver is slow now and then, and takes its time with the
+lost. What the client got no answer for, or was told to come again with, may be there once, or not at all. The receiver is slow now and then, and takes its time with the
 reply to the end, so that deaths meet every part of the dialogue.
 
     outbound_death.py [--rounds N] [--seed N]
@@ -110,11 +110,13 @@ class Run:
         self.random = random.Random(seed)
         self.receiver = Receiver()
         self.server = harness.Server(zones={d: "@ IN MX 10 mx\nmx IN A 127.0.0.1\n" for d in DOMAINS}, settings={
-            "transport.enabled": "yes", "transport.port": self.receiver.port, "queue.remote_retry": "1s", "login.connections_per_address": "100"})
+            "transport.enabled": "yes", "transport.loopback": "yes", "transport.port": self.receiver.port, "queue.remote_retry": "1s",
+            "login.connections_per_address": "100", "submission.day_messages": "0", "submission.day_recipients": "0",
+            "submission.day_addresses": "0"})
         self.server.allow(r"(role-ended|restart-later).*|ipc|edge|garbage|unsent|reply-lost|append-unanswered|session-lost")
         self.lock = threading.Lock()
         self.told = {}  # token: queue id
-        self.unknown = set()
+        self.unknown = set()  # answered later, or not at all
         self.ending = False
         self.kills = collections.Counter()
         self.killed_at = {}
@@ -130,7 +132,8 @@ class Run:
             self.unknown.add(token)
         code, answer = session.data(text.encode())
         with self.lock:
-            self.unknown.discard(token)
+            if code == 250 or code >= 500:
+                self.unknown.discard(token)
             if code == 250:
                 self.told[token] = answer.split()[-1].decode()
 
