@@ -84,9 +84,15 @@ bool queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *
 
 /* ---- queue_table.c: 0, or -1 and e. Blocks on the disk. ---- */
 
-/* Opens STATE/queue, which exists, with what a crash left behind put in order, and calls found for each message. */
+/*
+ * Opens STATE/queue, which exists, with what a crash left behind put in order, and calls found for each message. boot names the time since
+ * the machine was started, at most QUEUE_BOOT_BYTES_MAX octets: within one nothing but a process has ended, and what was written is
+ * there. So an index that is shorter than it was is what Berkeley DB has made of it when pages at its end became free; after a power cut
+ * it counts as damaged.
+ */
+#define QUEUE_BOOT_BYTES_MAX 64
 typedef void queue_found_fn(struct queue_message *m); /* owned by the callee */
-int queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e);
+int queue_table_open(const char *state_dir, struct slice boot, queue_found_fn *found, struct err *e);
 /* At the end of the process. */
 void queue_table_close(void);
 /* New messages, each with its descriptors, and what came of it. */

@@ -9,6 +9,7 @@
 #include "smtpd/queue_schedule.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -824,14 +825,28 @@ settle_idle(void)
 	}
 }
 
+/* What the kernel calls the time since it was started. Empty: it does not say. */
+static struct slice
+boot_id(char text[QUEUE_BOOT_BYTES_MAX])
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, QUEUE_BOOT_BYTES_MAX) : -1;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return slice_of(text, n > 0 ? (size_t)n : 0);
+}
+
 int
 queue_items_init(struct err *e)
 {
+	char text[QUEUE_BOOT_BYTES_MAX];
+
 	name_table_init(&by_id);
 	plan = queue_plan_new();
 	timer = loop_timer_new(role_loop(), on_tick, NULL);
 	settle_timer = loop_timer_new(role_loop(), on_settle, NULL);
-	if (queue_table_open(role_state_dir(), found, e) < 0)
+	if (queue_table_open(role_state_dir(), boot_id(text), found, e) < 0)
 		return -1;
 	settle_idle();
 	if (queue_table_flush(e) < 0)

@@ -299,6 +299,11 @@ queue_table_add(struct queue_add *adds, unsigned count)
 	assert(count <= QUEUE_ADDS_MAX);
 	for (unsigned i = 0; i < count; i++)
 		adds[i].result = write_files(&adds[i], &w[i], &adds[i].error);
+	for (unsigned i = 0; i < count; i++)
+		if (adds[i].result == 0) {
+			file_write_out(w[i].msg);
+			file_write_out(w[i].meta);
+		}
 	for (unsigned i = 0; i < count; i++) {
 		adds[i].result = sync_files(&w[i], adds[i].result, &adds[i].error);
 		any = any || adds[i].result == 0;
@@ -486,8 +491,43 @@ make_dir(const char *path, const char *parent, struct err *e)
 	return file_mkdir(path, &made, e) < 0 ? -1 : file_sync_dir(parent, e);
 }
 
+/* Was it opened since the machine was started? */
+static bool
+opened_in(struct slice boot)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	uint8_t known[QUEUE_BOOT_BYTES_MAX + 1];
+	int64_t n = -1;
+	int fd;
+
+	file_path(path, queue_dir, "boot");
+	fd = file_open(path, O_RDONLY | O_CLOEXEC, NULL);
+	if (fd >= 0) {
+		n = file_read(fd, 0, known, sizeof known, NULL);
+		(void)file_close(fd, NULL);
+	}
+	return boot.n > 0 && n > 0 && slice_eq(slice_of(known, (size_t)n), boot);
+}
+
+/* Not synced: after a power cut it is another one's time. */
+static void
+note_boot(struct slice boot)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e = {0};
+	int fd = -1;
+
+	file_path(path, queue_dir, "boot");
+	if (file_unlink(path, &e) == 0)
+		fd = file_open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, &e);
+	if (fd < 0 || file_write(fd, 0, boot, &e) < 0)
+		log_event(LOG_WARN, NO_SESSION, "queue-boot", LOG_ERR(&e), LOG_END);
+	if (fd >= 0)
+		(void)file_close(fd, NULL);
+}
+
 static int
-open_index(struct err *e)
+open_index(bool same_boot, struct err *e)
 {
 	struct redo_pages pages;
 	enum env_cut cut;
@@ -495,7 +535,7 @@ open_index(struct err *e)
 	if (make_dir(index_dir, queue_dir, e) < 0 || file_settle_dir(index_dir, e) < 0 || env_log_check(index_dir, &pages, e) < 0 ||
 	    env_look_at_index(index_dir, &pages, &cut, e) < 0)
 		return -1;
-	if (cut != ENV_WHOLE)
+	if (cut != ENV_WHOLE && !same_boot)
 		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the last pages of the queue's index are missing");
 	if (env_open(index_dir, true, &pages, &env, e) < 0)
 		return -1;
@@ -511,7 +551,7 @@ rebuild(struct err *e)
 
 	log_event(LOG_ERROR, NO_SESSION, "queue-rebuild", LOG_ERR(e), LOG_END);
 	env_close(&env);
-	if (file_remove_dir(index_dir, e) < 0 || open_index(e) < 0 || each_file(".meta", restore, &count, e) < 0 ||
+	if (file_remove_dir(index_dir, e) < 0 || open_index(false, e) < 0 || each_file(".meta", restore, &count, e) < 0 ||
 	    queue_table_flush(e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "queue-rebuilt", LOG_NUM("messages", count), LOG_END);
@@ -526,7 +566,7 @@ forget(struct queue_message *m)
 }
 
 int
-queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
+queue_table_open(const char *state_dir, struct slice boot, queue_found_fn *found, struct err *e)
 {
 	file_hook_db();
 	file_path(queue_dir, state_dir, "queue");
@@ -535,11 +575,14 @@ queue_table_open(const char *state_dir, queue_found_fn *found, struct err *e)
 	if (make_dir(messages_dir, queue_dir, e) < 0)
 		return -1;
 	file_reserve(queue_dir);
-	if ((open_index(e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
+	if ((open_index(opened_in(boot), e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
 		return -1;
 	if (each_file(".msg", remove_orphan, NULL, e) < 0 || each_file(".meta", remove_orphan, NULL, e) < 0)
 		return -1;
-	return load(found, e);
+	if (load(found, e) < 0)
+		return -1;
+	note_boot(boot);
+	return 0;
 }
 
 void

@@ -614,6 +614,12 @@ file_read(int fd, uint64_t at, void *p, size_t n, struct err *e)
 	return got < 0 ? err_sys(e, errno, "read") : got;
 }
 
+void
+file_write_out(int fd)
+{
+	(void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 int
 file_sync(int fd, struct err *e)
 {

@@ -86,6 +86,9 @@ int file_close(int fd, struct err *e);
 int file_write(int fd, uint64_t at, struct slice octets, struct err *e) __attribute__((warn_unused_result));
 /* Up to n octets, less only at the end of the file; the number read, or -1 and e. */
 int64_t file_read(int fd, uint64_t at, void *p, size_t n, struct err *e) __attribute__((warn_unused_result));
+/* Begins to write a file out, so that the syncs of several find their data under way and their metadata in one commit. Only file_sync()
+ * tells what came of it. */
+void file_write_out(int fd);
 int file_sync(int fd, struct err *e) __attribute__((warn_unused_result));
 int file_sync_dir(const char *path, struct err *e) __attribute__((warn_unused_result));
 int file_rename(const char *from, const char *to, struct err *e) __attribute__((warn_unused_result));

@@ -224,7 +224,7 @@ run_workload(const char *root, uint64_t seed)
 		die("mkdir", NULL);
 	record = crash_record_start(root);
 	note(0);
-	if (queue_table_open(root, forget, &e) < 0)
+	if (queue_table_open(root, SLICE("before"), forget, &e) < 0)
 		die("open", &e);
 	note(0);
 	for (unsigned i = 0; i < OPERATIONS; i++)
@@ -241,7 +241,7 @@ judge(const char *target, const struct moment *at)
 {
 	struct err e = {0};
 
-	if (queue_table_open(target, on_found, &e) < 0) {
+	if (queue_table_open(target, SLICE("after"), on_found, &e) < 0) {
 		fprintf(stderr, "queue_crash: it does not open: %s\n", e.detail);
 		return 1;
 	}

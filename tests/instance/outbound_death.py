@@ -24,8 +24,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import ports  # noqa: E402
 
-# A role that is killed again earlier is restarted with a pause.
-PACED_SECONDS = 2.2
+# A role that is killed again sooner after it came back is restarted with a pause.
+PACED_SECONDS = 2.5
 CLIENTS = 4
 DOMAINS = ["one.example", "two.example", "three.example", "four.example"]
 VICTIMS = ["smtpd-queue", "smtpd-transport", "smtpd-submission", "smtpd-deliver"]
@@ -119,7 +119,7 @@ class Run:
         self.unknown = set()  # answered later, or not at all
         self.ending = False
         self.kills = collections.Counter()
-        self.killed_at = {}
+        self.back_at = {}
 
     # The users.
 
@@ -154,7 +154,7 @@ class Run:
 
     def strike(self):
         now = time.monotonic()
-        ready = [v for v in VICTIMS if now - self.killed_at.get(v, 0) > PACED_SECONDS]
+        ready = [v for v in VICTIMS if now - self.back_at.get(v, 0) > PACED_SECONDS]
         if not ready:
             time.sleep(0.05)
             return False
@@ -168,9 +168,9 @@ class Run:
         except ProcessLookupError:
             return False
         self.kills[victim] += 1
-        self.killed_at[victim] = now
         # The next one dies when this one is back: two at once are another matter.
-        harness.wait_for(lambda: [p for p in self.server.processes().get(victim, []) if p not in pids], 20)
+        harness.wait_for(lambda: [p for p in self.server.processes().get(victim, []) if p not in pids], 40)
+        self.back_at[victim] = time.monotonic()
         time.sleep(0.2 + self.random.random() * 0.4)
         return True
 

@@ -327,7 +327,7 @@ open_table(void)
 	struct err e = {0};
 
 	found_count = 0;
-	if (queue_table_open(dir, found, &e) == 0)
+	if (queue_table_open(dir, SLICE("boot"), found, &e) == 0)
 		return 0;
 	fprintf(stderr, "%s\n", e.detail);
 	return -1;
