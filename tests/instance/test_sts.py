@@ -1,0 +1,149 @@
+"""MTA-STS (RFC 8461): what a domain's policy says of its servers binds, and is remembered."""
+
+import http.server
+import os
+import tempfile
+import threading
+import time
+
+import harness
+import ports
+import receiver
+import test_outbound
+
+POLICY = "version: STSv1\r\nmode: %s\r\n%smax_age: %d\r\n"
+
+
+class PolicyHost:
+    """An HTTPS server of policies. answers: name of the host: (status, type, text, seconds to wait)."""
+
+    def __init__(self, port, context):
+        self.answers, self.asked = {}, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                host = self.headers["Host"].split(":")[0]
+                outer.asked.append((host, self.path))
+                status, kind, text, wait = outer.answers.get(host, (404, "text/plain", "", 0))
+                time.sleep(wait)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                if status == 301:
+                    self.send_header("Location", "https://mta-sts.good.sts.example/")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server.daemon_threads = True
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class TestPolicies(test_outbound.OutboundTest):
+    """The first server of each domain has a certificate of its name, the second one has not."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
+        ca, issue = receiver.authority(cls.directory)
+        cls.https = ports.take()
+        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice"]
+        cls.host = PolicyHost(cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
+        zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
+        for n in names + ["wrongname"]:
+            zone += "%s IN MX 10 b.good\n%s IN MX 20 a.good\nmta-sts.%s IN A 127.0.0.1\n_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (n, n, n, n, n)
+        zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\n"
+        cls.more_zones = {"sts.example": zone}
+        cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https}
+        super().setUpClass()
+        cls.first.context = receiver.context(issue("a.good.sts.example"))
+        cls.second.context = receiver.context(issue("else.example"))
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.host.close()
+
+    def policy(self, name, mode="enforce", mx=("a.good.sts.example",), age=86400, status=200, kind="text/plain", wait=0, text=None):
+        body = text if text is not None else POLICY % (mode, "".join("mx: %s\r\n" % m for m in mx), age)
+        self.host.answers["mta-sts.%s.sts.example" % name] = (status, kind, body, wait)
+
+    def server_of(self, name, state="done"):
+        """Which of the two got a message for that domain."""
+        self.first.reset()
+        self.second.reset()
+        queue_id = self.submit("x@%s.sts.example" % name)
+        self.assertEqual(self.results(queue_id)["x"][0], state)
+        return "first" if self.first.messages else "second" if self.second.messages else None, queue_id
+
+    def test_enforced(self):
+        """The second server comes first in the list, but is not named, and could not prove its name."""
+        self.policy("good", mx=("a.good.sts.example", "b.elsewhere.example"))
+        where, queue_id = self.server_of("good")
+        self.assertEqual(where, "first")
+        said = self.server.run("explain", queue_id).stdout
+        self.assertRegex(said, r"sts-policy .*mode=enforce")
+        self.assertRegex(said, r"remote-tls .*proof=ca")
+        self.assertIn("MTA-STS policy of the domain does not name this server", said)
+        # Named, but with a certificate of another name: not in clear either.
+        self.policy("wildcard", mx=("*.good.sts.example",))
+        where, queue_id = self.server_of("wildcard")
+        self.assertEqual(where, "first")
+        self.assertFalse([c for s in self.second.sessions for c in s.commands if c.startswith("MAIL")])
+
+    def test_nobody_is_good(self):
+        """No server that the policy lets in: the message waits."""
+        self.policy("other", mx=("mx.elsewhere.example",))
+        where, queue_id = self.server_of("other", "pending")
+        self.assertIsNone(where)
+        self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.5"))
+
+    def test_not_enforced(self):
+        for name, mode in (("testing", "testing"), ("none", "none")):
+            self.policy(name, mode, mx=("mx.elsewhere.example",))
+            self.assertEqual(self.server_of(name)[0], "second", name)
+
+    def test_no_policy(self):
+        """What is none binds nobody, and is looked for again only after a while."""
+        self.policy("redirect", status=301)
+        self.policy("html", kind="text/html")
+        self.policy("long", text=POLICY % ("enforce", "mx: mx.elsewhere.example\r\n", 86400) + "x: " + "y" * 70000 + "\r\n")
+        self.policy("broken", text="version: STSv1\r\nmode: enforce\r\nmax_age: 86400\r\n")
+        for name in ("redirect", "html", "long", "broken", "missing", "wrongname", "twice"):
+            self.host.asked.clear()
+            where, queue_id = self.server_of(name)
+            self.assertEqual(where, "second", name)
+            asked = len(self.host.asked)
+            self.assertEqual(self.server_of(name)[0], "second", name)
+            self.assertEqual(len(self.host.asked), asked, name)
+
+    def test_remembered(self):
+        """A policy binds as long as it says, when its host is gone, and when the role or the server was started again."""
+        self.server.allow(r"(role-ended|restart-later).*sts|ipc|edge")
+        self.policy("later")
+        self.assertEqual(self.server_of("later")[0], "first")
+        asked = len(self.host.asked)
+        self.host.answers.pop("mta-sts.later.sts.example")
+        for pid in self.server.processes()["smtpd-sts"]:
+            os.kill(pid, 9)
+        harness.wait_for(lambda: self.server.processes().get("smtpd-sts"))
+        time.sleep(0.5)
+        self.assertEqual(self.server_of("later")[0], "first")
+        self.assertEqual(len(self.host.asked), asked)
+        kept = os.listdir(self.server.demo + "/state/sts")
+        self.assertIn("later.sts.example", kept)
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()
