@@ -282,7 +282,7 @@ log_in(struct transport_session *t)
 	struct transport_failure f;
 
 	if (!t->secured || !t->proven)
-		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.5", "the password is for a server alone that has proved its name");
+		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.5", "the password is for a server that has proved its name");
 	else if (!t->auth_plain && !t->auth_login)
 		transport_failure_set(&f, TRANSPORT_AT_HELLO, false, "4.7.4", "the server offers neither AUTH PLAIN nor LOGIN");
 	else if (t->auth_plain) {
