@@ -134,6 +134,23 @@ class TestEvilSign(EvilTest):
         self.assertGreaterEqual(self.server.log().count("ipc-garbage"), 2)
         self.assertNotIn("evil-got", self.server.log())
 
+    def test_one_message_takes_no_other_down(self):
+        """The message that ends the sign process is deferred; those that were with it there are sent."""
+        for domain in ("good.test", "poison.test"):
+            self.server.run("domain", "add", domain)
+            self.server.run("account", "add", "carol@" + domain, "--password-stdin", stdin="long enough a word\n")
+            self.server.passwords["carol@" + domain] = "long enough a word"
+        codes = {"good.test": [], "poison.test": []}
+
+        def send(domain):
+            with self.server.submission("carol@" + domain) as s:
+                s.mail("carol@" + domain)
+                s.rcpt("you@else.example")
+                codes[domain].append(s.data(b"From: carol@%s\r\nSubject: x\r\n\r\nx\r\n" % domain.encode())[0])
+
+        harness.in_threads([lambda d=d: send(d) for d in ["good.test"] * 3 + ["poison.test"] + ["good.test"] * 2])
+        self.assertEqual(codes, {"good.test": [250] * 5, "poison.test": [451]})
+
 
 if __name__ == "__main__":
     unittest.main()
