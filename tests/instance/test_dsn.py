@@ -263,6 +263,23 @@ class TestLate(DsnTest):
         self.assertEqual(self.taken(), [])
 
 
+    def test_sender_full(self):
+        """The report itself waits for room, as a message from nobody."""
+        self.server.run("account", "add", "dora@demo.test", "--password-stdin", stdin="a good password\n")
+        self.server.passwords["dora@demo.test"] = "a good password"
+        self.server.deliver(BODY + (b"y" * 76 + b"\r\n") * 1290, rcpt="dora")
+        sent = self.send("bob@demo.test", params=" NOTIFY=SUCCESS", sender="dora@demo.test", user="dora",
+                         message=BODY.replace(b"alice", b"dora"))
+        harness.wait_for(lambda: [row["id"] for row in self.listed()] not in ([], [sent]))
+        (row,) = harness.wait_for(lambda: [r for r in self.listed() if r["id"] != sent])
+        self.assertEqual((row["sender"], [r["address"] for r in row["recipients"]]), ("", ["dora@demo.test"]))
+        time.sleep(2.5)  # its own delay is nobody's to know
+        self.assertEqual([r["id"] for r in self.listed()], [row["id"]])
+        self.assertEqual(len(self.taken("dora")), 1)
+        self.server.run("queue", "flush")
+        self.assertEqual(self.report("dora").recipients[0]["Action"], "delivered")
+
+
 class TestOutside(DsnTest):
     """Another server, which does what a test says."""
 
