@@ -215,6 +215,8 @@ has_words(struct slice reply, const char *words)
 
 	while (slice_cut(&rest, '|', &word))
 		for (size_t i = 0; i + word.n <= reply.n; i++) {
+			if (ascii_lower(reply.p[i]) != ascii_lower(word.p[0]))
+				continue;
 			bool begins = i == 0 || !(ascii_alpha(reply.p[i - 1]) || ascii_digit(reply.p[i - 1]));
 			if (begins && slice_eq_nocase(slice_sub(reply, i, i + word.n), word))
 				return true;
