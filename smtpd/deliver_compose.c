@@ -8,6 +8,7 @@
  * stored and its summary is the stored one's.
  */
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_sign.h"
 #include "smtpd/deliver_forward.h"
 
 #include "common/config.h"
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 #define BLOCK_BYTES (64 * 1024)
-#define SIGNATURES_BYTES_MAX 8192 /* as SIGN_REPLY has them */
 #define MARKS_BYTES_MAX (FORWARD_ADDRESSES_MAX * 64 + ENVELOPE_ADDRESS_BYTES_MAX)
 #define SLICE_BYTES (1024 * 1024) /* written before others have their turn */
 
@@ -323,7 +323,7 @@ composer_new(struct job *j)
 	c->job = j;
 	c->fd = -1;
 	c->timer = loop_timer_new(role_loop(), step, c);
-	buf_init(&c->prefix, RECEIVED_BYTES_MAX + SIGNATURES_BYTES_MAX + MARKS_BYTES_MAX);
+	buf_init(&c->prefix, RECEIVED_BYTES_MAX + DELIVER_SIGNATURES_BYTES_MAX + MARKS_BYTES_MAX);
 	j->composer = c;
 	return c;
 }

@@ -5,9 +5,12 @@
 #include "common/config.h"
 #include "common/memfd.h"
 #include "smtpd/dsn_item.h"
+#include "smtpd/deliver_sign.h"
 #include "store/store.h"
 
 #include <assert.h>
+#include <openssl/sha.h>
+#include <unistd.h>
 
 #define TRACED_MAX 100 /* recipients of a report, in the time line */
 
@@ -103,15 +106,22 @@ deliver_report_begin(struct job *j, struct msg_QUEUE_ITEM *m)
 
 /* ---- writing ---- */
 
-/* Who is to be asked by the reader: the postmaster of his own domain, when that is here. */
+/*
+ * Who is to be asked by the reader: the postmaster of his own domain, when that is here. A report that leaves is about an address of
+ * ours, and its author is of that domain, which has keys to sign it: its policy may be to refuse what nobody has signed.
+ */
 static bool
 name_postmaster(const struct job *j, struct buf *b)
 {
-	struct slice from = j->report->dsn.mail_from;
-	struct slice domain = slice_sub(from, slice_rindex(from, '@') + 1, from.n);
+	const struct dsn_recipient *about = &j->report->dsn.recipients[0];
+	struct slice ours = j->outside ? about->address : j->report->dsn.mail_from;
+	struct slice domain = slice_sub(ours, slice_rindex(ours, '@') + 1, ours.n);
 
 	buf_put_str(b, "postmaster@");
-	if (!j->outside && domain.n > 0 && slice_is_ascii(domain))
+	/* Where an address of ours leads is not ours (smtpd/dsn_item.c). */
+	if (j->outside && about->forwarded && about->orcpt.n == 0)
+		domain = slice_of(NULL, 0);
+	if (domain.n > 0 && slice_is_ascii(domain))
 		return buf_put_slice(b, domain);
 	return buf_put_str(b, config_string(role_config(), OPT_HOSTNAME));
 }
@@ -175,8 +185,8 @@ deliver_report_write(struct job *j)
 
 /* ---- storing ---- */
 
-void
-deliver_report_judged(struct job *j)
+static void
+store(struct job *j)
 {
 	struct err e = {0};
 
@@ -190,6 +200,50 @@ deliver_report_judged(struct job *j)
 	for (uint32_t i = 0; i < j->target_count; i++)
 		j->targets[i].mailbox = STORE_TARGET_INBOX;
 	deliver_append(j);
+}
+
+/* The signatures stand before all but the Return-Path. */
+static bool
+put_signatures(struct job *j, struct err *e)
+{
+	size_t rest = (size_t)(j->message.bytes - j->return_path_bytes);
+	struct buf b;
+	uint8_t *p;
+	bool good;
+
+	buf_init(&b, DSN_BYTES_MAX + sizeof(return_path) + DELIVER_SIGNATURES_BYTES_MAX);
+	buf_put_str(&b, return_path);
+	buf_put_slice(&b, j->signatures);
+	p = buf_room(&b, rest);
+	good = p != NULL && memfd_read(j->message.fd, j->return_path_bytes, p, rest, e) == (int64_t)rest;
+	if (good)
+		buf_added(&b, rest);
+	(void)close(j->message.fd);
+	j->message.fd = good ? memfd_of(buf_slice(&b), e) : -1;
+	j->message.bytes = b.n;
+	(void)SHA256(b.p, b.n, j->message.sha256);
+	buf_fini(&b);
+	return j->message.fd >= 0;
+}
+
+void
+deliver_report_signed(struct job *j)
+{
+	struct err e = {0};
+
+	if (j->signatures.n > 0 && !put_signatures(j, &e))
+		deliver_report_failed(j, 451, e.detail);
+	else
+		store(j);
+}
+
+void
+deliver_report_judged(struct job *j)
+{
+	if (j->outside)
+		deliver_sign(j);
+	else
+		store(j);
 }
 
 static void

@@ -26,8 +26,10 @@ struct report {
 bool deliver_report_begin(struct job *j, struct msg_QUEUE_ITEM *m) __attribute__((warn_unused_result));
 /* It is known where the sender is: writes the report, then verify reads it. */
 void deliver_report_write(struct job *j);
-/* Verify has read it: stores it, or hands it to the queue. */
+/* Verify has read it: stores it, or has it signed and hands it to the queue. */
 void deliver_report_judged(struct job *j);
+/* The signatures are there. */
+void deliver_report_signed(struct job *j);
 /* All mailboxes have answered. */
 void deliver_report_decide(struct job *j);
 /* The queue has it. */

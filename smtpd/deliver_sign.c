@@ -6,6 +6,7 @@
 #include "smtpd/deliver_sign.h"
 
 #include "smtpd/deliver.h"
+#include "smtpd/deliver_report.h"
 
 #include <assert.h>
 
@@ -158,6 +159,8 @@ deliver_on_signed(struct edge *e, struct msg_SIGN_REPLY *m)
 	    (m->fields.n > 0 && (!slice_eq(m->sha256, slice_of(j->message.sha256, sizeof j->message.sha256)) ||
 				    !arena_copy(j->arena, m->fields, &j->signatures))))
 		give_up(j);
+	else if (j->report)
+		deliver_report_signed(j);
 	else
 		deliver_compose(j);
 	pump();

@@ -12,10 +12,11 @@ struct loop;
 
 /* The longest wait for an answer, and for a process to ask; then the client is told 451. */
 #define DELIVER_SIGN_MS 15000
+#define DELIVER_SIGNATURES_BYTES_MAX 8192 /* as SIGN_REPLY has them */
 #define DELIVER_SIGN_TRIES_MAX 2 /* a message that ends two processes is deferred */
 
 void deliver_sign_init(struct loop *l);
-/* Asks, fills job->signatures, calls deliver_compose(); or replies, which ends the job. */
+/* Asks, fills job->signatures, calls deliver_compose() (of a report: deliver_report_signed()); or replies, which ends the job. */
 void deliver_sign(struct job *j);
 void deliver_on_signed(struct edge *e, struct msg_SIGN_REPLY *m);
 /* The edge to sign came up. */

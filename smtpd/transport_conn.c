@@ -216,6 +216,19 @@ trace_tls(const struct transport_conn *c, const struct tls_client_facts *f)
 		transport_trace(c->job, "remote-tls", fields);
 }
 
+/* A connection is used for another message: what it is like belongs to that one's time line too. */
+static void
+trace_again(const struct transport_conn *c)
+{
+	struct tls_client_facts facts;
+	const struct log_field fields[] = {LOG_CSTR("mta", c->mta), LOG_NUM("messages", c->messages), LOG_END};
+
+	transport_trace(c->job, "remote-again", fields);
+	tls_client_facts(c->stream, &facts);
+	if (stream_is_tls(c->stream))
+		trace_tls(c, &facts);
+}
+
 static void
 handshake_done(struct transport_conn *c)
 {
@@ -362,6 +375,7 @@ transport_conn_waiting(struct transport_job *job, struct slice key)
 		if (c->waiting && transport_session_idle(c->session) && slice_eq(slice_str(c->key), key)) {
 			c->waiting = false;
 			c->job = job;
+			trace_again(c);
 			return c;
 		}
 	return NULL;

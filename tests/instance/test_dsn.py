@@ -417,7 +417,7 @@ class TestOutside(DsnTest):
                 ((_, to, octets, _),) = self.other.messages
                 self.assertEqual(to, ["<else@%s>" % domain])
                 self.assertFalse(octets.startswith(b"Return-Path"))
-                self.assertIn(b"From: Mail server <postmaster@mail.demo.test>\r\n", octets)
+                self.assertIn(b"From: Mail server <postmaster@demo.test>\r\n", octets)
 
 
 class TestKills(DsnTest):
