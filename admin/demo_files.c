@@ -94,7 +94,8 @@ put_block(const struct demo *d, struct buf *b)
 	    d->directory);
 	buf_putf(b, "tls.certificate = \"%s/tls/cert.pem\"\ntls.key = \"%s/tls/key.pem\"\n",
 	    d->directory, d->directory);
-	buf_put_str(b, "listen.address = 127.0.0.1\n");
+	/* Nobody else's server is to hear of a demo. */
+	buf_put_str(b, "listen.address = 127.0.0.1\ntransport.enabled = no\n");
 	for (size_t i = 0; i < sizeof ports / sizeof ports[0]; i++)
 		buf_putf(b, "listen.%s = %u\n", ports[i].name, ports[i].port + d->port_offset);
 	buf_put_str(b, BLOCK_END);
