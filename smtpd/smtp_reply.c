@@ -212,6 +212,24 @@ first_word(struct slice *rest)
 	return word;
 }
 
+/* "RCPTMAX=n" and others (RFC 9422 3). */
+static void
+take_limits(struct slice line, struct smtp_offer *o)
+{
+	for (struct slice word = first_word(&line); word.n > 0; word = first_word(&line)) {
+		size_t at = slice_index(word, '=');
+		struct slice name = slice_sub(word, 0, at), value = slice_sub(word, at + 1, word.n);
+		uint64_t n;
+
+		if (!slice_u64(value, UINT32_MAX, &n))
+			continue;
+		if (slice_eq_nocase(name, SLICE("RCPTMAX")))
+			o->rcpt_max = n;
+		else if (slice_eq_nocase(name, SLICE("MAILMAX")))
+			o->mail_max = n;
+	}
+}
+
 static void
 take_keyword(struct slice line, struct smtp_offer *o)
 {
@@ -228,6 +246,8 @@ take_keyword(struct slice line, struct smtp_offer *o)
 			*flags[i].flag = true;
 	if (slice_eq_nocase(word, SLICE("SIZE")) && !slice_u64(line, UINT64_MAX, &o->size_max))
 		o->size_max = 0;
+	if (slice_eq_nocase(word, SLICE("LIMITS")))
+		take_limits(line, o);
 	if (slice_eq_nocase(word, SLICE("AUTH")))
 		o->auth = line;
 }

@@ -60,6 +60,8 @@ struct smtp_offer {
 	struct slice name; /* what the server calls itself: the first word of the first line; into the reply */
 	bool starttls, pipelining, eightbit, smtputf8, chunking, binary, dsn, requiretls, size;
 	uint64_t size_max;  /* 0: no limit was told (RFC 1870 4) */
+	/* RFC 9422: recipients of a transaction, and transactions of a session; 0: no limit was told. */
+	uint64_t rcpt_max, mail_max;
 	struct slice auth; /* the mechanisms, separated by spaces; into the reply */
 };
 

@@ -147,13 +147,31 @@ session_dot(void *arg)
 		transport_job_dot(c->job);
 }
 
+static unsigned
+waiting_count(void)
+{
+	unsigned n = 0;
+
+	for (const struct transport_conn *c = conns; c != NULL; c = c->next)
+		n += c->waiting;
+	return n;
+}
+
+/* No other message is to come over this connection: those that wait are no more than those at work. */
+static bool
+has_had_enough(const struct transport_conn *c)
+{
+	return transport_draining() || c->messages >= TRANSPORT_MESSAGES_MAX || transport_session_spent(c->session) ||
+	       waiting_count() >= config_number(role_config(), OPT_TRANSPORT_CONNECTIONS);
+}
+
 /* The connection waits for another message, unless it has had enough. */
 static void
 wait_for_more(struct transport_conn *c)
 {
 	if (!transport_session_idle(c->session))
 		return;
-	if (transport_draining() || c->messages >= TRANSPORT_MESSAGES_MAX) {
+	if (has_had_enough(c)) {
 		transport_session_quit(c->session);
 		return;
 	}

@@ -260,12 +260,14 @@ send_command(struct transport_session *t)
 	struct buf b;
 
 	buf_init(&b, COMMAND_BYTES_MAX);
-	if (t->sent == 0)
+	if (t->sent == 0) {
 		put_mail(t, &b);
-	else if (t->sent <= t->batch_n)
+		t->mails++;
+	} else if (t->sent <= t->batch_n) {
 		put_rcpt(t, t->batch[t->sent - 1], &b);
-	else
+	} else {
 		buf_put_str(&b, "DATA\r\n");
+	}
 	assert(!b.failed);
 	t->wire->write(t->ctx, buf_slice(&b));
 	t->sent++;
@@ -315,13 +317,20 @@ is_forwarded(const struct transport_session *t, uint16_t i)
 	return t->message.item->recipients[i].flags & QUEUE_FORWARDED;
 }
 
+/* Recipients of one transaction. */
+static unsigned
+batch_max(const struct transport_session *t)
+{
+	return t->offer.rcpt_max > 0 && t->offer.rcpt_max < TRANSPORT_RCPTS_MAX ? (unsigned)t->offer.rcpt_max : TRANSPORT_RCPTS_MAX;
+}
+
 /* The next recipients, all with one reverse-path; false when none is left. */
 static bool
 gather(struct transport_session *t)
 {
 	t->batch_n = t->taken = t->sent = t->got = 0;
 	t->mail_refused = false;
-	for (uint16_t i = 0; i < t->message.item->count && t->batch_n < TRANSPORT_RCPTS_MAX; i++) {
+	for (uint16_t i = 0; i < t->message.item->count && t->batch_n < batch_max(t); i++) {
 		if (t->phases[i] != RECIPIENT_TODO || (t->batch_n > 0 && is_forwarded(t, i) != t->forwarded) || !address_fits(t, i))
 			continue;
 		t->forwarded = is_forwarded(t, i);

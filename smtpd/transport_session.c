@@ -91,6 +91,12 @@ transport_session_idle(const struct transport_session *t)
 	return t->state == SESSION_IDLE && !t->busy;
 }
 
+bool
+transport_session_spent(const struct transport_session *t)
+{
+	return t->offer.mail_max > 0 && t->mails >= t->offer.mail_max;
+}
+
 /* ---- the end ---- */
 
 void

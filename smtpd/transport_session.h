@@ -143,6 +143,8 @@ struct transport_message {
  */
 bool transport_session_take(struct transport_session *t, const struct transport_message *m, struct transport_failure *why_r)
     __attribute__((warn_unused_result));
+/* The server takes no further message of this session (RFC 9422 4). */
+bool transport_session_spent(const struct transport_session *t);
 /* Ready for a message. */
 bool transport_session_idle(const struct transport_session *t);
 

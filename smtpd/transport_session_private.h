@@ -59,6 +59,7 @@ struct transport_session {
 	unsigned skipped;
 	uint16_t batch[TRANSPORT_RCPTS_MAX];
 	unsigned batch_n, taken;
+	uint64_t mails; /* transactions begun */
 	unsigned sent, got; /* commands of the transaction, and replies: MAIL, RCPTs, DATA */
 	bool forwarded; /* those of the transaction have forward_from as reverse-path */
 	bool mail_refused;

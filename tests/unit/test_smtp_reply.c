@@ -186,6 +186,10 @@ START_TEST(test_offers)
 	o = offer(&p, "250-PIPELINING\r\n250-SIZE\r\n250-BINARYMIME\r\n250-STARTTLSX\r\n250 \r\n");
 	ck_assert(slice_eq(o.name, SLICE("PIPELINING")));
 	ck_assert(!o.pipelining && o.size && o.size_max == 0 && !o.binary && !o.starttls);
+	o = offer(&p, "250-x\r\n250-LIMITS MAILMAX=20 rcptmax=7  RCPTDOMAINMAX=1 MAILMAX=x\r\n250 LIMITSX RCPTMAX=1\r\n");
+	ck_assert(o.mail_max == 20 && o.rcpt_max == 7);
+	o = offer(&p, "250-x\r\n250 LIMITS\r\n");
+	ck_assert(o.mail_max == 0 && o.rcpt_max == 0);
 	o = offer(&p, "250\r\n");
 	ck_assert(o.name.n == 0 && !o.size);
 	o = offer(&p, "250-x\r\n250 SIZE 99999999999999999999999\r\n");

@@ -358,6 +358,8 @@ static const struct row rows[] = {
     {.name = "too many", .script = {PIPE, MAIL, "C:RCPT TO:<a@x>", "C:RCPT TO:<b@x>", "C:DATA", "S:250 ok", "S:250 ok", "S:452 4.5.3 too many", "S:354 go", BODY, "S:250 ok",
 	MAIL, "C:RCPT TO:<b@x>", "C:DATA", "S:250 ok", "S:250 ok", "S:354 go", BODY, "S:250 2.9.9 ok"}, .recipients = "a@x b@x", .outcome = "done 2.0.0,done 2.9.9"},
     {.name = "too many at once", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:452 4.5.3 too many", "C:RSET", "S:250 ok"}, .outcome = "pending 4.5.3"},
+    {.name = "RCPTMAX", .script = {HELLO, "S:250-x", "S:250-PIPELINING", "S:250 LIMITS RCPTMAX=1", MAIL, "C:RCPT TO:<a@x>", "C:DATA", "S:250 ok", "S:250 ok", "S:354 go", BODY, "S:250 ok",
+	MAIL, "C:RCPT TO:<b@x>", "C:DATA", "S:250 ok", "S:250 ok", "S:354 go", BODY, "S:250 2.9.9 ok"}, .recipients = "a@x b@x", .outcome = "done 2.0.0,done 2.9.9"},
     {.name = "mailbox full", .script = {PLAIN, MAIL, "S:250 ok", "C:RCPT TO:<a@x>", "S:250 ok", "C:RCPT TO:<b@x>", "S:552 5.2.2 full", "C:DATA", "S:354 go", BODY, "S:250 ok"},
 	.recipients = "a@x b@x", .outcome = "done 2.0.0,failed 5.2.2"},
     /* DATA */
