@@ -189,7 +189,7 @@ init(struct err *e)
 		log_event(LOG_WARN, NO_SESSION, "directory-rebuilt", LOG_END);
 	if (password_hash_nobody(me.nobody, e) != 0)
 		return -1;
-	directory_local_init(slice_str(config_string(role_config(), OPT_SUBMISSION_LOCAL)));
+	directory_local_init(slice_str(config_string(role_config(), OPT_SUBMISSION_LOCAL)), config_string(role_config(), OPT_RUN_DIR));
 	dir_admin_reply_init(&me.reply);
 	directory_lease_init(me.d);
 	directory_quota_init(me.d, on_quota_done);
