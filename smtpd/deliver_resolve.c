@@ -149,10 +149,15 @@ static void
 take_local(struct job *j, struct msg_DIR_RESOLVE_REPLY *m, uint32_t recipient)
 {
 	uint32_t before = j->target_count;
+	bool off = m->outside.n > 0 && !config_bool(role_config(), OPT_TRANSPORT_ENABLED);
 
 	/* Mailboxes here get it also while nothing is sent to other servers. */
-	if (!config_bool(role_config(), OPT_TRANSPORT_ENABLED))
+	if (off)
 		m->outside = slice_of(NULL, 0);
+	if (off && m->accounts.n == 0) {
+		refuse(j, recipient, 451, "4.3.2", "Nothing is sent to other servers for the moment, try again later");
+		return;
+	}
 	if (targets_of(m) == 0) {
 		defer_recipient(j, recipient);
 		return;

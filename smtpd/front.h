@@ -131,7 +131,7 @@ struct front {
 struct front_service {
 	bool submission;
 	const char *name;	  /* "smtp" in the log */
-	struct listener_group *group, *lmtp_group;
+	struct listener_group *group, *lmtp_group, *local_group;
 	struct front_rate *rates;
 	struct front *sessions;
 	unsigned session_count;

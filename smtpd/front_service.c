@@ -97,9 +97,11 @@ smtpd_init(struct err *e)
 	listener_group_on_full(smtpd_service.group, smtpd_make_room);
 	/* Whoever fills port 25 does not keep out what this machine delivers. */
 	smtpd_service.lmtp_group = listener_group_new(role_loop(), limits(true));
+	smtpd_service.local_group = listener_group_new(role_loop(), limits(true));
 	for (size_t i = 0; i < PORT_COUNT; i++)
-		ports[i].group = ports[i].lmtp || ports[i].local ? smtpd_service.lmtp_group
-								 : smtpd_service.group;
+		ports[i].group = ports[i].lmtp ? smtpd_service.lmtp_group
+		    : ports[i].local	       ? smtpd_service.local_group
+					       : smtpd_service.group;
 	smtpd_service.rates = front_rate_new();
 	note_zones();
 	return 0;
@@ -184,6 +186,7 @@ smtpd_on_reload(void)
 {
 	listener_group_limits(smtpd_service.group, limits(false));
 	listener_group_limits(smtpd_service.lmtp_group, limits(true));
+	listener_group_limits(smtpd_service.local_group, limits(true));
 	note_zones();
 }
 

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import ssl
 
 import harness
 import test_outbound
@@ -118,6 +119,29 @@ class TestAlias(ForwardTest):
         row, message = self.item()
         self.assertEqual([r["address"] for r in row["recipients"]], ["Bob@elsewhere.example", "carol@third.example"])
         self.assertEqual(len(re.findall(rb"\nDelivered-To: [a-z2-7]{20}@forwarded\.invalid\r", message)), 2)
+
+
+class TestTurnedOff(ForwardTest):
+    def test_nothing_leaves(self):
+        """What an alias led elsewhere comes again later; mailboxes here get it."""
+        path = self.server.demo + "/mailstead.conf"
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn("transport.enabled = yes", text)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.replace("transport.enabled = yes", "transport.enabled = no"))
+        before = self.inbox()
+        self.server.run("reload")
+        harness.wait_for(lambda: self.send("out@demo.test")[1][:5] == "4.3.2")
+        self.assertEqual(self.send("both@demo.test")[0], 250)
+
+        def arrived():
+            try:
+                return self.inbox() == before + 1
+            except ssl.SSLError:  # handshakes under way while the keys are read again
+                return False
+        harness.wait_for(arrived)
+        self.assertEqual(self.listed(), [])
 
 
 class TestNotSentOn(ForwardTest):
