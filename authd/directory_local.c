@@ -66,7 +66,8 @@ came_by_the_door(int fd)
 	socklen_t n = sizeof own;
 
 	return getsockname(fd, (struct sockaddr *)&own, &n) == 0 && own.sun_family == AF_UNIX &&
-	    n > offsetof(struct sockaddr_un, sun_path) && strnlen(own.sun_path, sizeof own.sun_path) < sizeof own.sun_path && strcmp(own.sun_path, place) == 0;
+	    n > offsetof(struct sockaddr_un, sun_path) && strnlen(own.sun_path, sizeof own.sun_path) < sizeof own.sun_path &&
+	    strcmp(own.sun_path, place) == 0;
 }
 
 bool
