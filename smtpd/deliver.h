@@ -59,6 +59,7 @@ struct target {
 	uint32_t sequence; /* with the queue id: this delivery, for ever */
 	uint8_t mailbox;   /* enum store_target */
 	enum queue_state state;
+	bool unavailable; /* no mailbox answered for it, or it could not say why not */
 	bool uncertain; /* a keeper was asked and died: it may have stored the message */
 	bool returned;	/* the client keeps it in its own queue, so ours does not get it (LMTP) */
 	bool forwarded; /* of another server, for one of ours */
@@ -196,6 +197,8 @@ void deliver_compose_free(struct job *j);
 /* Stores at all accounts that are pending. */
 void deliver_append(struct job *j);
 void deliver_on_appended(struct edge *e, struct msg_MSG_APPEND_REPLY *m);
+/* Of what the queue has brought and no mailbox could take for now: whether the addresses still exist; then the result goes back. */
+void deliver_ask_again(struct job *j);
 /* All accounts have answered; the sender wants to be told that somebody has it, to which the queue sees. */
 void deliver_decide(struct job *j);
 bool deliver_success_is_due(const struct job *j);

@@ -69,8 +69,10 @@ set_failure(struct job *j, struct target *t, enum err_class class, enum err_code
 		set_result(t, QUEUE_FAILED, 550, "5.2.1", "The mailbox does not exist any more");
 	else if (class == ERR_PERM)
 		set_result(t, QUEUE_FAILED, 554, "5.3.0", "The mailbox cannot take this message");
-	else
+	else {
 		set_result(t, QUEUE_PENDING, 451, "4.3.0", "The mailbox is not available for the moment");
+		t->unavailable = true;
+	}
 }
 
 static void
@@ -283,7 +285,7 @@ deliver_decide(struct job *j)
 		return;
 	}
 	if (j->from_queue) {
-		deliver_queue_report(j);
+		deliver_ask_again(j);
 		return;
 	}
 	if (j->recipients) {

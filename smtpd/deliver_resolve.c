@@ -18,6 +18,7 @@
 struct question {
 	struct job *job;
 	uint32_t recipient;
+	bool again; /* about a target that the queue has brought back, with its number */
 };
 
 /* ---- recipients ---- */
@@ -106,11 +107,33 @@ answered(struct question *q)
 }
 
 static void
+asked_again(struct question *q, unsigned status)
+{
+	struct job *j = q->job;
+	struct target *t = &j->targets[q->recipient];
+
+	free(q);
+	if (status == DIR_UNKNOWN) {
+		t->state = QUEUE_FAILED;
+		t->code = 550;
+		t->enhanced = "5.1.1";
+		(void)snprintf(t->text, sizeof(t->text), "%s", "The address does not exist any more");
+		deliver_trace(j, "recipient-gone", LOG_STR("to", t->address), LOG_NUM("account", t->account), LOG_END);
+	}
+	if (--j->open == 0)
+		deliver_queue_report(j);
+}
+
+static void
 resolve_gone(void *obj, const struct err *e)
 {
 	struct question *q = obj;
 
 	(void)e;
+	if (q->again) {
+		asked_again(q, DIR_TEMP);
+		return;
+	}
 	defer_recipient(q->job, q->recipient);
 	answered(q);
 }
@@ -198,6 +221,10 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 
 	if (q == NULL)
 		return;
+	if (q->again) {
+		asked_again(q, m->status);
+		return;
+	}
 	struct job *j = q->job;
 	struct slice address = j->envelope.recipients[q->recipient];
 	const struct envelope_dsn *dsn = &j->envelope.dsn[q->recipient];
@@ -221,23 +248,45 @@ deliver_on_resolve(struct edge *e, struct msg_DIR_RESOLVE_REPLY *m)
 	answered(q);
 }
 
-static void
-ask_recipient(struct job *j, uint32_t i)
+/* False: the directory is away. */
+static bool
+ask(struct question about, struct slice address)
 {
 	struct edge *dir = role_edge(ROLE_DIRECTORY, 0);
 	struct question *q = MEM_NEW(struct question);
 	uint64_t id;
 
-	*q = (struct question){j, i};
+	*q = about;
 	id = dir ? ipc_expect(dir, DELIVER_ASK_MS, resolve_gone, q) : 0;
-	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = j->envelope.recipients[i], .sender = j->envelope.mail_from)) {
-		j->open++;
-		return;
+	if (id != 0 && IPC_SEND(dir, DIR_RESOLVE, .id = id, .address = address, .sender = about.job->envelope.mail_from)) {
+		about.job->open++;
+		return true;
 	}
 	if (id != 0)
 		ipc_forget(dir, id);
 	free(q);
-	defer_recipient(j, i);
+	return false;
+}
+
+static void
+ask_recipient(struct job *j, uint32_t i)
+{
+	if (!ask((struct question){.job = j, .recipient = i}, j->envelope.recipients[i]))
+		defer_recipient(j, i);
+}
+
+/* An account that was deleted has no mailbox that could say so. */
+void
+deliver_ask_again(struct job *j)
+{
+	j->open++;
+	for (uint32_t i = 0; i < j->target_count; i++) {
+		const struct target *t = &j->targets[i];
+		if (t->state == QUEUE_PENDING && t->account != 0 && t->unavailable)
+			(void)ask((struct question){.job = j, .recipient = i, .again = true}, t->address);
+	}
+	if (--j->open == 0)
+		deliver_queue_report(j);
 }
 
 static void

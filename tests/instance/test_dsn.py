@@ -263,6 +263,30 @@ class TestLate(DsnTest):
         self.assertEqual(self.taken(), [])
 
 
+    def test_deleted(self):
+        """An account that is deleted while it is tried: the address is no more, which is known at the next try."""
+        self.server.run("account", "add", "emil@demo.test", "--password-stdin", stdin="a good password\n")
+        self.server.run("alias", "add", "two@demo.test", "bob@demo.test", "emil@demo.test")
+        self.server.deliver(BODY + FILLER * 6, rcpt="emil")
+        self.send("bob@demo.test", "two@demo.test", params=" NOTIFY=FAILURE", message=BODY + FILLER)
+        harness.wait_for(self.listed)
+        self.server.allow("quota-unknown")
+        self.server.run("account", "delete", "emil@demo.test")
+        self.server.run("alias", "delete", "two@demo.test")
+        self.assertEqual(self.report_after_flush().recipients[0]["Status"], "5.1.1")
+
+    def report_after_flush(self):
+        found = []
+
+        def flushed():
+            self.server.run("queue", "flush")
+            time.sleep(0.5)
+            found.extend(self.taken())
+            return found
+
+        harness.wait_for(flushed, 40)
+        return Report(found[0])
+
     def test_sender_full(self):
         """The report itself waits for room, as a message from nobody."""
         self.server.run("account", "add", "dora@demo.test", "--password-stdin", stdin="a good password\n")
