@@ -62,6 +62,27 @@ address_report(struct job *j)
 	return true;
 }
 
+static struct slice
+domain_of(struct slice address)
+{
+	return slice_sub(address, slice_rindex(address, '@') + 1, address.n);
+}
+
+/* Neither an address elsewhere nor what a sender has put into ORCPT is ours; the reverse-path of what is sent on is. */
+static struct slice
+own_domain(const struct queue_item *item)
+{
+	for (uint16_t i = 0; i < item->count; i++) {
+		const struct queue_recipient *r = &item->recipients[i];
+		if (!(r->flags & QUEUE_IN_REPORT))
+			continue;
+		if (r->account != 0)
+			return domain_of(r->address);
+		return domain_of(r->flags & QUEUE_FORWARDED ? item->forward_from : slice_of(NULL, 0));
+	}
+	return slice_of(NULL, 0);
+}
+
 static bool
 take(struct job *j, const struct msg_QUEUE_ITEM *m)
 {
@@ -74,6 +95,7 @@ take(struct job *j, const struct msg_QUEUE_ITEM *m)
 	    !arena_copy(j->arena, m->item, &kept) || !queue_item_decode(kept, j->arena, &item) ||
 	    !slice_cstr(item.session, j->session, sizeof(j->session)) || !dsn_report_begin(&item, j->arena, &r->dsn))
 		return false;
+	r->domain = own_domain(&item);
 	r->utf8_way = (item.flags & QUEUE_SMTPUTF8) != 0;
 	j->report = r;
 	return read_original(j, m, item.skip) && address_report(j);
@@ -113,14 +135,9 @@ deliver_report_begin(struct job *j, struct msg_QUEUE_ITEM *m)
 static bool
 name_postmaster(const struct job *j, struct buf *b)
 {
-	const struct dsn_recipient *about = &j->report->dsn.recipients[0];
-	struct slice ours = j->outside ? about->address : j->report->dsn.mail_from;
-	struct slice domain = slice_sub(ours, slice_rindex(ours, '@') + 1, ours.n);
+	struct slice domain = j->outside ? j->report->domain : domain_of(j->report->dsn.mail_from);
 
 	buf_put_str(b, "postmaster@");
-	/* Where an address of ours leads is not ours (smtpd/dsn_item.c). */
-	if (j->outside && about->forwarded && about->orcpt.n == 0)
-		domain = slice_of(NULL, 0);
 	if (domain.n > 0 && slice_is_ascii(domain))
 		return buf_put_slice(b, domain);
 	return buf_put_str(b, config_string(role_config(), OPT_HOSTNAME));

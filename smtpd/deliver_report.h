@@ -16,6 +16,7 @@
 struct report {
 	char of[SMTP_QUEUE_ID_CHARS + 1]; /* the message that it is about */
 	struct dsn_report dsn;
+	struct slice domain; /* of ours, that the first recipient is in or is sent on from; empty: in none */
 	bool notice;	      /* deliver_notice.h: nobody has asked for it */
 	uint32_t addresses;   /* what that tells of */
 	bool utf8_way;	      /* the message came with SMTPUTF8 */

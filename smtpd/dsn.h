@@ -47,8 +47,8 @@ bool dsn_status_valid(struct slice status);
 struct dsn_recipient {
 	enum dsn_action action; /* not DSN_NONE */
 	bool unsure;		/* of a failed one: the message may have arrived all the same */
-	bool forwarded;		/* address is where an address of ours leads, that the sender wrote to */
-	struct slice address;	/* as the envelope had it when it came here, or that it went on to */
+	bool forwarded;		/* address is one of ours that sends messages on */
+	struct slice address;	/* as the envelope had it when it came here */
 	struct slice orcpt;	/* as written, in xtext; empty: none */
 	struct slice status;	/* what is no fitting status becomes 2.0.0, 4.0.0 or 5.0.0 */
 	struct slice mta;	/* who spoke: "mx.example[192.0.2.1]"; empty: nobody but us */

@@ -129,6 +129,7 @@ keep_confidential(const struct queue_recipient *r, struct arena *a, struct dsn_r
 
 	if (!(r->flags & QUEUE_FORWARDED) || address.n == 0)
 		return;
+	v->forwarded = true;
 	v->address = address;
 	v->mta = v->text = slice_of(NULL, 0);
 }
@@ -153,7 +154,6 @@ dsn_report_begin(const struct queue_item *item, struct arena *a, struct dsn_repo
 		v[report_r->count++] = (struct dsn_recipient){
 		    .action = told(item, r),
 		    .unsure = (r->flags & QUEUE_UNSURE) != 0,
-		    .forwarded = (r->flags & QUEUE_FORWARDED) != 0,
 		    .address = r->address,
 		    .orcpt = r->orcpt,
 		    .status = r->status,

@@ -159,27 +159,8 @@ advice_of(const struct dsn_recipient *r, const struct dsn_words *w)
 	if (r->unsure)
 		return "Ask the person whether the message has arrived before you send it again.";
 	if (r->forwarded)
-		return "Tell the person you wrote to, in another way, that what is sent on to this address does not arrive.";
+		return "Tell the person, in another way, that what is sent on from this address does not arrive.";
 	return w->advice;
-}
-
-/* Who wrote to an alias has never seen the address that is reported about. */
-static void
-put_origin(struct text *t, const struct dsn_recipient *r)
-{
-	struct slice address = r->orcpt;
-	struct slice type;
-	struct buf raw;
-
-	buf_init(&raw, SMTP_ORCPT_CHARS_MAX);
-	add(t, "An address that you wrote to leads there");
-	if (slice_cut(&address, ';', &type) && slice_eq_nocase(type, SLICE("rfc822")) && smtp_xtext_decode(address, &raw)) {
-		add(t, ": ");
-		add_safe(t, buf_slice(&raw), SUBJECT_BYTES_MAX);
-	}
-	add(t, ".");
-	flush(t, 2);
-	buf_fini(&raw);
 }
 
 static void
@@ -241,8 +222,10 @@ put_recipient(struct text *t, const struct dsn_recipient *r)
 	gap(t);
 	add_safe(t, r->address, SUBJECT_BYTES_MAX + SMTP_MAILBOX_BYTES_MAX);
 	flush(t, 0);
-	if (r->forwarded)
-		put_origin(t, r);
+	if (r->forwarded) {
+		add(t, "What comes for this address is sent on to another one.");
+		flush(t, 2);
+	}
 	if (r->action == DSN_FAILED)
 		put_failed(t, r, w);
 	else if (r->action == DSN_DELAYED)

@@ -423,8 +423,20 @@ class TestOutside(DsnTest):
         r = self.report()
         (one,) = r.recipients
         self.assertEqual((one["Action"], one["Original-Recipient"]), ("failed", "rfc822; away@demo.test"))
-        self.assertIn("An address that you wrote to leads there: away@demo.test.", r.text)
+        self.assertIn("What comes for this address is sent on to another one.", r.text)
         self.assertNotIn("typing mistake", r.text)
+
+    def test_author(self):
+        """A report that leaves is never from a domain that the sender has put into ORCPT."""
+        self.server.run("alias", "add", "aside@demo.test", "you@" + self.domain)
+        self.other.script = {"rcpt": lambda s: "550 5.1.1 gone" if "<you@" in s.commands[-1] else None}
+        self.send("aside@demo.test", params=" ORCPT=rfc822;x+40bank.example", sender="else@" + self.domain, user=None,
+                  message=BODY.replace(b"From: alice@demo.test", b"From: else@" + self.domain.encode()))
+        self.settled()
+        harness.wait_for(lambda: self.other.messages)
+        ((mail, to, octets, _),) = self.other.messages
+        self.assertEqual((mail[:2], to), ("<>", ["<else@%s>" % self.domain]))
+        self.assertIn(b"\r\nFrom: Mail server <postmaster@demo.test>\r\n", b"\r\n" + octets)
 
     def test_sender_elsewhere(self):
         """A report leaves with the null reverse-path, and is not reported about when it is refused."""
