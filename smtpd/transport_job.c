@@ -375,7 +375,7 @@ transport_job_start(struct transport_job *job)
 		if (transport_conn_take(job->conn, &why))
 			return;
 		job->conn = NULL;
-		job->begun = false;
+		job->reused = job->begun = false;
 	}
 	find_route(job);
 }
