@@ -308,7 +308,8 @@ on_certs_gone(void *obj, const struct err *e)
 
 	t->request = 0;
 	certs_free(&t->coming);
-	log_event(LOG_WARN, NO_SESSION, "certificates-not-received", LOG_ERR(e), LOG_END);
+	/* Those that are there go on; the key role's successor is asked again. */
+	log_event(t->certs ? LOG_INFO : LOG_WARN, NO_SESSION, "certificates-not-received", LOG_ERR(e), LOG_END);
 }
 
 void
