@@ -72,6 +72,13 @@ struct queue_message {
 	size_t item_bytes;
 };
 
+/* A report to a sender that is to be made: that of a piece. */
+struct queue_report {
+	struct name_link link; /* by id */
+	struct queue_piece *piece;
+	char id[SMTP_QUEUE_ID_CHARS + 1];
+};
+
 /* ---- queue_record.c ---- */
 
 bool queue_record_encode(const struct queue_message *m, struct buf *b) __attribute__((warn_unused_result));
@@ -169,8 +176,12 @@ bool queue_of_piece(const struct queue_recipient *r, const struct queue_piece *p
  * or -1 and e. p and its message may be gone.
  */
 int queue_piece_tried(struct queue_piece *p, struct slice results, struct err *e);
+/* p has another time, or is parked while its message is held. */
+void queue_piece_again(struct queue_piece *p, uint64_t when_ms);
 /* p was not tried, since nothing of its destination can be reached: it waits until then, or has failed when its time is over. */
 void queue_piece_defer(struct queue_piece *p, uint64_t when_ms);
+/* The report of p is made, or given up: its message goes on without it. 0, or -1 and e. p and its message may be gone. */
+int queue_piece_reported(struct queue_piece *p, const char *result, struct err *e);
 /* At the end of the process: what is in memory. */
 void queue_items_fini(void);
 /* Takes p out of its message and frees it. */

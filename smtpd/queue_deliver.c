@@ -29,7 +29,7 @@ queue_deliver_down(void)
 	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
 		for (struct queue_piece *p = m->pieces; p; p = p->of_message)
 			if (p->place == QUEUE_OUT && queue_plan_name(p).n == 0)
-				queue_plan_wait(queue_items_plan(), p, queue_now_ms() + AGAIN_MS);
+				queue_piece_again(p, queue_now_ms() + AGAIN_MS);
 	queue_items_arm();
 }
 
@@ -95,44 +95,49 @@ queue_on_next(struct edge *e, struct msg_QUEUE_NEXT *m)
 
 /* ---- QUEUE_RESULT ---- */
 
+/* The piece for mailboxes, or the one with that report. */
 static struct queue_piece *
-piece_out(const struct queue_message *m, bool report)
+piece_out(const struct queue_message *m, struct slice report_id)
 {
 	struct queue_piece *p = m ? m->pieces : NULL;
 
-	while (p != NULL && (p->place != QUEUE_OUT || p->report != report || queue_plan_name(p).n > 0))
+	while (p != NULL && (p->place != QUEUE_OUT || queue_plan_name(p).n > 0 ||
+	    !slice_eq(p->report ? slice_str(p->report->id) : slice_of(NULL, 0), report_id)))
 		p = p->of_message;
 	return p;
+}
+
+/* It has been tried as long as a message is. */
+static bool
+too_late(const struct queue_report *r)
+{
+	uint64_t began = smtp_queue_id_ms(slice_str(r->id));
+	uint64_t now = queue_now_ms();
+
+	return now > began && now - began > config_number(role_config(), OPT_QUEUE_LIFETIME);
 }
 
 /* The report was made, or cannot be for now, or never. */
 static int
 report_tried(struct queue_piece *p, enum err_class class, struct err *e)
 {
-	struct queue_message *m = p->message;
-	struct queue_change c;
-
 	p->attempts++;
-	if (class == ERR_TEMP || class == ERR_LIMIT || !queue_change_begin(&c, m)) {
-		queue_plan_wait(queue_items_plan(), p, queue_now_ms() + queue_pause_of(p, p->attempts));
+	if ((class == ERR_TEMP || class == ERR_LIMIT) && !too_late(p->report)) {
+		queue_piece_again(p, queue_now_ms() + queue_pause_of(p, p->attempts));
 		return 0;
 	}
-	queue_trace(m, c.item.session, "report", LOG_STR("report", c.item.report_id), LOG_STR("to", c.item.mail_from),
-	    LOG_CSTR("result", class == ERR_NONE ? "sent" : "given up"), LOG_END);
-	queue_report_end(&c.item);
-	queue_piece_end(p);
-	if (queue_change_end(&c) == 0)
-		return 0;
-	*e = c.error;
-	return -1;
+	return queue_piece_reported(p, class == ERR_NONE ? "sent" : "given up", e);
 }
 
 static enum err_class
 result(const struct msg_QUEUE_RESULT *r, struct err *e)
 {
-	struct queue_piece *p = piece_out(queue_items_find(r->queue_id), r->report_id.n > 0);
+	struct queue_piece *p = piece_out(queue_items_find(r->queue_id), r->report_id);
 	int done;
 
+	/* That a report was made is known since it came here, when it goes to another server. */
+	if (p == NULL && r->report_id.n > 0)
+		return ERR_NONE;
 	if (p == NULL) {
 		err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no such piece", "nothing of that message is out");
 		return ERR_PERM;

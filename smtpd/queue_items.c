@@ -24,6 +24,7 @@
 
 static struct queue_message *all;
 static struct name_table by_id;
+static struct name_table reports; /* that are to be made */
 static struct queue_plan *plan;
 static struct loop_timer *timer;
 static struct loop_timer *settle_timer;
@@ -56,6 +57,10 @@ list_add(struct queue_message *m)
 static void
 piece_free(struct queue_piece **p)
 {
+	if ((*p)->report != NULL) {
+		name_table_remove(&reports, &(*p)->report->link);
+		free((*p)->report);
+	}
 	queue_plan_remove(plan, *p);
 	MEM_FREE(p);
 }
@@ -195,11 +200,39 @@ queue_piece_end(struct queue_piece *p)
 	piece_free(&p);
 }
 
-static void
-schedule(struct queue_piece *p, uint64_t when_ms)
+static uint64_t
+pause_base(const struct queue_piece *p)
+{
+	bool here = queue_plan_name(p).n == 0;
+
+	return config_number(role_config(), here ? OPT_QUEUE_RETRY : OPT_QUEUE_REMOTE_RETRY);
+}
+
+uint64_t
+queue_pause_of(const struct queue_piece *p, uint32_t attempts)
+{
+	uint32_t r = 0;
+
+	if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		r = 0;
+	return queue_pause_ms(pause_base(p), attempts, r);
+}
+
+static uint64_t
+pause_max(const struct queue_piece *p)
+{
+	return queue_pause_ms(pause_base(p), UINT32_MAX, UINT32_MAX);
+}
+
+void
+queue_piece_again(struct queue_piece *p, uint64_t when_ms)
 {
 	uint64_t now = queue_now_ms();
+	uint64_t longest = pause_max(p);
 
+	/* Further ahead nothing was ever put: the clock has been set back since. */
+	if (when_ms > now + longest)
+		when_ms = now + longest;
 	if (p->message->held)
 		queue_plan_park(plan, p);
 	else if (when_ms <= now)
@@ -223,7 +256,7 @@ make_pieces(struct queue_message *m, const struct queue_item *item)
 		if (p == NULL) {
 			p = piece_new(m, buf_slice(&name));
 			p->attempts = r->attempts;
-			schedule(p, r->next_ms);
+			queue_piece_again(p, r->next_ms);
 		}
 	}
 	buf_fini(&name);
@@ -231,27 +264,19 @@ make_pieces(struct queue_message *m, const struct queue_item *item)
 
 /* The report that the item names is made by deliver. */
 static void
-make_report_piece(struct queue_message *m)
+make_report_piece(struct queue_message *m, struct slice id)
 {
 	struct queue_piece *p = piece_new(m, slice_of(NULL, 0));
+	struct queue_report *r = MEM_NEW(struct queue_report);
 
-	p->report = true;
-	schedule(p, queue_now_ms() + REPORT_PAUSE_MS);
+	p->report = r;
+	r->piece = p;
+	memcpy(r->id, id.p, id.n < SMTP_QUEUE_ID_CHARS ? id.n : SMTP_QUEUE_ID_CHARS);
+	name_table_add(&reports, &r->link, slice_str(r->id));
+	queue_piece_again(p, queue_now_ms() + REPORT_PAUSE_MS);
 }
 
 /* ---- time ---- */
-
-uint64_t
-queue_pause_of(const struct queue_piece *p, uint32_t attempts)
-{
-	bool here = queue_plan_name(p).n == 0;
-	uint64_t base = config_number(role_config(), here ? OPT_QUEUE_RETRY : OPT_QUEUE_REMOTE_RETRY);
-	uint32_t r = 0;
-
-	if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		r = 0;
-	return queue_pause_ms(base, attempts, r);
-}
 
 static bool
 past(const struct queue_message *m, enum option o)
@@ -261,12 +286,33 @@ past(const struct queue_message *m, enum option o)
 	return now > m->added_ms && now - m->added_ms > config_number(role_config(), o);
 }
 
+/* The clock was set back: times that it had before are none any more. */
+static void
+clock_set_back(uint64_t now)
+{
+	log_event(LOG_WARN, NO_SESSION, "queue-clock-set-back", LOG_END);
+	for (struct queue_message *m = all; m; m = m->next) {
+		if (m->added_ms > now)
+			m->added_ms = now;
+		for (struct queue_piece *p = m->pieces; p; p = p->of_message) {
+			queue_plan_wake(plan, p);
+			if (p->place == QUEUE_WAITING)
+				queue_piece_again(p, p->when_ms);
+		}
+	}
+}
+
 void
 queue_items_arm(void)
 {
+	static uint64_t last;
 	uint64_t now = queue_now_ms();
-	uint64_t next = queue_plan_next_ms(plan);
+	uint64_t next;
 
+	if (now + TICK_MS_MAX < last)
+		clock_set_back(now);
+	last = now;
+	next = queue_plan_next_ms(plan);
 	if (next > now + TICK_MS_MAX)
 		next = now + TICK_MS_MAX;
 	loop_timer_set(timer, next > now ? next - now : 0);
@@ -332,7 +378,8 @@ any_in(const struct queue_item *item, enum queue_state s)
 static bool
 begin_report(struct queue_message *m, struct queue_item *item, struct arena *a)
 {
-	bool late = !m->delayed && past(m, OPT_QUEUE_DELAY_REPORT);
+	/* While another report is under way the delay has to wait. */
+	bool late = !m->delayed && item->report_id.n == 0 && past(m, OPT_QUEUE_DELAY_REPORT);
 	char *id = arena_array(a, SMTP_QUEUE_ID_CHARS + 1, 1);
 
 	if (late)
@@ -357,9 +404,12 @@ queue_change_end(struct queue_change *c)
 	struct queue_message *m = c->message;
 	bool report = begin_report(m, &c->item, c->arena);
 	bool keep = keeps(&c->item);
+	char id[SMTP_QUEUE_ID_CHARS + 1] = "";
 	int r = -1;
 
 	m->held = (c->item.flags & QUEUE_HELD) != 0;
+	if (report)
+		memcpy(id, c->item.report_id.p, SMTP_QUEUE_ID_CHARS);
 	if (!keep)
 		r = queue_table_remove(m, &c->error);
 	else if (set_item(m, &c->item))
@@ -367,7 +417,7 @@ queue_change_end(struct queue_change *c)
 	queue_change_drop(c);
 	queue_items_settle_soon();
 	if (r == 0 && report)
-		make_report_piece(m);
+		make_report_piece(m, slice_str(id));
 	if (r == 0 && !keep)
 		list_remove(m);
 	return r;
@@ -442,12 +492,12 @@ queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 	int r;
 
 	if (!queue_change_begin(&c, m)) {
-		queue_plan_wait(plan, p, queue_now_ms() + queue_pause_of(p, 1));
+		queue_piece_again(p, queue_now_ms() + queue_pause_of(p, 1));
 		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the item of %s cannot be read", m->id);
 	}
 	if (!queue_results_decode(encoded, c.arena, &results)) {
 		queue_change_drop(&c);
-		queue_plan_wait(plan, p, queue_now_ms() + queue_pause_of(p, 1));
+		queue_piece_again(p, queue_now_ms() + queue_pause_of(p, 1));
 		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "malformed", "results for %s", m->id);
 	}
 	keep_own(&results, &c.item, p);
@@ -463,13 +513,33 @@ queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 	if (!again)
 		trace_failed(m, &c.item);
 	if (again)
-		schedule(p, when);
+		queue_piece_again(p, when);
 	else
 		queue_piece_end(p);
 	r = queue_change_end(&c);
 	if (r < 0)
 		*e = c.error;
 	return r;
+}
+
+int
+queue_piece_reported(struct queue_piece *p, const char *result, struct err *e)
+{
+	struct queue_message *m = p->message;
+	struct queue_change c;
+
+	if (!queue_change_begin(&c, m)) {
+		queue_piece_again(p, queue_now_ms() + queue_pause_of(p, p->attempts));
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the item of %s cannot be read", m->id);
+	}
+	queue_trace(m, c.item.session, "report", LOG_STR("report", c.item.report_id), LOG_STR("to", c.item.mail_from),
+	    LOG_CSTR("result", result), LOG_END);
+	queue_report_end(&c.item);
+	queue_piece_end(p);
+	if (queue_change_end(&c) == 0)
+		return 0;
+	*e = c.error;
+	return -1;
 }
 
 void
@@ -480,7 +550,7 @@ queue_piece_defer(struct queue_piece *p, uint64_t when_ms)
 
 	p->attempts++;
 	if (!past(m, OPT_QUEUE_LIFETIME) && (m->delayed || !past(m, OPT_QUEUE_DELAY_REPORT))) {
-		schedule(p, when_ms);
+		queue_piece_again(p, when_ms);
 		return;
 	}
 	/* Its time is over, or it is time to tell: as if it had been tried, with no result but that. */
@@ -501,7 +571,7 @@ on_tick(void *arg)
 	for (unsigned n = 0; n < DUE_AT_ONCE && (p = queue_plan_due(plan, now)) != NULL; n++) {
 		if (p->place == QUEUE_OUT)
 			log_event(LOG_WARN, NO_SESSION, "queue-piece-overdue", LOG_CSTR("id", p->message->id), LOG_END);
-		queue_plan_ready(plan, p, now);
+		queue_piece_again(p, now);
 	}
 	queue_deliver_up();
 	queue_transport_pump();
@@ -646,6 +716,20 @@ answer(const struct waiting *w, enum err_class class, enum err_code code)
 		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
 }
 
+/* When that message is a report, it is made: whatever deliver says of it, it is not to be made again. */
+static void
+report_came(const char *id)
+{
+	struct name_link *l = name_table_find(&reports, slice_str(id));
+	struct err e = {0};
+
+	if (l == NULL)
+		return;
+	struct queue_report *r = (struct queue_report *)((uint8_t *)l - offsetof(struct queue_report, link));
+	if (queue_piece_reported(r->piece, "sent", &e) < 0)
+		log_event(LOG_ERROR, NO_SESSION, "queue-report", LOG_CSTR("id", id), LOG_ERR(&e), LOG_END);
+}
+
 /* It is there for good. */
 static void
 take(struct waiting *w)
@@ -659,7 +743,8 @@ take(struct waiting *w)
 	list_add(m);
 	make_pieces(m, &w->item);
 	if (w->report)
-		make_report_piece(m);
+		make_report_piece(m, w->item.report_id);
+	report_came(m->id);
 }
 
 static void
@@ -812,13 +897,15 @@ found(struct queue_message *m)
 
 	if (queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {
 		old_times(m, &item);
+		if (m->added_ms > queue_now_ms())
+			m->added_ms = queue_now_ms();
 		m->held = (item.flags & QUEUE_HELD) != 0;
 		for (uint16_t i = 0; i < item.count; i++)
 			m->delayed = m->delayed || (item.recipients[i].flags & QUEUE_REPORTED_DELAY) != 0;
 		list_add(m);
 		make_pieces(m, &item);
 		if (item.report_id.n > 0)
-			make_report_piece(m);
+			make_report_piece(m, item.report_id);
 		forget_item(m);
 	} else {
 		log_event(LOG_ERROR, NO_SESSION, "queue-item-damaged", LOG_CSTR("id", m->id), LOG_END);
@@ -827,11 +914,17 @@ found(struct queue_message *m)
 	arena_free(&a);
 }
 
-/* What failed before and was never reported: a message without anything left to try is settled now. */
+/*
+ * What failed before and was never reported: a message without anything left to try is settled now. A report that is here was made, though
+ * the process ended before that was noted.
+ */
 static void
 settle_idle(void)
 {
 	struct queue_message *next;
+
+	for (struct queue_message *m = all; m; m = m->next)
+		report_came(m->id);
 
 	for (struct queue_message *m = all; m; m = next) {
 		struct queue_change c;
@@ -859,9 +952,12 @@ queue_items_init(struct err *e)
 	char text[QUEUE_BOOT_BYTES_MAX];
 
 	name_table_init(&by_id);
+	name_table_init(&reports);
 	plan = queue_plan_new();
-	timer = loop_timer_new(role_loop(), on_tick, NULL);
-	settle_timer = loop_timer_new(role_loop(), on_settle, NULL);
+	if (timer == NULL) {
+		timer = loop_timer_new(role_loop(), on_tick, NULL);
+		settle_timer = loop_timer_new(role_loop(), on_settle, NULL);
+	}
 	if (queue_table_open(role_state_dir(), boot_id(text), found, e) < 0)
 		return -1;
 	settle_idle();
@@ -878,7 +974,9 @@ queue_items_fini(void)
 		end_waiting(&waiting[--waiting_count]);
 	while (all != NULL)
 		list_remove(all);
-	if (plan != NULL)
+	if (plan != NULL) {
 		name_table_fini(&by_id);
+		name_table_fini(&reports);
+	}
 	queue_plan_free(&plan);
 }

@@ -27,6 +27,7 @@ enum queue_place {
 
 struct queue_message;
 struct queue_destination;
+struct queue_report;
 
 struct queue_piece {
 	struct queue_message *message;
@@ -37,10 +38,10 @@ struct queue_piece {
 	uint64_t when_ms;
 	size_t heap_at;
 	uint64_t id; /* while it is out */
+	struct queue_report *report; /* not for a mailbox: the sender is to be told; else NULL */
 	uint32_t attempts;
 	enum queue_place place;
 	bool end_sent; /* while it is out: it may have arrived */
-	bool report;   /* not for a mailbox: the sender is to be told */
 };
 
 struct queue_plan;

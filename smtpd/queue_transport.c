@@ -190,7 +190,7 @@ on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 	if (p == NULL) {
 		log_event(LOG_INFO, NO_SESSION, "transport-result-unknown", LOG_STR("id", m->queue_id), LOG_END);
 	} else if (m->reached == TRANSPORT_RETURNED) {
-		queue_plan_wait(queue_items_plan(), p, queue_now_ms() + AGAIN_MS);
+		queue_piece_again(p, queue_now_ms() + AGAIN_MS);
 	} else {
 		if (m->reached == TRANSPORT_UNREACHABLE)
 			unreachable(p);
@@ -234,7 +234,7 @@ queue_transport_down(void)
 			if (p->place != QUEUE_OUT || queue_plan_name(p).n == 0)
 				continue;
 			bool end_sent = p->end_sent;
-			queue_plan_wait(queue_items_plan(), p, queue_now_ms() + AGAIN_MS);
+			queue_piece_again(p, queue_now_ms() + AGAIN_MS);
 			if (end_sent)
 				cut(p);
 		}

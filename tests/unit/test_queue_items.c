@@ -1,0 +1,643 @@
+/*
+ * The queue between deliver and transport, both played by the test, on a real directory and with a clock that the test sets: what is
+ * tried when, what is told whom how often, and what of it outlasts a process.
+ */
+#include "common/config.h"
+#include "common/mem.h"
+#include "common/memfd.h"
+#include "smtpd/queue.h"
+#include "tests/role_fakes.h"
+
+#include <check.h>
+#include <ftw.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MINUTE (60 * 1000)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define SENT_MAX 2000
+#define A_MESSAGE "Return-Path: <a@b>\r\nSubject: x\r\n\r\ny\r\n"
+
+/* ---- the clock ---- */
+
+static int64_t skew_ms;	     /* of all clocks */
+static int64_t wall_skew_ms; /* of the time of day besides */
+
+int
+clock_gettime(clockid_t id, struct timespec *t)
+{
+	int64_t ms = skew_ms + (id == CLOCK_REALTIME ? wall_skew_ms : 0);
+
+	if (syscall(SYS_clock_gettime, id, t) < 0)
+		return -1;
+	t->tv_sec += ms / 1000;
+	t->tv_nsec += ms % 1000 * 1000000;
+	if (t->tv_nsec >= 1000000000) {
+		t->tv_nsec -= 1000000000;
+		t->tv_sec++;
+	}
+	return 0;
+}
+
+/* At the end of a test, before Check looks how long it took. */
+static void
+over(void)
+{
+	skew_ms = wall_skew_ms = 0;
+}
+
+/* ---- the role ---- */
+
+static char state_dir[] = "/tmp/queue-items-XXXXXX";
+
+const char *
+role_state_dir(void)
+{
+	return state_dir;
+}
+
+void
+role_exit(int status)
+{
+	ck_abort_msg("the queue ended with %d", status);
+}
+
+/* ---- what the others heard ---- */
+
+struct sent {
+	uint64_t id;
+	char queue_id[SMTP_QUEUE_ID_CHARS + 1];
+	char destination[256];
+	unsigned recipients;
+	uint32_t sequence; /* of the first */
+};
+
+static struct sent sent[SENT_MAX];
+static unsigned sent_count;
+static uint64_t taken_id;
+static bool refusing; /* transport reaches no server */
+static struct sent item; /* the last that deliver got */
+static char report_id[SMTP_QUEUE_ID_CHARS + 1];
+static unsigned items_found, items_none;
+static int added_class;
+static uint8_t report_flags; /* of the first recipient that the report is about */
+
+static void
+decode_to(struct slice in, struct sent *s)
+{
+	struct arena *a = arena_new(1u << 20);
+	struct queue_item i;
+
+	ck_assert(queue_item_decode(in, a, &i));
+	s->recipients = i.count;
+	s->sequence = i.recipients[0].sequence;
+	report_flags = 0;
+	for (unsigned k = i.count; k-- > 0;)
+		if (i.recipients[k].flags & QUEUE_IN_REPORT)
+			report_flags = i.recipients[k].flags;
+	arena_free(&a);
+}
+
+static void
+on_send(struct edge *e, struct msg_TRANSPORT_SEND *m)
+{
+	struct sent *s = &sent[sent_count++];
+
+	ck_assert_uint_lt(sent_count, SENT_MAX);
+	*s = (struct sent){.id = m->id};
+	ck_assert(slice_cstr(m->queue_id, s->queue_id, sizeof s->queue_id));
+	ck_assert(slice_cstr(m->destination, s->destination, sizeof s->destination));
+	decode_to(m->item, s);
+	if (refusing)
+		ck_assert(IPC_SEND(e, TRANSPORT_RESULT, .id = m->id, .queue_id = m->queue_id, .reached = TRANSPORT_UNREACHABLE,
+		    .results = SLICE("\0\0")));
+}
+
+static void
+on_taken(struct edge *e, struct msg_TRANSPORT_TAKEN *m)
+{
+	(void)e;
+	taken_id = m->id;
+}
+
+static void
+on_due(struct edge *e, struct msg_QUEUE_DUE *m)
+{
+	(void)m;
+	ck_assert(IPC_SEND(e, QUEUE_NEXT, .id = 1));
+}
+
+static void
+on_item(struct edge *e, struct msg_QUEUE_ITEM *m)
+{
+	(void)e;
+	if (!m->found) {
+		items_none++;
+		return;
+	}
+	items_found++;
+	item = (struct sent){0};
+	ck_assert(slice_cstr(m->queue_id, item.queue_id, sizeof item.queue_id));
+	ck_assert(slice_cstr(m->report_id, report_id, sizeof report_id));
+	decode_to(m->item, &item);
+}
+
+static void
+on_added(struct edge *e, struct msg_QUEUE_ADDED *m)
+{
+	(void)e;
+	added_class = (int)m->class;
+}
+
+static void
+on_result_reply(struct edge *e, struct msg_QUEUE_RESULT_REPLY *m)
+{
+	(void)e;
+	(void)m;
+}
+
+static const struct ipc_dispatch deliver_hears = {
+    .QUEUE_ADDED = on_added, .QUEUE_DUE = on_due, .QUEUE_ITEM = on_item, .QUEUE_RESULT_REPLY = on_result_reply};
+static const struct ipc_dispatch transport_hears = {.TRANSPORT_SEND = on_send, .TRANSPORT_TAKEN = on_taken};
+static const struct ipc_dispatch from_deliver = {.QUEUE_ADD = queue_on_add, .QUEUE_NEXT = queue_on_next, .QUEUE_RESULT = queue_on_result};
+
+/* ---- edges ---- */
+
+static void
+ours_down(struct edge *e, void *arg)
+{
+	enum role role = edge_peer(e)->role;
+
+	(void)arg;
+	queue_items_edge_down(e);
+	edge_free(&edges[role]);
+	if (role == ROLE_DELIVER)
+		queue_deliver_down();
+	else
+		queue_transport_down();
+}
+
+static void
+theirs_down(struct edge *e, void *arg)
+{
+	(void)arg;
+	ck_abort_msg("the queue closed its edge to %s", role_info(edge_peer(e)->role)->name);
+}
+
+static void
+join(enum role role)
+{
+	static const struct edge_events down = {.on_down = ours_down};
+	static const struct edge_events fake_down = {.on_down = theirs_down};
+	int fd[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+	edges[role] = edge_new(loop, fd[0], ROLE_QUEUE, (struct edge_peer){role, 0, 1},
+	    role == ROLE_DELIVER ? &from_deliver : &queue_from_transport, &down, NULL);
+	fakes[role] = edge_new(loop, fd[1], role, (struct edge_peer){ROLE_QUEUE, 0, 1},
+	    role == ROLE_DELIVER ? &deliver_hears : &transport_hears, &fake_down, NULL);
+}
+
+#define ROUNDS 12
+static struct loop_timer *round_timer;
+static unsigned rounds;
+
+static void
+on_round(void *arg)
+{
+	(void)arg;
+	if (++rounds == ROUNDS)
+		loop_stop(loop);
+	else
+		loop_timer_set(round_timer, 1);
+}
+
+/* Lets all happen that happens now: a question, its answer and what comes of that take a few rounds. */
+static void
+settle(void)
+{
+	rounds = 0;
+	loop_timer_set(round_timer, 0);
+	loop_run(loop);
+}
+
+/* Time goes by, in steps in which each timer has its turn. */
+static void
+pass(int64_t ms)
+{
+	for (int64_t step; ms > 0; ms -= step) {
+		step = ms > 2 * HOUR ? HOUR : ms > 10 * MINUTE ? 10 * MINUTE : ms;
+		skew_ms += step;
+		settle();
+	}
+}
+
+static void
+kill_role(enum role role)
+{
+	edge_free(&fakes[role]);
+	settle();
+	ck_assert_ptr_null(edges[role]);
+}
+
+static void
+start_transport(void)
+{
+	join(ROLE_TRANSPORT);
+	ck_assert(IPC_SEND(fakes[ROLE_TRANSPORT], TRANSPORT_ROOM, .pieces = 100));
+	settle();
+}
+
+static void
+set_up(void)
+{
+	char path[64];
+	struct err e;
+
+	log_init("test", LOG_BUG);
+	ck_assert_ptr_nonnull(mkdtemp(state_dir));
+	(void)snprintf(path, sizeof path, "%s/queue", state_dir);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	self.role = ROLE_QUEUE;
+	loop = loop_new();
+	config = config_new();
+	round_timer = loop_timer_new(loop, on_round, NULL);
+	ck_assert_int_eq(queue_items_init(&e), 0);
+	join(ROLE_DELIVER);
+	start_transport();
+}
+
+static int
+remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
+{
+	(void)st;
+	(void)flag;
+	(void)at;
+	return remove(path);
+}
+
+static void
+tear_down(void)
+{
+	for (unsigned r = 0; r < ROLE_COUNT; r++) {
+		edge_free(&edges[r]);
+		edge_free(&fakes[r]);
+	}
+	queue_table_close();
+	queue_items_fini();
+	ck_assert_int_eq(nftw(state_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+/* The process ends, and the next one begins. */
+static void
+restart_queue(void)
+{
+	struct err e;
+
+	for (unsigned r = 0; r < ROLE_COUNT; r++) {
+		edge_free(&edges[r]);
+		edge_free(&fakes[r]);
+	}
+	queue_transport_down();
+	queue_table_close();
+	queue_items_fini();
+	ck_assert_int_eq(queue_items_init(&e), 0);
+	join(ROLE_DELIVER);
+	start_transport();
+}
+
+/* ---- what the others say ---- */
+
+static void
+add_text(const char *id, const char *from, struct queue_recipient *to, unsigned count, uint8_t flags, const char *text)
+{
+	struct queue_item i = {.internal_date = queue_now_ms() / 1000, .session = SLICE("s"), .mail_from = slice_str(from), .flags = flags,
+	    .recipients = to, .count = (uint16_t)count};
+	uint8_t hash[32];
+	struct err e;
+	int message = memfd_of(slice_str(text), &e), summary = memfd_of(SLICE("summary"), &e);
+	struct buf b;
+
+	SHA256((const uint8_t *)text, strlen(text), hash);
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	ck_assert(queue_item_encode(&i, &b));
+	added_class = -1;
+	ck_assert(IPC_SEND(fakes[ROLE_DELIVER], QUEUE_ADD, .id = 7, .queue_id = slice_str(id), .item = buf_slice(&b),
+	    .bytes = strlen(text), .sha256 = slice_of(hash, sizeof hash), .message = message, .summary = summary));
+	buf_fini(&b);
+	(void)close(message);
+	(void)close(summary);
+	settle();
+	ck_assert_int_eq(added_class, ERR_NONE);
+}
+
+/* To one recipient of another server each, or of this one when the address is "here". */
+static void
+add(const char *id, const char *const *addresses, uint8_t flags)
+{
+	struct queue_recipient to[8];
+	unsigned n = 0;
+
+	for (; addresses[n] != NULL; n++)
+		to[n] = (struct queue_recipient){.sequence = n, .state = QUEUE_PENDING, .address = slice_str(addresses[n]),
+		    .account = strncmp(addresses[n], "here@", 5) == 0 ? 5 : 0};
+	add_text(id, "from@ours.example", to, n, flags, A_MESSAGE);
+}
+
+static void
+remote_result(uint64_t id, const char *queue_id, enum transport_reached reached, uint32_t sequence, enum queue_state state)
+{
+	struct queue_result v = {.sequence = sequence, .state = state, .status = SLICE("4.0.0"), .text = SLICE("later")};
+	struct queue_results r = {.v = &v, .count = 1};
+	struct buf b;
+
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	ck_assert(queue_results_encode(&r, &b));
+	ck_assert(IPC_SEND(fakes[ROLE_TRANSPORT], TRANSPORT_RESULT, .id = id, .queue_id = slice_str(queue_id), .reached = (uint8_t)reached,
+	    .results = buf_slice(&b)));
+	buf_fini(&b);
+	settle();
+	ck_assert_uint_eq(taken_id, id);
+}
+
+static void
+result_of_last(enum transport_reached reached, enum queue_state state)
+{
+	const struct sent *s = &sent[sent_count - 1];
+
+	remote_result(s->id, s->queue_id, reached, s->sequence, state);
+}
+
+static void
+report_result(const char *queue_id, const char *id, enum err_class class)
+{
+	ck_assert(IPC_SEND(fakes[ROLE_DELIVER], QUEUE_RESULT, .id = 9, .queue_id = slice_str(queue_id), .report_id = slice_str(id),
+	    .class = class));
+	settle();
+}
+
+#define ID_1 "0000000000000001"
+#define ID_2 "0000000000000002"
+#define TO(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void
+hold(const char *id, bool on)
+{
+	struct queue_message *m = queue_items_find(slice_str(id));
+	struct queue_change c;
+
+	ck_assert(queue_change_begin(&c, m));
+	c.item.flags = (uint8_t)(on ? c.item.flags | QUEUE_HELD : c.item.flags & ~QUEUE_HELD);
+	ck_assert_int_eq(queue_change_end(&c), 0);
+	queue_items_reschedule(m);
+	settle();
+}
+
+/* ---- tests ---- */
+
+START_TEST(test_done)
+{
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	ck_assert_uint_eq(sent_count, 2);
+	result_of_last(TRANSPORT_REACHED, QUEUE_DONE);
+	ck_assert_ptr_nonnull(queue_items_find(SLICE(ID_1)));
+	remote_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_DONE);
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	/* What is said again of it is taken and has no effect. */
+	remote_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_DONE);
+	ck_assert_uint_eq(sent_count, 2);
+	over();
+}
+END_TEST
+
+/* A result says something of its own recipients alone. */
+START_TEST(test_own_recipients)
+{
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	for (unsigned i = 0; i < 2; i++)
+		remote_result(sent[i].id, ID_1, TRANSPORT_REACHED, 1 - sent[i].sequence, QUEUE_DONE);
+	ck_assert_ptr_nonnull(queue_items_find(SLICE(ID_1)));
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 4);
+	over();
+}
+END_TEST
+
+/* While the report of a failure is under way the time for that of the delay comes: it is told afterwards. */
+START_TEST(test_delay_behind_failure)
+{
+	unsigned before;
+
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	for (unsigned i = 0; i < 2; i++)
+		remote_result(sent[i].id, ID_1, TRANSPORT_REACHED, sent[i].sequence, sent[i].sequence ? QUEUE_PENDING : QUEUE_FAILED);
+	pass(3000);
+	ck_assert_uint_eq(items_found, 1);
+	ck_assert(report_flags & QUEUE_REPORTED_FAILURE);
+	/* deliver cannot make it for now; meanwhile the other destination is tried until it is late. */
+	for (unsigned i = 0; i < 40; i++) {
+		report_result(ID_1, report_id, ERR_TEMP);
+		before = sent_count;
+		pass(10 * MINUTE);
+		if (sent_count > before)
+			result_of_last(TRANSPORT_REACHED, QUEUE_PENDING);
+	}
+	pass(HOUR);
+	report_result(ID_1, report_id, ERR_NONE);
+	before = items_found;
+	pass(3000);
+	ck_assert_uint_eq(items_found, before + 1);
+	ck_assert(report_flags & QUEUE_REPORTED_DELAY);
+	over();
+}
+END_TEST
+
+/* A message that is held while it is out comes back, and stays. */
+START_TEST(test_held_comes_back)
+{
+	add(ID_1, TO("x@a.example", "here@ours.example"), 0);
+	ck_assert(sent_count == 1 && items_found == 1);
+	hold(ID_1, true);
+	kill_role(ROLE_TRANSPORT);
+	kill_role(ROLE_DELIVER);
+	join(ROLE_DELIVER);
+	start_transport();
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 1);
+	ck_assert_uint_eq(items_found, 1);
+	hold(ID_1, false);
+	ck_assert_uint_eq(sent_count, 2);
+	ck_assert_uint_eq(items_found, 2);
+	hold(ID_1, true);
+	result_of_last(TRANSPORT_RETURNED, QUEUE_PENDING);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 2);
+	hold(ID_1, false);
+	ck_assert_uint_eq(sent_count, 3);
+	over();
+}
+END_TEST
+
+/* A report that can never be made is given up some time, and the message with it. */
+START_TEST(test_report_for_ever)
+{
+	add(ID_1, TO("x@a.example"), 0);
+	result_of_last(TRANSPORT_REACHED, QUEUE_FAILED);
+	for (unsigned i = 0; i < 20 && queue_items_find(SLICE(ID_1)) != NULL; i++) {
+		pass(12 * HOUR);
+		report_result(ID_1, report_id, ERR_TEMP);
+	}
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	ck_assert_uint_gt(items_found, 5);
+	over();
+}
+END_TEST
+
+/* deliver dies when the queue has the report, and before it says so; the report leaves meanwhile: it is not made again. */
+START_TEST(test_report_once)
+{
+	struct queue_recipient to = {.state = QUEUE_PENDING, .address = SLICE("from@c.example"), .notify = SMTP_NOTIFY_NEVER};
+	char id[SMTP_QUEUE_ID_CHARS + 1];
+
+	add(ID_1, TO("x@a.example"), 0);
+	result_of_last(TRANSPORT_REACHED, QUEUE_FAILED);
+	pass(3000);
+	ck_assert_uint_eq(items_found, 1);
+	memcpy(id, report_id, sizeof id);
+	add_text(id, "", &to, 1, 0, "a report");
+	ck_assert_uint_eq(sent_count, 2);
+	result_of_last(TRANSPORT_REACHED, QUEUE_DONE);
+	ck_assert_ptr_null(queue_items_find(slice_str(id)));
+	if (_i == 0) {
+		kill_role(ROLE_DELIVER);
+		join(ROLE_DELIVER);
+	} else {
+		restart_queue();
+	}
+	pass(5000);
+	ck_assert_uint_eq(items_found, 1);
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	over();
+}
+END_TEST
+
+/* The answer to a report that was given out twice does not end the next one. */
+START_TEST(test_stale_report)
+{
+	char first[SMTP_QUEUE_ID_CHARS + 1];
+
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	remote_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_FAILED);
+	pass(3000);
+	memcpy(first, report_id, sizeof first);
+	report_result(ID_1, first, ERR_NONE);
+	remote_result(sent[1].id, ID_1, TRANSPORT_REACHED, sent[1].sequence, QUEUE_FAILED);
+	pass(3000);
+	ck_assert_str_ne(first, report_id);
+	report_result(ID_1, first, ERR_NONE);
+	ck_assert_ptr_nonnull(queue_items_find(SLICE(ID_1)));
+	report_result(ID_1, report_id, ERR_NONE);
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	over();
+}
+END_TEST
+
+/* The clock was a year ahead and is set right. */
+START_TEST(test_clock_back)
+{
+	wall_skew_ms = (int64_t)365 * DAY;
+	add(ID_1, TO("x@a.example"), 0);
+	result_of_last(TRANSPORT_REACHED, QUEUE_PENDING);
+	add(ID_2, TO("x@b.example"), 0);
+	result_of_last(TRANSPORT_UNREACHABLE, QUEUE_PENDING);
+	ck_assert_uint_eq(sent_count, 2);
+	wall_skew_ms = 0;
+	if (_i == 1)
+		restart_queue();
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 4);
+	over();
+}
+END_TEST
+
+/* Many for one destination that refuses at once: when their time is over each has failed. */
+START_TEST(test_expiry_of_many)
+{
+	char id[SMTP_QUEUE_ID_CHARS + 1];
+
+	refusing = true;
+	for (unsigned i = 0; i < 40; i++) {
+		(void)snprintf(id, sizeof id, "%016u", i);
+		add_text(id, "from@ours.example", &(struct queue_recipient){.state = QUEUE_PENDING, .address = SLICE("x@a.example"),
+		    .notify = SMTP_NOTIFY_NEVER}, 1, 0, A_MESSAGE);
+	}
+	pass((int64_t)5 * DAY - HOUR);
+	ck_assert_uint_ge(sent_count, 100);
+	for (unsigned i = 0; i < 40; i++) {
+		(void)snprintf(id, sizeof id, "%016u", i);
+		ck_assert_ptr_nonnull(queue_items_find(slice_str(id)));
+	}
+	pass(3 * HOUR);
+	ck_assert_ptr_null(queue_items_first());
+	over();
+}
+END_TEST
+
+/* Whatever ends in between, nothing is lost and what was done is not done again. */
+START_TEST(test_restarts)
+{
+	add(ID_1, TO("x@a.example", "y@b.example", "here@ours.example"), 0);
+	ck_assert_uint_eq(sent_count, 2);
+	remote_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_DONE);
+	restart_queue();
+	ck_assert_uint_eq(sent_count, 3);
+	ck_assert_str_eq(sent[2].destination, sent[1].destination);
+	kill_role(ROLE_TRANSPORT);
+	start_transport();
+	pass(3000);
+	ck_assert_uint_eq(sent_count, 4);
+	result_of_last(TRANSPORT_REACHED, QUEUE_DONE);
+	ck_assert_ptr_nonnull(queue_items_find(SLICE(ID_1)));
+	over();
+}
+END_TEST
+
+static Suite *
+suite(void)
+{
+	Suite *s = suite_create("queue_items");
+	TCase *t = tcase_create("queue_items");
+
+	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, set_up, tear_down);
+	tcase_add_test(t, test_done);
+	tcase_add_test(t, test_own_recipients);
+	tcase_add_test(t, test_delay_behind_failure);
+	tcase_add_test(t, test_held_comes_back);
+	tcase_add_test(t, test_report_for_ever);
+	tcase_add_loop_test(t, test_report_once, 0, 2);
+	tcase_add_test(t, test_stale_report);
+	tcase_add_loop_test(t, test_clock_back, 0, 2);
+	tcase_add_test(t, test_expiry_of_many);
+	tcase_add_test(t, test_restarts);
+	suite_add_tcase(s, t);
+	return s;
+}
+
+int
+main(void)
+{
+	SRunner *r = srunner_create(suite());
+	int failed;
+
+	srunner_run_all(r, CK_ENV);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed == 0 ? 0 : 1;
+}
