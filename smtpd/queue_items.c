@@ -572,6 +572,9 @@ on_tick(void *arg)
 		if (p->place == QUEUE_OUT)
 			log_event(LOG_WARN, NO_SESSION, "queue-piece-overdue", LOG_CSTR("id", p->message->id), LOG_END);
 		queue_piece_again(p, now);
+		/* Its destination sleeps. */
+		if (p->place == QUEUE_WAITING)
+			queue_piece_defer(p, p->when_ms);
 	}
 	queue_deliver_up();
 	queue_transport_pump();

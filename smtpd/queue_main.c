@@ -22,7 +22,7 @@ static void
 edge_drained(struct edge *e)
 {
 	if (edge_peer(e)->role == ROLE_TRANSPORT)
-		queue_transport_pump();
+		queue_items_settle_soon();
 	else if (edge_peer(e)->role == ROLE_DELIVER)
 		queue_deliver_up();
 }

@@ -132,6 +132,9 @@ on_held(struct edge *e, struct msg_TRANSPORT_HELD *m)
 		log_event(LOG_INFO, NO_SESSION, "transport-held-unknown", LOG_STR("id", m->queue_id), LOG_END);
 		return;
 	}
+	/* Of several tries of one piece the last one counts. */
+	if (p->place == QUEUE_OUT && p->id > m->id)
+		return;
 	queue_plan_out(queue_items_plan(), p, queue_now_ms() + OUT_MS_MAX);
 	p->id = m->id;
 	p->end_sent = m->dot != 0;
@@ -164,8 +167,9 @@ unreachable(struct queue_piece *p)
 	queue_plan_sleep(plan, p, until);
 	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("failures", failures),
 	    LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
+	/* Due at once: so many at a time are looked at, and sleep on or have failed. */
 	while ((other = queue_plan_in_line(p)) != NULL)
-		queue_piece_defer(other, until);
+		queue_plan_wait(plan, other, queue_now_ms());
 }
 
 void
@@ -173,10 +177,13 @@ queue_transport_taken(void)
 {
 	struct edge *e = role_edge(ROLE_TRANSPORT, 0);
 
-	for (unsigned i = 0; i < taken_count; i++)
-		if (e != NULL && !IPC_SEND(e, TRANSPORT_TAKEN, .id = taken[i]))
-			log_event(LOG_WARN, NO_SESSION, "transport-taken-unsent", LOG_END);
-	taken_count = 0;
+	unsigned told = 0;
+
+	/* What does not go out now goes when the edge has drained. */
+	while (e != NULL && told < taken_count && IPC_SEND(e, TRANSPORT_TAKEN, .id = taken[told]))
+		told++;
+	taken_count -= told;
+	memmove(taken, taken + told, taken_count * sizeof *taken);
 }
 
 static void
@@ -201,7 +208,11 @@ on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 	}
 	if (taken_count == TAKEN_MAX)
 		queue_items_settle();
-	taken[taken_count++] = m->id;
+	/* Its edge has been full for long: transport says that one again to the next queue. */
+	if (taken_count == TAKEN_MAX)
+		log_event(LOG_WARN, NO_SESSION, "transport-taken-unsent", LOG_END);
+	else
+		taken[taken_count++] = m->id;
 	queue_items_settle_soon();
 }
 
