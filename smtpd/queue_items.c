@@ -21,10 +21,14 @@
 #define REPORT_PAUSE_MS 1000
 /* Pieces that are looked at before others have their turn. */
 #define DUE_AT_ONCE 1000
+/* Messages done with of which it is remembered that they were here: more than come while deliver waits for an answer. */
+#define GONE_MAX 4096
 
 static struct queue_message *all;
 static struct name_table by_id;
 static struct name_table reports; /* that are to be made */
+static char gone[GONE_MAX][SMTP_QUEUE_ID_CHARS];
+static unsigned gone_count; /* of all time */
 static struct queue_plan *plan;
 static struct loop_timer *timer;
 static struct loop_timer *settle_timer;
@@ -89,6 +93,21 @@ queue_items_find(struct slice id)
 	struct name_link *l = name_table_find(&by_id, id);
 
 	return l ? (struct queue_message *)((uint8_t *)l - offsetof(struct queue_message, link)) : NULL;
+}
+
+static void
+remember_gone(const struct queue_message *m)
+{
+	memcpy(gone[gone_count++ % GONE_MAX], m->id, SMTP_QUEUE_ID_CHARS);
+}
+
+static bool
+has_gone(struct slice id)
+{
+	for (unsigned i = 0; i < gone_count && i < GONE_MAX; i++)
+		if (slice_eq(slice_of(gone[i], SMTP_QUEUE_ID_CHARS), id))
+			return true;
+	return false;
 }
 
 struct queue_message *
@@ -418,8 +437,10 @@ queue_change_end(struct queue_change *c)
 	queue_items_settle_soon();
 	if (r == 0 && report)
 		make_report_piece(m, slice_str(id));
-	if (r == 0 && !keep)
+	if (r == 0 && !keep) {
+		remember_gone(m);
 		list_remove(m);
+	}
 	return r;
 }
 
@@ -684,17 +705,19 @@ is_from_nobody(struct slice item)
 }
 
 /*
- * The same as one that is here: deliver did not hear the answer, and asks again. A report that is made once more has the same id and
- * length, but its signatures have another time.
+ * The same as one that is here, or was: deliver did not hear the answer, and asks again. A report that is made once more has the same id
+ * and length, but its signatures have another time.
  */
 static bool
 is_known(const struct msg_QUEUE_ADD *m)
 {
 	const struct queue_message *known = queue_items_find(m->queue_id);
 
-	if (known != NULL && known->bytes == m->bytes && is_from_nobody(m->item))
+	if (known == NULL)
+		return has_gone(m->queue_id);
+	if (known->bytes == m->bytes && is_from_nobody(m->item))
 		return true;
-	return known != NULL && known->bytes == m->bytes && slice_eq(m->sha256, slice_of(known->sha256, sizeof known->sha256));
+	return known->bytes == m->bytes && slice_eq(m->sha256, slice_of(known->sha256, sizeof known->sha256));
 }
 
 /* A request that waits for those that come with it. */

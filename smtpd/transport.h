@@ -58,6 +58,7 @@ struct transport_job {
 	struct transport_failure failure;
 	char failure_mta[TRANSPORT_MTA_MAX];
 	bool ended;
+	bool told; /* the queue, of that */
 	enum transport_reached outcome;
 	struct buf results; /* encoded; once ended */
 };
@@ -75,6 +76,8 @@ struct tls_client *transport_tls_client(void);
 
 extern const struct ipc_dispatch transport_from_queue;
 void transport_queue_up(struct edge *e);
+/* The edge, once full, has room again. */
+void transport_queue_drained(struct edge *e);
 /* No more pieces, please. */
 void transport_queue_drain(void);
 unsigned transport_job_count(void);

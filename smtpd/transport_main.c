@@ -91,6 +91,13 @@ on_edge_up(struct edge *e)
 }
 
 static void
+on_edge_drained(struct edge *e)
+{
+	if (edge_peer(e)->role == ROLE_QUEUE)
+		transport_queue_drained(e);
+}
+
+static void
 on_edge_down(struct edge *e)
 {
 	if (edge_peer(e)->role == ROLE_QUEUE && draining)
@@ -122,6 +129,7 @@ main(int argc, char **argv)
 	    .init = init,
 	    .on_edge_up = on_edge_up,
 	    .on_edge_down = on_edge_down,
+	    .on_edge_drained = on_edge_drained,
 	    .on_drain = on_drain,
 	};
 

@@ -22,10 +22,11 @@ transport_job_count(void)
 }
 
 static void
-send_result(struct edge *e, const struct transport_job *job)
+send_result(struct edge *e, struct transport_job *job)
 {
-	if (!IPC_SEND(e, TRANSPORT_RESULT, .id = job->id, .queue_id = slice_str(job->queue_id), .reached = (uint8_t)job->outcome,
-		.results = buf_slice(&job->results)))
+	job->told = IPC_SEND(e, TRANSPORT_RESULT, .id = job->id, .queue_id = slice_str(job->queue_id), .reached = (uint8_t)job->outcome,
+	    .results = buf_slice(&job->results));
+	if (!job->told)
 		log_event(LOG_INFO, slice_str(job->session), "transport-result-unsent", LOG_CSTR("id", job->queue_id), LOG_END);
 }
 
@@ -62,8 +63,16 @@ transport_queue_up(struct edge *e)
 			.dot = j->dot))
 			log_event(LOG_INFO, slice_str(j->session), "transport-held-unsent", LOG_CSTR("id", j->queue_id), LOG_END);
 	send_room(e, transport_draining() ? 0 : config_number(role_config(), OPT_TRANSPORT_CONNECTIONS));
-	for (const struct transport_job *j = jobs; j != NULL; j = j->next)
+	for (struct transport_job *j = jobs; j != NULL; j = j->next)
 		if (j->ended)
+			send_result(e, j);
+}
+
+void
+transport_queue_drained(struct edge *e)
+{
+	for (struct transport_job *j = jobs; j != NULL; j = j->next)
+		if (j->ended && !j->told)
 			send_result(e, j);
 }
 

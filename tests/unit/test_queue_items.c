@@ -412,6 +412,10 @@ START_TEST(test_done)
 	/* What is said again of it is taken and has no effect. */
 	remote_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_DONE);
 	ck_assert_uint_eq(sent_count, 2);
+	/* deliver has not heard the answer, and asks again: it was here. */
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	ck_assert_uint_eq(sent_count, 2);
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
 	over();
 }
 END_TEST
