@@ -495,6 +495,24 @@ read_some(struct edge *e)
 			return;
 }
 
+/* All that a peer which has gone has left in the socket. One that lives might go on for ever. */
+static void
+read_rest(struct edge *e)
+{
+	for (unsigned i = 0; i < IPC_REST_MESSAGES_MAX; i++)
+		if (e->freed || e->down || e->kept != NULL || !read_packet(e))
+			return;
+}
+
+void
+edge_take_rest(struct edge *e)
+{
+	assert(handling == 0);
+	e->busy++;
+	read_rest(e);
+	leave(e);
+}
+
 void
 ipc_put_back(struct edge *e)
 {
@@ -698,7 +716,9 @@ on_timer(void *arg)
 		e->stalled = false;
 		write_queue(e);
 	}
-	if (e->broken || e->starved)
+	if (e->broken)
+		read_rest(e);
+	else if (e->starved)
 		read_some(e);
 	if (e->broken)
 		go_down(e);

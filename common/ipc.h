@@ -23,6 +23,8 @@ struct edge;
 #define IPC_QUEUE_FDS_MAX 1024u
 /* Messages handled per wake-up, so that one busy peer cannot starve the others. */
 #define IPC_MESSAGES_PER_WAKE 32
+/* Messages that are still taken from a peer that has gone: more than a socket holds. */
+#define IPC_REST_MESSAGES_MAX 100000
 
 /*
  * The handlers of one kind of edge, by message name:
@@ -57,6 +59,8 @@ struct edge *edge_new(struct loop *l, int fd, enum role self, struct edge_peer p
 /* Closes and frees; sets *e to NULL; NULL is fine. Pending requests get ERR_TEMP before it returns;
  * on_down is not called. */
 void edge_free(struct edge **e);
+/* Handles what a peer that has gone had said before; on_down may come meanwhile. Not to be called from inside a handler. */
+void edge_take_rest(struct edge *e);
 const struct edge_peer *edge_peer(const struct edge *e);
 void *edge_arg(const struct edge *e);
 void edge_set_arg(struct edge *e, void *arg);

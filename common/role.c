@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -48,7 +49,8 @@ static struct {
 	struct edge_list edges[ROLE_COUNT];
 	struct waiting_listener listeners[LISTENERS_MAX];
 	unsigned listener_count;
-	struct waiting_edge *waiting; /* edges that came before the start */
+	struct loop_timer *replace;
+	struct waiting_edge *waiting; /* edges that came before the start, or while the one before is still to be heard */
 	unsigned waiting_count;
 	uint64_t account;
 	uint64_t trace_lost;
@@ -277,6 +279,32 @@ replace_edge(int fd, struct edge_peer peer)
 	(void)role_edge_add(fd, peer);
 }
 
+static void
+wait_for_edge(int fd, struct edge_peer peer)
+{
+	me.waiting = mem_resize(me.waiting, me.waiting_count + 1, sizeof *me.waiting);
+	me.waiting[me.waiting_count++] = (struct waiting_edge){peer, fd};
+}
+
+/* The one before has ended: what it had said comes first, or a result would be lost that it was sure to have given. */
+static void
+on_replace(void *arg)
+{
+	struct waiting_edge *waiting = me.waiting;
+	unsigned n = me.waiting_count;
+
+	(void)arg;
+	me.waiting = NULL;
+	me.waiting_count = 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct edge *old = role_edge(waiting[i].peer.role, waiting[i].peer.instance);
+		if (old)
+			edge_take_rest(old);
+		replace_edge(waiting[i].fd, waiting[i].peer);
+	}
+	free(waiting);
+}
+
 /* Before the start an edge only waits: its peer may be running and talking already. */
 static void
 on_edge(struct edge *control, struct msg_CTL_EDGE *m)
@@ -291,12 +319,14 @@ on_edge(struct edge *control, struct msg_CTL_EDGE *m)
 			close(fd);
 		return;
 	}
-	if (me.running) {
-		replace_edge(fd, peer);
+	if (me.running && role_edge(peer.role, peer.instance) == NULL && me.waiting_count == 0) {
+		(void)role_edge_add(fd, peer);
 		return;
 	}
-	me.waiting = mem_resize(me.waiting, me.waiting_count + 1, sizeof *me.waiting);
-	me.waiting[me.waiting_count++] = (struct waiting_edge){peer, fd};
+	wait_for_edge(fd, peer);
+	/* Not from inside a message of the control edge: that of another one would be handled meanwhile. */
+	if (me.running)
+		loop_timer_set(me.replace, 0);
 }
 
 static void
@@ -343,6 +373,7 @@ start(struct err *e)
 	for (unsigned i = 0; i < me.waiting_count; i++)
 		replace_edge(me.waiting[i].fd, me.waiting[i].peer);
 	MEM_FREE(&me.waiting);
+	me.waiting_count = 0;
 	return me.spec->start == NULL || me.spec->start(e) == 0;
 }
 
@@ -467,6 +498,7 @@ role_main(int argc, char **argv, const struct role_spec *spec)
 		return 2;
 	}
 	me.loop = loop_new();
+	me.replace = loop_timer_new(me.loop, on_replace, NULL);
 	open_control();
 	loop_run(me.loop);
 	return me.status;

@@ -693,13 +693,15 @@ START_TEST(what_was_said_before_the_end_is_heard)
 	sent = (struct msg){.type = MSG_STORE_STATUS, .u.STORE_STATUS = {.id = 1}};
 	int fd = open_ends(ROLE_ADMIN, ROLE_STORE, &all);
 
-	send_raw(fd, status, sizeof status, 0);
+	/* More than are taken in one turn. */
+	for (unsigned i = 0; i < 3 * IPC_MESSAGES_PER_WAKE; i++)
+		send_raw(fd, status, sizeof status, 0);
 	close(fd);
 	/* A write that fails must not hide what is still to be read, nor call back at once. */
 	(void)!IPC_SEND(end_b, STORE_STATUS_REPLY, .id = 1);
 	ck_assert_uint_eq(downs, 0);
 	run_for(5);
-	ck_assert_uint_eq(got, 1);
+	ck_assert_uint_eq(got, 3 * IPC_MESSAGES_PER_WAKE);
 	ck_assert_uint_eq(downs, 1);
 	tear_down();
 }
