@@ -168,8 +168,9 @@ class Run:
         except ProcessLookupError:
             return False
         self.kills[victim] += 1
-        # The next one dies when this one is back: two at once are another matter.
+        # The next one dies when this one is back, and the queue has heard what transport still has: when both are dead nobody knows.
         harness.wait_for(lambda: [p for p in self.server.processes().get(victim, []) if p not in pids], 40)
+        harness.wait_for(lambda: self.server.run("queue", "retry", "0" * 16, check=False).returncode == 1, 40)
         self.back_at[victim] = time.monotonic()
         time.sleep(0.2 + self.random.random() * 0.4)
         return True
