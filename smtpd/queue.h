@@ -5,6 +5,7 @@
  *   index/             a Berkeley DB environment (store/env.h): one record per message, by queue id
  *   messages/ID.msg    the message as composed, CRLF and all
  *   messages/ID.meta   its record as first added, and its summary: enough to make the index again
+ *   boot               the boot of the machine in which it was last opened (queue_table_open())
  *
  * and STATE/spool holds files without names, which end with those who have them open.
  *
@@ -18,12 +19,12 @@
  *   5 record deleted and flushed              yes            files without a record are removed
  *
  * An index that is damaged, or whose log is damaged where it had been synced, is thrown away and made again from the .meta
- * files: recipients that were done are then tried once more, and their keepers answer from {origin, sequence} what they have
- * done already.
+ * files: recipients that were done are then tried once more. Keepers answer from {origin, sequence} what they have done already; other
+ * servers get the message again.
  *
  * Each record and each .meta file carries a checksum of its own. The record, version 1 (integers
- * big-endian, a slice is a u32 length and octets): u32 CRC-32 of what follows, u8 version,
- * u32 attempts, u64 next try, u64 time added (milliseconds since 1970), u64 octets of the message,
+ * big-endian, a slice is a u32 length and octets): u32 CRC-32 of what follows, u8 version, u32 attempts, u64 next try (of items
+ * before version 3, which have none for each recipient), u64 time added (milliseconds since 1970), u64 octets of the message,
  * 32 octets SHA-256 of it, slice item (smtpd/queue_item.h). A .meta file: "MSQMETA1", u32 CRC-32 of what follows, slice record,
  * slice summary.
  *

@@ -2,6 +2,7 @@
 
 #include "common/buf.h"
 #include "common/mem.h"
+#include "common/memfd.h"
 #include "smtpd/sts_policy.h"
 
 #include <curl/curl.h>
@@ -158,24 +159,13 @@ static int
 read_file(const char *path, struct buf *b, struct err *e)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	ssize_t n = 1;
+	int r;
 
 	if (fd < 0)
 		return err_sys(e, errno, path);
-	while (n > 0) {
-		uint8_t *room = buf_room(b, 65536);
-		if (room == NULL) {
-			(void)close(fd);
-			return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "too big", "%s is too long", path);
-		}
-		n = read(fd, room, 65536);
-		if (n > 0)
-			buf_added(b, (size_t)n);
-	}
-	int errnum = errno;
-
+	r = memfd_read_all(fd, b, e);
 	(void)close(fd);
-	return n < 0 ? err_sys(e, errnum, path) : 0;
+	return r;
 }
 
 struct sts_fetcher *
