@@ -4,6 +4,7 @@
  * never by the request alone.
  */
 #include "authd/key.h"
+#include "authd/key_pem.h"
 
 #include "common/buf.h"
 #include "common/log.h"
@@ -86,24 +87,10 @@ refuse(struct err *e, const char *detail)
 
 /* ---- reading ---- */
 
-/* Nobody is there to be asked for a pass phrase. */
-static int
-no_pass_phrase(char *text, int size, int writing, void *arg)
-{
-	(void)text;
-	(void)size;
-	(void)writing;
-	(void)arg;
-	return -1;
-}
-
 static int
 read_key(struct slice pem, EVP_PKEY **key_r, struct err *e)
 {
-	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-
-	*key_r = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_pass_phrase, NULL) : NULL;
-	BIO_free(bio);
+	*key_r = key_pem_private(pem);
 	if (*key_r == NULL)
 		return refuse(e, "the key file holds no private key in PEM without a pass phrase");
 	if (EVP_PKEY_is_a(*key_r, "EC"))
@@ -173,7 +160,7 @@ read_chain(struct slice pem, EVP_PKEY *key, BIO *out, struct buf *names, struct 
 	bool fits = true;
 
 	for (; in != NULL && n < KEY_CHAIN_CERTS_MAX; n++) {
-		X509 *x = PEM_read_bio_X509(in, NULL, no_pass_phrase, NULL);
+		X509 *x = PEM_read_bio_X509(in, NULL, key_pem_no_pass_phrase, NULL);
 
 		if (x == NULL)
 			break;

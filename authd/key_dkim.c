@@ -2,16 +2,15 @@
  * Like the keys of certificates these have numbers that begin at random in each process (authd/key.h), and live in OpenSSL objects only.
  */
 #include "authd/key_dkim.h"
+#include "authd/key_pem.h"
 
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/mem.h"
 
 #include <assert.h>
-#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -69,17 +68,6 @@ refuse(struct err *e, const char *detail)
 
 /* ---- reading ---- */
 
-/* Nobody is there to be asked for a pass phrase. */
-static int
-no_pass_phrase(char *text, int size, int writing, void *arg)
-{
-	(void)text;
-	(void)size;
-	(void)writing;
-	(void)arg;
-	return -1;
-}
-
 static const char *
 unfit(const EVP_PKEY *key, enum dkim_algorithm a)
 {
@@ -102,10 +90,8 @@ key_dkim_add(struct key_dkim *ks, struct slice domain, const struct dkim_selecto
 		return refuse(e, "too many DKIM keys");
 	if (pem.n > INT32_MAX)
 		return refuse(e, "the file is too long");
-	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_pass_phrase, NULL) : NULL;
+	EVP_PKEY *key = key_pem_private(pem);
 
-	BIO_free(bio);
 	if (key == NULL)
 		return refuse(e, "the file holds no private key in PEM without a pass phrase");
 	why = unfit(key, s->algorithm);
