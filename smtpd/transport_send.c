@@ -269,7 +269,7 @@ send_command(struct transport_session *t)
 		buf_put_str(&b, "DATA\r\n");
 	}
 	assert(!b.failed);
-	t->wire->write(t->ctx, buf_slice(&b));
+	session_write(t, buf_slice(&b));
 	t->sent++;
 	buf_fini(&b);
 }
@@ -438,7 +438,7 @@ say_data(struct transport_session *t)
 		transport_stuff_end(&t->stuff, &b);
 		t->ev->on_dot(t->arg);
 	}
-	t->wire->write(t->ctx, buf_slice(&b));
+	session_write(t, buf_slice(&b));
 	buf_fini(&b);
 	if (last)
 		message_said(t);
@@ -458,7 +458,7 @@ say_chunk(struct transport_session *t)
 		if (left == 0)
 			t->ev->on_dot(t->arg);
 		snprintf(line, sizeof line, "BDAT %llu%s\r\n", (unsigned long long)t->chunk_left, t->chunk_left == left ? " LAST" : "");
-		t->wire->write(t->ctx, slice_str(line));
+		session_write(t, slice_str(line));
 	}
 	size_t n = left > 0 ? read_piece(t, piece, t->chunk_left) : 0;
 
@@ -467,7 +467,7 @@ say_chunk(struct transport_session *t)
 	t->chunk_left -= n;
 	if (t->at == t->message.to && n > 0)
 		t->ev->on_dot(t->arg);
-	t->wire->write(t->ctx, slice_of(piece, n));
+	session_write(t, slice_of(piece, n));
 	if (t->at == t->message.to) {
 		message_said(t);
 	} else if (t->chunk_left == 0) {
@@ -481,7 +481,7 @@ static void
 say_more(struct transport_session *t)
 {
 	t->wire->deadline(t->ctx, t->config.data_ms);
-	while (t->state == SESSION_BODY && !t->wire->full(t->ctx))
+	while (t->state == SESSION_BODY && !t->gone && !t->wire->full(t->ctx))
 		if (!(t->offer.chunking ? say_chunk(t) : say_data(t))) {
 			cannot_read(t);
 			return;
@@ -547,7 +547,7 @@ on_data(struct transport_session *t, const struct smtp_reply *r)
 		if (t->mail_refused && t->taken > 0) {
 			session_lost(t, TRANSPORT_AT_DATA, "the server takes a message whose sender it refused");
 		} else if (t->taken == 0) {
-			t->wire->write(t->ctx, SLICE(".\r\n"));
+			session_write(t, SLICE(".\r\n"));
 			t->state = SESSION_EMPTY;
 			t->wire->deadline(t->ctx, t->config.command_ms);
 		} else {

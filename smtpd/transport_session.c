@@ -97,6 +97,13 @@ transport_session_spent(const struct transport_session *t)
 	return t->offer.mail_max > 0 && t->mails >= t->offer.mail_max;
 }
 
+void
+session_write(struct transport_session *t, struct slice octets)
+{
+	if (!t->gone)
+		t->wire->write(t->ctx, octets);
+}
+
 /* ---- the end ---- */
 
 void
@@ -105,7 +112,7 @@ session_fail(struct transport_session *t, const struct transport_failure *why, b
 	if (t->state == SESSION_OVER)
 		return;
 	if (quit)
-		t->wire->write(t->ctx, SLICE("QUIT\r\n"));
+		session_write(t, SLICE("QUIT\r\n"));
 	if (t->busy)
 		send_lost(t, why);
 	t->state = SESSION_OVER;
@@ -163,23 +170,6 @@ stage_now(const struct transport_session *t)
 	}
 }
 
-/* Something that the server said before it went explains more than that it went. */
-static const struct smtp_reply *
-last_words(struct transport_session *t, struct slice pending)
-{
-	size_t used;
-
-	while (pending.n > 0 && t->state != SESSION_HANDSHAKE) {
-		if (smtp_reply_feed(&t->parser, pending, &used) != 1)
-			return NULL;
-		if (t->parser.reply.code >= 400)
-			return &t->parser.reply;
-		smtp_reply_reset(&t->parser);
-		pending = slice_sub(pending, used, pending.n);
-	}
-	return NULL;
-}
-
 void
 transport_session_ended(struct transport_session *t, const char *why, struct slice pending)
 {
@@ -187,21 +177,17 @@ transport_session_ended(struct transport_session *t, const char *why, struct sli
 
 	if (t->state == SESSION_OVER)
 		return;
+	/* What the server said before it went counts as if it had been read in time. */
+	t->gone = true;
+	(void)transport_session_input(t, pending);
+	if (t->state == SESSION_OVER)
+		return;
 	enum transport_stage stage = stage_now(t);
-	const struct smtp_reply *r = last_words(t, pending);
-
 	const char *status = stage == TRANSPORT_AT_CONNECT ? "4.4.1" : stage == TRANSPORT_AT_TLS ? "4.7.5" : "4.4.2";
 
 	transport_failure_set(&f, stage, false, status, why);
-	if (r != NULL && stage > TRANSPORT_AT_CONNECT) {
-		session_status(r, f.status);
-		session_reply_text(r, f.text);
-		f.permanent = r->code / 100 == 5;
-		f.said = true;
-		t->ev->on_reply(t->arg, stage, r, slice_of(NULL, 0));
-	}
-	f.tls = stage == TRANSPORT_AT_TLS && !f.permanent;
-	f.idle = stage == TRANSPORT_AT_IDLE || (t->busy && t->got == 0 && r == NULL);
+	f.tls = stage == TRANSPORT_AT_TLS;
+	f.idle = stage == TRANSPORT_AT_IDLE || (t->busy && t->got == 0);
 	session_fail(t, &f, false);
 }
 
@@ -212,7 +198,7 @@ transport_session_quit(struct transport_session *t)
 		return;
 	t->over_told = true;
 	if (t->state == SESSION_IDLE)
-		t->wire->write(t->ctx, SLICE("QUIT\r\n"));
+		session_write(t, SLICE("QUIT\r\n"));
 	t->state = SESSION_OVER;
 	t->wire->close(t->ctx);
 }
@@ -222,7 +208,7 @@ transport_session_quit(struct transport_session *t)
 void
 session_command(struct transport_session *t, enum session_state then, const char *line, uint64_t ms)
 {
-	t->wire->write(t->ctx, slice_str(line));
+	session_write(t, slice_str(line));
 	t->state = then;
 	t->wire->deadline(t->ctx, ms);
 }
@@ -258,7 +244,7 @@ say_base64(struct transport_session *t, const char *before, struct slice text, e
 	if (!base64_encode(text, 0, &line) || !buf_put_str(&line, "\r\n")) {
 		session_lost(t, TRANSPORT_AT_HELLO, "name or password are too long to log in with");
 	} else {
-		t->wire->write(t->ctx, buf_slice(&line));
+		session_write(t, buf_slice(&line));
 		t->state = then;
 		t->wire->deadline(t->ctx, t->config.command_ms);
 	}
@@ -393,7 +379,8 @@ on_starttls(struct transport_session *t, const struct smtp_reply *r)
 		t->state = SESSION_HANDSHAKE;
 		t->offer = (struct smtp_offer){.size = false};
 		t->wire->deadline(t->ctx, t->config.command_ms);
-		t->wire->starttls(t->ctx);
+		if (!t->gone)
+			t->wire->starttls(t->ctx);
 	} else if (r->code == 421 || t->config.tls == TRANSPORT_TLS_MUST) {
 		struct transport_failure f = {.stage = TRANSPORT_AT_TLS, .tls = true, .said = true};
 

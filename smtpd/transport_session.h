@@ -124,7 +124,10 @@ size_t transport_session_input(struct transport_session *t, struct slice in);
 void transport_session_writable(struct transport_session *t);
 /* The handshake is done; proven: the server is who it should be. */
 void transport_session_secured(struct transport_session *t, bool proven);
-/* The connection is no more, or took too long; why is for people. pending: input that was not used. */
+/*
+ * The connection is no more, or took too long; why is for people. pending: input that was not used; whole replies in it count as any
+ * others. Nothing is written any more.
+ */
 void transport_session_ended(struct transport_session *t, const char *why, struct slice pending);
 /* QUIT, when nothing is under way, and the end. on_over is not called. */
 void transport_session_quit(struct transport_session *t);

@@ -50,6 +50,7 @@ struct transport_session {
 	bool esmtp, secured, proven;
 	bool auth_plain, auth_login; /* offered */
 	bool over_told;
+	bool gone; /* the connection is no more: nothing is written */
 
 	struct transport_message message;
 	bool busy; /* has one */
@@ -70,6 +71,8 @@ struct transport_session {
 
 /* ---- transport_session.c ---- */
 
+/* Unless the connection is gone. */
+void session_write(struct transport_session *t, struct slice octets);
 /* The session is over; the message, if any, too. quit: the server is still talking to us. */
 void session_fail(struct transport_session *t, const struct transport_failure *why, bool quit);
 /* The same because of what the server said. */

@@ -174,11 +174,13 @@ $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(ACCOUNT_CHECK_BIN)
-.PHONY: death soak descriptors dos
+.PHONY: death soak descriptors dos cuts
 descriptors: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DESCRIPTORS=all /usr/bin/python3 tests/instance/run.py test_descriptors
 dos: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DOS=all INSTANCE_JOBS=1 /usr/bin/python3 tests/instance/run.py test_dos
+cuts: programs
+	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_CUTS=all /usr/bin/python3 tests/instance/run.py test_cuts
 soak: programs $(ACCOUNT_CHECK_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/instance/soak.py
 OUTBOUND_ROUNDS ?= 1000

@@ -483,12 +483,25 @@ START_TEST(test_reuse)
 }
 END_TEST
 
-/* What is said before the connection breaks in the message explains it. */
+/* What was said before the connection broke counts, read before or not. */
+static const struct row last_words[] = {
+    {.name = "MAIL, last words", .outcome = "failed 5.7.1", .rest = "data 4.4.2", .script = {PLAIN, MAIL, "!:close 550 5.7.1 go away\r\n"}},
+    {.name = "MAIL, not all of them", .outcome = "-", .rest = "mail 4.4.2 idle", .script = {PLAIN, MAIL, "!:close 550 5.7.1 go away\r"}},
+    {.name = "RCPT, last words", .outcome = "failed 5.1.1,-", .rest = "rcpt 4.4.2", .recipients = "a@x b@x",
+	.script = {PLAIN, MAIL, "S:250 ok", "C:RCPT TO:<a@x>", "!:close 550 5.1.1 who\r\n"}},
+    {.name = "354, last words", .outcome = "-", .rest = "body 4.4.2", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "!:close 354 go\r\n"}},
+    {.name = "250, last words", .outcome = "done 2.0.0",
+	.script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", BODY, "!:close 250 2.0.0 taken\r\n"}},
+    {.name = "554, last words", .outcome = "failed 5.7.1",
+	.script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", BODY, "!:close 554 5.7.1 no\r\n221 bye\r\n"}},
+    {.name = "421, last words", .outcome = "pending 4.3.2", .rest = "dot 4.3.2",
+	.script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", BODY, "!:close 421 4.3.2 bye\r\n"}},
+    {.name = "STARTTLS, last words", .tls = TRANSPORT_TLS_MAY, .outcome = "-", .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "!:close 220 go\r\n"}},
+};
+
 START_TEST(test_last_words)
 {
-	static const struct row row = {.name = "last words", .outcome = "-", .rest = "mail 5.7.1 permanent", .script = {PLAIN, MAIL, "!:close 550 5.7.1 go away\r\n"}};
-
-	run(&row, 0, false);
+	run(&last_words[_i], 0, false);
 }
 END_TEST
 
@@ -561,7 +574,7 @@ main(void)
 	tcase_add_loop_test(t, test_scripts, 0, sizeof rows / sizeof *rows);
 	tcase_add_test(t, test_octets_behind_starttls);
 	tcase_add_test(t, test_reuse);
-	tcase_add_test(t, test_last_words);
+	tcase_add_loop_test(t, test_last_words, 0, sizeof last_words / sizeof *last_words);
 	tcase_add_test(t, test_many_recipients);
 	tcase_add_test(t, test_stuffing);
 	suite_add_tcase(s, t);
