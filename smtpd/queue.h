@@ -3,8 +3,9 @@
  * their way. Its directory STATE/queue has
  *
  *   index/             a Berkeley DB environment (store/env.h): one record per message, by queue id
- *   messages/ID.msg    the message as composed, CRLF and all
- *   messages/ID.meta   its record as first added, and its summary: enough to make the index again
+ *   messages/          the messages (smtpd/queue_files.h), each with its record as first added, and its summary: enough to
+ *                      make the index again
+ *   rebuild            there while the index is made again
  *   boot               the boot of the machine in which it was last opened (queue_table_open())
  *
  * and STATE/spool holds files without names, which end with those who have them open.
@@ -12,23 +13,20 @@
  * What is durable when, and what a start after a crash does with it:
  *
  *   state                                     acknowledged   at start
- *   1 no .msg, or part of it                  no             files without a record are removed
- *   2 .msg and .meta synced, directory synced no             removed
+ *   1 no file of it, or part of it            no             a batch without a record, or a text, is removed
+ *   2 batch and text synced, directory synced no             removed; beside others that have records: marked as done
  *   3 record committed and flushed            yes            tried again when due
  *   4 record changed by a result, flushed     yes            the same, with its new states
- *   5 record deleted and flushed              yes            files without a record are removed
+ *   5 record deleted and flushed              yes            as 2
+ *   6 marked as done in its batch, or the     yes            as 2, when that was not written yet
+ *     batch removed: not synced
  *
- * An index that is damaged, or whose log is damaged where it had been synced, is thrown away and made again from the .meta
+ * An index that is damaged, or whose log is damaged where it had been synced, is thrown away and made again from what waits in the
  * files: recipients that were done are then tried once more. Keepers answer from {origin, sequence} what they have done already; other
  * servers get the message again.
  *
- * Each record and each .meta file carries a checksum of its own. The record, version 1 (integers
- * big-endian, a slice is a u32 length and octets): u32 CRC-32 of what follows, u8 version, u32 attempts, u64 next try (of items
- * before version 3, which have none for each recipient), u64 time added (milliseconds since 1970), u64 octets of the message,
- * 32 octets SHA-256 of it, slice item (smtpd/queue_item.h). A .meta file: "MSQMETA1", u32 CRC-32 of what follows, slice record,
- * slice summary.
- *
- * queue_record.c     the record and the .meta file as octets (pure)
+ * queue_record.c     records, metas and rows as octets (pure; smtpd/queue_record.h)
+ * queue_files.c      the files of the messages
  * queue_table.c      index and files: durable changes, start, rebuild
  * queue_plan.c       which piece is tried when (pure)
  * queue_items.c      the messages in memory: what comes in, what came of a try, what is done with
@@ -45,6 +43,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/role.h"
+#include "smtpd/queue_files.h"
 #include "smtpd/queue_item.h"
 #include "smtpd/queue_plan.h"
 #include "smtpd/smtp_id.h"
@@ -52,8 +51,6 @@
 #define QUEUE_ITEMS_MAX 1000000 /* past it QUEUE_ADD is refused: the client is told 451 */
 #define QUEUE_ADDS_MAX 64
 #define QUEUE_SPOOL_FILES_MAX 4096
-#define QUEUE_RECORD_VERSION 1
-#define QUEUE_META_BYTES_MAX (2u << 20)
 
 /* A message of the queue in memory, and as a record. */
 struct queue_message {
@@ -68,6 +65,7 @@ struct queue_message {
 	uint64_t added_ms;
 	uint64_t bytes;
 	uint8_t sha256[32];
+	struct queue_spot spot;
 	/* The item, encoded: there while it is being looked at or changed, not in between. */
 	uint8_t *item;
 	size_t item_bytes;
@@ -79,16 +77,6 @@ struct queue_report {
 	struct queue_piece *piece;
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 };
-
-/* ---- queue_record.c ---- */
-
-bool queue_record_encode(const struct queue_message *m, struct buf *b) __attribute__((warn_unused_result));
-/* Fills all but id and place; m->item points into record. Hostile input; the item itself is not looked into. */
-bool queue_record_decode(struct slice record, struct queue_message *m_r, struct slice *item_r)
-    __attribute__((warn_unused_result));
-bool queue_meta_encode(struct slice record, struct slice summary, struct buf *b) __attribute__((warn_unused_result));
-bool queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *summary_r)
-    __attribute__((warn_unused_result));
 
 /* ---- queue_table.c: 0, or -1 and e. Blocks on the disk. ---- */
 
@@ -105,7 +93,7 @@ int queue_table_open(const char *state_dir, struct slice boot, queue_found_fn *f
 void queue_table_close(void);
 /* New messages, each with its descriptors, and what came of it. */
 struct queue_add {
-	const struct queue_message *message;
+	struct queue_message *message; /* its spot is filled in */
 	int text; /* compared with message->bytes and sha256 */
 	int summary;
 	int result; /* 0: everything of it is durable; -1: nothing of it is there */

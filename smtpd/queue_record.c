@@ -1,9 +1,11 @@
 #include "common/cursor.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_record.h"
 
 #include <zlib.h>
 
 #define META_MAGIC "MSQMETA1"
+#define BATCH_MAGIC "MSQBATC1"
 
 static uint32_t
 crc_of(struct slice s)
@@ -32,6 +34,8 @@ queue_record_encode(const struct queue_message *m, struct buf *b)
 	put_u64(&body, m->added_ms);
 	put_u64(&body, m->bytes);
 	buf_put(&body, m->sha256, sizeof(m->sha256));
+	put_u64(&body, m->spot.batch);
+	put_u32(&body, m->spot.row);
 	put_slice(&body, slice_of(m->item, m->item_bytes));
 	good = !body.failed;
 	put_checked(b, buf_slice(&body));
@@ -44,11 +48,13 @@ queue_record_decode(struct slice record, struct queue_message *m_r, struct slice
 {
 	struct cursor c = cursor_of(record);
 	uint32_t crc = cursor_u32(&c);
+	uint8_t version;
 
 	*m_r = (struct queue_message){0};
 	if (c.bad || crc != crc_of(slice_of(c.p, cursor_left(&c))))
 		return false;
-	if (cursor_u8(&c) != QUEUE_RECORD_VERSION)
+	version = cursor_u8(&c);
+	if (version != QUEUE_RECORD_VERSION && version != 1)
 		return false;
 	m_r->attempts = cursor_u32(&c);
 	m_r->next_ms = cursor_u64(&c);
@@ -58,6 +64,12 @@ queue_record_decode(struct slice record, struct queue_message *m_r, struct slice
 	if (c.bad)
 		return false;
 	memcpy(m_r->sha256, hash.p, hash.n);
+	if (version != 1) {
+		m_r->spot.batch = cursor_u64(&c);
+		m_r->spot.row = cursor_u32(&c);
+	}
+	if (m_r->spot.row >= QUEUE_ADDS_MAX)
+		return false;
 	*item_r = cursor_slice(&c, QUEUE_ITEM_BYTES_MAX);
 	return cursor_done(&c);
 }
@@ -90,4 +102,63 @@ queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *summa
 	*record_r = cursor_slice(&c, QUEUE_META_BYTES_MAX);
 	*summary_r = cursor_slice(&c, QUEUE_META_BYTES_MAX);
 	return cursor_done(&c);
+}
+
+void
+queue_batch_head_encode(unsigned count, struct buf *b)
+{
+	buf_put_str(b, BATCH_MAGIC);
+	put_u32(b, count);
+	put_u32(b, ~(uint32_t)count);
+}
+
+bool
+queue_batch_head_decode(struct slice head, unsigned *count_r)
+{
+	struct cursor c = cursor_of(head);
+	struct slice magic = cursor_take(&c, sizeof(BATCH_MAGIC) - 1);
+	uint32_t count = cursor_u32(&c);
+	uint32_t inverse = cursor_u32(&c);
+
+	*count_r = count;
+	return cursor_done(&c) && slice_eq(magic, SLICE(BATCH_MAGIC)) && count == ~inverse && count <= QUEUE_ADDS_MAX;
+}
+
+void
+queue_row_encode(const struct queue_row *r, uint8_t *out)
+{
+	struct buf b, body;
+
+	buf_init(&b, QUEUE_ROW_BYTES);
+	buf_init(&body, QUEUE_ROW_BYTES);
+	buf_put(&body, r->id, SMTP_QUEUE_ID_CHARS);
+	put_u32(&body, r->at);
+	put_u32(&body, r->meta_bytes);
+	put_u32(&body, r->text_bytes);
+	put_u8(&b, (uint8_t)r->state);
+	put_checked(&b, buf_slice(&body));
+	memcpy(out, b.p, QUEUE_ROW_BYTES);
+	buf_fini(&b);
+	buf_fini(&body);
+}
+
+bool
+queue_row_decode(struct slice row, struct queue_row *row_r)
+{
+	struct cursor c = cursor_of(row);
+	uint8_t state = cursor_u8(&c);
+	uint32_t crc = cursor_u32(&c);
+
+	*row_r = (struct queue_row){.state = state};
+	if (c.bad || crc != crc_of(slice_of(c.p, cursor_left(&c))) || (state != QUEUE_ROW_WAITING && state != QUEUE_ROW_DONE))
+		return false;
+	struct slice id = cursor_take(&c, SMTP_QUEUE_ID_CHARS);
+
+	row_r->at = cursor_u32(&c);
+	row_r->meta_bytes = cursor_u32(&c);
+	row_r->text_bytes = cursor_u32(&c);
+	if (!cursor_done(&c) || !smtp_queue_id_valid(id))
+		return false;
+	memcpy(row_r->id, id.p, id.n);
+	return true;
 }

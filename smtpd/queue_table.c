@@ -3,6 +3,7 @@
 #include "common/memfd.h"
 #include "common/summary.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_record.h"
 #include "store/env.h"
 #include "store/file.h"
 
@@ -13,11 +14,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define BLOCK_BYTES (64 * 1024)
 /* Log that may grow before a checkpoint shortens the next start. */
 #define CHECKPOINT_BYTES (4u << 20)
 #define REMOVED_MAX 1000
-#define RECORD_BYTES_MAX (QUEUE_ITEM_BYTES_MAX + 256)
 
 static struct env *env;
 static uint64_t serial;
@@ -26,7 +25,7 @@ static char queue_dir[FILE_PATH_BYTES_MAX];
 static char index_dir[FILE_PATH_BYTES_MAX];
 static char messages_dir[FILE_PATH_BYTES_MAX];
 static bool unflushed;
-static char removed[REMOVED_MAX][SMTP_QUEUE_ID_CHARS + 1]; /* since the last flush */
+static struct queue_files_of removed[REMOVED_MAX]; /* since the last flush */
 static unsigned removed_count;
 static bool failed; /* a change is neither known to be durable nor known to be undone */
 
@@ -42,15 +41,6 @@ queue_table_free(struct queue_message **m)
 	if (*m)
 		free((*m)->item);
 	MEM_FREE(m);
-}
-
-static void
-name_of(const char *id, const char *suffix, char *path_r)
-{
-	char name[SMTP_QUEUE_ID_CHARS + 8];
-
-	(void)snprintf(name, sizeof(name), "%s%s", id, suffix);
-	file_path(path_r, messages_dir, name);
 }
 
 static struct slice
@@ -79,7 +69,7 @@ put_record(const struct queue_message *m, struct err *e)
 	struct buf b;
 	int r = -1;
 
-	buf_init(&b, RECORD_BYTES_MAX);
+	buf_init(&b, QUEUE_RECORD_BYTES_MAX);
 	if (!queue_record_encode(m, &b))
 		err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "a queue item does not fit its record");
 	else if (env_begin(env, ++serial, e) == 0) {
@@ -99,21 +89,6 @@ queue_table_update(const struct queue_message *m, struct err *e)
 	return put_record(m, e);
 }
 
-static void
-remove_files(const char *id)
-{
-	char path[FILE_PATH_BYTES_MAX];
-	struct err e;
-
-	/* What stays behind is found and removed at the next start. */
-	name_of(id, ".msg", path);
-	if (file_unlink(path, &e) < 0)
-		log_event(LOG_WARN, NO_SESSION, "queue-unlink", LOG_ERR(&e), LOG_END);
-	name_of(id, ".meta", path);
-	if (file_unlink(path, &e) < 0)
-		log_event(LOG_WARN, NO_SESSION, "queue-unlink", LOG_ERR(&e), LOG_END);
-}
-
 int
 queue_table_flush(struct err *e)
 {
@@ -126,7 +101,7 @@ queue_table_flush(struct err *e)
 	unflushed = false;
 	/* Their files are of no use only now. */
 	for (unsigned i = 0; i < removed_count; i++)
-		remove_files(removed[i]);
+		queue_files_remove(&removed[i]);
 	removed_count = 0;
 	if (env_log_since(env, checkpointed) > CHECKPOINT_BYTES) {
 		checkpointed = env_log_end(env);
@@ -149,7 +124,7 @@ queue_table_remove(const struct queue_message *m, struct err *e)
 	}
 	if (commit(e) < 0)
 		return -1;
-	memcpy(removed[removed_count++], m->id, sizeof removed[0]);
+	removed[removed_count++] = queue_files_of(m);
 	return 0;
 }
 
@@ -161,7 +136,7 @@ queue_table_read(struct queue_message *m, struct err *e)
 	struct buf b;
 	int r = -1;
 
-	buf_init(&b, RECORD_BYTES_MAX);
+	buf_init(&b, QUEUE_RECORD_BYTES_MAX);
 	if (env_get(env, key_of(m), &b, e) == 1) {
 		if (queue_record_decode(buf_slice(&b), &now, &item)) {
 			free(m->item);
@@ -177,106 +152,7 @@ queue_table_read(struct queue_message *m, struct err *e)
 	return r;
 }
 
-/* ---- the files of a message ---- */
-
-/* Copies message into to, comparing its length and hash with what m says. */
-static int
-copy_message(const struct queue_message *m, int message, int to, struct err *e)
-{
-	static uint8_t block[BLOCK_BYTES];
-	EVP_MD_CTX *h = EVP_MD_CTX_new();
-	uint8_t hash[32];
-	uint64_t at = 0;
-	int64_t n = 0;
-	bool good = h && EVP_DigestInit_ex(h, EVP_sha256(), NULL) == 1;
-
-	while (good && at <= m->bytes && (n = memfd_read(message, at, block, sizeof(block), e)) > 0) {
-		struct slice s = slice_of(block, (size_t)n);
-		good = EVP_DigestUpdate(h, s.p, s.n) == 1 && file_write(to, at, s, e) == 0;
-		at += (uint64_t)n;
-	}
-	good = good && n == 0 && EVP_DigestFinal_ex(h, hash, NULL) == 1;
-	EVP_MD_CTX_free(h);
-	if (!good)
-		return -1;
-	if (at != m->bytes || memcmp(hash, m->sha256, sizeof(hash)) != 0)
-		return err_set(e, ERR_PERM, ERR_CODE_CORRUPT, "message changed", "queued message has another length or hash");
-	return 0;
-}
-
-/* A new file of m, open; -1 when there is none. */
-static int
-create(const struct queue_message *m, const char *suffix, struct err *e)
-{
-	char path[FILE_PATH_BYTES_MAX];
-
-	name_of(m->id, suffix, path);
-	return file_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, e);
-}
-
-static int
-write_meta(const struct queue_message *m, struct slice summary, int fd, struct err *e)
-{
-	struct buf record;
-	struct buf meta;
-	int r = -1;
-
-	buf_init(&record, RECORD_BYTES_MAX);
-	buf_init(&meta, QUEUE_META_BYTES_MAX);
-	if (!queue_record_encode(m, &record) || !queue_meta_encode(buf_slice(&record), summary, &meta))
-		err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "a queue item does not fit its file");
-	else
-		r = file_write(fd, 0, buf_slice(&meta), e);
-	buf_fini(&record);
-	buf_fini(&meta);
-	return r;
-}
-
-/* The files of one message, written and not synced yet. */
-struct written {
-	int msg;
-	int meta;
-};
-
-static int
-write_files(struct queue_add *a, struct written *w, struct err *e)
-{
-	struct memfd_map map;
-	int r = -1;
-
-	*w = (struct written){-1, -1};
-	if (!file_has_room(queue_dir, a->message->bytes))
-		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
-	if (memfd_map(a->summary, MEMFD_ANY_SIZE, SUMMARY_BYTES_MAX, &map, e) < 0)
-		return -1;
-	w->msg = create(a->message, ".msg", e);
-	if (w->msg >= 0) {
-		err_set(e, ERR_TEMP, ERR_CODE_NONE, "temporary failure", "hashing a message");
-		r = copy_message(a->message, a->text, w->msg, e);
-	}
-	if (r == 0)
-		w->meta = create(a->message, ".meta", e);
-	if (r == 0)
-		r = w->meta < 0 ? -1 : write_meta(a->message, map.octets, w->meta, e);
-	memfd_unmap(&map);
-	return r;
-}
-
-static int
-sync_files(struct written *w, int so_far, struct err *e)
-{
-	int r = so_far;
-
-	if (r == 0)
-		r = file_sync(w->msg, e);
-	if (r == 0)
-		r = file_sync(w->meta, e);
-	if (w->msg >= 0 && file_close(w->msg, r == 0 ? e : NULL) < 0)
-		r = -1;
-	if (w->meta >= 0 && file_close(w->meta, r == 0 ? e : NULL) < 0)
-		r = -1;
-	return r;
-}
+/* ---- new messages ---- */
 
 /* All that have come so far fail for the same reason. */
 static void
@@ -292,85 +168,41 @@ fail_rest(struct queue_add *adds, unsigned count, const struct err *e)
 void
 queue_table_add(struct queue_add *adds, unsigned count)
 {
-	struct written w[QUEUE_ADDS_MAX];
+	struct queue_files_of written[QUEUE_ADDS_MAX];
+	bool is_written[QUEUE_ADDS_MAX];
 	struct err e = {0};
-	bool any = false;
 
-	assert(count <= QUEUE_ADDS_MAX);
-	for (unsigned i = 0; i < count; i++)
-		adds[i].result = write_files(&adds[i], &w[i], &adds[i].error);
-	for (unsigned i = 0; i < count; i++)
-		if (adds[i].result == 0) {
-			file_write_out(w[i].msg);
-			file_write_out(w[i].meta);
-		}
+	queue_files_write(adds, count);
 	for (unsigned i = 0; i < count; i++) {
-		adds[i].result = sync_files(&w[i], adds[i].result, &adds[i].error);
-		any = any || adds[i].result == 0;
-	}
-	if (any && file_sync_dir(messages_dir, &e) < 0)
-		fail_rest(adds, count, &e);
-	for (unsigned i = 0; i < count; i++)
-		if (adds[i].result == 0)
+		is_written[i] = adds[i].result == 0;
+		written[i] = queue_files_of(adds[i].message);
+		if (is_written[i])
 			adds[i].result = put_record(adds[i].message, &adds[i].error);
+	}
 	if (queue_table_flush(&e) < 0)
 		fail_rest(adds, count, &e);
 	/* After a failed commit the record may be there all the same: the files are left for the next start. */
 	for (unsigned i = 0; i < count && !queue_table_failed(); i++)
-		if (adds[i].result < 0 && w[i].msg >= 0)
-			remove_files(adds[i].message->id);
-}
-
-static int
-read_meta(const char *id, struct buf *b, struct err *e)
-{
-	char path[FILE_PATH_BYTES_MAX];
-	int fd;
-	int r;
-
-	name_of(id, ".meta", path);
-	fd = file_open(path, O_RDONLY | O_CLOEXEC, e);
-	if (fd < 0)
-		return -1;
-	r = memfd_read_all(fd, b, e);
-	(void)file_close(fd, NULL);
-	return r;
+		if (adds[i].result < 0 && is_written[i])
+			queue_files_remove(&written[i]);
 }
 
 int
 queue_table_file(const struct queue_message *m, int *message_r, struct err *e)
 {
-	char path[FILE_PATH_BYTES_MAX];
-
-	name_of(m->id, ".msg", path);
-	*message_r = file_open(path, O_RDONLY | O_CLOEXEC, e);
-	return *message_r < 0 ? -1 : 0;
+	return queue_files_text(m, message_r, e);
 }
 
 int
 queue_table_files(const struct queue_message *m, int *message_r, int *summary_r, struct err *e)
 {
-	struct buf b;
-	struct slice record;
-	struct slice summary;
-
-	*summary_r = -1;
-	if (queue_table_file(m, message_r, e) < 0)
+	if (queue_files_text(m, message_r, e) < 0)
 		return -1;
-	buf_init(&b, QUEUE_META_BYTES_MAX);
-	if (read_meta(m->id, &b, e) == 0) {
-		if (queue_meta_decode(buf_slice(&b), &record, &summary))
-			*summary_r = memfd_of(summary, e);
-		else
-			err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "%s.meta is damaged", m->id);
-	}
-	buf_fini(&b);
-	if (*summary_r < 0) {
-		(void)close(*message_r);
-		*message_r = -1;
-		return -1;
-	}
-	return 0;
+	if (queue_files_summary(m, summary_r, e) == 0)
+		return 0;
+	(void)close(*message_r);
+	*message_r = -1;
+	return -1;
 }
 
 /* ---- start ---- */
@@ -414,72 +246,35 @@ load(queue_found_fn *found, struct err *e)
 	return r;
 }
 
-struct wanted {
-	const char *suffix;
-	void (*fn)(const char *id, void *arg);
-	void *arg;
-};
-
-static int
-on_file(void *arg, const char *path, const char *file, struct err *e)
-{
-	const struct wanted *w = arg;
-	struct slice name = slice_str(file);
-	struct slice id = slice_sub(name, 0, SMTP_QUEUE_ID_CHARS);
-	char text[SMTP_QUEUE_ID_CHARS + 1];
-
-	(void)path;
-	(void)e;
-	if (smtp_queue_id_valid(id) && slice_eq(slice_sub(name, id.n, name.n), slice_str(w->suffix)) &&
-	    slice_cstr(id, text, sizeof(text)))
-		w->fn(text, w->arg);
-	return 0;
-}
-
-/* Calls fn for each message that has a file of that suffix. */
-static int
-each_file(const char *suffix, void (*fn)(const char *id, void *arg), void *arg, struct err *e)
-{
-	struct wanted w = {suffix, fn, arg};
-
-	return file_each(messages_dir, on_file, &w, e);
-}
-
-/* A file whose message has no record was never acknowledged, or is done with. */
-static void
-remove_orphan(const char *id, void *arg)
+/* A message whose files are there and whose record is not was never acknowledged, or is done with. What cannot be looked up stays. */
+static bool
+has_record(const char *id)
 {
 	struct buf b;
 	struct err e;
 
-	(void)arg;
-	buf_init(&b, RECORD_BYTES_MAX);
-	if (env_get(env, slice_str(id), &b, &e) == 0) {
-		log_event(LOG_INFO, NO_SESSION, "queue-orphan", LOG_CSTR("id", id), LOG_END);
-		remove_files(id);
-	}
+	buf_init(&b, QUEUE_RECORD_BYTES_MAX);
+	int there = env_get(env, slice_str(id), &b, &e);
+
 	buf_fini(&b);
+	return there != 0;
 }
 
 static void
-restore(const char *id, void *arg)
+restore(void *arg, const char *id, struct queue_spot spot, struct slice record)
 {
 	unsigned *count = arg;
-	struct queue_message *m = NULL;
-	struct slice record;
-	struct slice summary;
-	struct buf b;
+	struct queue_message *m = message_of(slice_str(id), record);
 	struct err e = {0};
 
-	buf_init(&b, QUEUE_META_BYTES_MAX);
-	if (read_meta(id, &b, &e) == 0 && queue_meta_decode(buf_slice(&b), &record, &summary))
-		m = message_of(slice_str(id), record);
-	if (m && put_record(m, &e) == 0)
+	if (m != NULL)
+		m->spot = spot;
+	/* What was being added at a power cut may have its record and not its text. */
+	if (m != NULL && queue_files_check(m, &e) == 0 && put_record(m, &e) == 0)
 		++*count;
 	else
 		log_event(LOG_ERROR, NO_SESSION, "queue-unrestored", LOG_CSTR("id", id), LOG_ERR(&e), LOG_END);
 	queue_table_free(&m);
-	buf_fini(&b);
 }
 
 /* Makes the directory path in parent, when it is not there; durable also when a process made it that was killed then. */
@@ -526,6 +321,25 @@ note_boot(struct slice boot)
 		(void)file_close(fd, NULL);
 }
 
+/* It is not there, although there are messages, or it was being made again when the process ended: -1 with ERR_CODE_CORRUPT. */
+static int
+look_for_index(struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int there, begun;
+
+	file_path(path, index_dir, "index.db");
+	there = file_exists(path, e);
+	file_path(path, queue_dir, "rebuild");
+	begun = there < 0 ? -1 : file_exists(path, e);
+	if (begun < 0)
+		return -1;
+	if ((there == 0 && queue_files_any()) || begun == 1)
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the queue's index is %s",
+		    begun == 1 ? "half made" : "missing");
+	return 0;
+}
+
 static int
 open_index(bool same_boot, struct err *e)
 {
@@ -543,6 +357,29 @@ open_index(bool same_boot, struct err *e)
 	return 0;
 }
 
+/* While this file is there the index is being made again, and not to be believed. */
+static int
+mark_rebuild(struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	int fd;
+
+	file_path(path, queue_dir, "rebuild");
+	fd = file_open(path, O_WRONLY | O_CREAT | O_CLOEXEC, e);
+	if (fd < 0 || file_close(fd, e) < 0)
+		return -1;
+	return file_sync_dir(queue_dir, e);
+}
+
+static int
+unmark_rebuild(struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	file_path(path, queue_dir, "rebuild");
+	return file_unlink(path, e) < 0 ? -1 : file_sync_dir(queue_dir, e);
+}
+
 /* Throws the index away and makes it again. */
 static int
 rebuild(struct err *e)
@@ -551,8 +388,8 @@ rebuild(struct err *e)
 
 	log_event(LOG_ERROR, NO_SESSION, "queue-rebuild", LOG_ERR(e), LOG_END);
 	env_close(&env);
-	if (file_remove_dir(index_dir, e) < 0 || open_index(false, e) < 0 || each_file(".meta", restore, &count, e) < 0 ||
-	    queue_table_flush(e) < 0)
+	if (mark_rebuild(e) < 0 || file_remove_dir(index_dir, e) < 0 || open_index(false, e) < 0 ||
+	    queue_files_each(restore, &count, e) < 0 || queue_table_flush(e) < 0 || unmark_rebuild(e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "queue-rebuilt", LOG_NUM("messages", count), LOG_END);
 	return 0;
@@ -562,6 +399,13 @@ rebuild(struct err *e)
 static void
 forget(struct queue_message *m)
 {
+	queue_table_free(&m);
+}
+
+static void
+count(struct queue_message *m)
+{
+	queue_files_count(m);
 	queue_table_free(&m);
 }
 
@@ -575,11 +419,12 @@ queue_table_open(const char *state_dir, struct slice boot, queue_found_fn *found
 	if (make_dir(messages_dir, queue_dir, e) < 0)
 		return -1;
 	file_reserve(queue_dir);
-	if ((open_index(opened_in(boot), e) < 0 || load(forget, e) < 0) && (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
+	if (queue_files_open(messages_dir, e) < 0)
 		return -1;
-	if (each_file(".msg", remove_orphan, NULL, e) < 0 || each_file(".meta", remove_orphan, NULL, e) < 0)
+	if ((look_for_index(e) < 0 || open_index(opened_in(boot), e) < 0 || load(forget, e) < 0) &&
+	    (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
 		return -1;
-	if (load(found, e) < 0)
+	if (load(count, e) < 0 || queue_files_sweep(has_record, e) < 0 || load(found, e) < 0)
 		return -1;
 	note_boot(boot);
 	return 0;

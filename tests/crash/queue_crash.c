@@ -7,6 +7,7 @@
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "smtpd/queue.h"
+#include "store/file.h"
 #include "tests/crash/crash_fs.h"
 #include "tests/crash/crash_run.h"
 #include "tests/crash/crash_same.h"
@@ -23,7 +24,11 @@
 #define OPERATIONS 40
 #define CHANGES_AT_ONCE 4
 #define TEXT_BYTES 3000
+/* Of the last id: it has a file of its own. */
+#define LONG_TEXT_BYTES (QUEUE_TEXT_TOGETHER_MAX + 2000)
 #define STATES_PER_SEED 100
+/* One of so many states loses its index as well. */
+#define WITHOUT_INDEX 8
 
 /* attempts per id after each change; 0: not there */
 static uint32_t versions[OPERATIONS * CHANGES_AT_ONCE + 1][IDS];
@@ -36,6 +41,7 @@ static size_t moments_n;
 
 static uint64_t random_state;
 static struct crash_record *record;
+static struct queue_spot spots[IDS];
 
 static unsigned
 dice(unsigned sides)
@@ -56,10 +62,10 @@ die(const char *what, const struct err *e)
 static struct slice
 text_of(unsigned id)
 {
-	static uint8_t text[TEXT_BYTES];
+	static uint8_t text[LONG_TEXT_BYTES];
 
 	memset(text, 'a' + (int)id, sizeof(text));
-	return slice_of(text, sizeof(text) - id);
+	return slice_of(text, (id == IDS - 1 ? LONG_TEXT_BYTES : TEXT_BYTES) - id);
 }
 
 static void
@@ -83,6 +89,7 @@ message(unsigned id, uint32_t attempts)
 	m->item_bytes = b.n;
 	name(id, m->id);
 	m->attempts = attempts;
+	m->spot = spots[id];
 	m->bytes = text_of(id).n;
 	SHA256(text_of(id).p, text_of(id).n, m->sha256);
 	return m;
@@ -122,6 +129,7 @@ add(unsigned first, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		if (adds[i].result < 0)
 			die("add", &adds[i].error);
+		spots[first + i] = m[i]->spot;
 		close(adds[i].text);
 		close(adds[i].summary);
 		queue_table_free(&m[i]);
@@ -189,7 +197,7 @@ on_found(struct queue_message *m)
 	struct buf b;
 	struct err e;
 
-	buf_init(&b, 2 * TEXT_BYTES);
+	buf_init(&b, LONG_TEXT_BYTES);
 	if (id >= IDS || found[id] != 0 || queue_table_files(m, &text, &summary, &e) < 0) {
 		strange = true;
 	} else {
@@ -235,12 +243,33 @@ run_workload(const char *root, uint64_t seed)
 
 /* ---- one state ---- */
 
+/* Without its index: what all that may be agree on is there, as it was first added. */
+static int
+judge_rebuilt(const struct moment *at)
+{
+	for (unsigned id = 0; id < IDS; id++) {
+		bool always = true;
+
+		for (unsigned v = at->acked; v <= at->begun; v++)
+			always = always && versions[v][id] > 0;
+		if (always && found[id] != 1) {
+			fprintf(stderr, "queue_crash: message %u is not there when the index is made anew\n", id);
+			return 1;
+		}
+	}
+	return 0;
+}
+
 /* In the new process. 0: good. */
 static int
-judge(const char *target, const struct moment *at)
+judge(const char *target, const struct moment *at, bool without_index)
 {
+	char index[FILE_PATH_BYTES_MAX];
 	struct err e = {0};
 
+	file_path(index, target, "queue/index/index.db");
+	if (without_index && unlink(index) < 0 && errno != ENOENT)
+		die("unlink", NULL);
 	if (queue_table_open(target, SLICE("after"), on_found, &e) < 0) {
 		fprintf(stderr, "queue_crash: it does not open: %s\n", e.detail);
 		return 1;
@@ -249,6 +278,8 @@ judge(const char *target, const struct moment *at)
 		fprintf(stderr, "queue_crash: a message is not whole\n");
 		return 1;
 	}
+	if (without_index)
+		return judge_rebuilt(at);
 	for (unsigned v = at->acked; v <= at->begun; v++)
 		if (memcmp(found, versions[v], sizeof(found)) == 0)
 			return 0;
@@ -273,7 +304,7 @@ try_state(uint64_t seed, size_t cut, unsigned variant)
 	crash_record_make(record, cut, mode, seed * 1000003 + cut * 131 + variant, target);
 	pid = fork();
 	if (pid == 0)
-		_exit(judge(target, &moments[cut]));
+		_exit(judge(target, &moments[cut], variant % WITHOUT_INDEX == WITHOUT_INDEX - 1));
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		die("fork", NULL);
 	crash_dir_remove(target);

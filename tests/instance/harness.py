@@ -19,6 +19,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,22 @@ class Server:
         if check and done.returncode != 0:
             raise AssertionError("mailstead %s: exit %d\n%s%s" % (" ".join(args), done.returncode, done.stdout, done.stderr))
         return done
+
+    def queued(self, queue_id):
+        """The text of a message that waits in the queue, from its file (smtpd/queue_files.h)."""
+        where = self.demo + "/state/queue/messages/"
+        if os.path.exists(where + queue_id + ".msg"):
+            with open(where + queue_id + ".msg", "rb") as f:
+                return f.read()
+        for name in os.listdir(where):
+            with open(where + name, "rb") as f:
+                octets = f.read()
+            for i in range(int.from_bytes(octets[8:12], "big")):
+                row = octets[16 + 33 * i:16 + 33 * (i + 1)]
+                if row[5:21] == queue_id.encode() and row[0] == 1:
+                    at, meta, text = struct.unpack(">III", row[21:])
+                    return octets[at + meta:at + meta + text]
+        raise AssertionError("no message %s in %s" % (queue_id, where))
 
     # Clients.
 

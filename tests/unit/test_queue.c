@@ -4,6 +4,7 @@
  */
 #include "common/memfd.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_record.h"
 #include "smtpd/queue_schedule.h"
 #include "store/file.h"
 
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 static struct queue_recipient two[] = {
     {.account = 7, .sequence = 0, .state = QUEUE_DONE, .address = {(const uint8_t *)"a@b", 3}},
@@ -307,12 +309,14 @@ in_process(int (*fn)(void *), void *arg)
 }
 
 static unsigned found_count;
-static char found_ids[16][SMTP_QUEUE_ID_CHARS + 1];
+static char found_ids[QUEUE_ADDS_MAX][SMTP_QUEUE_ID_CHARS + 1];
+static struct queue_spot found_spots[QUEUE_ADDS_MAX];
 static uint32_t found_attempts;
 
 static void
 found(struct queue_message *m)
 {
+	found_spots[found_count] = m->spot;
 	memcpy(found_ids[found_count++], m->id, sizeof(m->id));
 	found_attempts = m->attempts;
 	queue_table_free(&m);
@@ -333,6 +337,18 @@ open_table(void)
 	return -1;
 }
 
+/* A message that was found, as it was added. */
+static struct queue_message *
+found_message(const char *id)
+{
+	struct queue_message *m = sample_message(id);
+
+	for (unsigned i = 0; i < found_count; i++)
+		if (strcmp(found_ids[i], id) == 0)
+			m->spot = found_spots[i];
+	return m;
+}
+
 static int
 add_two_update_one(void *arg)
 {
@@ -343,20 +359,22 @@ add_two_update_one(void *arg)
 	m->attempts = 3;
 	if (open_table() < 0 || found_count != 0 || add(ID1, &e) < 0 || add(ID2, &e) < 0)
 		return 1;
+	m->spot.batch = 2;
 	return queue_table_update(m, &e) < 0 || queue_table_flush(&e) < 0 ? 2 : 0;
 }
 
 static int
 find_two_remove_one(void *arg)
 {
+	struct queue_message *m;
 	struct err e;
-	struct queue_message *m = sample_message(ID1);
 	int message, summary;
 	uint8_t octets[64];
 
 	(void)arg;
 	if (open_table() < 0 || found_count != 2 || found_attempts != 3)
 		return 1;
+	m = found_message(ID1);
 	if (queue_table_files(m, &message, &summary, &e) < 0)
 		return 2;
 	if (memfd_read(message, 0, octets, sizeof(octets), &e) != (int64_t)sizeof(text) - 1 ||
@@ -401,7 +419,7 @@ files_in(const char *name)
 	return n;
 }
 
-/* The index is damaged on disk: it is made again from the .meta files, with the state that was first added. */
+/* The index is damaged on disk: it is made again from the batches, with the state that was first added. */
 START_TEST(test_rebuild)
 {
 	char path[FILE_PATH_BYTES_MAX];
@@ -416,7 +434,8 @@ START_TEST(test_rebuild)
 		ck_assert_int_eq(file_write(fd, at, SLICE("damage damage damage"), &e), 0);
 	(void)file_close(fd, NULL);
 	ck_assert_int_eq(in_process(find_one, NULL), 0);
-	ck_assert_uint_eq(files_in("queue/messages"), 2);
+	ck_assert_uint_eq(files_in("queue/messages"), 1);
+	ck_assert_int_eq(in_process(find_one, NULL), 0);
 }
 END_TEST
 
@@ -446,7 +465,330 @@ START_TEST(test_damaged_log)
 	ck_assert_int_eq(file_write(fd, (uint64_t)(at - octets), SLICE("1"), &e), 0);
 	(void)file_close(fd, NULL);
 	ck_assert_int_eq(in_process(find_both, NULL), 2);
-	ck_assert_uint_eq(files_in("queue/messages"), 4);
+	ck_assert_uint_eq(files_in("queue/messages"), 2);
+}
+END_TEST
+
+/* ---- batches ---- */
+
+#define MANY 8
+#define LONG_ONE 5 /* has a file of its own */
+#define WRONG_ONE 6 /* its text is not what the message says */
+
+static void
+id_of(unsigned i, char id[SMTP_QUEUE_ID_CHARS + 1])
+{
+	(void)snprintf(id, SMTP_QUEUE_ID_CHARS + 1, "%016u", i);
+}
+
+/* Text i: the last octet within a batch, and the first past it, too. */
+static struct slice
+many_text(unsigned i)
+{
+	static uint8_t octets[QUEUE_TEXT_TOGETHER_MAX + 1];
+
+	memset(octets, 'a' + (int)i, sizeof octets);
+	return slice_of(octets, i == LONG_ONE ? sizeof octets : i == LONG_ONE - 1 ? sizeof octets - 1 : 100 + i);
+}
+
+static struct queue_message *
+many_message(unsigned i)
+{
+	char id[SMTP_QUEUE_ID_CHARS + 1];
+
+	id_of(i, id);
+	struct queue_message *m = found_message(id);
+
+	m->bytes = many_text(i).n;
+	SHA256(many_text(i).p, many_text(i).n, m->sha256);
+	return m;
+}
+
+/* Together, of which one is refused. */
+static int
+add_many(void *arg)
+{
+	struct queue_add adds[MANY];
+	struct err e;
+
+	(void)arg;
+	if (open_table() < 0)
+		return 1;
+	for (unsigned i = 0; i < MANY; i++) {
+		struct slice s = many_text(i);
+		adds[i] = (struct queue_add){.message = many_message(i), .text = memfd_of(slice_of(s.p, s.n - (i == WRONG_ONE)), &e),
+		    .summary = memfd_of(SLICE("summary"), &e)};
+	}
+	queue_table_add(adds, MANY);
+	for (unsigned i = 0; i < MANY; i++)
+		if ((adds[i].result < 0) != (i == WRONG_ONE))
+			return (int)i + 2;
+	return 0;
+}
+
+/* All that are there have their own octets. */
+static int
+check_many(void)
+{
+	struct buf b;
+	struct err e;
+
+	buf_init(&b, QUEUE_TEXT_TOGETHER_MAX + 1);
+	for (unsigned n = 0; n < found_count; n++) {
+		unsigned i = (unsigned)strtoul(found_ids[n], NULL, 10);
+		struct queue_message *m = many_message(i);
+		int octets, summary;
+
+		buf_reset(&b);
+		if (queue_table_files(m, &octets, &summary, &e) < 0 || memfd_read_all(octets, &b, &e) < 0 ||
+		    !slice_eq(buf_slice(&b), many_text(i)) || memfd_size(summary, &e) != 7)
+			return -1;
+		close(octets);
+		close(summary);
+		queue_table_free(&m);
+	}
+	buf_fini(&b);
+	return (int)found_count;
+}
+
+static int
+find_many(void *arg)
+{
+	(void)arg;
+	return open_table() < 0 ? 100 : check_many();
+}
+
+/* Every second one, and what is found then. */
+static int
+remove_some(void *arg)
+{
+	unsigned step = *(unsigned *)arg;
+	struct err e;
+
+	if (open_table() < 0)
+		return 100;
+	for (unsigned i = 0; i < MANY; i += step) {
+		struct queue_message *m = many_message(i);
+
+		if (i != WRONG_ONE && m->spot.batch != 0 && queue_table_remove(m, &e) < 0)
+			return 101;
+		queue_table_free(&m);
+	}
+	return queue_table_flush(&e) < 0 ? 102 : 0;
+}
+
+static void
+remove_index(void)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e;
+
+	file_path(path, dir, "queue/index");
+	ck_assert_int_eq(file_remove_dir(path, &e), 0);
+}
+
+START_TEST(test_batch)
+{
+	ck_assert_int_eq(in_process(add_many, NULL), 0);
+	ck_assert_uint_eq(files_in("queue/messages"), 2); /* the batch, and the long text */
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 1);
+	remove_index();
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 1);
+	unsigned step = 2;
+	ck_assert_int_eq(in_process(remove_some, &step), 0);
+	ck_assert_int_eq(in_process(find_many, NULL), MANY / 2);
+	/* What is done does not come back with a new index. */
+	remove_index();
+	ck_assert_int_eq(in_process(find_many, NULL), MANY / 2);
+	step = 1;
+	ck_assert_int_eq(in_process(remove_some, &step), 0);
+	ck_assert_uint_eq(files_in("queue/messages"), 0);
+	ck_assert_int_eq(in_process(find_many, NULL), 0);
+}
+END_TEST
+
+static void
+write_at(const char *name, uint64_t at, struct slice octets)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct err e;
+
+	file_path(path, dir, name);
+	int fd = file_open(path, O_RDWR | O_CREAT, &e);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(file_write(fd, at, octets, &e), 0);
+	(void)file_close(fd, NULL);
+}
+
+#define BATCH "queue/messages/0000000000000001.batch"
+
+/* A row, a meta and a text are damaged, and the index is gone: the others come back. */
+START_TEST(test_damaged_batch)
+{
+	struct slice wrong = SLICE("damage");
+
+	ck_assert_int_eq(in_process(add_many, NULL), 0);
+	write_at(BATCH, QUEUE_BATCH_HEAD_BYTES + 7, wrong); /* row 0 */
+	remove_index();
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2);
+	/* The head: nothing of it comes back, and nothing is removed. */
+	write_at(BATCH, 3, wrong);
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2); /* the index knows where they are */
+	ck_assert_uint_eq(files_in("queue/messages"), 1 + 1);
+}
+END_TEST
+
+START_TEST(test_damaged_text)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct stat st;
+
+	ck_assert_int_eq(in_process(add_many, NULL), 0);
+	file_path(path, dir, BATCH);
+	ck_assert_int_eq(stat(path, &st), 0);
+	write_at(BATCH, (uint64_t)st.st_size - 1, SLICE("!")); /* of the last text */
+	remove_index();
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2);
+}
+END_TEST
+
+/* The process ended while it made the index again: what is there of it is not believed. */
+START_TEST(test_rebuild_again)
+{
+	unsigned step = 1;
+
+	ck_assert_int_eq(in_process(add_many, NULL), 0);
+	remove_index();
+	write_at("queue/rebuild", 0, SLICE("x"));
+	ck_assert_int_eq(in_process(find_many, NULL), MANY - 1);
+	ck_assert_uint_eq(files_in("queue/messages"), 2);
+	char path[FILE_PATH_BYTES_MAX];
+	file_path(path, dir, "queue/rebuild");
+	ck_assert_int_ne(access(path, F_OK), 0);
+	ck_assert_int_eq(in_process(remove_some, &step), 0);
+}
+END_TEST
+
+static int
+add_none(void *arg)
+{
+	(void)arg;
+	return open_table() < 0 ? 1 : 0;
+}
+
+/* What an older server has added: a record of version 1 in a file, and the text in another. */
+START_TEST(test_older_files)
+{
+	static const uint8_t octets[] = "Subject: x\r\n\r\nhello\r\n";
+	struct queue_message *m = sample_message(ID1);
+	struct buf body, record, meta;
+	uint8_t crc[4];
+	struct err e;
+
+	buf_init(&body, QUEUE_RECORD_BYTES_MAX);
+	buf_init(&record, QUEUE_RECORD_BYTES_MAX);
+	buf_init(&meta, QUEUE_META_BYTES_MAX);
+	ck_assert(queue_record_encode(m, &record));
+	/* Version 1 has no spot. */
+	buf_put(&body, record.p + 4, 1 + 4 + 8 + 8 + 8 + 32);
+	buf_put(&body, record.p + 4 + 61 + 12, record.n - 4 - 61 - 12);
+	body.p[0] = 1;
+	uint32_t sum = (uint32_t)crc32(crc32(0, NULL, 0), body.p, (unsigned)body.n);
+	for (unsigned i = 0; i < 4; i++)
+		crc[i] = (uint8_t)(sum >> (24 - 8 * i));
+	buf_reset(&record);
+	buf_put(&record, crc, 4);
+	buf_put_slice(&record, buf_slice(&body));
+	ck_assert(queue_meta_encode(buf_slice(&record), SLICE("summary"), &meta));
+	ck_assert_int_eq(in_process(add_none, NULL), 0);
+	write_at("queue/messages/" ID1 ".msg", 0, slice_of(octets, sizeof octets - 1));
+	write_at("queue/messages/" ID1 ".meta", 0, buf_slice(&meta));
+	remove_index();
+	ck_assert_int_eq(in_process(find_both, NULL), 1);
+	ck_assert_int_eq(in_process(find_both, NULL), 1);
+	ck_assert_int_eq(open_table(), 0);
+	int message, summary;
+	struct queue_message *back = found_message(ID1);
+
+	ck_assert_int_eq(queue_table_files(back, &message, &summary, &e), 0);
+	ck_assert_int_eq(memfd_size(message, &e), sizeof octets - 1);
+	ck_assert_int_eq(memfd_size(summary, &e), 7);
+	close(message);
+	close(summary);
+	ck_assert_int_eq(queue_table_remove(back, &e), 0);
+	ck_assert_int_eq(queue_table_flush(&e), 0);
+	ck_assert_uint_eq(files_in("queue/messages"), 0);
+	queue_table_close();
+	queue_table_free(&m);
+	queue_table_free(&back);
+	buf_fini(&body);
+	buf_fini(&record);
+	buf_fini(&meta);
+}
+END_TEST
+
+/* More than a batch may have are several. */
+static int
+add_much(void *arg)
+{
+	static uint8_t octets[QUEUE_TEXT_TOGETHER_MAX];
+	struct queue_add adds[QUEUE_ADDS_MAX];
+	struct err e;
+
+	(void)arg;
+	if (open_table() < 0)
+		return 1;
+	for (unsigned i = 0; i < QUEUE_ADDS_MAX; i++) {
+		struct queue_message *m = many_message(i);
+
+		m->bytes = sizeof octets;
+		SHA256(octets, sizeof octets, m->sha256);
+		adds[i] = (struct queue_add){
+		    .message = m, .text = memfd_of(slice_of(octets, sizeof octets), &e), .summary = memfd_of(SLICE("summary"), &e)};
+	}
+	queue_table_add(adds, QUEUE_ADDS_MAX);
+	for (unsigned i = 0; i < QUEUE_ADDS_MAX; i++)
+		if (adds[i].result < 0)
+			return 2;
+	return 0;
+}
+
+START_TEST(test_much)
+{
+	ck_assert_int_eq(in_process(add_much, NULL), 0);
+	/* 15 of 64 KiB and what is said of them fit into 1 MiB. */
+	ck_assert_uint_eq(files_in("queue/messages"), (QUEUE_ADDS_MAX + 14) / 15);
+	ck_assert_int_eq(in_process(add_none, NULL), 0);
+}
+END_TEST
+
+START_TEST(test_rows)
+{
+	struct queue_row in = {.state = QUEUE_ROW_WAITING, .id = ID1, .at = 5, .meta_bytes = 6, .text_bytes = 7};
+	uint8_t octets[QUEUE_ROW_BYTES];
+	struct queue_row out;
+	struct buf b;
+	unsigned count;
+
+	queue_row_encode(&in, octets);
+	ck_assert(queue_row_decode(slice_of(octets, sizeof octets), &out));
+	ck_assert(out.state == in.state && strcmp(out.id, ID1) == 0 && out.at == 5 && out.meta_bytes == 6 && out.text_bytes == 7);
+	for (size_t i = 0; i < sizeof octets; i++) {
+		ck_assert(!queue_row_decode(slice_of(octets, i), &out));
+		octets[i] ^= 4;
+		ck_assert_msg(!queue_row_decode(slice_of(octets, sizeof octets), &out), "octet %zu", i);
+		octets[i] ^= 4;
+	}
+	octets[0] = QUEUE_ROW_DONE;
+	ck_assert(queue_row_decode(slice_of(octets, sizeof octets), &out) && out.state == QUEUE_ROW_DONE);
+	buf_init(&b, 64);
+	queue_batch_head_encode(QUEUE_ADDS_MAX, &b);
+	ck_assert(b.n == QUEUE_BATCH_HEAD_BYTES && queue_batch_head_decode(buf_slice(&b), &count) && count == QUEUE_ADDS_MAX);
+	buf_reset(&b);
+	queue_batch_head_encode(QUEUE_ADDS_MAX + 1, &b);
+	ck_assert(!queue_batch_head_decode(buf_slice(&b), &count));
+	buf_fini(&b);
 }
 END_TEST
 
@@ -539,7 +881,7 @@ START_TEST(test_add_faults)
 		int after = in_process(find_one, NULL);
 		/* Found: 0. Nothing there: 1. Never anything else, and never nothing after an acknowledgement. */
 		ck_assert_msg(after == 0 || (after == 1 && result == 2), "fault %u: %d then %d", at, result, after);
-		ck_assert_uint_eq(files_in("queue/messages"), after == 0 ? 2 : 0);
+		ck_assert_uint_eq(files_in("queue/messages"), after == 0 ? 1 : 0);
 		if (after == 0 && result == 2)
 			break; /* not acknowledged, but kept: the commit's own sync failed after it was written */
 	} while (result != 0 && at < 200);
@@ -599,12 +941,19 @@ main(void)
 	tcase_add_test(t, test_schedule);
 	tcase_add_test(t, test_ids);
 	tcase_add_test(t, test_record);
+	tcase_add_test(t, test_rows);
 	suite_add_tcase(s, t);
 	tcase_set_timeout(disk, 60);
 	tcase_add_checked_fixture(disk, setup, teardown);
 	tcase_add_test(disk, test_table);
 	tcase_add_test(disk, test_rebuild);
 	tcase_add_test(disk, test_damaged_log);
+	tcase_add_test(disk, test_batch);
+	tcase_add_test(disk, test_damaged_batch);
+	tcase_add_test(disk, test_damaged_text);
+	tcase_add_test(disk, test_rebuild_again);
+	tcase_add_test(disk, test_older_files);
+	tcase_add_test(disk, test_much);
 	tcase_add_test(disk, test_other_octets);
 	tcase_add_test(disk, test_add_faults);
 	suite_add_tcase(s, disk);
