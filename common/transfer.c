@@ -281,40 +281,157 @@ base64_group(const uint8_t *in, size_t n, uint8_t *out)
 	out[3] = n > 2 ? (uint8_t)base64_alphabet[v & 63] : '=';
 }
 
-/* Whether the octet at i stands for itself: white space does not at the end of a line. */
-static bool
-qp_plain(struct slice in, size_t i)
-{
-	uint8_t c = in.p[i];
-	bool last = i + 1 == in.n || (in.p[i + 1] == '\r' && i + 2 < in.n && in.p[i + 2] == '\n');
+/* ---- the encoder ---- */
 
-	return (c >= 33 && c <= 126 && c != '=') || ((c == ' ' || c == '\t') && !last);
+#define LINE_CHARS 76
+
+void
+transfer_encoder_init(struct transfer_encoder *e, enum transfer_encoding encoding)
+{
+	*e = (struct transfer_encoder){.encoding = encoding};
+}
+
+static void
+say(struct transfer_encoder *e, struct buf *out, const void *p, size_t n)
+{
+	e->octets += n;
+	if (out != NULL)
+		buf_put(out, p, n);
+}
+
+/* One octet as itself or as "=XX", behind a soft break when the line has no room: its last place is for that of a soft break. */
+static void
+qp_say(struct transfer_encoder *e, uint8_t c, bool plain, struct buf *out)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const char escape[] = {'=', hex[c >> 4], hex[c & 15]};
+
+	if (e->column + (plain ? 1 : 3) > LINE_CHARS - 1) {
+		say(e, out, "=\r\n", 3);
+		e->column = 0;
+		e->broken = true;
+	}
+	if (plain && !(c == '-' && e->broken && e->column == 0)) {
+		say(e, out, &c, 1);
+		e->column++;
+	} else {
+		say(e, out, escape, sizeof escape);
+		e->column = (uint8_t)(e->column + sizeof escape);
+	}
+}
+
+/* What was held ends no line. */
+static void
+qp_flush(struct transfer_encoder *e, struct buf *out)
+{
+	for (unsigned i = 0; i < e->held_n; i++)
+		qp_say(e, e->held[i], e->held[i] != '\r', out);
+	e->held_n = 0;
+}
+
+static void
+qp_line_end(struct transfer_encoder *e, struct buf *out)
+{
+	if (e->held_n > 1)
+		qp_say(e, e->held[0], false, out);
+	say(e, out, "\r\n", 2);
+	e->held_n = 0;
+	e->column = 0;
+	e->broken = false;
+}
+
+static void
+qp_put(struct transfer_encoder *e, uint8_t c, struct buf *out)
+{
+	bool space = c == ' ' || c == '\t';
+	bool after_cr = e->held_n > 0 && e->held[e->held_n - 1] == '\r';
+
+	if (after_cr && c == '\n') {
+		qp_line_end(e, out);
+		return;
+	}
+	if (c != '\r' || after_cr)
+		qp_flush(e, out);
+	if (space || c == '\r')
+		e->held[e->held_n++] = c;
+	else
+		qp_say(e, c, c >= 33 && c <= 126 && c != '=', out);
+}
+
+static void
+base64_put(struct transfer_encoder *e, const uint8_t *p, size_t n, struct buf *out)
+{
+	uint8_t group[4];
+
+	if (e->column == LINE_CHARS) {
+		say(e, out, "\r\n", 2);
+		e->column = 0;
+	}
+	base64_group(p, n, group);
+	say(e, out, group, sizeof group);
+	e->column = (uint8_t)(e->column + sizeof group);
+}
+
+static void
+base64_take(struct transfer_encoder *e, struct slice in, struct buf *out)
+{
+	size_t i = 0;
+
+	while (e->held_n > 0 && i < in.n) {
+		if (e->held_n == 2) {
+			const uint8_t three[] = {e->held[0], e->held[1], in.p[i++]};
+
+			e->held_n = 0;
+			base64_put(e, three, sizeof three, out);
+		} else {
+			e->held[e->held_n++] = in.p[i++];
+		}
+	}
+	for (; in.n - i >= 3; i += 3)
+		base64_put(e, in.p + i, 3, out);
+	while (i < in.n)
+		e->held[e->held_n++] = in.p[i++];
+}
+
+bool
+transfer_encode(struct transfer_encoder *e, struct slice in, struct buf *out)
+{
+	assert(e->held_n <= sizeof e->held);
+	if (e->encoding == TRANSFER_BASE64)
+		base64_take(e, in, out);
+	else if (e->encoding != TRANSFER_QUOTED_PRINTABLE)
+		say(e, out, in.p, in.n);
+	for (size_t i = 0; e->encoding == TRANSFER_QUOTED_PRINTABLE && i < in.n; i++)
+		qp_put(e, in.p[i], out);
+	return out == NULL || !out->failed;
+}
+
+bool
+transfer_encode_end(struct transfer_encoder *e, bool line_end, struct buf *out)
+{
+	bool qp = e->encoding == TRANSFER_QUOTED_PRINTABLE;
+
+	if (qp && e->held_n == 1 && e->held[0] != '\r') {
+		qp_say(e, e->held[0], false, out);
+		e->held_n = 0;
+	} else if (qp) {
+		qp_flush(e, out);
+	} else if (e->held_n > 0) {
+		base64_put(e, e->held, e->held_n, out);
+		e->held_n = 0;
+	}
+	if (line_end && e->column > 0)
+		say(e, out, qp ? "=\r\n" : "\r\n", qp ? 3 : 2);
+	return out == NULL || !out->failed;
 }
 
 bool
 quoted_printable_encode(struct slice in, struct buf *out)
 {
-	size_t column = 0;
+	struct transfer_encoder e;
 
-	for (size_t i = 0; i < in.n; i++) {
-		if (in.p[i] == '\r' && i + 1 < in.n && in.p[i + 1] == '\n') {
-			buf_put_str(out, "\r\n");
-			column = 0;
-			i++;
-			continue;
-		}
-		bool plain = qp_plain(in, i);
-		if (column + (plain ? 1 : 3) > 75) {
-			buf_put_str(out, "=\r\n");
-			column = 0;
-		}
-		if (plain)
-			buf_put_u8(out, in.p[i]);
-		else
-			buf_putf(out, "=%02X", in.p[i]);
-		column += plain ? 1 : 3;
-	}
-	return !out->failed;
+	transfer_encoder_init(&e, TRANSFER_QUOTED_PRINTABLE);
+	return transfer_encode(&e, in, out) && transfer_encode_end(&e, false, out);
 }
 
 bool

@@ -1,5 +1,5 @@
 /*
- * transfer: content transfer encodings (RFC 2045 6) as resumable decoders, and
+ * transfer: content transfer encodings (RFC 2045 6) as resumable decoders and encoders, and
  * base64 for protocols (RFC 4648 4). Fed in chunks of any size with the same result.
  */
 #ifndef COMMON_TRANSFER_H
@@ -45,9 +45,30 @@ bool transfer_decode(struct transfer_decoder *d, struct slice in, struct buf *ou
 bool transfer_decode_end(struct transfer_decoder *d, struct buf *out);
 
 /*
- * Appends text, whose lines end in CRLF, as quoted-printable (RFC 2045 6.7): lines of at most 76 characters; CR and LF by
- * themselves are encoded. False when out is full.
+ * Quoted-printable (RFC 2045 6.7): lines of at most 76 characters; a CRLF is a line's end, CR and LF by themselves are encoded. A line that
+ * begins behind a soft line break never begins with "-": it would be taken for a boundary that the text only contains. Base64: lines of
+ * 76 characters. Any other encoding: as it is.
  */
+struct transfer_encoder {
+	enum transfer_encoding encoding;
+	uint64_t octets; /* encoded so far */
+	uint8_t column;
+	bool broken;	 /* quoted-printable: the line begins behind a soft break */
+	uint8_t held[2]; /* base64: of an incomplete group; else white space and CR that may end a line */
+	uint8_t held_n;
+};
+
+/* Octets that come of n at most, texts at the end included. */
+#define TRANSFER_ENCODED_MAX(n) ((n) * 4 + 16)
+
+/* Caller's struct, nothing to release. */
+void transfer_encoder_init(struct transfer_encoder *e, enum transfer_encoding encoding);
+/* Appends the encoded form of in to out; out may be NULL to count only. False when out is full. */
+bool transfer_encode(struct transfer_encoder *e, struct slice in, struct buf *out);
+/* The end: gives out what was held. line_end: a last line that has no end gets one, which means nothing. False when out is full. */
+bool transfer_encode_end(struct transfer_encoder *e, bool line_end, struct buf *out);
+
+/* Appends all of a text as quoted-printable. False when out is full. */
 bool quoted_printable_encode(struct slice in, struct buf *out);
 
 /*

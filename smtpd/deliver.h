@@ -189,7 +189,7 @@ void deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m);
 void deliver_verify_edges_changed(void);
 /* The verdict is there: policy, completion, then writing. */
 void deliver_judge(struct job *j);
-/* Writes the final message, or (submission without Date or Message-ID) the completed one. */
+/* Writes the final message, or (submission without Date or Message-ID, or that leaves and is not 7 bits) the completed one. */
 void deliver_compose(struct job *j);
 void deliver_complete(struct job *j);
 void deliver_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m);

@@ -1,11 +1,12 @@
 /*
- * Writing a message anew: octets that we put before it, then the message without the ranges that verify named.
+ * Writing a message anew: octets that we put before it, then the message without the ranges that verify named, and with the changes
+ * to it that verify has planned (smtpd/sevenbit.h).
  * The source is read once, and its SHA-256 over what was read is compared with verify's at the end: a
  * front that changes a file between judging and storing is found out. Work is done in
  * slices, so that a big message does not hold up the others.
  *
- * A submission without Date or Message-ID is written twice: completed first, so that verify sees the same message that is
- * stored and its summary is the stored one's.
+ * A submission without Date or Message-ID, or one that leaves and is to be made 7 bits, is written twice: completed first, so that verify
+ * and sign see the same message that is stored and its summary is the stored one's.
  */
 #include "smtpd/deliver.h"
 #include "smtpd/deliver_sign.h"
@@ -33,12 +34,15 @@ struct composer {
 	uint64_t prefix_lines;
 	uint64_t total; /* octets that come out */
 	uint64_t at;	/* in the source */
-	uint16_t range; /* the next one to leave out */
+	struct sevenbit_change changes[VERDICT_RANGES_MAX + SEVENBIT_CHANGES_MAX];
+	unsigned count;
+	struct sevenbit_writer writer;
 	int fd;
 	uint64_t spool_id;
 	EVP_MD_CTX *source_hash;
 	EVP_MD_CTX *final_hash;
 	bool completing;
+	bool recoding;
 };
 
 static void step(void *arg);
@@ -100,31 +104,17 @@ put(struct composer *c, struct slice s, struct err *e)
 	return s.n == 0 || memfd_write(c->fd, s, e) == 0;
 }
 
-/* Writes what stays of the block that begins at c->at. The ranges are ascending and apart (smtpd/verdict.h). */
+/* Writes what the block that begins at c->at becomes. */
 static bool
 put_block(struct composer *c, struct slice block, struct err *e)
 {
-	const struct verdict *v = &c->job->verdict;
-	uint64_t end = c->at + block.n;
-	uint64_t from = c->at;
+	static struct buf out;
 
-	while (from < end) {
-		uint64_t cut = end; /* where the next range begins */
-		uint64_t resume = end;
-		if (c->range < v->range_count && v->ranges[c->range].offset < end) {
-			const struct verdict_range *r = &v->ranges[c->range];
-			cut = r->offset > from ? r->offset : from;
-			resume = r->offset + r->octets;
-			if (resume <= end)
-				c->range++;
-			else
-				resume = end;
-		}
-		if (!put(c, slice_sub(block, (size_t)(from - c->at), (size_t)(cut - c->at)), e))
-			return false;
-		from = resume;
-	}
-	return true;
+	if (out.max == 0)
+		buf_init(&out, SEVENBIT_WRITTEN_MAX(BLOCK_BYTES));
+	buf_reset(&out);
+	sevenbit_write(&c->writer, block, &out);
+	return put(c, buf_slice(&out), e);
 }
 
 static bool
@@ -178,6 +168,8 @@ composed(struct composer *c)
 		j->message = out;
 		j->completed = true;
 		j->verify_tries = 0;
+		if (c->recoding)
+			j->envelope.eightbit = j->envelope.binary = false;
 		deliver_compose_free(j);
 		deliver_verify(j);
 		return;
@@ -300,19 +292,28 @@ open_output(struct job *j)
 
 /* ---- the two kinds ---- */
 
-/* Octets that the ranges take away; -1 when they do not lie within the message. */
-static int64_t
-dropped_bytes(const struct job *j)
+static bool
+comes_first(const struct sevenbit_change *a, const struct sevenbit_change *b)
 {
-	uint64_t sum = 0;
+	return a->offset < b->offset || (a->offset == b->offset && a->octets == 0);
+}
 
-	for (uint16_t i = 0; i < j->verdict.range_count; i++) {
-		const struct verdict_range *r = &j->verdict.ranges[i];
-		if (r->offset > j->message.bytes || r->octets > j->message.bytes - r->offset)
-			return -1;
-		sum += r->octets;
+/* Merges the ranges and the changes, both of which ascend. */
+static void
+gather_changes(struct composer *c)
+{
+	const struct verdict *v = &c->job->verdict;
+	uint16_t change = 0, changes = c->recoding ? v->recoding.count : 0;
+
+	for (uint16_t range = 0; range < v->range_count; range++) {
+		const struct sevenbit_change out = {v->ranges[range].offset, v->ranges[range].octets, 0, SEVENBIT_LEAVE_OUT};
+
+		while (change < changes && comes_first(&v->recoding.changes[change], &out))
+			c->changes[c->count++] = v->recoding.changes[change++];
+		c->changes[c->count++] = out;
 	}
-	return (int64_t)sum;
+	while (change < changes)
+		c->changes[c->count++] = v->recoding.changes[change++];
 }
 
 static struct composer *
@@ -345,16 +346,19 @@ static void
 start(struct job *j, bool prefix_fits)
 {
 	struct composer *c = j->composer;
-	int64_t dropped = dropped_bytes(j);
 	struct slice prefix = buf_slice(&c->prefix);
 
-	if (!prefix_fits || dropped < 0 || !hash_begin(&c->source_hash) || !hash_begin(&c->final_hash)) {
+	gather_changes(c);
+	int64_t octets = sevenbit_octets(c->changes, c->count, j->message.bytes);
+
+	if (!prefix_fits || octets < 0 || !hash_begin(&c->source_hash) || !hash_begin(&c->final_hash)) {
 		fail(j, "start", NULL);
 		return;
 	}
 	for (size_t i = 0; i < prefix.n; i++)
 		c->prefix_lines += prefix.p[i] == '\n';
-	c->total = prefix.n + j->message.bytes - (uint64_t)dropped;
+	sevenbit_write_begin(&c->writer, c->changes, c->count, j->message.bytes);
+	c->total = prefix.n + (uint64_t)octets;
 	open_output(j);
 }
 
@@ -380,5 +384,8 @@ deliver_complete(struct job *j)
 	const struct verdict_form *form = &j->verdict.form;
 
 	c->completing = true;
+	c->recoding = j->outside && j->verdict.recoding.count > 0;
+	if (c->recoding)
+		deliver_trace(j, "recoded", LOG_NUM("bodies", sevenbit_bodies(&j->verdict.recoding)), LOG_END);
 	start(j, received_complete(&facts, form->date_fields == 0, form->message_id_fields == 0, &c->prefix));
 }

@@ -413,6 +413,14 @@ turn_away(struct job *j, const struct policy_decision *d)
 	deliver_job_reply(j, d->reply.code, d->reply.enhanced, text);
 }
 
+/* What is submitted gets what it lacks before it is stored and signed: fields, and a form that all servers take. */
+static bool
+is_incomplete(const struct job *j)
+{
+	return j->verdict.form.date_fields == 0 || j->verdict.form.message_id_fields == 0 ||
+	    (j->outside && j->verdict.recoding.count > 0);
+}
+
 void
 deliver_judge(struct job *j)
 {
@@ -436,7 +444,7 @@ deliver_judge(struct job *j)
 		deliver_lmtp_answer(j, true);
 	else if (!j->submission)
 		deliver_compose(j);
-	else if (!j->completed && (j->verdict.form.date_fields == 0 || j->verdict.form.message_id_fields == 0))
+	else if (!j->completed && is_incomplete(j))
 		deliver_complete(j);
 	else
 		deliver_check_author(j);

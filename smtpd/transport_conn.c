@@ -205,6 +205,16 @@ session_over(void *arg, const struct transport_failure *why)
 }
 
 static void
+session_recoded(void *arg, unsigned bodies)
+{
+	struct transport_conn *c = arg;
+	const struct log_field fields[] = {LOG_CSTR("mta", c->mta), LOG_NUM("bodies", bodies), LOG_END};
+
+	if (c->job != NULL)
+		transport_trace(c->job, "recoded", fields);
+}
+
+static void
 session_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, struct slice recipient)
 {
 	struct transport_conn *c = arg;
@@ -345,7 +355,7 @@ session_new(struct transport_conn *c, const struct transport_target *t)
 	static const struct transport_wire wire = {
 	    .write = wire_write, .full = wire_full, .starttls = wire_starttls, .deadline = wire_deadline, .close = wire_close};
 	static const struct transport_session_events events = {.on_open = session_open, .on_dot = session_dot,
-	    .on_message = session_message, .on_over = session_over, .on_reply = session_reply};
+	    .on_message = session_message, .on_over = session_over, .on_recoded = session_recoded, .on_reply = session_reply};
 	const struct config *config = role_config();
 	const struct transport_session_config session = {.helo = slice_str(config_string(config, OPT_HOSTNAME)), .mta = slice_str(c->mta),
 	    .tls = t->tls, .mx_proven = t->mx_proven, .user = t->login.user, .password = t->login.password,

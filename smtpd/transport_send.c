@@ -5,10 +5,13 @@
  *
  * A server that answers 354 although it has taken no recipient gets the end at once (RFC 2920 3.1): the message would reach nobody.
  * If it refused MAIL and took a recipient none the less, the connection is dropped: an end would deliver nothing to somebody.
+ *
+ * What a server takes only in 7 bits is encoded on its way, and so before the first word is said its whole length is known.
  */
 #include "smtpd/transport_session_private.h"
 
 #include "common/dns_name.h"
+#include "common/mem.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -137,36 +140,71 @@ lacks_tls(const struct transport_session *t, struct transport_failure *f)
 	return !t->offer.requiretls && lacks(f, "5.7.30", "the message requires REQUIRETLS, which the server does not offer");
 }
 
-/* Forms of a message that cannot be made another on the way. */
+static bool
+cannot_look(struct transport_failure *f)
+{
+	transport_failure_set(f, TRANSPORT_AT_MAIL, false, "4.3.0", "the message cannot be read");
+	return true;
+}
+
+/* Header fields and addresses in UTF-8 have no other form. */
+static bool
+lacks_utf8(const struct transport_session *t, struct transport_failure *f)
+{
+	const struct queue_item *item = t->message.item;
+	struct transport_scan scan;
+
+	if (!(item->flags & QUEUE_SMTPUTF8) || t->offer.smtputf8)
+		return false;
+	if (!transport_body_scan(t->message.fd, t->message.from, t->message.to, &scan))
+		return cannot_look(f);
+	return (scan.header || local_is_utf8(item->mail_from)) &&
+	       lacks(f, "5.6.7", "the message needs SMTPUTF8, which the server does not offer");
+}
+
+/* What a message that is sent as it is would need. */
+static bool
+takes_octets(const struct transport_session *t)
+{
+	return t->offer.eightbit && (t->offer.binary || !(t->message.item->flags & QUEUE_BINARY));
+}
+
+/* Plans the 7-bit form, when the server takes no other (RFC 6152 3, RFC 3030 3). */
 static bool
 lacks_form(struct transport_session *t, struct transport_failure *f)
 {
-	const struct queue_item *item = t->message.item;
-	struct transport_scan scan = {.eightbit = false};
-	bool may_utf8 = (item->flags & QUEUE_SMTPUTF8) && !t->offer.smtputf8;
-	bool may_eightbit = (item->flags & (QUEUE_EIGHTBIT | QUEUE_SMTPUTF8)) && !t->offer.eightbit;
+	char text[TRANSPORT_TEXT_MAX];
 
-	if ((item->flags & QUEUE_BINARY) && !t->offer.binary)
-		return lacks(f, "5.6.3", "the message is BINARYMIME, which the server does not offer");
-	if ((may_utf8 || may_eightbit) && !transport_body_scan(t->message.fd, t->message.from, t->message.to, &scan)) {
-		transport_failure_set(f, TRANSPORT_AT_MAIL, false, "4.3.0", "the message cannot be read");
-		return true;
+	t->bytes = t->message.to - t->message.from;
+	MEM_FREE(&t->recoding);
+	if (takes_octets(t))
+		return false;
+	struct sevenbit_plan *plan = t->recoding = MEM_NEW(struct sevenbit_plan);
+	enum sevenbit_result r = sevenbit_plan(t->message.fd, t->message.from, t->message.to, plan);
+
+	if (r == SEVENBIT_UNREAD)
+		return cannot_look(f);
+	if (r == SEVENBIT_CANNOT && (plan->needed || (t->message.item->flags & QUEUE_BINARY))) {
+		snprintf(text, sizeof text, "the server does not offer %s, and the message cannot be converted: %s",
+		    t->offer.eightbit ? "BINARYMIME" : "8BITMIME", plan->why);
+		return lacks(f, "5.6.3", text);
 	}
-	if (may_utf8 && (scan.header || local_is_utf8(item->mail_from)))
-		return lacks(f, "5.6.7", "the message needs SMTPUTF8, which the server does not offer");
-	return may_eightbit && scan.eightbit && lacks(f, "5.6.3", "the message needs 8BITMIME, which the server does not offer");
+	if (r == SEVENBIT_CAN)
+		t->bytes = (uint64_t)sevenbit_octets(plan->changes, plan->count, t->bytes);
+	else
+		MEM_FREE(&t->recoding);
+	return false;
 }
 
 static bool
 lacks_anything(struct transport_session *t, struct transport_failure *f)
 {
-	uint64_t bytes = t->message.to - t->message.from;
-
 	if (!address_is_safe(t->message.item->mail_from) || !address_is_safe(t->message.item->forward_from))
 		return lacks(f, "5.1.7", "the sender's address cannot be sent");
-	if (t->offer.size_max > 0 && bytes > t->offer.size_max)
-		return lacks(f, "5.3.4", "the message is larger than the server takes");
-	return lacks_tls(t, f) || lacks_form(t, f);
+	if (lacks_tls(t, f) || lacks_utf8(t, f) || lacks_form(t, f))
+		return true;
+	return t->offer.size_max > 0 && t->bytes > t->offer.size_max &&
+	       lacks(f, "5.3.4", "the message is larger than the server takes");
 }
 
 /* ---- the commands ---- */
@@ -207,10 +245,10 @@ put_mail(const struct transport_session *t, struct buf *b)
 	buf_put_str(b, "MAIL FROM:");
 	put_address(t->forwarded ? item->forward_from : item->mail_from, b);
 	if (t->offer.size)
-		buf_putf(b, " SIZE=%llu", (unsigned long long)(t->message.to - t->message.from));
-	if ((item->flags & QUEUE_BINARY) && t->offer.binary)
+		buf_putf(b, " SIZE=%llu", (unsigned long long)t->bytes);
+	if (t->recoding == NULL && (item->flags & QUEUE_BINARY) && t->offer.binary)
 		buf_put_str(b, " BODY=BINARYMIME");
-	else if ((item->flags & (QUEUE_EIGHTBIT | QUEUE_SMTPUTF8)) && t->offer.eightbit)
+	else if (t->recoding == NULL && (item->flags & (QUEUE_EIGHTBIT | QUEUE_SMTPUTF8)) && t->offer.eightbit)
 		buf_put_str(b, " BODY=8BITMIME");
 	if (t->smtputf8)
 		buf_put_str(b, " SMTPUTF8");
@@ -383,6 +421,8 @@ transport_session_take(struct transport_session *t, const struct transport_messa
 	}
 	t->busy = true;
 	t->state = SESSION_ENVELOPE;
+	if (t->recoding != NULL)
+		t->ev->on_recoded(t->arg, sevenbit_bodies(t->recoding));
 	send_commands(t);
 	return true;
 }
@@ -398,20 +438,47 @@ cannot_read(struct transport_session *t)
 	session_fail(t, &f, false);
 }
 
-/* The next octets of the message, at most `most`; 0 when they cannot be read. */
+/* Octets of the message as it is in the file, at most `most` from `at` on; 0 when they cannot be read. */
 static size_t
-read_piece(struct transport_session *t, uint8_t *piece, uint64_t most)
+read_file(struct transport_session *t, uint8_t *piece, uint64_t at, uint64_t most)
 {
 	size_t ask = most < TRANSPORT_PIECE_BYTES ? (size_t)most : TRANSPORT_PIECE_BYTES;
 	ssize_t n;
 
 	do
-		n = pread(t->message.fd, piece, ask, (off_t)t->at);
+		n = pread(t->message.fd, piece, ask, (off_t)(t->message.from + at));
 	while (n < 0 && errno == EINTR);
-	if (n <= 0)
-		return 0;
-	t->at += (uint64_t)n;
-	return (size_t)n;
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* The same as they are sent. */
+static size_t
+read_recoded(struct transport_session *t, uint8_t *piece, uint64_t most)
+{
+	struct sevenbit_writer *w = &t->writer;
+	size_t n;
+
+	while (t->recoded.n == 0) {
+		n = read_file(t, piece, w->at, w->end - w->at);
+		if (n == 0)
+			return 0;
+		sevenbit_write(w, slice_of(piece, n), &t->recoded);
+	}
+	n = t->recoded.n < TRANSPORT_PIECE_BYTES ? t->recoded.n : TRANSPORT_PIECE_BYTES;
+	n = n < most ? n : (size_t)most;
+	memcpy(piece, t->recoded.p, n);
+	buf_drop(&t->recoded, n);
+	return n;
+}
+
+/* The next octets of the message, at most `most`; 0 when they cannot be read. */
+static size_t
+read_piece(struct transport_session *t, uint8_t *piece, uint64_t most)
+{
+	size_t n = t->recoding != NULL ? read_recoded(t, piece, most) : read_file(t, piece, t->at, most);
+
+	t->at += n;
+	return n;
 }
 
 static void
@@ -426,8 +493,8 @@ static bool
 say_data(struct transport_session *t)
 {
 	uint8_t piece[TRANSPORT_PIECE_BYTES];
-	size_t n = t->at < t->message.to ? read_piece(t, piece, t->message.to - t->at) : 0;
-	bool last = t->at == t->message.to;
+	size_t n = t->at < t->bytes ? read_piece(t, piece, t->bytes - t->at) : 0;
+	bool last = t->at == t->bytes;
 	struct buf b;
 
 	if (n == 0 && !last)
@@ -450,7 +517,7 @@ static bool
 say_chunk(struct transport_session *t)
 {
 	uint8_t piece[TRANSPORT_PIECE_BYTES];
-	uint64_t left = t->message.to - t->at;
+	uint64_t left = t->bytes - t->at;
 	char line[64];
 
 	if (t->chunk_left == 0) {
@@ -465,10 +532,10 @@ say_chunk(struct transport_session *t)
 	if (n == 0 && left > 0)
 		return false;
 	t->chunk_left -= n;
-	if (t->at == t->message.to && n > 0)
+	if (t->at == t->bytes && n > 0)
 		t->ev->on_dot(t->arg);
 	session_write(t, slice_of(piece, n));
-	if (t->at == t->message.to) {
+	if (t->at == t->bytes) {
 		message_said(t);
 	} else if (t->chunk_left == 0) {
 		t->state = SESSION_CHUNK;
@@ -492,8 +559,11 @@ static void
 begin_body(struct transport_session *t)
 {
 	t->state = SESSION_BODY;
-	t->at = t->message.from;
+	t->at = 0;
 	t->chunk_left = 0;
+	buf_reset(&t->recoded);
+	if (t->recoding != NULL)
+		sevenbit_write_begin(&t->writer, t->recoding->changes, t->recoding->count, t->message.to - t->message.from);
 	t->stuff = TRANSPORT_STUFF_START;
 	say_more(t);
 }

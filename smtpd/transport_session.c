@@ -70,6 +70,7 @@ transport_session_new(const struct transport_session_config *config, const struc
 	if (!slice_cstr(config->mta, t->mta, sizeof t->mta))
 		t->mta[0] = '\0';
 	smtp_reply_reset(&t->parser);
+	buf_init(&t->recoded, SEVENBIT_WRITTEN_MAX(TRANSPORT_PIECE_BYTES));
 	return t;
 }
 
@@ -82,6 +83,8 @@ transport_session_free(struct transport_session **tp)
 		return;
 	*tp = NULL;
 	free(t->phases);
+	free(t->recoding);
+	buf_fini(&t->recoded);
 	free(t);
 }
 

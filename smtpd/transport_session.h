@@ -107,6 +107,8 @@ struct transport_session_events {
 	void (*on_message)(void *arg, const struct transport_failure *rest);
 	/* The session is over: told last, once. */
 	void (*on_over)(void *arg, const struct transport_failure *why);
+	/* The message is sent otherwise than it is: so many of its bodies are encoded for a server that takes 7 bits. */
+	void (*on_recoded)(void *arg, unsigned bodies);
 	/* A reply that decided something. recipient: of RCPT, else empty. */
 	void (*on_reply)(void *arg, enum transport_stage stage, const struct smtp_reply *reply, struct slice recipient);
 };
@@ -142,7 +144,7 @@ struct transport_message {
 /*
  * Begins to send m, which stays valid until on_message. False, with *why_r, when this server cannot take it as it is: then nothing
  * was said to it, and it is ready as before. Only between on_open or on_message and on_over. Blocks on the file, when the server lacks
- * an extension that the message may need.
+ * an extension that the message may need. What the server takes only in 7 bits is sent so (smtpd/sevenbit.h).
  */
 bool transport_session_take(struct transport_session *t, const struct transport_message *m, struct transport_failure *why_r)
     __attribute__((warn_unused_result));

@@ -4,6 +4,7 @@
 #ifndef SMTPD_TRANSPORT_SESSION_PRIVATE_H
 #define SMTPD_TRANSPORT_SESSION_PRIVATE_H
 
+#include "smtpd/sevenbit.h"
 #include "smtpd/transport_body.h"
 #include "smtpd/transport_session.h"
 
@@ -64,7 +65,11 @@ struct transport_session {
 	unsigned sent, got; /* commands of the transaction, and replies: MAIL, RCPTs, DATA */
 	bool forwarded; /* those of the transaction have forward_from as reverse-path */
 	bool mail_refused;
-	uint64_t at; /* the next octet of the message */
+	struct sevenbit_plan *recoding; /* NULL: it is sent as it is */
+	struct sevenbit_writer writer;
+	struct buf recoded;  /* of it, not sent yet */
+	uint64_t bytes;	     /* octets of the message as it is sent */
+	uint64_t at;	     /* the next of them */
 	uint64_t chunk_left;
 	enum transport_stuff_state stuff;
 };

@@ -18,8 +18,9 @@ enum {
 	ARC_BYTES = 1 + TEXT(VERDICT_TEXT_BYTES_MAX) + 2 * 4 + 2 + ARC_SEALERS_MAX * (TEXT(DKIM_TAG_BYTES_MAX) + 1),
 	DMARC_BYTES = 3 + 2 + 4 + 4 * TEXT(VERDICT_TEXT_BYTES_MAX) + TEXT(DMARC_RECORD_BYTES_MAX),
 	RANGES_BYTES = 2 + VERDICT_RANGES_MAX * 16,
+	RECODING_BYTES = 2 + SEVENBIT_CHANGES_MAX * 25,
 	ALL_BYTES = 2 + FORM_BYTES + 2 * SPF_BYTES + 2 + DKIM_SIGNATURES_MAX * DKIM_BYTES + 4 + ARC_BYTES + DMARC_BYTES +
-	    TEXT(VERDICT_AUTHRES_BYTES_MAX) + RANGES_BYTES,
+	    TEXT(VERDICT_AUTHRES_BYTES_MAX) + RANGES_BYTES + RECODING_BYTES,
 };
 _Static_assert(ALL_BYTES <= VERDICT_BYTES_MAX, "whatever a message has, what was found of it can be told");
 
@@ -202,6 +203,21 @@ code_ranges(struct coder *c, struct verdict *v)
 }
 
 static void
+code_recoding(struct coder *c, struct sevenbit_plan *p)
+{
+	field_count(c, &p->count, SEVENBIT_CHANGES_MAX);
+	for (uint16_t i = 0; i < p->count; i++) {
+		struct sevenbit_change *change = &p->changes[i];
+
+		field_u64(c, &change->offset);
+		field_u64(c, &change->octets);
+		field_u64(c, &change->become);
+		change->kind = field_enum(c, change->kind, SEVENBIT_KINDS);
+	}
+	c->bad |= sevenbit_octets(p->changes, p->count, INT64_MAX / 2) < 0;
+}
+
+static void
 code_verdict(struct coder *c, struct verdict *v)
 {
 	field_bool(c, &v->full);
@@ -216,6 +232,7 @@ code_verdict(struct coder *c, struct verdict *v)
 	code_dmarc(c, &v->dmarc);
 	field_text(c, &v->authres, VERDICT_AUTHRES_BYTES_MAX);
 	code_ranges(c, v);
+	code_recoding(c, &v->recoding);
 }
 
 bool

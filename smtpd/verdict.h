@@ -2,7 +2,7 @@
  * verdict: what verify found in one message, as it crosses to deliver in
  * VERIFY_REPLY. deliver decides by policy; nothing here is a decision.
  *
- * The encoded form, version 4, is written and read by smtpd/verdict.c alone:
+ * The encoded form, version 5, is written and read by smtpd/verdict.c alone:
  * u8 version, then the fields of the structs below in their order (bools and
  * enums as u8, numbers as u32 or u64, texts as u32 length and octets, lists
  * as u16 count and items). Nothing follows.
@@ -14,9 +14,10 @@
 #include "smtpd/arc_check.h"
 #include "smtpd/dkim_check.h"
 #include "smtpd/dmarc.h"
+#include "smtpd/sevenbit.h"
 #include "smtpd/spf.h"
 
-#define VERDICT_VERSION 4
+#define VERDICT_VERSION 5
 #define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict; one with every field at its maximum fits (smtpd/verdict.c) */
 #define VERDICT_RANGES_MAX 256	/* octet ranges to leave out; adjacent ones are joined */
 #define VERDICT_TEXT_BYTES_MAX 1024
@@ -90,6 +91,9 @@ struct verdict {
 	/* What to leave out when the message is written, ascending, not overlapping. */
 	struct verdict_range ranges[VERDICT_RANGES_MAX];
 	uint16_t range_count;
+	/* On submission: how the message would be made fit for 7 bits; without changes: it is, or cannot be. Of the message as it came,
+	 * none of them in a range above. */
+	struct sevenbit_plan recoding;
 };
 
 /* Appends the encoded form. False when a text or list passes its maximum or b is full. */

@@ -466,6 +466,16 @@ size_as_announced(struct verify *v)
 	return false;
 }
 
+/* What has to be 7 bits on its way is best made so before it is signed (RFC 6376 5.3). */
+static void
+plan_recoding(struct verify *v)
+{
+	const struct verdict_form *f = &v->verdict.form;
+
+	if (v->facts.submission && (f->body_8bit || f->has_nul || f->has_bare_cr || f->has_bare_lf || f->line_too_long))
+		(void)sevenbit_plan(v->request.message, 0, v->request.bytes, &v->verdict.recoding);
+}
+
 static bool
 read_message(struct verify *v)
 {
@@ -484,6 +494,7 @@ read_message(struct verify *v)
 	if (EVP_DigestFinal_ex(v->hash, v->result.sha256, &n) != 1 || !summary_builder_finish(v->builder, &v->summary))
 		return false;
 	v->verdict.form.stray_octets |= has_stray_octets(v, false);
+	plan_recoding(v);
 	return true;
 }
 

@@ -169,34 +169,26 @@ verify_form_header(struct slice block, const struct facts *f, struct arena *a, s
 /* ---- all octets ---- */
 
 static void
-scan_octet(struct verify_scan *s, uint8_t c, struct verdict_form *f)
+tell(struct verify_scan *s, struct verdict_form *f)
 {
-	if (s->cr && c != '\n') {
-		f->has_bare_cr = true;
-		s->line++;
-	}
-	if (c == '\n') {
-		f->has_bare_lf |= !s->cr;
-		s->line = 0;
-	} else if (c != '\r') {
-		s->line++;
-		f->has_nul |= c == '\0';
-		f->body_8bit |= c >= 0x80 && !s->in_header;
-	}
-	f->line_too_long |= s->line > VERIFY_LINE_OCTETS_MAX;
-	s->cr = c == '\r';
+	f->has_nul |= s->octets.nul;
+	f->has_bare_cr |= s->octets.bare_cr;
+	f->has_bare_lf |= s->octets.bare_lf;
+	f->line_too_long |= s->octets.line_too_long;
+	f->body_8bit |= s->octets.eightbit && !s->in_header;
+	s->octets.eightbit = false;
 }
 
 void
 verify_scan_feed(struct verify_scan *s, struct slice chunk, struct verdict_form *f)
 {
-	for (size_t i = 0; i < chunk.n; i++)
-		scan_octet(s, chunk.p[i], f);
+	octets_look(&s->octets, chunk);
+	tell(s, f);
 }
 
 void
 verify_scan_end(struct verify_scan *s, struct verdict_form *f)
 {
-	f->has_bare_cr |= s->cr;
-	s->cr = false;
+	octets_end(&s->octets);
+	tell(s, f);
 }

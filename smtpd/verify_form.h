@@ -7,10 +7,10 @@
 
 #include "common/arena.h"
 #include "smtpd/facts.h"
+#include "smtpd/octets.h"
 #include "smtpd/verdict.h"
 
 #define VERIFY_HEADER_BYTES_MAX (1024 * 1024) /* a longer header block is not sane */
-#define VERIFY_LINE_OCTETS_MAX 998	      /* RFC 5322 2.1.1, without CRLF */
 
 /*
  * Reads the header block (with its empty line, from octet 0 of the message): fills v->form's part of it,
@@ -23,8 +23,7 @@ void verify_form_header(struct slice block, const struct facts *f, struct arena 
 /* Looks at all octets of the message as they stream by, in chunks of any size. */
 struct verify_scan {
 	bool in_header; /* set by the caller: 8-bit octets are not the body's */
-	bool cr;	/* the last octet was CR */
-	size_t line;	/* octets of the current line */
+	struct octets octets;
 };
 
 void verify_scan_feed(struct verify_scan *s, struct slice chunk, struct verdict_form *f);

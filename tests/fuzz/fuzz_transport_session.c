@@ -129,6 +129,13 @@ on_over(void *arg, const struct transport_failure *why)
 }
 
 static void
+on_recoded(void *arg, unsigned bodies)
+{
+	(void)arg;
+	need(bodies == 1);
+}
+
+static void
 on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, struct slice recipient)
 {
 	const struct play *p = arg;
@@ -141,7 +148,7 @@ on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, 
 static const struct transport_wire wire = {
     .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline, .close = play_close};
 static const struct transport_session_events events = {
-    .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_reply = on_reply};
+    .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_recoded = on_recoded, .on_reply = on_reply};
 
 /* The first octet says what the session is like, and what ends it. */
 static void

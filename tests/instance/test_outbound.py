@@ -1,5 +1,6 @@
 """What leaves: from a user's submission to other servers, which do at each stage all that servers do."""
 
+import email
 import json
 import os
 import re
@@ -203,6 +204,97 @@ class TestBig(OutboundTest):
                 self.first.offers = offers
                 self.one(("done", "2.0.0"), message=MESSAGE + text)
                 self.assertTrue(self.first.messages[0][2].endswith(b"hello\r\n" + text))
+
+
+class TestSevenBits(OutboundTest):
+    """Servers that take 7 bits alone (RFC 6152 3, RFC 3030 3), and what is 7 bits before it is signed (RFC 6376 5.3)."""
+    HEAD = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\nMIME-Version: 1.0\r\n"
+    TEXT = "Grüße aus Köln: ein Text mit Umlauten, und einer langen Zeile %s\r\n" % ("x" * 100)
+    BINARY = bytes(range(256)) * 300
+    MIXED = HEAD + (b"Content-Type: multipart/mixed; boundary=b\r\nContent-Transfer-Encoding: binary\r\n\r\n--b\r\n"
+                    b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + TEXT.encode() +
+                    b"\r\n--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: binary\r\n\r\n" + BINARY + b"\r\n--b--\r\n")
+    SIGNED = HEAD + (b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                     b"Content-Transfer-Encoding: 8bit\r\n\r\n" + TEXT.encode() + b"--b\r\nContent-Type: application/pgp-signature\r\n\r\nx\r\n--b--\r\n")
+
+    def offer(self, *words):
+        for r in (self.first, self.second):
+            r.offers = list(words)
+
+    def parts(self, octets):
+        """Content-Transfer-Encoding and decoded octets of each leaf."""
+        self.assertTrue(octets.isascii())
+        self.assertLess(max(len(line) for line in octets.split(b"\r\n")), 999)
+        message = email.message_from_bytes(octets)
+        self.assertIn(message["Content-Transfer-Encoding"], ("7bit", "quoted-printable", "base64", None))
+        return [(p["Content-Transfer-Encoding"], p.get_payload(decode=True)) for p in message.walk() if not p.is_multipart()]
+
+    def submit_binary(self, message):
+        with self.server.submission() as s:
+            s.ehlo()
+            self.assertEqual(s.mail("alice@demo.test", ["BODY=BINARYMIME"])[0], 250)
+            for to in ("x@" + self.domain, "alice@demo.test"):
+                self.assertEqual(s.rcpt(to)[0], 250)
+            s.send(b"BDAT %d LAST\r\n" % len(message) + message)
+            code, text = s.getreply()
+            self.assertEqual(code, 250, text)
+        return text.split()[-1].decode()
+
+    def test_submitted(self):
+        """Whatever the server offers, and here as well: one message, one form."""
+        for offers in ((), ("8BITMIME", "CHUNKING", "BINARYMIME"), ("CHUNKING",)):
+            with self.subTest(offers=offers):
+                self.setUp()
+                self.offer(*offers)
+                queue_id = self.submit_binary(self.MIXED)
+                self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
+                (mail, _, octets, _), = self.first.messages
+                self.assertNotIn("BODY=", mail)
+                self.assertEqual(self.parts(octets), [("quoted-printable", self.TEXT.encode()), ("base64", self.BINARY)])
+                self.assertEqual([r["bodies"] for r in self.events(queue_id, "recoded")], ["2"])
+        with self.server.imap() as c:
+            self.assertEqual(harness.wait_for(lambda: c.select("INBOX", readonly=True)[1][0], 30), b"3")
+            self.assertEqual(self.parts(c.fetch("1", "BODY.PEEK[]")[1][0][1])[1], ("base64", self.BINARY))
+            self.assertIn(b'"BASE64"', c.fetch("1", "BODYSTRUCTURE")[1][0].upper())
+
+    def test_here_it_stays(self):
+        with self.server.submission("bob") as s:
+            s.ehlo()
+            s.sendmail("bob@demo.test", ["bob@demo.test"], self.MIXED.replace(b"alice@", b"bob@").replace(self.BINARY, b"\xff" * 10), ["BODY=8BITMIME"])
+        with self.server.imap("bob") as c:
+            harness.wait_for(lambda: c.select("INBOX", readonly=True)[1] == [b"1"], 30)
+            self.assertIn(self.TEXT.encode(), c.fetch("1", "BODY.PEEK[]")[1][0][1])
+
+    def test_signed_content(self):
+        """What its author has signed is sent as it is, or comes back."""
+        self.offer("8BITMIME")
+        self.one(("done", "2.0.0"), message=self.SIGNED, options=["BODY=8BITMIME"])
+        self.assertTrue(self.first.messages[0][2].endswith(self.SIGNED))
+        self.setUp()
+        self.offer("SIZE")
+        queue_id = self.one(("failed", "5.6.3"), message=self.SIGNED, options=["BODY=8BITMIME"])
+        self.assertIn("signed", self.events(queue_id, "remote-result")[0]["text"])
+
+    def test_sent_on(self):
+        """Somebody else's message stays as it is where that can be, and arrives where it cannot."""
+        self.server.run("alias", "add", "on@demo.test", "x@" + self.domain)
+        message = self.MIXED.replace(b"alice@demo.test", b"a@client.example").replace(self.BINARY, b"\x89PNG" * 10).replace(b": binary", b": 8bit")
+        for offers, same in ((("8BITMIME",), True), (("PIPELINING", "SIZE"), False), (("CHUNKING",), False)):
+            with self.subTest(offers=offers):
+                self.first.reset()
+                self.offer(*offers)
+                with self.server.smtp() as s:
+                    s.ehlo()
+                    s.sendmail("a@client.example", ["on@demo.test"], message, ["BODY=8BITMIME"])
+                harness.wait_for(lambda: self.first.messages, 30)
+                mail, _, octets, _ = self.first.messages[0]
+                self.assertEqual(octets.endswith(message), same)
+                self.assertEqual("BODY=8BITMIME" in mail, same)
+                if not same:
+                    self.assertEqual(self.parts(octets), [("quoted-printable", self.TEXT.encode()), ("base64", b"\x89PNG" * 10)])
+                if "SIZE" in offers:
+                    self.assertIn("SIZE=%d" % len(octets), mail)
+        self.server.run("alias", "delete", "on@demo.test")
 
 
 class TestRoutes(OutboundTest):

@@ -272,6 +272,13 @@ fill_all(struct verdict *v)
 	v->range_count = VERDICT_RANGES_MAX;
 	for (unsigned i = 0; i < VERDICT_RANGES_MAX; i++)
 		v->ranges[i] = (struct verdict_range){10 * i, 5};
+	memset(&v->recoding, 0, sizeof v->recoding);
+	v->recoding.count = SEVENBIT_CHANGES_MAX;
+	for (unsigned i = 0; i < SEVENBIT_CHANGES_MAX; i++) {
+		v->recoding.changes[i].offset = 10 * i;
+		v->recoding.changes[i].become = i;
+		v->recoding.changes[i].kind = (enum sevenbit_kind)(i % SEVENBIT_KINDS);
+	}
 }
 
 /* Whatever is found of a message can be told; one octet more of a text cannot. */
@@ -285,6 +292,7 @@ START_TEST(test_largest_verdict)
 	ck_assert(verdict_encode(&v, &b));
 	ck_assert(verdict_decode(buf_slice(&b), &w));
 	ck_assert(w.range_count == VERDICT_RANGES_MAX && w.authres.n == VERDICT_AUTHRES_BYTES_MAX);
+	ck_assert(w.recoding.count == SEVENBIT_CHANGES_MAX && memcmp(w.recoding.changes, v.recoding.changes, sizeof v.recoding.changes) == 0);
 	buf_reset(&b);
 	v.authres.n++;
 	ck_assert(!verdict_encode(&v, &b));
@@ -309,6 +317,11 @@ START_TEST(test_verdict_ranges)
 		ck_assert(!verdict_encode(&v, &b));
 		ck_assert(!verdict_decode(buf_slice(&b), &v));
 	}
+	fill(&v);
+	v.recoding = (struct sevenbit_plan){.changes = {{20, 1, 0, SEVENBIT_BODY_QP}, {20, 1, 0, SEVENBIT_BODY_QP}}, .count = 2};
+	buf_reset(&b);
+	ck_assert(!verdict_encode(&v, &b));
+	ck_assert(!verdict_decode(buf_slice(&b), &v));
 	buf_fini(&b);
 }
 END_TEST

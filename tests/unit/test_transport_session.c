@@ -23,6 +23,7 @@ struct row {
 	const char *rest;	/* "stage status" of what is left undecided; NULL: nothing is */
 	const char *message;	/* NULL: the usual one */
 	const char *mail_from;	/* NULL: s@me.example */
+	unsigned recoded;	/* bodies encoded */
 	uint8_t flags;
 	enum transport_tls tls;
 	bool unproven;
@@ -41,7 +42,7 @@ struct play {
 	struct transport_outcome outcomes[RECIPIENTS_MAX];
 	struct transport_message message;
 	char rest[64], over[64];
-	unsigned dots, messages, opens, overs;
+	unsigned dots, messages, opens, overs, recoded;
 	size_t said_at;
 	bool closed, tls, taken, refused;
 	int fd;
@@ -147,6 +148,12 @@ on_over(void *arg, const struct transport_failure *why)
 }
 
 static void
+on_recoded(void *arg, unsigned bodies)
+{
+	((struct play *)arg)->recoded += bodies;
+}
+
+static void
 on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, struct slice recipient)
 {
 	(void)arg;
@@ -158,7 +165,7 @@ on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, 
 static const struct transport_wire wire = {
     .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline, .close = play_close};
 static const struct transport_session_events events = {
-    .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_reply = on_reply};
+    .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_recoded = on_recoded, .on_reply = on_reply};
 
 static void
 play_recipients(struct play *p, const char *text)
@@ -294,6 +301,7 @@ compare(struct play *p)
 	}
 	ck_assert_msg(strcmp(p->rest, w->rest != NULL ? w->rest : "") == 0, "%s: rest \"%s\"", w->name, p->rest);
 	ck_assert_msg(p->messages == (p->taken ? 1 : 0), "%s: %u messages", w->name, p->messages);
+	ck_assert_msg(p->recoded == w->recoded, "%s: %u bodies encoded", w->name, p->recoded);
 	ck_assert_uint_le(p->overs, 1);
 }
 
@@ -316,6 +324,10 @@ run(const struct row *w, size_t step, bool together)
 #define MAIL "C:MAIL FROM:<s@me.example>"
 #define RCPT1 "C:RCPT TO:<r1@x.example>"
 #define BODY "C:Subject: x", "C:", "C:..dot", "C:text", "C:."
+
+#define TWENTY "12345678901234567890"
+#define HUNDRED TWENTY TWENTY TWENTY TWENTY TWENTY
+#define LONG HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED
 
 static const struct row rows[] = {
     {.name = "plain", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", BODY, "S:250 2.0.0 taken"}, .outcome = "done 2.0.0"},
@@ -377,7 +389,7 @@ static const struct row rows[] = {
     {.name = "RSET 500", .script = {PLAIN, MAIL, "S:550 no", "C:RSET", "S:500 what"}, .outcome = "failed 5.0.0", .rest = "idle 4.4.2"},
     /* the message */
     {.name = "no line end", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:a", "C:", "C:x", "C:.", "S:250 ok"}, .message = "a\r\n\r\nx", .outcome = "done 2.0.0"},
-    {.name = "smuggling", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:a", "C:", "C:b", "C:..", "C:c", "C:..", "C:MAIL", "C:.", "S:250 ok"},
+    {.name = "smuggling", .script = {HELLO, "S:250-x", "S:250 8BITMIME", MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:a", "C:", "C:b", "C:..", "C:c", "C:..", "C:MAIL", "C:.", "S:250 ok"},
 	.message = "a\r\n\r\nb\n.\nc\r.\r\nMAIL\r\n", .outcome = "done 2.0.0"},
     {.name = "empty", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:.", "S:250 ok"}, .message = "", .outcome = "done 2.0.0"},
     {.name = "BDAT", .script = {HELLO, "S:250-x", "S:250-CHUNKING", "S:250 PIPELINING", MAIL, RCPT1, "S:250 ok", "S:250 ok", "C:BDAT 26 LAST", "C:Subject: x", "C:", "C:.dot", "C:text",
@@ -388,8 +400,24 @@ static const struct row rows[] = {
     {.name = "BDAT, empty", .script = {HELLO, "S:250-x", "S:250 CHUNKING", MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:BDAT 0 LAST", "S:250 ok"}, .message = "", .outcome = "done 2.0.0"},
     {.name = "BINARYMIME", .script = {HELLO, "S:250-x", "S:250-CHUNKING", "S:250 BINARYMIME", "C:MAIL FROM:<s@me.example> BODY=BINARYMIME", "S:250 ok", RCPT1, "S:250 ok",
 	"C:BDAT 26 LAST", "C:Subject: x", "C:", "C:.dot", "C:text", "S:250 ok"}, .flags = QUEUE_BINARY, .outcome = "done 2.0.0"},
-    {.name = "no BINARYMIME", .script = {HELLO, "S:250-x", "S:250 CHUNKING", "C:QUIT"}, .flags = QUEUE_BINARY, .outcome = "-", .rest = "mail 5.6.3 permanent"},
-    {.name = "8 bit to 7 bit", .script = {PLAIN, "C:QUIT"}, .flags = QUEUE_EIGHTBIT, .message = "a\r\n\r\n\xc3\xa9\r\n", .outcome = "-", .rest = "mail 5.6.3 permanent"},
+    {.name = "no BINARYMIME", .script = {HELLO, "S:250-x", "S:250-SIZE", "S:250-8BITMIME", "S:250 CHUNKING", "C:MAIL FROM:<s@me.example> SIZE=62", "S:250 ok", RCPT1,
+	"S:250 ok", "C:BDAT 62 LAST", "C:Content-Transfer-Encoding: base64", "C:MIME-Version: 1.0", "C:", "C:YQ1i", "S:250 ok"}, .flags = QUEUE_BINARY,
+	.message = "MIME-Version: 1.0\r\n\r\na\rb", .recoded = 1, .outcome = "done 2.0.0"},
+    {.name = "no BINARYMIME, signed", .script = {HELLO, "S:250-x", "S:250 8BITMIME", "C:QUIT"}, .flags = QUEUE_BINARY,
+	.message = "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\na\rb\r\n--b--\r\n", .outcome = "-", .rest = "mail 5.6.3 permanent"},
+    {.name = "8 bit to 7 bit", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:Content-Transfer-Encoding: quoted-printable",
+	"C:MIME-Version: 1.0", "C:", "C:..a line =C3=A9", "C:.", "S:250 ok"}, .flags = QUEUE_EIGHTBIT,
+	.message = "MIME-Version: 1.0\r\n\r\n.a line \xc3\xa9\r\n", .recoded = 1, .outcome = "done 2.0.0"},
+    {.name = "8 bit to 7 bit, not announced", .script = {PLAIN, MAIL, "S:250 ok", RCPT1, "S:250 ok", "C:DATA", "S:354 go", "C:MIME-Version: 1.0",
+	"C:Content-Transfer-Encoding: quoted-printable", "C:a: b", "C:", "C:a line =C3=A9", "C:.", "S:250 ok"},
+	.message = "a: b\r\n\r\na line \xc3\xa9\r\n", .recoded = 1, .outcome = "done 2.0.0"},
+    {.name = "8 bit to 7 bit, too large then", .script = {HELLO, "S:250-x", "S:250 SIZE 60", "C:QUIT"}, .flags = QUEUE_EIGHTBIT,
+	.message = "a: b\r\n\r\na line \xc3\xa9\r\n", .outcome = "-", .rest = "mail 5.3.4 permanent"},
+    {.name = "8 bit to 7 bit, part of a message", .script = {PLAIN, "C:QUIT"}, .flags = QUEUE_EIGHTBIT,
+	.message = "Content-Type: message/partial\r\n\r\n\xc3\xa9\r\n", .outcome = "-", .rest = "mail 5.6.3 permanent"},
+    {.name = "8 bit in a header", .script = {PLAIN, "C:QUIT"}, .flags = QUEUE_EIGHTBIT, .message = "a: \xe9\r\n\r\n", .outcome = "-",
+	.rest = "mail 5.6.3 permanent"},
+    {.name = "7 bit with a line that is too long", .script = {PLAIN, MAIL, "!:close"}, .message = "a: " LONG "\r\n\r\n", .outcome = "-", .rest = "mail 4.4.2 idle"},
     {.name = "8 bit announced only", .script = {PLAIN, MAIL, "!:close"}, .flags = QUEUE_EIGHTBIT, .outcome = "-", .rest = "mail 4.4.2 idle"},
     {.name = "UTF-8 header", .script = {HELLO, "S:250-x", "S:250 8BITMIME", "C:QUIT"}, .flags = QUEUE_SMTPUTF8, .message = "a: \xc3\xa9\r\n\r\nx\r\n", .outcome = "-",
 	.rest = "mail 5.6.7 permanent"},

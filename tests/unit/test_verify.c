@@ -179,15 +179,15 @@ START_TEST(test_long_lines_and_nul)
 {
 	struct buf b;
 
-	for (size_t n = VERIFY_LINE_OCTETS_MAX; n <= VERIFY_LINE_OCTETS_MAX + 1; n++) {
+	for (size_t n = OCTETS_LINE_MAX; n <= OCTETS_LINE_MAX + 1; n++) {
 		buf_init(&b, 4096);
 		buf_put_str(&b, "Subject: x\r\n\r\n");
 		for (size_t i = 0; i < n; i++)
-			buf_put_u8(&b, i == 5 && n > VERIFY_LINE_OCTETS_MAX ? 0 : 'x');
+			buf_put_u8(&b, i == 5 && n > OCTETS_LINE_MAX ? 0 : 'x');
 		buf_put_str(&b, "\r\n");
 		judge_slice(buf_slice(&b), false);
-		ck_assert_int_eq(got.form.line_too_long, n > VERIFY_LINE_OCTETS_MAX);
-		ck_assert_int_eq(got.form.has_nul, n > VERIFY_LINE_OCTETS_MAX);
+		ck_assert_int_eq(got.form.line_too_long, n > OCTETS_LINE_MAX);
+		ck_assert_int_eq(got.form.has_nul, n > OCTETS_LINE_MAX);
 		buf_fini(&b);
 	}
 }
@@ -268,6 +268,25 @@ START_TEST(test_ranges)
 	    "From: a@b.example\r\nAuthentication-Results: other.example; spf=fail\r\nSubject: x\r\n\r\nBcc: in the body\r\n");
 	ck_assert_uint_eq(summary.octets, strlen(left));
 	ck_assert(summary.bcc.n == 0);
+}
+END_TEST
+
+/* How it would be 7 bits is planned of what is submitted, with octets that are left out in it. */
+START_TEST(test_recoding)
+{
+	const char *message = "Bcc: x@y.example\r\nContent-Type: text/plain\r\nBcc: z@y.example\r\nFrom: a@b.example\r\n\r\na word \xff\r\n";
+
+	judge(message, true);
+	ck_assert_uint_eq(got.recoding.count, 0);
+	judge(message, false);
+	ck_assert_uint_eq(got.range_count, 2);
+	ck_assert_uint_eq(got.recoding.count, 3);
+	ck_assert_uint_eq(got.recoding.changes[1].offset, got.ranges[1].offset);
+	ck_assert_int_eq(got.recoding.changes[1].kind, SEVENBIT_FIELD_QP);
+	judge("From: a@b.example\r\n\r\na word\r\n", false);
+	ck_assert_uint_eq(got.recoding.count, 0);
+	judge("From: a@b.example\r\nContent-Type: message/partial\r\n\r\na word \xff\r\n", false);
+	ck_assert_uint_eq(got.recoding.count, 0);
 }
 END_TEST
 
@@ -482,7 +501,7 @@ END_TEST
 int
 main(void)
 {
-	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_ranges_overflow,
+	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_recoding, test_ranges_overflow,
 	    test_header_lengths, test_pass, test_null_path, test_authors, test_temporary, test_time_limit, test_wrong_size,
 	    test_largest_verdict};
 	Suite *s = suite_create("verify");
