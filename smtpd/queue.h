@@ -13,13 +13,13 @@
  * What is durable when, and what a start after a crash does with it:
  *
  *   state                                     acknowledged   at start
- *   1 no file of it, or part of it            no             a batch without a record, or a text, is removed
- *   2 batch and text synced, directory synced no             removed; beside others that have records: marked as done
+ *   1 no file of it, or part of it            no             a pack or a text of which no record knows is removed
+ *   2 batch and text synced, directory synced no             the same; beside others that have records: marked as done
  *   3 record committed and flushed            yes            tried again when due
  *   4 record changed by a result, flushed     yes            the same, with its new states
  *   5 record deleted and flushed              yes            as 2
- *   6 marked as done in its batch, or the     yes            as 2, when that was not written yet
- *     batch removed: not synced
+ *   6 marked as done in its pack, or the pack yes            as 2, when that was not written yet
+ *     removed: not synced
  *
  * An index that is damaged, or whose log is damaged where it had been synced, is thrown away and made again from what waits in the
  * files: recipients that were done are then tried once more. Keepers answer from {origin, sequence} what they have done already; other

@@ -19,16 +19,20 @@
 #define BLOCK_BYTES (64 * 1024)
 #define NUMBER_CHARS 16
 
-struct batch {
+/* A file in which messages wait. */
+struct pack {
 	struct name_link link; /* by number */
 	uint64_t number;
+	uint32_t end;	  /* of the last batch that was written */
 	unsigned waiting; /* messages in it that the index has */
 };
 
 static char messages_dir[FILE_PATH_BYTES_MAX];
-static struct name_table batches;
+static struct name_table packs;
 static uint64_t last_number;
-static bool old_found; /* at the start: messages in .meta files */
+static struct pack *current; /* where the next batch goes; NULL: into a new one */
+static bool names_unsynced;  /* in the directory */
+static bool old_found;	     /* at the start: messages in .meta files */
 
 /* ---- names ---- */
 
@@ -42,21 +46,21 @@ path_of(const char *id, const char *suffix, char *path_r)
 }
 
 static void
-batch_path(uint64_t number, char *path_r)
+pack_path(uint64_t number, char *path_r)
 {
 	char name[NUMBER_CHARS + 8];
 
-	(void)snprintf(name, sizeof(name), "%016llx.batch", (unsigned long long)number);
+	(void)snprintf(name, sizeof(name), "%016llx.pack", (unsigned long long)number);
 	file_path(path_r, messages_dir, name);
 }
 
-/* 0: it is not the name of a batch. */
+/* 0: it is not the name of a pack. */
 static uint64_t
 number_of(struct slice name)
 {
 	uint64_t number = 0;
 
-	if (name.n != NUMBER_CHARS + 6 || !slice_eq(slice_sub(name, NUMBER_CHARS, name.n), SLICE(".batch")))
+	if (name.n != NUMBER_CHARS + 5 || !slice_eq(slice_sub(name, NUMBER_CHARS, name.n), SLICE(".pack")))
 		return 0;
 	for (size_t i = 0; i < NUMBER_CHARS; i++) {
 		uint8_t c = name.p[i];
@@ -69,7 +73,7 @@ number_of(struct slice name)
 	return number;
 }
 
-/* ---- which batches there are ---- */
+/* ---- which packs there are ---- */
 
 static struct slice
 key_of(const uint64_t *number)
@@ -77,30 +81,30 @@ key_of(const uint64_t *number)
 	return slice_of((const uint8_t *)number, sizeof *number);
 }
 
-static struct batch *
-batch_find(uint64_t number)
+static struct pack *
+pack_find(uint64_t number)
 {
-	struct name_link *l = name_table_find(&batches, key_of(&number));
+	struct name_link *l = name_table_find(&packs, key_of(&number));
 
-	return l != NULL ? (struct batch *)((uint8_t *)l - offsetof(struct batch, link)) : NULL;
+	return l != NULL ? (struct pack *)((uint8_t *)l - offsetof(struct pack, link)) : NULL;
 }
 
-static void
-batch_add(uint64_t number, unsigned waiting)
+static struct pack *
+pack_add(uint64_t number)
 {
-	struct batch *b = MEM_NEW(struct batch);
+	struct pack *p = MEM_NEW(struct pack);
 
 	last_number = number > last_number ? number : last_number;
-	b->number = number;
-	b->waiting = waiting;
-	name_table_add(&batches, &b->link, key_of(&b->number));
+	p->number = number;
+	name_table_add(&packs, &p->link, key_of(&p->number));
+	return p;
 }
 
 static void
-batch_forget(struct batch *b)
+pack_forget(struct pack *p)
 {
-	name_table_remove(&batches, &b->link);
-	free(b);
+	name_table_remove(&packs, &p->link);
+	free(p);
 }
 
 /* ---- reading ---- */
@@ -112,37 +116,18 @@ read_exactly(int fd, uint64_t at, size_t n, struct buf *b, struct err *e)
 	uint8_t *room = buf_room(b, n);
 
 	if (room == NULL)
-		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a message in a batch of the queue is too long");
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a message in a pack of the queue is too long");
 	int64_t got = file_read(fd, at, room, n, e);
 
 	if (got < 0)
 		return -1;
 	if ((size_t)got != n)
-		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a batch of the queue is too short");
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a pack of the queue is too short");
 	buf_added(b, n);
 	return 0;
 }
 
-/* The rows of an open batch into b. */
-static int
-read_rows(int fd, struct buf *b, unsigned *count_r, struct err *e)
-{
-	buf_reset(b);
-	if (read_exactly(fd, 0, QUEUE_BATCH_HEAD_BYTES, b, e) < 0)
-		return -1;
-	if (!queue_batch_head_decode(buf_slice(b), count_r))
-		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a batch of the queue is damaged");
-	buf_reset(b);
-	return read_exactly(fd, QUEUE_BATCH_HEAD_BYTES, *count_r * QUEUE_ROW_BYTES, b, e);
-}
-
-static uint64_t
-row_place(uint32_t row)
-{
-	return QUEUE_BATCH_HEAD_BYTES + (uint64_t)row * QUEUE_ROW_BYTES;
-}
-
-/* Opens the batch of m and reads its row: the descriptor, or -1. */
+/* Opens the pack of a message and reads its row: the descriptor, or -1. */
 static int
 open_row(const char *id, struct queue_spot spot, int flags, struct queue_row *row_r, struct err *e)
 {
@@ -150,16 +135,16 @@ open_row(const char *id, struct queue_spot spot, int flags, struct queue_row *ro
 	struct buf b;
 	bool good = false;
 
-	batch_path(spot.batch, path);
+	pack_path(spot.pack, path);
 	int fd = file_open(path, flags | O_CLOEXEC, e);
 
 	if (fd < 0)
 		return -1;
 	buf_init(&b, QUEUE_ROW_BYTES);
-	if (read_exactly(fd, row_place(spot.row), QUEUE_ROW_BYTES, &b, e) == 0) {
+	if (read_exactly(fd, spot.at, QUEUE_ROW_BYTES, &b, e) == 0) {
 		good = queue_row_decode(buf_slice(&b), row_r) && strcmp(row_r->id, id) == 0;
 		if (!good)
-			err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the row of %s in its batch is damaged", id);
+			err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the row of %s in its pack is damaged", id);
 	}
 	buf_fini(&b);
 	if (good)
@@ -201,7 +186,7 @@ read_meta(const char *id, struct queue_spot spot, struct buf *b, struct err *e)
 	struct queue_row row;
 	int fd, r;
 
-	if (spot.batch == 0) {
+	if (spot.pack == 0) {
 		path_of(id, ".meta", path);
 		fd = file_open(path, O_RDONLY | O_CLOEXEC, e);
 		r = fd < 0 ? -1 : memfd_read_all(fd, b, e);
@@ -278,7 +263,7 @@ queue_files_check(const struct queue_message *m, struct err *e)
 struct queue_files_of
 queue_files_of(const struct queue_message *m)
 {
-	struct queue_files_of f = {.spot = m->spot, .own = m->spot.batch == 0 || m->bytes > QUEUE_TEXT_TOGETHER_MAX};
+	struct queue_files_of f = {.spot = m->spot, .own = m->spot.pack == 0 || m->bytes > QUEUE_TEXT_TOGETHER_MAX};
 
 	memcpy(f.id, m->id, sizeof f.id);
 	return f;
@@ -311,7 +296,7 @@ mark_done(const char *id, struct queue_spot spot)
 	struct queue_row row;
 	struct err e = {0};
 	int fd = open_row(id, spot, O_RDWR, &row, &e);
-	bool good = fd >= 0 && file_write(fd, row_place(spot.row), slice_of(done, 1), &e) == 0;
+	bool good = fd >= 0 && file_write(fd, spot.at, slice_of(done, 1), &e) == 0;
 
 	if (fd >= 0 && file_close(fd, good ? &e : NULL) < 0)
 		good = false;
@@ -320,21 +305,38 @@ mark_done(const char *id, struct queue_spot spot)
 }
 
 static void
-leave_batch(const char *id, struct queue_spot spot)
+remove_pack(struct pack *p)
 {
-	struct batch *b = batch_find(spot.batch);
 	char path[FILE_PATH_BYTES_MAX];
 
-	if (b == NULL)
-		return;
-	if (b->waiting > 1) {
-		b->waiting--;
-		mark_done(id, spot);
-		return;
-	}
-	batch_path(spot.batch, path);
+	pack_path(p->number, path);
 	remove_file(path);
-	batch_forget(b);
+	pack_forget(p);
+}
+
+/* Nothing more is written into the current pack. */
+static void
+close_pack(void)
+{
+	struct pack *p = current;
+
+	current = NULL;
+	if (p != NULL && p->waiting == 0)
+		remove_pack(p);
+}
+
+static void
+leave_pack(const char *id, struct queue_spot spot)
+{
+	struct pack *p = pack_find(spot.pack);
+
+	if (p == NULL)
+		return;
+	p->waiting -= p->waiting > 0;
+	if (p->waiting > 0 || p == current)
+		mark_done(id, spot);
+	else
+		remove_pack(p);
 }
 
 void
@@ -342,28 +344,21 @@ queue_files_remove(const struct queue_files_of *f)
 {
 	if (f->own)
 		remove_own(f->id, ".msg");
-	if (f->spot.batch == 0)
+	if (f->spot.pack == 0)
 		remove_own(f->id, ".meta");
 	else
-		leave_batch(f->id, f->spot);
+		leave_pack(f->id, f->spot);
 }
 
 /* ---- writing ---- */
 
-/* A batch that is being written. */
-struct written {
+/* A batch that is being written to the end of a pack. */
+struct batch {
+	struct pack *pack;
 	int fd;
-	uint64_t number;
 	struct queue_add *adds;
 	unsigned count;
-};
-
-/* One call of queue_files_write(). */
-struct writing {
-	struct written batches[QUEUE_ADDS_MAX];
-	unsigned batch_count;
 	int own[QUEUE_ADDS_MAX]; /* the file of a text; -1: none */
-	struct queue_add *adds;
 };
 
 /* All of them that are good so far fail for the same reason. */
@@ -420,55 +415,31 @@ put_meta(const struct queue_add *a, struct buf *b, struct err *e)
 	return good ? 0 : err_set(e, ERR_LIMIT, ERR_CODE_TOO_BIG, "too big", "a queue item does not fit its file");
 }
 
-/* One message into the batch b, and its row. */
+/* One message into the batch b, which will be at `at` in its pack, and its row. */
 static int
-put_entry(struct queue_add *a, int *own_r, struct buf *b, struct queue_row *row_r, struct err *e)
+put_entry(struct queue_add *a, uint32_t at, int *own_r, struct buf *b, struct queue_row *row_r, struct err *e)
 {
 	struct queue_message *m = a->message;
 	bool own = queue_files_of(m).own;
 	char path[FILE_PATH_BYTES_MAX];
 
-	*row_r = (struct queue_row){.state = QUEUE_ROW_WAITING, .at = (uint32_t)b->n, .text_bytes = own ? 0 : (uint32_t)m->bytes};
+	*row_r = (struct queue_row){.state = QUEUE_ROW_WAITING, .at = at + (uint32_t)b->n, .text_bytes = own ? 0 : (uint32_t)m->bytes};
 	memcpy(row_r->id, m->id, sizeof row_r->id);
 	if (!file_has_room(messages_dir, m->bytes))
 		return err_set(e, ERR_TEMP, ERR_CODE_NO_SPACE, "no space left", "the disk is nearly full");
 	if (put_meta(a, b, e) < 0)
 		return -1;
-	row_r->meta_bytes = (uint32_t)b->n - row_r->at;
+	row_r->meta_bytes = at + (uint32_t)b->n - row_r->at;
 	if (own) {
 		path_of(m->id, ".msg", path);
 		*own_r = create(path, e);
+		names_unsynced = true;
 		if (*own_r < 0)
 			return -1;
 	}
 	struct copying c = {b, *own_r};
 
 	return hash_text(m, a->text, copy_block, &c, e);
-}
-
-/* Fills b with the batch w; a message that fails leaves its row empty. */
-static void
-compose(struct written *w, int *own, struct buf *b)
-{
-	uint8_t rows[QUEUE_ADDS_MAX * QUEUE_ROW_BYTES] = {0};
-	struct queue_row row;
-
-	queue_batch_head_encode(w->count, b);
-	buf_put(b, rows, w->count * QUEUE_ROW_BYTES);
-	for (unsigned i = 0; i < w->count; i++) {
-		struct queue_add *a = &w->adds[i];
-		size_t before = b->n;
-
-		if (a->result < 0)
-			continue;
-		a->message->spot = (struct queue_spot){w->number, i};
-		a->result = put_entry(a, &own[i], b, &row, &a->error);
-		b->failed = false;
-		if (a->result < 0)
-			b->n = before;
-		else
-			queue_row_encode(&row, b->p + row_place(i));
-	}
 }
 
 /* The octets that a message brings into a batch, or a few more. */
@@ -481,33 +452,62 @@ entry_bytes(const struct queue_add *a)
 	    (a->message->bytes > QUEUE_TEXT_TOGETHER_MAX ? 0 : a->message->bytes);
 }
 
-/* The next batch of what is to be written: as many as fit. */
-static void
-next_batch(struct writing *g, unsigned first, unsigned count)
+/* How many of them fit into a batch. */
+static unsigned
+batch_count(const struct queue_add *adds, unsigned count)
 {
-	struct written *w = &g->batches[g->batch_count++];
+	unsigned n = 0;
 	size_t bytes = 0;
 
-	*w = (struct written){.fd = -1, .number = ++last_number, .adds = g->adds + first};
 	do
-		bytes += entry_bytes(&w->adds[w->count++]);
-	while (w->count < count && bytes + entry_bytes(&w->adds[w->count]) <= QUEUE_BATCH_BYTES_MAX);
+		bytes += entry_bytes(&adds[n++]);
+	while (n < count && bytes + entry_bytes(&adds[n]) <= QUEUE_PACK_BYTES_MAX);
+	return n;
 }
 
-static void
-write_batch(struct written *w, int *own)
+/* Opens the pack that has room, or a new one. */
+static int
+open_pack(struct batch *w, struct err *e)
 {
+	bool fresh = current == NULL || current->end >= QUEUE_PACK_BYTES_MAX;
 	char path[FILE_PATH_BYTES_MAX];
-	struct err e = {0};
-	struct buf b;
 
-	buf_init(&b, QUEUE_BATCH_BYTES_MAX + QUEUE_ENTRY_BYTES_MAX);
-	compose(w, own, &b);
-	batch_path(w->number, path);
-	w->fd = create(path, &e);
-	if (w->fd < 0 || file_write(w->fd, 0, buf_slice(&b), &e) < 0)
-		fail_all(w->adds, w->count, &e);
-	buf_fini(&b);
+	pack_path(fresh ? last_number + 1 : current->number, path);
+	w->fd = fresh ? create(path, e) : file_open(path, O_RDWR | O_CLOEXEC, e);
+	if (w->fd < 0)
+		return -1;
+	if (fresh) {
+		names_unsynced = true;
+		close_pack();
+		current = pack_add(last_number + 1);
+	}
+	w->pack = current;
+	return 0;
+}
+
+/* Fills b with the batch; a message that fails leaves its row empty. */
+static void
+compose(struct batch *w, struct buf *b)
+{
+	static const uint8_t empty[QUEUE_BATCH_HEAD_BYTES + QUEUE_ADDS_MAX * QUEUE_ROW_BYTES];
+	struct queue_row row;
+
+	buf_put(b, empty, queue_row_at(w->count));
+	for (unsigned i = 0; i < w->count; i++) {
+		struct queue_add *a = &w->adds[i];
+		size_t before = b->n;
+
+		if (a->result < 0)
+			continue;
+		a->message->spot = (struct queue_spot){w->pack->number, w->pack->end + queue_row_at(i)};
+		a->result = put_entry(a, w->pack->end, &w->own[i], b, &row, &a->error);
+		b->failed = false;
+		if (a->result < 0)
+			b->n = before;
+		else
+			queue_row_encode(&row, b->p + queue_row_at(i));
+	}
+	queue_batch_head_encode(w->count, (uint32_t)b->n, b->p);
 }
 
 static unsigned
@@ -520,99 +520,141 @@ good_count(const struct queue_add *adds, unsigned count)
 	return n;
 }
 
-/* Syncs a file that has been written, if it is good so far, and closes it. */
+/* Writes the batch, which is not synced yet. */
+static void
+put_batch(struct batch *w)
+{
+	struct err e = {0};
+	struct buf b;
+
+	if (open_pack(w, &e) < 0) {
+		fail_all(w->adds, w->count, &e);
+		return;
+	}
+	buf_init(&b, QUEUE_PACK_BYTES_MAX + QUEUE_ENTRY_BYTES_MAX);
+	compose(w, &b);
+	if (good_count(w->adds, w->count) > 0) {
+		uint32_t at = w->pack->end;
+
+		w->pack->end += (uint32_t)b.n;
+		if (file_write(w->fd, at, buf_slice(&b), &e) < 0) {
+			fail_all(w->adds, w->count, &e);
+			/* What of it is there may not come to stand behind a shorter one. */
+			w->pack->end = QUEUE_PACK_BYTES_MAX;
+		}
+	}
+	buf_fini(&b);
+}
+
+/* Syncs a file, if what was written into it is good so far, and closes it. */
 static int
 finish(int fd, bool good, struct err *e)
 {
 	int r = good && file_sync(fd, e) < 0 ? -1 : 0;
 
-	return fd >= 0 && file_close(fd, r == 0 ? e : NULL) < 0 ? -1 : r;
+	return file_close(fd, r == 0 ? e : NULL) < 0 ? -1 : r;
 }
 
 static void
-sync_batch(struct written *w, int *own)
+sync_batch(struct batch *w)
 {
 	struct err e = {0};
 
 	for (unsigned i = 0; i < w->count; i++)
-		if (own[i] >= 0 && finish(own[i], w->adds[i].result == 0, &w->adds[i].error) < 0)
+		if (w->own[i] >= 0)
+			file_write_out(w->own[i]);
+	for (unsigned i = 0; i < w->count; i++)
+		if (w->own[i] >= 0 && finish(w->own[i], w->adds[i].result == 0, &w->adds[i].error) < 0)
 			w->adds[i].result = -1;
-	if (finish(w->fd, good_count(w->adds, w->count) > 0, &e) < 0)
+	if (w->fd >= 0 && finish(w->fd, good_count(w->adds, w->count) > 0, &e) < 0)
 		fail_all(w->adds, w->count, &e);
 }
 
-/* Nobody has been told of what failed, and the index knows nothing of it. */
-static void
-clean_up(struct written *w, int *own)
+/* Gives how many of them were in it. */
+static unsigned
+write_batch(struct queue_add *adds, unsigned count)
 {
-	unsigned good = good_count(w->adds, w->count);
-	char path[FILE_PATH_BYTES_MAX];
+	struct batch w = {.fd = -1, .adds = adds, .count = batch_count(adds, count)};
 
-	for (unsigned i = 0; i < w->count; i++)
-		if (w->adds[i].result < 0 && own[i] >= 0)
-			remove_own(w->adds[i].message->id, ".msg");
-	if (good > 0) {
-		batch_add(w->number, good);
-	} else if (w->fd >= 0) {
-		batch_path(w->number, path);
-		remove_file(path);
-	}
+	for (unsigned i = 0; i < w.count; i++)
+		w.own[i] = -1;
+	put_batch(&w);
+	sync_batch(&w);
+	/* Nobody has been told of what failed, and the index knows nothing of it. */
+	for (unsigned i = 0; i < w.count; i++)
+		if (adds[i].result < 0 && w.own[i] >= 0)
+			remove_own(adds[i].message->id, ".msg");
+	if (w.pack != NULL)
+		w.pack->waiting += good_count(adds, w.count);
+	return w.count;
 }
 
 void
 queue_files_write(struct queue_add *adds, unsigned count)
 {
-	struct writing g = {.adds = adds};
 	struct err e = {0};
 
 	assert(count <= QUEUE_ADDS_MAX);
-	for (unsigned i = 0; i < count; i++)
-		g.own[i] = -1;
-	for (unsigned at = 0; at < count; at += g.batches[g.batch_count - 1].count) {
-		next_batch(&g, at, count - at);
-		write_batch(&g.batches[g.batch_count - 1], g.own + at);
-	}
-	for (unsigned i = 0; g.batch_count > 1 && i < g.batch_count; i++)
-		file_write_out(g.batches[i].fd);
-	for (unsigned i = 0; i < count; i++)
-		if (g.own[i] >= 0)
-			file_write_out(g.own[i]);
-	for (unsigned i = 0; i < g.batch_count; i++)
-		sync_batch(&g.batches[i], g.own + (g.batches[i].adds - adds));
-	if (good_count(adds, count) > 0 && file_sync_dir(messages_dir, &e) < 0)
+	for (unsigned i = 0; i < count;)
+		i += write_batch(adds + i, count - i);
+	if (!names_unsynced || good_count(adds, count) == 0)
+		return;
+	if (file_sync_dir(messages_dir, &e) < 0)
 		fail_all(adds, count, &e);
-	for (unsigned i = 0; i < g.batch_count; i++)
-		clean_up(&g.batches[i], g.own + (g.batches[i].adds - adds));
+	else
+		names_unsynced = false;
 }
 
 /* ---- all of them ---- */
 
-/* Calls fn for each row of a batch that waits; -1 and e when the batch cannot be read. */
+/* Calls fn for each row that waits, up to where a batch cannot be read: what was being written when the process ended, or damage. */
 typedef void row_fn(void *arg, struct queue_spot spot, const struct queue_row *row);
 
+struct row_walk {
+	row_fn *fn;
+	void *arg;
+};
+
+/* The batch at `at`: its octets; 0: there is none. -1 and e when it cannot be read. */
+static int64_t
+each_row_of(uint64_t number, int fd, uint64_t at, const struct row_walk *walk, struct buf *b, struct err *e)
+{
+	struct queue_row row;
+	uint32_t bytes;
+	unsigned count;
+
+	buf_reset(b);
+	if (read_exactly(fd, at, QUEUE_BATCH_HEAD_BYTES, b, e) < 0)
+		return -1;
+	if (!queue_batch_head_decode(buf_slice(b), &count, &bytes))
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "a batch of the queue is damaged");
+	if (read_exactly(fd, at + QUEUE_BATCH_HEAD_BYTES, count * QUEUE_ROW_BYTES, b, e) < 0)
+		return -1;
+	for (unsigned i = 0; i < count; i++)
+		if (queue_row_decode(slice_sub(buf_slice(b), queue_row_at(i), queue_row_at(i + 1)), &row) && row.state == QUEUE_ROW_WAITING)
+			walk->fn(walk->arg, (struct queue_spot){number, (uint32_t)at + queue_row_at(i)}, &row);
+	return bytes;
+}
+
 static int
-each_row(uint64_t number, row_fn *fn, void *arg, struct err *e)
+each_row(uint64_t number, const struct row_walk *walk, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
-	struct queue_row row;
-	unsigned count = 0;
 	struct buf b;
 
-	batch_path(number, path);
+	pack_path(number, path);
 	int fd = file_open(path, O_RDONLY | O_CLOEXEC, e);
 
 	if (fd < 0)
 		return -1;
-	buf_init(&b, QUEUE_BATCH_HEAD_BYTES + QUEUE_ADDS_MAX * QUEUE_ROW_BYTES);
-	int r = read_rows(fd, &b, &count, e);
+	int64_t size = memfd_size(fd, e), n = size < 0 ? -1 : 0;
 
-	(void)file_close(fd, NULL);
-	for (uint32_t i = 0; r == 0 && i < count; i++)
-		if (queue_row_decode(slice_sub(buf_slice(&b), i * QUEUE_ROW_BYTES, (i + 1) * QUEUE_ROW_BYTES), &row) &&
-		    row.state == QUEUE_ROW_WAITING)
-			fn(arg, (struct queue_spot){number, i}, &row);
+	buf_init(&b, QUEUE_BATCH_HEAD_BYTES + QUEUE_ADDS_MAX * QUEUE_ROW_BYTES);
+	for (int64_t at = 0; n >= 0 && at < size; at += n)
+		n = each_row_of(number, fd, (uint64_t)at, walk, &b, e);
 	buf_fini(&b);
-	return r;
+	(void)file_close(fd, NULL);
+	return n < 0 ? -1 : 0;
 }
 
 /* The id in the name of a file with that suffix. */
@@ -660,9 +702,11 @@ visit_file(void *arg, const char *path, const char *name, struct err *e)
 	(void)e;
 	if (id_of(slice_str(name), ".meta", id))
 		visit_one(arg, id, (struct queue_spot){0, 0});
+	struct row_walk walk = {visit_row, arg};
 	struct err why = {0};
-	if (number != 0 && each_row(number, visit_row, arg, &why) < 0)
-		log_event(LOG_ERROR, NO_SESSION, "queue-batch", LOG_CSTR("file", path), LOG_ERR(&why), LOG_END);
+
+	if (number != 0 && each_row(number, &walk, &why) < 0)
+		log_event(LOG_WARN, NO_SESSION, "queue-pack", LOG_CSTR("file", path), LOG_ERR(&why), LOG_END);
 	return 0;
 }
 
@@ -683,30 +727,29 @@ sweep_row(void *arg, struct queue_spot spot, const struct queue_row *row)
 		mark_done(row->id, spot);
 }
 
+/* Whatever is behind a batch that cannot be read, nobody will ask for it. */
 static void
-sweep_batch(struct batch *b, const char *path, queue_files_has *has)
+sweep_pack(struct pack *p, queue_files_has *has)
 {
-	struct err e = {0};
+	struct row_walk walk = {sweep_row, &has};
+	struct err e;
 
-	if (b->waiting == 0) {
-		log_event(LOG_INFO, NO_SESSION, "queue-orphan", LOG_CSTR("file", path), LOG_END);
-		remove_file(path);
-		batch_forget(b);
-	} else if (each_row(b->number, sweep_row, &has, &e) < 0) {
-		log_event(LOG_ERROR, NO_SESSION, "queue-batch", LOG_CSTR("file", path), LOG_ERR(&e), LOG_END);
-	}
+	if (p->waiting == 0)
+		remove_pack(p);
+	else
+		(void)each_row(p->number, &walk, &e);
 }
 
 static int
 sweep_file(void *arg, const char *path, const char *name, struct err *e)
 {
 	queue_files_has *const *has = arg;
-	struct batch *b = batch_find(number_of(slice_str(name)));
+	struct pack *p = pack_find(number_of(slice_str(name)));
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 
 	(void)e;
-	if (b != NULL) {
-		sweep_batch(b, path, *has);
+	if (p != NULL) {
+		sweep_pack(p, *has);
 	} else if ((id_of(slice_str(name), ".msg", id) || id_of(slice_str(name), ".meta", id)) && !(*has)(id)) {
 		log_event(LOG_INFO, NO_SESSION, "queue-orphan", LOG_CSTR("file", path), LOG_END);
 		remove_file(path);
@@ -723,14 +766,14 @@ queue_files_sweep(queue_files_has *has, struct err *e)
 void
 queue_files_count(const struct queue_message *m)
 {
-	struct batch *b = batch_find(m->spot.batch);
+	struct pack *p = pack_find(m->spot.pack);
 
-	if (b != NULL)
-		b->waiting++;
+	if (p != NULL)
+		p->waiting++;
 }
 
 static int
-find_batch(void *arg, const char *path, const char *name, struct err *e)
+find_pack(void *arg, const char *path, const char *name, struct err *e)
 {
 	uint64_t number = number_of(slice_str(name));
 
@@ -740,7 +783,7 @@ find_batch(void *arg, const char *path, const char *name, struct err *e)
 	(void)path;
 	(void)e;
 	if (number != 0)
-		batch_add(number, 0);
+		(void)pack_add(number);
 	old_found = old_found || id_of(slice_str(name), ".meta", id);
 	return 0;
 }
@@ -749,13 +792,13 @@ int
 queue_files_open(const char *dir, struct err *e)
 {
 	memcpy(messages_dir, dir, strlen(dir) + 1);
-	name_table_init(&batches);
+	name_table_init(&packs);
 	last_number = 0;
-	return file_each(messages_dir, find_batch, NULL, e);
+	return file_each(messages_dir, find_pack, NULL, e);
 }
 
 bool
 queue_files_any(void)
 {
-	return batches.count > 0 || old_found;
+	return packs.count > 0 || old_found;
 }

@@ -1,17 +1,19 @@
 /*
  * queue_files: the files of the queue's messages, in the directory STATE/queue/messages.
  *
- *   NUMBER.batch   what was added together: of each message its record as first added and its summary, and its text when
- *                  that has at most QUEUE_TEXT_TOGETHER_MAX octets. NUMBER: 16 hexadecimal digits, from 1 on.
+ *   NUMBER.pack    batches, one behind the other. A batch is what was added together: of each message its record as first
+ *                  added and its summary, and its text when that has at most QUEUE_TEXT_TOGETHER_MAX octets. NUMBER: 16 hexadecimal
+ *                  digits, from 1 on.
  *   ID.msg         the text of a message that has more, as composed, CRLF and all
- *   ID.meta        of messages that an older server has added (batch 0): record and summary; their text is in ID.msg
+ *   ID.meta        of messages that an older server has added (pack 0): record and summary; their text is in ID.msg
  *
- * So a batch takes one sync, whatever is in it. It is never changed but for one octet of each message, its state, and
- * removed when all of them are done with. Integers are big-endian:
+ * So a batch takes one sync, whatever is in it. Of what is written nothing is changed but one octet of each message, its state.
+ * A pack to which nothing is added any more is removed when all of its messages are done with. A process begins a pack of its own: behind
+ * the last batch of another's there may be half of one. A batch (integers are big-endian):
  *
- *   "MSQBATC1", u32 count, u32 count with all bits the other way
- *   count rows of QUEUE_ROW_BYTES (smtpd/queue_record.h): u8 state, u32 CRC-32 of what follows, id, u32 place of the meta in the file,
- *   u32 its octets, u32 octets of the text behind it (0: it has a file)
+ *   "MSQBATC1", u32 count, u32 octets of the batch, u32 CRC-32 of both
+ *   count rows (smtpd/queue_record.h): u8 state, u32 CRC-32 of what follows, id, u32 place of the meta in the pack, u32 its octets,
+ *   u32 octets of the text behind it (0: it has a file); one of zeros: no message
  *   the metas, each with its text
  *
  * All of it blocks on the disk, through store/file.h. 0, or -1 and e.
@@ -28,20 +30,21 @@ struct queue_add;
 
 /* A longer text has a file of its own, and its octets are in memory nowhere. */
 #define QUEUE_TEXT_TOGETHER_MAX (64u << 10)
-/* A batch that has more is ended, so that a message that waits long keeps no more than that on the disk. One message may have more. */
-#define QUEUE_BATCH_BYTES_MAX (1u << 20)
+/* A pack that has more gets no further batch, and a batch that has more no further message: so that a message that waits long keeps
+ * little more than itself on the disk. */
+#define QUEUE_PACK_BYTES_MAX (1u << 20)
 /* What one message may bring into a batch: its text, its record, its summary. */
 #define QUEUE_ENTRY_BYTES_MAX (QUEUE_TEXT_TOGETHER_MAX + (2u << 20))
 
-/* Where a message is: the batch, and its row in there. */
+/* Where a message is: the pack, and the place of its row in there. */
 struct queue_spot {
-	uint64_t batch; /* 0: in ID.meta and ID.msg */
-	uint32_t row;
+	uint64_t pack; /* 0: in ID.meta and ID.msg */
+	uint32_t at;
 };
 
-/* Once in a process. The directory exists; looks which batches there are. */
+/* Once in a process. The directory exists; looks which packs there are. */
 int queue_files_open(const char *messages_dir, struct err *e) __attribute__((warn_unused_result));
-/* At the start: is there any batch, or what an older server has added? */
+/* At the start: is there any pack, or what an older server has added? */
 bool queue_files_any(void);
 
 /*

@@ -34,8 +34,8 @@ queue_record_encode(const struct queue_message *m, struct buf *b)
 	put_u64(&body, m->added_ms);
 	put_u64(&body, m->bytes);
 	buf_put(&body, m->sha256, sizeof(m->sha256));
-	put_u64(&body, m->spot.batch);
-	put_u32(&body, m->spot.row);
+	put_u64(&body, m->spot.pack);
+	put_u32(&body, m->spot.at);
 	put_slice(&body, slice_of(m->item, m->item_bytes));
 	good = !body.failed;
 	put_checked(b, buf_slice(&body));
@@ -65,11 +65,9 @@ queue_record_decode(struct slice record, struct queue_message *m_r, struct slice
 		return false;
 	memcpy(m_r->sha256, hash.p, hash.n);
 	if (version != 1) {
-		m_r->spot.batch = cursor_u64(&c);
-		m_r->spot.row = cursor_u32(&c);
+		m_r->spot.pack = cursor_u64(&c);
+		m_r->spot.at = cursor_u32(&c);
 	}
-	if (m_r->spot.row >= QUEUE_ADDS_MAX)
-		return false;
 	*item_r = cursor_slice(&c, QUEUE_ITEM_BYTES_MAX);
 	return cursor_done(&c);
 }
@@ -105,23 +103,30 @@ queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *summa
 }
 
 void
-queue_batch_head_encode(unsigned count, struct buf *b)
+queue_batch_head_encode(unsigned count, uint32_t bytes, uint8_t *out)
 {
-	buf_put_str(b, BATCH_MAGIC);
-	put_u32(b, count);
-	put_u32(b, ~(uint32_t)count);
+	struct buf b;
+
+	buf_init(&b, QUEUE_BATCH_HEAD_BYTES);
+	buf_put_str(&b, BATCH_MAGIC);
+	put_u32(&b, count);
+	put_u32(&b, bytes);
+	put_u32(&b, crc_of(slice_sub(buf_slice(&b), sizeof(BATCH_MAGIC) - 1, b.n)));
+	memcpy(out, b.p, QUEUE_BATCH_HEAD_BYTES);
+	buf_fini(&b);
 }
 
 bool
-queue_batch_head_decode(struct slice head, unsigned *count_r)
+queue_batch_head_decode(struct slice head, unsigned *count_r, uint32_t *bytes_r)
 {
 	struct cursor c = cursor_of(head);
 	struct slice magic = cursor_take(&c, sizeof(BATCH_MAGIC) - 1);
-	uint32_t count = cursor_u32(&c);
-	uint32_t inverse = cursor_u32(&c);
+	struct slice figures = slice_of(c.p, c.bad || cursor_left(&c) < 8 ? 0 : 8);
 
-	*count_r = count;
-	return cursor_done(&c) && slice_eq(magic, SLICE(BATCH_MAGIC)) && count == ~inverse && count <= QUEUE_ADDS_MAX;
+	*count_r = cursor_u32(&c);
+	*bytes_r = cursor_u32(&c);
+	return cursor_u32(&c) == crc_of(figures) && cursor_done(&c) && slice_eq(magic, SLICE(BATCH_MAGIC)) &&
+	    *count_r <= QUEUE_ADDS_MAX && *bytes_r >= queue_row_at(*count_r);
 }
 
 void

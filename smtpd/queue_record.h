@@ -1,11 +1,10 @@
 /*
  * queue_record: what the queue has on the disk, as octets. Pure; what is decoded may be hostile.
  *
- * Each record carries a checksum of its own. The record, version 2 (integers
- * big-endian, a slice is a u32 length and octets): u32 CRC-32 of what follows, u8 version, u32 attempts, u64 next try (of items
- * before version 3, which have none for each recipient), u64 time added (milliseconds since 1970), u64 octets of the message,
- * 32 octets SHA-256 of it, u64 batch, u32 row (both not in version 1), slice item (smtpd/queue_item.h). The meta: "MSQMETA1", u32 CRC-32
- * of what follows, slice record, slice summary.
+ * Each record carries a checksum of its own. The record, version 2 (integers big-endian, a slice is a u32 length and octets): u32 CRC-32
+ * of what follows, u8 version, u32 attempts, u64 next try (of items before version 3, which have none for each recipient), u64 time
+ * added (milliseconds since 1970), u64 octets of the message, 32 octets SHA-256 of it, u64 pack, u32 place of the row in it (both not in
+ * version 1), slice item (smtpd/queue_item.h). The meta: "MSQMETA1", u32 CRC-32 of what follows, slice record, slice summary.
  */
 #ifndef SMTPD_QUEUE_RECORD_H
 #define SMTPD_QUEUE_RECORD_H
@@ -28,10 +27,11 @@ bool queue_meta_encode(struct slice record, struct slice summary, struct buf *b)
 bool queue_meta_decode(struct slice meta, struct slice *record_r, struct slice *summary_r)
     __attribute__((warn_unused_result));
 
-/* What a batch begins with (smtpd/queue_files.h): count is at most QUEUE_ADDS_MAX. */
-#define QUEUE_BATCH_HEAD_BYTES 16
-void queue_batch_head_encode(unsigned count, struct buf *b);
-bool queue_batch_head_decode(struct slice head, unsigned *count_r) __attribute__((warn_unused_result));
+/* What a batch begins with (smtpd/queue_files.h): count is at most QUEUE_ADDS_MAX. out: QUEUE_BATCH_HEAD_BYTES octets. */
+#define QUEUE_BATCH_HEAD_BYTES 20
+void queue_batch_head_encode(unsigned count, uint32_t bytes, uint8_t *out);
+/* bytes_r is at least what head and rows have. */
+bool queue_batch_head_decode(struct slice head, unsigned *count_r, uint32_t *bytes_r) __attribute__((warn_unused_result));
 
 /* A message in a batch. Its state alone is outside of the checksum. */
 enum queue_row_state {
@@ -46,6 +46,12 @@ struct queue_row {
 	uint32_t text_bytes;
 };
 #define QUEUE_ROW_BYTES (1 + 4 + SMTP_QUEUE_ID_CHARS + 12)
+/* Where row i is in its batch. */
+static inline uint32_t
+queue_row_at(unsigned i)
+{
+	return QUEUE_BATCH_HEAD_BYTES + i * QUEUE_ROW_BYTES;
+}
 /* out: QUEUE_ROW_BYTES octets. */
 void queue_row_encode(const struct queue_row *r, uint8_t *out);
 bool queue_row_decode(struct slice row, struct queue_row *row_r) __attribute__((warn_unused_result));

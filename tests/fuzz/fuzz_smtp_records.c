@@ -67,6 +67,8 @@ rows(struct slice in)
 {
 	uint8_t again[QUEUE_ROW_BYTES];
 	struct queue_row row;
+	uint8_t head[QUEUE_BATCH_HEAD_BYTES];
+	uint32_t bytes;
 	unsigned count;
 	struct buf b;
 
@@ -81,8 +83,10 @@ rows(struct slice in)
 	buf_fini(&b);
 	if (queue_row_decode(in, &row) && in.n != QUEUE_ROW_BYTES)
 		abort();
-	if (queue_batch_head_decode(in, &count) && count > QUEUE_ADDS_MAX)
-		abort();
+	if (queue_batch_head_decode(in, &count, &bytes)) {
+		queue_batch_head_encode(count, bytes, head);
+		same(&(struct buf){.p = head, .n = sizeof head}, in);
+	}
 }
 
 /* The input behind what a record, or a meta, begins with. */

@@ -175,11 +175,15 @@ class Server:
         for name in os.listdir(where):
             with open(where + name, "rb") as f:
                 octets = f.read()
-            for i in range(int.from_bytes(octets[8:12], "big")):
-                row = octets[16 + 33 * i:16 + 33 * (i + 1)]
-                if row[5:21] == queue_id.encode() and row[0] == 1:
-                    at, meta, text = struct.unpack(">III", row[21:])
-                    return octets[at + meta:at + meta + text]
+            batch = 0
+            while octets[batch:batch + 8] == b"MSQBATC1":
+                count, length = struct.unpack(">II", octets[batch + 8:batch + 16])
+                for i in range(count):
+                    row = octets[batch + 20 + 33 * i:batch + 20 + 33 * (i + 1)]
+                    if row[5:21] == queue_id.encode() and row[0] == 1:
+                        at, meta, text = struct.unpack(">III", row[21:])
+                        return octets[at + meta:at + meta + text]
+                batch += length
         raise AssertionError("no message %s in %s" % (queue_id, where))
 
     # Clients.

@@ -217,6 +217,8 @@ END_TEST
 
 /* ---- the table ---- */
 
+static unsigned calls;
+static struct file_ops faulty;
 static char dir[64];
 static const char text[] = "Subject: x\r\n\r\nhello\r\n";
 
@@ -280,6 +282,8 @@ add_one(struct queue_message *m, int octets, int summary, struct err *e)
 	return a.result;
 }
 
+static struct queue_spot added_spot;
+
 static int
 add(const char *id, struct err *e)
 {
@@ -288,6 +292,7 @@ add(const char *id, struct err *e)
 	int summary = memfd_of(SLICE("summary"), e);
 	int r = add_one(m, message, summary, e);
 
+	added_spot = m->spot;
 	close(message);
 	close(summary);
 	queue_table_free(&m);
@@ -359,7 +364,7 @@ add_two_update_one(void *arg)
 	m->attempts = 3;
 	if (open_table() < 0 || found_count != 0 || add(ID1, &e) < 0 || add(ID2, &e) < 0)
 		return 1;
-	m->spot.batch = 2;
+	m->spot = added_spot;
 	return queue_table_update(m, &e) < 0 || queue_table_flush(&e) < 0 ? 2 : 0;
 }
 
@@ -465,7 +470,7 @@ START_TEST(test_damaged_log)
 	ck_assert_int_eq(file_write(fd, (uint64_t)(at - octets), SLICE("1"), &e), 0);
 	(void)file_close(fd, NULL);
 	ck_assert_int_eq(in_process(find_both, NULL), 2);
-	ck_assert_uint_eq(files_in("queue/messages"), 2);
+	ck_assert_uint_eq(files_in("queue/messages"), 1);
 }
 END_TEST
 
@@ -570,7 +575,7 @@ remove_some(void *arg)
 	for (unsigned i = 0; i < MANY; i += step) {
 		struct queue_message *m = many_message(i);
 
-		if (i != WRONG_ONE && m->spot.batch != 0 && queue_table_remove(m, &e) < 0)
+		if (i != WRONG_ONE && m->spot.pack != 0 && queue_table_remove(m, &e) < 0)
 			return 101;
 		queue_table_free(&m);
 	}
@@ -590,7 +595,7 @@ remove_index(void)
 START_TEST(test_batch)
 {
 	ck_assert_int_eq(in_process(add_many, NULL), 0);
-	ck_assert_uint_eq(files_in("queue/messages"), 2); /* the batch, and the long text */
+	ck_assert_uint_eq(files_in("queue/messages"), 2); /* the pack, and the long text */
 	ck_assert_int_eq(in_process(find_many, NULL), MANY - 1);
 	remove_index();
 	ck_assert_int_eq(in_process(find_many, NULL), MANY - 1);
@@ -621,7 +626,7 @@ write_at(const char *name, uint64_t at, struct slice octets)
 	(void)file_close(fd, NULL);
 }
 
-#define BATCH "queue/messages/0000000000000001.batch"
+#define PACK "queue/messages/0000000000000001.pack"
 
 /* A row, a meta and a text are damaged, and the index is gone: the others come back. */
 START_TEST(test_damaged_batch)
@@ -629,11 +634,11 @@ START_TEST(test_damaged_batch)
 	struct slice wrong = SLICE("damage");
 
 	ck_assert_int_eq(in_process(add_many, NULL), 0);
-	write_at(BATCH, QUEUE_BATCH_HEAD_BYTES + 7, wrong); /* row 0 */
+	write_at(PACK, QUEUE_BATCH_HEAD_BYTES + 7, wrong); /* row 0 */
 	remove_index();
 	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2);
 	/* The head: nothing of it comes back, and nothing is removed. */
-	write_at(BATCH, 3, wrong);
+	write_at(PACK, 3, wrong);
 	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2); /* the index knows where they are */
 	ck_assert_uint_eq(files_in("queue/messages"), 1 + 1);
 }
@@ -645,9 +650,9 @@ START_TEST(test_damaged_text)
 	struct stat st;
 
 	ck_assert_int_eq(in_process(add_many, NULL), 0);
-	file_path(path, dir, BATCH);
+	file_path(path, dir, PACK);
 	ck_assert_int_eq(stat(path, &st), 0);
-	write_at(BATCH, (uint64_t)st.st_size - 1, SLICE("!")); /* of the last text */
+	write_at(PACK, (uint64_t)st.st_size - 1, SLICE("!")); /* of the last text */
 	remove_index();
 	ck_assert_int_eq(in_process(find_many, NULL), MANY - 2);
 }
@@ -754,11 +759,53 @@ add_much(void *arg)
 	return 0;
 }
 
+static int
+counting_sync(int fd)
+{
+	calls++;
+	return file_system_ops()->sync(fd);
+}
+
+/* What is added together takes two syncs, and another when a pack begins. */
+static int
+count_syncs(void *arg)
+{
+	struct queue_add adds[LONG_ONE - 2];
+	struct err e;
+	unsigned n = 0;
+
+	(void)arg;
+	if (open_table() < 0)
+		return 100;
+	faulty = *file_system_ops();
+	faulty.sync = counting_sync;
+	file_use(&faulty);
+	calls = 0;
+	if (add(ID1, &e) < 0 || calls != 3)
+		return 101;
+	for (unsigned i = 2; i < LONG_ONE; i++)
+		adds[n++] = (struct queue_add){
+		    .message = many_message(i), .text = memfd_of(many_text(i), &e), .summary = memfd_of(SLICE("summary"), &e)};
+	calls = 0;
+	queue_table_add(adds, n);
+	for (unsigned i = 0; i < n; i++)
+		if (adds[i].result < 0)
+			return (int)i;
+	return calls == 2 ? 0 : 102;
+}
+
+START_TEST(test_syncs)
+{
+	ck_assert_int_eq(in_process(count_syncs, NULL), 0);
+	ck_assert_int_eq(in_process(find_both, NULL), 1 + LONG_ONE - 2);
+}
+END_TEST
+
 START_TEST(test_much)
 {
 	ck_assert_int_eq(in_process(add_much, NULL), 0);
-	/* 15 of 64 KiB and what is said of them fit into 1 MiB. */
-	ck_assert_uint_eq(files_in("queue/messages"), (QUEUE_ADDS_MAX + 14) / 15);
+	/* 15 of 64 KiB and what is said of them fit into a batch of 1 MiB, and another batch behind it. */
+	ck_assert_uint_eq(files_in("queue/messages"), (QUEUE_ADDS_MAX + 29) / 30);
 	ck_assert_int_eq(in_process(add_none, NULL), 0);
 }
 END_TEST
@@ -767,8 +814,9 @@ START_TEST(test_rows)
 {
 	struct queue_row in = {.state = QUEUE_ROW_WAITING, .id = ID1, .at = 5, .meta_bytes = 6, .text_bytes = 7};
 	uint8_t octets[QUEUE_ROW_BYTES];
+	uint8_t head[QUEUE_BATCH_HEAD_BYTES];
 	struct queue_row out;
-	struct buf b;
+	uint32_t bytes;
 	unsigned count;
 
 	queue_row_encode(&in, octets);
@@ -782,13 +830,17 @@ START_TEST(test_rows)
 	}
 	octets[0] = QUEUE_ROW_DONE;
 	ck_assert(queue_row_decode(slice_of(octets, sizeof octets), &out) && out.state == QUEUE_ROW_DONE);
-	buf_init(&b, 64);
-	queue_batch_head_encode(QUEUE_ADDS_MAX, &b);
-	ck_assert(b.n == QUEUE_BATCH_HEAD_BYTES && queue_batch_head_decode(buf_slice(&b), &count) && count == QUEUE_ADDS_MAX);
-	buf_reset(&b);
-	queue_batch_head_encode(QUEUE_ADDS_MAX + 1, &b);
-	ck_assert(!queue_batch_head_decode(buf_slice(&b), &count));
-	buf_fini(&b);
+	queue_batch_head_encode(QUEUE_ADDS_MAX, queue_row_at(QUEUE_ADDS_MAX), head);
+	ck_assert(queue_batch_head_decode(slice_of(head, sizeof head), &count, &bytes) && count == QUEUE_ADDS_MAX);
+	for (size_t i = 0; i < sizeof head; i++) {
+		head[i] ^= 4;
+		ck_assert_msg(!queue_batch_head_decode(slice_of(head, sizeof head), &count, &bytes), "octet %zu", i);
+		head[i] ^= 4;
+	}
+	queue_batch_head_encode(QUEUE_ADDS_MAX + 1, 100000, head);
+	ck_assert(!queue_batch_head_decode(slice_of(head, sizeof head), &count, &bytes));
+	queue_batch_head_encode(2, queue_row_at(2) - 1, head);
+	ck_assert(!queue_batch_head_decode(slice_of(head, sizeof head), &count, &bytes));
 }
 END_TEST
 
@@ -813,15 +865,14 @@ add_wrong(void *arg)
 START_TEST(test_other_octets)
 {
 	ck_assert_int_eq(in_process(add_wrong, NULL), 0);
+	ck_assert_int_eq(in_process(add_none, NULL), 0);
 	ck_assert_uint_eq(files_in("queue/messages"), 0);
 }
 END_TEST
 
 /* ---- faults: call number `fault_at` and all after it fail, as if the disk had gone ---- */
 
-static unsigned calls;
 static unsigned fault_at;
-static struct file_ops faulty;
 
 static bool
 fails(void)
@@ -954,6 +1005,7 @@ main(void)
 	tcase_add_test(disk, test_rebuild_again);
 	tcase_add_test(disk, test_older_files);
 	tcase_add_test(disk, test_much);
+	tcase_add_test(disk, test_syncs);
 	tcase_add_test(disk, test_other_octets);
 	tcase_add_test(disk, test_add_faults);
 	suite_add_tcase(s, disk);
