@@ -11,9 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define FDS_MAX 1024
@@ -140,6 +142,16 @@ fault_part_parse(int argc, char **argv, struct fault_part *part_r)
 			ok = strcmp(argv[i], "--share") == 0 && sscanf(argv[i + 1], "%u/%u", &p->share, &p->shares) == 2;
 	}
 	return ok && p->every > 0 && p->share < p->shares;
+}
+
+void
+fault_time_limit(unsigned seconds)
+{
+	const struct itimerval limit = {.it_value = {.tv_sec = (time_t)seconds}};
+
+	if (setitimer(ITIMER_PROF, &limit, NULL) < 0)
+		abort();
+	(void)alarm(seconds * TIME_LIMIT_TIMES);
 }
 
 /* ---- which call fails ---- */

@@ -41,6 +41,11 @@ struct fault_part {
 /* From the words "--every N" and "--share K/N"; all when there are none. False for any other word. */
 bool fault_part_parse(int argc, char **argv, struct fault_part *part_r);
 
+/* This process ends by a signal when it has taken so much of the processor, or when TIME_LIMIT_TIMES as much has gone by on the clock: the
+ * machine may be busy with other things. */
+#define TIME_LIMIT_TIMES 20
+void fault_time_limit(unsigned seconds);
+
 /* The calls below root fail from now on as said. */
 void fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_on);
 /* While paused nothing fails or is counted. */

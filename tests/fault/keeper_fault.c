@@ -140,7 +140,7 @@ in_process(void (*fn)(const char *root, uint64_t seed), const char *root, uint64
 
 	assert(pid >= 0);
 	if (pid == 0) {
-		(void)alarm(RUN_SECONDS_MAX);
+		fault_time_limit(RUN_SECONDS_MAX);
 		fn(root, seed);
 		(void)fflush(NULL);
 		_exit(0);

@@ -28,7 +28,7 @@
 /* Transactions that one call of housekeeping may make. */
 #define HOUSEKEEPING_MAX 16
 #define FAILURES_SHOWN 8
-/* Past it a process of a run counts as hanging. */
+/* A process of a run that takes so much of the processor counts as hanging. */
 #define RUN_SECONDS_MAX 20
 
 /* What a run tells the one that looks at it, in shared memory. */
@@ -480,7 +480,7 @@ in_process(void (*fn)(struct run *r, const struct scenario *s, unsigned at, bool
 
 	assert(pid >= 0);
 	if (pid == 0) {
-		(void)alarm(RUN_SECONDS_MAX);
+		fault_time_limit(RUN_SECONDS_MAX);
 		fn(r, s, at, on);
 		(void)fflush(NULL);
 		exit(0);

@@ -143,7 +143,7 @@ in_process(void (*fn)(const struct run *r), const struct run *r)
 
 	assert(pid >= 0);
 	if (pid == 0) {
-		(void)alarm(RUN_SECONDS_MAX);
+		fault_time_limit(RUN_SECONDS_MAX);
 		fn(r);
 		exit(0);
 	}
