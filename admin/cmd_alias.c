@@ -1,5 +1,6 @@
 /*
  * mailstead alias: addresses that lead to accounts of this server, or to other servers.
+ * mailstead sender: who else may send as an address.
  */
 #include "admin/directory_request.h"
 
@@ -23,7 +24,7 @@ lines_of(int argc, char **argv, struct buf *b)
 }
 
 static enum command_status
-alias_change(const struct command_call *call, const char *verb, int words_least)
+targets_change(const struct command_call *call, const char *verb, int words_least)
 {
 	enum command_status status = option_end(
 	    call, call->argc, call->argv, words_least, 1 + TARGETS_MAX);
@@ -35,7 +36,7 @@ alias_change(const struct command_call *call, const char *verb, int words_least)
 	if (lines_of(call->argc, call->argv, &b))
 		status = directory_change(call, verb, call->argv[0], buf_slice(&b), "");
 	else
-		status = command_usage(call, "too many targets for one call: add them in several");
+		status = command_usage(call, "too many for one call: name them in several");
 	buf_fini(&b);
 	return status;
 }
@@ -43,13 +44,35 @@ alias_change(const struct command_call *call, const char *verb, int words_least)
 static enum command_status
 alias_add(const struct command_call *call)
 {
-	return alias_change(call, "alias-add", 2);
+	return targets_change(call, "alias-add", 2);
 }
 
 static enum command_status
 alias_delete(const struct command_call *call)
 {
-	return alias_change(call, "alias-delete", 1);
+	return targets_change(call, "alias-delete", 1);
+}
+
+static enum command_status
+sender_grant(const struct command_call *call)
+{
+	return targets_change(call, "sender-grant", 2);
+}
+
+static enum command_status
+sender_revoke(const struct command_call *call)
+{
+	return targets_change(call, "sender-revoke", 1);
+}
+
+static enum command_status
+sender_list(const struct command_call *call)
+{
+	static const struct command_column columns[] = {
+	    {"address", "ADDRESS"}, {"targets", "WHO ELSE MAY SEND AS IT"}, {NULL, NULL}};
+	enum command_status status = option_end(call, call->argc, call->argv, 0, 1);
+
+	return status != COMMAND_OK ? status : directory_list(call, "sender-list", call->argc > 0 ? call->argv[0] : "", columns);
 }
 
 static enum command_status
@@ -114,6 +137,39 @@ const struct command commands_alias[] = {
 	.args_max = 1,
 	.needs_config = true,
 	.run = alias_list,
+    },
+    {.name = NULL},
+};
+
+const struct command commands_sender[] = {
+    {
+	.name = "sender grant",
+	.args = "ADDRESS ACCOUNT...",
+	.help = "let others send as an address",
+	.more = "ADDRESS is an account or alias as it stands in the list; @DOMAIN is what the alias of that name takes. Its own account,\n"
+		"or those that an alias leads to, may send as it anyway. ACCOUNT may be an alias, for all that it leads to.\n"
+		"They are added to those who may already.\n",
+	.args_min = 2,
+	.args_max = 1 + TARGETS_MAX,
+	.needs_config = true,
+	.run = sender_grant,
+    },
+    {
+	.name = "sender revoke",
+	.args = "ADDRESS [ACCOUNT...]",
+	.help = "let nobody else send as an address, or those not",
+	.args_min = 1,
+	.args_max = 1 + TARGETS_MAX,
+	.needs_config = true,
+	.run = sender_revoke,
+    },
+    {
+	.name = "sender list",
+	.args = "[DOMAIN]",
+	.help = "addresses that others may send as",
+	.args_max = 1,
+	.needs_config = true,
+	.run = sender_list,
     },
     {.name = NULL},
 };

@@ -47,6 +47,7 @@ extern const struct command commands_config[];
 extern const struct command commands_domain[];
 extern const struct command commands_account[];
 extern const struct command commands_alias[];
+extern const struct command commands_sender[];
 extern const struct command commands_quota[];
 extern const struct command commands_mailbox[];
 extern const struct command commands_import[];

@@ -15,6 +15,7 @@ static const struct command *const tables[] = {
     commands_domain,
     commands_account,
     commands_alias,
+    commands_sender,
     commands_quota,
     commands_mailbox,
     commands_import,

@@ -243,15 +243,28 @@ directory_account_find(struct directory *d, const struct address_name *name,
 	return r == 0 ? damaged(e, "a login without its account") : r;
 }
 
-int
-directory_alias_find(
-    struct directory *d, const struct address_name *name, struct dir_alias *alias_r, struct err *e)
+/* The record of targets under that letter. */
+static int
+targets_find(struct directory *d, uint8_t letter, const struct address_name *name, struct dir_alias *alias_r, struct err *e)
 {
-	int r = directory_db_get(d->db, directory_key_name(d, 'X', name), &d->value, e);
+	int r = directory_db_get(d->db, directory_key_name(d, letter, name), &d->value, e);
 
 	if (r == 1 && !dir_alias_decode(buf_slice(&d->value), alias_r))
 		return damaged(e, "an alias");
 	return r;
+}
+
+int
+directory_alias_find(
+    struct directory *d, const struct address_name *name, struct dir_alias *alias_r, struct err *e)
+{
+	return targets_find(d, 'X', name, alias_r, e);
+}
+
+int
+directory_sender_find(struct directory *d, const struct address_name *name, struct dir_alias *targets_r, struct err *e)
+{
+	return targets_find(d, 'G', name, targets_r, e);
 }
 
 struct first_account {
@@ -420,6 +433,7 @@ account_delete_writes(
 {
 	if (directory_db_delete(d->db, key_account(d, id), e) != 0 ||
 	    directory_db_delete(d->db, directory_key_name(d, 'L', login), e) != 0 ||
+	    directory_db_delete(d->db, directory_key_name(d, 'G', login), e) != 0 ||
 	    directory_db_delete(d->db, key_order(d, login->domain, id), e) != 0 ||
 	    directory_fold_delete(d, login, e) != 0)
 		return -1;
@@ -553,8 +567,32 @@ directory_alias_delete(struct directory *d, const struct address_name *name, str
 		return -1;
 	r = directory_db_delete(d->db, directory_key_name(d, 'X', name), e);
 	if (r == 0)
+		r = directory_db_delete(d->db, directory_key_name(d, 'G', name), e);
+	if (r == 0)
 		r = directory_fold_delete(d, name, e);
 	return directory_change_end(d, r, e);
+}
+
+int
+directory_sender_set(struct directory *d, const struct address_name *name, const struct dir_alias *targets, struct err *e)
+{
+	if (!dir_alias_encode(targets, &d->index))
+		return err_set(e, ERR_PERM, ERR_CODE_TOO_BIG, "1 to 100 may be named", NULL);
+	if (directory_db_begin(d->db, e) != 0)
+		return -1;
+	return directory_change_end(d, directory_db_put(d->db, directory_key_name(d, 'G', name), buf_slice(&d->index), e), e);
+}
+
+int
+directory_sender_delete(struct directory *d, const struct address_name *name, struct err *e)
+{
+	int r = directory_db_get(d->db, directory_key_name(d, 'G', name), &d->value, e);
+
+	if (r == 0)
+		return not_found(e, "nobody else may send as that address");
+	if (r < 0 || directory_db_begin(d->db, e) != 0)
+		return -1;
+	return directory_change_end(d, directory_db_delete(d->db, directory_key_name(d, 'G', name), e), e);
 }
 
 /* ---- a whole domain ---- */
@@ -601,7 +639,7 @@ domain_names_delete(
 		for (unsigned i = 0; i < b->n; i++) {
 			int r = letter == 'L'
 				    ? account_delete_writes(d, &b->name[i], b->id[i], e)
-				    : directory_db_delete(d->db, directory_key_name(d, 'X', &b->name[i]), e);
+				    : directory_db_delete(d->db, directory_key_name(d, letter, &b->name[i]), e);
 
 			if (r != 0)
 				return -1;
@@ -644,6 +682,8 @@ directory_domain_delete(struct directory *d, const char *domain, bool all, struc
 		r = domain_names_delete(d, domain, 'L', b, e);
 		if (r == 0)
 			r = domain_names_delete(d, domain, 'X', b, e);
+		if (r == 0)
+			r = domain_names_delete(d, domain, 'G', b, e);
 		if (r == 0)
 			r = directory_fold_clear(d, domain, e);
 		if (r == 0)
@@ -784,4 +824,13 @@ directory_alias_each(struct directory *d, const char *domain, struct slice after
 
 	return directory_db_scan(
 	    d->db, directory_key_of_domain(d, 'X', domain), after, alias_visit, &each, e);
+}
+
+int
+directory_sender_each(struct directory *d, const char *domain, struct slice after,
+    directory_alias_visit *visit, void *arg, struct err *e)
+{
+	struct each each = {.alias = visit, .arg = arg};
+
+	return directory_db_scan(d->db, directory_key_of_domain(d, 'G', domain), after, alias_visit, &each, e);
 }

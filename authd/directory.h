@@ -77,6 +77,13 @@ int directory_alias_set(struct directory *d, const struct address_name *name,
     const struct dir_alias *alias, struct err *e) __attribute__((warn_unused_result));
 int directory_alias_delete(struct directory *d, const struct address_name *name, struct err *e)
     __attribute__((warn_unused_result));
+/* The same for who may send as the account or alias of that name besides its own: the targets. Goes with that account or alias. */
+int directory_sender_find(struct directory *d, const struct address_name *name, struct dir_alias *targets_r, struct err *e)
+    __attribute__((warn_unused_result));
+int directory_sender_set(struct directory *d, const struct address_name *name, const struct dir_alias *targets, struct err *e)
+    __attribute__((warn_unused_result));
+int directory_sender_delete(struct directory *d, const struct address_name *name, struct err *e)
+    __attribute__((warn_unused_result));
 
 /*
  * What changes oblige us to tell others is part of the change's transaction, and stays until
@@ -103,6 +110,8 @@ int directory_account_each(struct directory *d, const char *domain, struct slice
 typedef bool directory_alias_visit(
     struct slice key, const struct address_name *name, const struct dir_alias *record, void *arg);
 int directory_alias_each(struct directory *d, const char *domain, struct slice after,
+    directory_alias_visit *visit, void *arg, struct err *e) __attribute__((warn_unused_result));
+int directory_sender_each(struct directory *d, const char *domain, struct slice after,
     directory_alias_visit *visit, void *arg, struct err *e) __attribute__((warn_unused_result));
 
 #endif

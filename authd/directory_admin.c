@@ -14,6 +14,9 @@
  *   alias-delete    ADDRESS or @DOMAIN, targets one a line to take away; "": all of it
  *   alias-list      DOMAIN or "", where to go on
  *   alias-resolve   ADDRESS: where mail for it goes
+ *   sender-grant    ADDRESS or @DOMAIN, accounts or aliases one a line: they may send as that account or alias, besides those that may
+ *   sender-revoke   ADDRESS or @DOMAIN, those that may not any more, one a line; "": nobody else
+ *   sender-list     DOMAIN or "", where to go on
  */
 #include "authd/directory_admin.h"
 
@@ -472,10 +475,19 @@ account_list(struct request *q, struct err *e)
 	return page_end(q, directory_account_each(q->d, domain, q->m->value, account_row, q, e));
 }
 
-/* ---- aliases ---- */
+/* ---- aliases, and who may send as an address ---- */
+
+/* What has targets. */
+struct targets_kind {
+	int (*find)(struct directory *d, const struct address_name *name, struct dir_alias *had_r, struct err *e);
+	int (*check)(struct request *q, const struct address_name *name, const struct dir_alias *next, struct err *e);
+	int (*set)(struct directory *d, const struct address_name *name, const struct dir_alias *next, struct err *e);
+	int (*delete)(struct directory *d, const struct address_name *name, struct err *e);
+};
 
 /* Alias records while they are put together: their targets' text lives beside them. */
 struct alias_work {
+	const struct targets_kind *kind;
 	struct address_name name;
 	struct dir_alias had; /* n = 0: a new one; its slices point into old */
 	struct buf old;
@@ -501,7 +513,7 @@ alias_load(struct request *q, struct alias_work *w, struct err *e)
 
 	if (address_admin_parse(q->m->name, true, &w->name, e) != 0)
 		return -1;
-	r = directory_alias_find(q->d, &w->name, &w->had, e);
+	r = w->kind->find(q->d, &w->name, &w->had, e);
 	if (r != 1) {
 		w->had = (struct dir_alias){.created = q->now, .n = 0};
 		return r;
@@ -539,7 +551,7 @@ targets_parse(struct request *q, struct alias_work *w, struct err *e)
 			continue;
 		if (n == DIR_ALIAS_TARGETS_MAX)
 			return err_set(
-			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
+			    e, ERR_PERM, ERR_CODE_TOO_BIG, "1 to 100 may be named", NULL);
 		if (target_parse(q, line, &name, e) != 0)
 			return -1;
 		address_print(&name, w->text[n++]);
@@ -555,7 +567,7 @@ alias_add_work(struct request *q, struct alias_work *w, struct err *e)
 	if (n < 0 || (n = targets_parse(q, w, e)) < 0)
 		return -1;
 	if (n == 0)
-		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "an alias needs a target", NULL);
+		return err_set(e, ERR_PERM, ERR_CODE_MALFORMED, "nobody is named that it is to lead to, or that is to send", NULL);
 	w->next = w->had;
 	for (int i = 0; i < n; i++) {
 		struct slice target = slice_str(w->text[i]);
@@ -564,12 +576,12 @@ alias_add_work(struct request *q, struct alias_work *w, struct err *e)
 			continue;
 		if (w->next.n == DIR_ALIAS_TARGETS_MAX)
 			return err_set(
-			    e, ERR_PERM, ERR_CODE_TOO_BIG, "an alias has 1 to 100 targets", NULL);
+			    e, ERR_PERM, ERR_CODE_TOO_BIG, "1 to 100 may be named", NULL);
 		w->next.target[w->next.n++] = target;
 	}
-	if (directory_alias_check(q->d, &w->name, &w->next, q->outside, e) != 0)
+	if (w->kind->check(q, &w->name, &w->next, e) != 0)
 		return -1;
-	return directory_alias_set(q->d, &w->name, &w->next, e);
+	return w->kind->set(q->d, &w->name, &w->next, e);
 }
 
 static int
@@ -581,12 +593,12 @@ alias_delete_work(struct request *q, struct alias_work *w, struct err *e)
 	if (n < 0)
 		return -1;
 	if (found == 0 || n == 0)
-		return directory_alias_delete(q->d, &w->name, e);
+		return w->kind->delete(q->d, &w->name, e);
 	w->next = (struct dir_alias){.created = w->had.created, .n = 0};
 	for (int i = 0; i < n; i++) {
 		if (!alias_has(&w->had, slice_str(w->text[i])))
 			return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND,
-			    "the alias has no such target", "%s", w->text[i]);
+			    "it is not one of them", "%s", w->text[i]);
 	}
 	for (uint32_t i = 0; i < w->had.n; i++) {
 		bool gone = false;
@@ -597,17 +609,18 @@ alias_delete_work(struct request *q, struct alias_work *w, struct err *e)
 			w->next.target[w->next.n++] = w->had.target[i];
 	}
 	if (w->next.n == 0)
-		return directory_alias_delete(q->d, &w->name, e);
-	return directory_alias_set(q->d, &w->name, &w->next, e);
+		return w->kind->delete(q->d, &w->name, e);
+	return w->kind->set(q->d, &w->name, &w->next, e);
 }
 
 static int
-alias_work_run(struct request *q, int (*run)(struct request *, struct alias_work *, struct err *),
+alias_work_run(struct request *q, const struct targets_kind *kind, int (*run)(struct request *, struct alias_work *, struct err *),
     struct err *e)
 {
 	struct alias_work *w = MEM_NEW(struct alias_work);
 	int r;
 
+	w->kind = kind;
 	buf_init(&w->old, DIR_RECORD_BYTES_MAX);
 	r = run(q, w, e);
 	buf_fini(&w->old);
@@ -616,15 +629,42 @@ alias_work_run(struct request *q, int (*run)(struct request *, struct alias_work
 }
 
 static int
+alias_check(struct request *q, const struct address_name *name, const struct dir_alias *next, struct err *e)
+{
+	return directory_alias_check(q->d, name, next, q->outside, e);
+}
+
+static int
+sender_check(struct request *q, const struct address_name *name, const struct dir_alias *next, struct err *e)
+{
+	return directory_sender_check(q->d, name, next, e);
+}
+
+static const struct targets_kind aliases = {directory_alias_find, alias_check, directory_alias_set, directory_alias_delete};
+static const struct targets_kind senders = {directory_sender_find, sender_check, directory_sender_set, directory_sender_delete};
+
+static int
 alias_add(struct request *q, struct err *e)
 {
-	return alias_work_run(q, alias_add_work, e);
+	return alias_work_run(q, &aliases, alias_add_work, e);
 }
 
 static int
 alias_delete(struct request *q, struct err *e)
 {
-	return alias_work_run(q, alias_delete_work, e);
+	return alias_work_run(q, &aliases, alias_delete_work, e);
+}
+
+static int
+sender_grant(struct request *q, struct err *e)
+{
+	return alias_work_run(q, &senders, alias_add_work, e);
+}
+
+static int
+sender_revoke(struct request *q, struct err *e)
+{
+	return alias_work_run(q, &senders, alias_delete_work, e);
 }
 
 static bool
@@ -649,6 +689,16 @@ alias_list(struct request *q, struct err *e)
 	if (domain_filter(q, domain, e) != 0)
 		return -1;
 	return page_end(q, directory_alias_each(q->d, domain, q->m->value, alias_row, q, e));
+}
+
+static int
+sender_list(struct request *q, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+
+	if (domain_filter(q, domain, e) != 0)
+		return -1;
+	return page_end(q, directory_sender_each(q->d, domain, q->m->value, alias_row, q, e));
 }
 
 /* The login addresses of what an address leads to. */
@@ -716,6 +766,9 @@ static const struct verb verbs[] = {
     {"alias-delete", alias_delete},
     {"alias-list", alias_list},
     {"alias-resolve", alias_resolve},
+    {"sender-grant", sender_grant},
+    {"sender-revoke", sender_revoke},
+    {"sender-list", sender_list},
 };
 
 void

@@ -87,7 +87,7 @@ on_sender(struct edge *e, struct msg_DIR_SENDER *m)
 	if (r < 0)
 		log_event(LOG_ERROR, NO_SESSION, "sender-failed", LOG_ERR(&why), LOG_END);
 	note_sent(
-	    IPC_SEND(e, DIR_SENDER_REPLY, .id = m->id, .class = class_of(r), .allowed = r == 1));
+	    IPC_SEND(e, DIR_SENDER_REPLY, .id = m->id, .class = class_of(r), .allowed = r > 0 ? (uint8_t)r : 0));
 	check_database();
 }
 

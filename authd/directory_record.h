@@ -8,6 +8,7 @@
  *   "L" domain NUL local   u64 id of the account with that login address
  *   "O" domain NUL u64 id  nothing: a domain's accounts, oldest first
  *   "X" domain NUL local   struct dir_alias; local is empty for a catch-all
+ *   "G" domain NUL local   struct dir_alias: who may send as the account or alias of that name
  *   "F" domain NUL folded  the local part of the account or alias that has this folded form (authd/directory_fold.c)
  *   "S"                    the secret of authd/srs.h (a slice), made when it is first needed
  *   "E" u8 effect u64 id   nothing: something that other processes must still be told (enum dir_effect)

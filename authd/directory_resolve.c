@@ -25,6 +25,7 @@ struct walk {
 	bool over_limit;
 	bool suspended; /* at least one account found is */
 	bool whole;	/* what find_name() found, it found under the whole name */
+	struct address_name found; /* what find_name() found, is kept under this name; no domain: under none */
 	struct dir_resolved *out;
 };
 
@@ -102,6 +103,7 @@ find_exact(struct walk *w, const struct address_name *name, struct dir_account *
 {
 	int r = directory_account_find(w->d, name, a_r, e);
 
+	w->found = *name;
 	if (r == 0) {
 		r = directory_alias_find(w->d, name, &w->alias, e);
 		return r == 1 ? MEANING_ALIAS : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
@@ -115,6 +117,7 @@ find_role(struct walk *w, const struct address_name *name, struct dir_account *a
 {
 	int r = directory_account_first(w->d, name->domain, a_r, e);
 
+	w->found.domain[0] = '\0';
 	if (r == 0)
 		r = directory_account_first(w->d, NULL, a_r, e);
 	return r == 1 ? MEANING_ACCOUNT : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
@@ -127,6 +130,7 @@ find_catch_all(struct walk *w, const struct address_name *name, struct err *e)
 	int r;
 
 	memcpy(all.domain, name->domain, sizeof all.domain);
+	w->found = all;
 	r = directory_alias_find(w->d, &all, &w->alias, e);
 	return r == 1 ? MEANING_ALIAS : r == 0 ? MEANING_NOTHING : MEANING_FAILED;
 }
@@ -319,15 +323,51 @@ directory_resolve(
 		    LOG_ERR(&e), LOG_END);
 }
 
+/* The accounts to which the name that takes the address was delegated: 1 and they are in w->out, 0: there are none, or -1 and e. */
+static int
+delegates(struct walk *w, struct slice address, const char *hostname, struct err *e)
+{
+	struct address_name name;
+	struct dir_account a;
+	int r = name_of(w->d, address, hostname, &name, e);
+
+	if (r != 1)
+		return r;
+	switch (find_name(w, &name, true, &a, e)) {
+	case MEANING_FAILED:
+		return -1;
+	case MEANING_ACCOUNT:
+	case MEANING_ALIAS:
+		break;
+	default:
+		return 0;
+	}
+	if (w->found.domain[0] == '\0')
+		return 0;
+	r = directory_sender_find(w->d, &w->found, &w->alias, e);
+	if (r != 1)
+		return r;
+	return alias_follow(w, 0, e) != 0 || walk_run(w, 0, e) != 0 ? -1 : 1;
+}
+
 int
 directory_may_send(struct directory *d, uint64_t account, struct slice address,
     const char *hostname, struct err *e)
 {
 	struct dir_resolved *out = MEM_NEW(struct dir_resolved);
+	struct walk *w = MEM_NEW(struct walk);
 	int r = resolve(d, address, hostname, out, e) < 0 ? -1 : 0;
 
 	for (unsigned i = 0; r == 0 && i < out->n; i++)
 		r = out->account[i] == account;
+	if (r == 0) {
+		*out = (struct dir_resolved){.n = 0};
+		*w = (struct walk){.d = d, .out = out};
+		r = delegates(w, address, hostname, e) < 0 ? -1 : 0;
+		for (unsigned i = 0; r == 0 && i < out->n; i++)
+			r = out->account[i] == account ? 2 : 0;
+	}
+	free(w);
 	free(out);
 	return r;
 }
@@ -418,5 +458,50 @@ directory_alias_check(struct directory *d, const struct address_name *name,
 		    "the alias would lead to more than 100 names or 10 deep", NULL);
 	free(w);
 	free(out);
+	return r;
+}
+
+/* One that is to send: an account or alias of ours. */
+static int
+delegate_check(struct walk *w, struct slice target, struct err *e)
+{
+	struct address_name name;
+	struct dir_account a;
+
+	if (!dir_name_of(target, &name))
+		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "a target is no address", NULL);
+	switch (find_name(w, &name, false, &a, e)) {
+	case MEANING_FAILED:
+		return -1;
+	case MEANING_ACCOUNT:
+	case MEANING_ALIAS:
+		return 0;
+	default:
+		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "who is to send must have an account here", "%s@%s", name.local,
+		    name.domain);
+	}
+}
+
+int
+directory_sender_check(struct directory *d, const struct address_name *name, const struct dir_alias *targets, struct err *e)
+{
+	struct walk *w = MEM_NEW(struct walk);
+	struct dir_account a;
+	int r = 0;
+
+	w->d = d;
+	switch (find_exact(w, name, &a, e)) {
+	case MEANING_FAILED:
+		r = -1;
+		break;
+	case MEANING_NOTHING:
+		r = err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "there is no account or alias of that name", NULL);
+		break;
+	default:
+		break;
+	}
+	for (uint32_t i = 0; r == 0 && i < targets->n; i++)
+		r = delegate_check(w, targets->target[i], e);
+	free(w);
 	return r;
 }

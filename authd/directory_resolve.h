@@ -39,8 +39,11 @@ struct dir_resolved {
 void directory_resolve(
     struct directory *d, struct slice address, const char *hostname, struct dir_resolved *r_r);
 
-/* May the account send as address: is it among those who get what is sent there? -1 and e when it
- * cannot be said. */
+/*
+ * May the account send as address: is it among those who get what is sent there (1), or among those to whom the name that takes the
+ * address was delegated (2)? 0: no; -1 and e when it cannot be said. An address that nobody's name takes but for postmaster and
+ * abuse, which exist without one, is delegated to nobody.
+ */
 int directory_may_send(struct directory *d, uint64_t account, struct slice address,
     const char *hostname, struct err *e) __attribute__((warn_unused_result));
 
@@ -54,5 +57,9 @@ void directory_resolved_outside(struct dir_resolved *r, const char *address);
  */
 int directory_alias_check(struct directory *d, const struct address_name *name,
     const struct dir_alias *alias, bool outside, struct err *e) __attribute__((warn_unused_result));
+
+/* The same before name is delegated: it must be an account or alias of ours as it stands, and every target one of ours. */
+int directory_sender_check(struct directory *d, const struct address_name *name, const struct dir_alias *targets, struct err *e)
+    __attribute__((warn_unused_result));
 
 #endif

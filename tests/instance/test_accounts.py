@@ -299,6 +299,55 @@ class TestAddresses(AccountTest):
             self.assertEqual(s.getreply()[0], 250)
 
 
+class TestSenders(AccountTest):
+    """Addresses that are not one's own."""
+
+    def send(self, envelope, author, user="bob"):
+        """The first reply that is no 250, or the last."""
+        with self.server.submission(user) as s:
+            s.ehlo()
+            code, text = s.mail(envelope)
+            if code == 250:
+                code, text = s.rcpt("alice@demo.test")
+            if code == 250:
+                code, text = s.data("From: <%s>\r\nTo: alice@demo.test\r\nSubject: as %s\r\n\r\nx\r\n" % (author, author))
+        return code, text.decode()
+
+    def test_delegated(self):
+        self.server.run("alias", "add", "office@demo.test", "alice@demo.test")
+        self.assertEqual(self.send("office@demo.test", "office@demo.test")[0], 550)
+        self.server.run("sender", "grant", "office@demo.test", "bob@demo.test")
+        self.assertEqual([(r["address"], r["targets"]) for r in self.rows("sender", "list", "demo.test")], [("office@demo.test", ["bob@demo.test"])])
+        self.assertIn("office@demo.test", self.server.run("sender", "list").stdout)
+        # Both the reverse-path and the author, in any mixture with one's own.
+        for envelope, author in (("office@demo.test", "office@demo.test"), ("bob@demo.test", "Office+x@demo.test"), ("office@demo.test", "bob@demo.test")):
+            code, text = self.send(envelope, author)
+            self.assertEqual(code, 250, (envelope, author, text))
+        events = [r["fields"] for r in json.loads(self.server.run("--json", "explain", text.split()[-1]).stdout) if r["event"] == "sender"]
+        self.assertEqual([(r["what"], r["allowed"]) for r in events], [("envelope", "2"), ("author", "1")])
+        # Not her own address.
+        self.assertEqual(self.send("alice@demo.test", "office@demo.test")[0], 550)
+        self.assertEqual(self.send("office@demo.test", "alice@demo.test")[1], "5.7.1 The address in From is not yours")
+        # In the midst of a session.
+        with self.server.submission("bob") as s:
+            s.ehlo()
+            self.assertEqual(s.mail("office@demo.test")[0], 250)
+            s.rset()
+            self.server.run("sender", "revoke", "office@demo.test", "bob@demo.test")
+            self.assertEqual(s.mail("office@demo.test")[0], 550)
+        self.assertEqual(self.rows("sender", "list"), [])
+
+    def test_refusals(self):
+        self.server.run("alias", "add", "team@demo.test", "bob@demo.test")
+        for words, want in ((("grant", "nobody@demo.test", "bob@demo.test"), REFUSED), (("grant", "alice@demo.test", "bob@elsewhere.example"), REFUSED),
+                            (("revoke", "alice@demo.test"), REFUSED), (("grant", "alice@demo.test"), USAGE), (("revoke",), USAGE), (("list", "x.test"), REFUSED)):
+            self.assertEqual(self.status("sender", *words), want, words)
+        self.server.run("sender", "grant", "alice@demo.test", "team@demo.test")
+        self.assertEqual(self.send("alice@demo.test", "alice@demo.test")[0], 250)
+        self.server.run("sender", "revoke", "alice@demo.test")
+        self.assertEqual(self.send("alice@demo.test", "alice@demo.test")[0], 550)
+
+
 class TestLogins(AccountTest):
     def test_same_words_for_every_failure(self):
         self.add("mallory@demo.test")

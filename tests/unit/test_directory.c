@@ -649,6 +649,92 @@ START_TEST(test_may_send)
 }
 END_TEST
 
+static int
+grant(const char *address, const char *const *to, unsigned n)
+{
+	static struct dir_alias targets;
+	struct address_name name;
+
+	ck_assert_int_eq(address_admin_parse(slice_str(address), true, &name, &e), 0);
+	targets = (struct dir_alias){.created = 1, .n = n};
+	for (unsigned i = 0; i < n; i++)
+		targets.target[i] = slice_str(to[i]);
+	return directory_sender_check(d, &name, &targets, &e) == 0 ? directory_sender_set(d, &name, &targets, &e) : -1;
+}
+
+#define GRANT(address, ...) grant(address, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+
+static int
+may(uint64_t account, const char *address)
+{
+	return directory_may_send(d, account, slice_str(address), HOSTNAME, &e);
+}
+
+/* To send as somebody else: by the name that takes the address, whatever the way to it; for as long as that name is there. */
+START_TEST(test_delegated)
+{
+	struct address_rules rules = ADDRESS_RULES_DEFAULT;
+	struct address_name name;
+	uint64_t alice, bob, carol;
+
+	domain_add("one.test");
+	domain_add("two.test");
+	alice = account_add("alice@one.test");
+	bob = account_add("bob@one.test");
+	carol = account_add("carol@one.test");
+	ck_assert_int_eq(ALIAS("sales@one.test", "alice@one.test"), 0);
+	ck_assert_int_eq(ALIAS("team@two.test", "bob@one.test", "carol@one.test"), 0);
+	ck_assert_int_eq(ALIAS("@one.test", "alice@one.test"), 0);
+	ck_assert_int_eq(GRANT("nobody@one.test", "bob@one.test"), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+	ck_assert_int_eq(GRANT("sales@one.test", "nobody@two.test"), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+	ck_assert_int_eq(GRANT("sales@one.test", "x@elsewhere.test"), -1);
+	ck_assert_int_eq(may(bob, "sales@one.test"), 0);
+	ck_assert_int_eq(GRANT("sales@one.test", "bob@one.test"), 0);
+	ck_assert_int_eq(may(bob, "sales@one.test"), 2);
+	ck_assert_int_eq(may(bob, "SALES+x@one.test"), 2);
+	ck_assert_int_eq(may(alice, "sales@one.test"), 1);
+	ck_assert_int_eq(may(carol, "sales@one.test"), 0);
+	ck_assert_int_eq(may(bob, "alice@one.test"), 0);
+	ck_assert_int_eq(GRANT("alice@one.test", "team@two.test"), 0);
+	ck_assert_int_eq(may(carol, "alice@one.test"), 2);
+	ck_assert_int_eq(may(carol, "sales@one.test"), 0);
+	/* The catch-all is what no other name takes, the role addresses not included. */
+	ck_assert_int_eq(GRANT("@one.test", "carol@one.test"), 0);
+	ck_assert_int_eq(may(carol, "anything@one.test"), 2);
+	ck_assert_int_eq(may(carol, "bob@one.test"), 0);
+	ck_assert_int_eq(may(carol, "bob+x@one.test"), 0);
+	ck_assert_int_eq(may(carol, "postmaster@one.test"), 0);
+	ck_assert_int_eq(may(carol, "x@two.test"), 0);
+	/* What the domain calls the same is the same. */
+	rules.dots_ignored = true;
+	ck_assert_int_eq(directory_domain_set_rules(d, "one.test", &rules, &e), 0);
+	ck_assert_int_eq(may(bob, "s.ales@one.test"), 2);
+	open_again(false);
+	ck_assert_int_eq(may(bob, "sales@one.test"), 2);
+	/* It goes with the name, and does not come back with another of that name. */
+	ck_assert_int_eq(address_admin_parse(SLICE("sales@one.test"), true, &name, &e), 0);
+	ck_assert_int_eq(directory_alias_delete(d, &name, &e), 0);
+	ck_assert_int_eq(may(bob, "sales@one.test"), 0);
+	ck_assert_int_eq(ALIAS("sales@one.test", "alice@one.test"), 0);
+	ck_assert_int_eq(may(bob, "sales@one.test"), 0);
+	ck_assert_int_eq(address_admin_parse(SLICE("alice@one.test"), true, &name, &e), 0);
+	ck_assert_int_eq(directory_account_delete(d, &name, &e), 0);
+	(void)account_add("alice@one.test");
+	ck_assert_int_eq(may(carol, "alice@one.test"), 0);
+	ck_assert_int_eq(may(carol, "anything@one.test"), 2);
+	ck_assert_int_eq(directory_domain_delete(d, "one.test", true, &e), 0);
+	domain_add("one.test");
+	carol = account_add("carol@one.test");
+	ck_assert_int_eq(ALIAS("@one.test", "carol@one.test"), 0);
+	(void)account_add("bob@one.test");
+	ck_assert_int_eq(address_admin_parse(SLICE("@one.test"), true, &name, &e), 0);
+	ck_assert_int_eq(directory_sender_delete(d, &name, &e), -1);
+	ck_assert_int_eq(e.code, ERR_CODE_NOT_FOUND);
+}
+END_TEST
+
 static bool
 effect_note(enum dir_effect effect, uint64_t account, void *arg)
 {
@@ -1122,6 +1208,7 @@ main(void)
 	tcase_add_test(t, test_alias_depth);
 	tcase_add_test(t, test_alias_names);
 	tcase_add_test(t, test_may_send);
+	tcase_add_test(t, test_delegated);
 	tcase_add_test(t, test_accounts);
 	tcase_add_test(t, test_domain_delete);
 	tcase_add_test(t, test_records);

@@ -117,6 +117,19 @@ START_TEST(test_verbs)
 	    {"alias-add", "info@one.test", "Alice@one.test\n", "", ERR_CODE_NONE},
 	    {"alias-add", "info@one.test", "bob@one.test\nalice@one.test", "", ERR_CODE_NONE},
 	    {"alias-add", "@one.test", "info@one.test", "", ERR_CODE_NONE},
+	    {"sender-grant", "nobody@one.test", "bob@one.test", "", ERR_CODE_NOT_FOUND},
+	    {"sender-grant", "alice@one.test", "nobody@one.test", "", ERR_CODE_NOT_FOUND},
+	    {"sender-grant", "alice@one.test", "bob@elsewhere.test", "", ERR_CODE_NOT_FOUND},
+	    {"sender-grant", "alice@one.test", "", "", ERR_CODE_MALFORMED},
+	    {"sender-grant", "alice@one.test", "Bob@one.test", "", ERR_CODE_NONE},
+	    {"sender-grant", "alice@one.test", "bob@one.test\ninfo@one.test", "", ERR_CODE_NONE},
+	    {"sender-grant", "@one.test", "bob@one.test", "", ERR_CODE_NONE},
+	    {"sender-revoke", "alice@one.test", "alice@one.test", "", ERR_CODE_NOT_FOUND},
+	    {"sender-revoke", "alice@one.test", "bob@one.test", "", ERR_CODE_NONE},
+	    {"sender-revoke", "alice@one.test", "bob@one.test", "", ERR_CODE_NOT_FOUND},
+	    {"sender-revoke", "alice@one.test", "info@one.test", "", ERR_CODE_NONE},
+	    {"sender-revoke", "alice@one.test", "", "", ERR_CODE_NOT_FOUND},
+	    {"sender-revoke", "@one.test", "", "", ERR_CODE_NONE},
 	    {"alias-delete", "info@one.test", "carol@one.test", "", ERR_CODE_NOT_FOUND},
 	    {"alias-delete", "info@one.test", "alice@one.test", "", ERR_CODE_NONE},
 	    {"alias-delete", "info@one.test", "alice@one.test", "", ERR_CODE_NOT_FOUND},
@@ -220,6 +233,9 @@ START_TEST(test_lists)
 	ck_assert_int_eq(ask("alias-add", "@two.test", "user1@one.test", ""), ERR_CODE_NONE);
 	ck_assert_uint_eq(list_all("alias-list", "", "targets", &pages), 1);
 	ck_assert_uint_eq(list_all("alias-list", "one.test", "targets", &pages), 0);
+	ck_assert_int_eq(ask("sender-grant", "@two.test", "user1@one.test", ""), ERR_CODE_NONE);
+	ck_assert_uint_eq(list_all("sender-list", "", "targets", &pages), 1);
+	ck_assert_uint_eq(list_all("sender-list", "one.test", "targets", &pages), 0);
 	/* A position that no list gave out. */
 	ck_assert_int_eq(ask("account-list", "", "nonsense", ""), ERR_CODE_NONE);
 }
