@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "common/mutant.h"
 #include "common/name_table.h"
 #include "common/summary.h"
 #include "smtpd/queue.h"
@@ -29,10 +30,17 @@ struct pack {
 
 static char messages_dir[FILE_PATH_BYTES_MAX];
 static struct name_table packs;
+static uint32_t pack_bytes = QUEUE_PACK_BYTES_MAX;
 static uint64_t last_number;
 static struct pack *current; /* where the next batch goes; NULL: into a new one */
 static bool names_unsynced;  /* in the directory */
 static bool old_found;	     /* at the start: messages in .meta files */
+
+void
+queue_files_set_pack_bytes(uint32_t bytes)
+{
+	pack_bytes = bytes;
+}
 
 /* ---- names ---- */
 
@@ -295,7 +303,7 @@ mark_done(const char *id, struct queue_spot spot)
 	static const uint8_t done[1] = {QUEUE_ROW_DONE};
 	struct queue_row row;
 	struct err e = {0};
-	int fd = open_row(id, spot, O_RDWR, &row, &e);
+	int fd = MUTANT(QUEUE_DONE) ? -1 : open_row(id, spot, O_RDWR, &row, &e);
 	bool good = fd >= 0 && file_write(fd, spot.at, slice_of(done, 1), &e) == 0;
 
 	if (fd >= 0 && file_close(fd, good ? &e : NULL) < 0)
@@ -333,7 +341,7 @@ leave_pack(const char *id, struct queue_spot spot)
 	if (p == NULL)
 		return;
 	p->waiting -= p->waiting > 0;
-	if (p->waiting > 0 || p == current)
+	if (p == current || (p->waiting > 0 && !MUTANT(QUEUE_LEFT)))
 		mark_done(id, spot);
 	else
 		remove_pack(p);
@@ -461,7 +469,7 @@ batch_count(const struct queue_add *adds, unsigned count)
 
 	do
 		bytes += entry_bytes(&adds[n++]);
-	while (n < count && bytes + entry_bytes(&adds[n]) <= QUEUE_PACK_BYTES_MAX);
+	while (n < count && bytes + entry_bytes(&adds[n]) <= pack_bytes);
 	return n;
 }
 
@@ -469,7 +477,7 @@ batch_count(const struct queue_add *adds, unsigned count)
 static int
 open_pack(struct batch *w, struct err *e)
 {
-	bool fresh = current == NULL || current->end >= QUEUE_PACK_BYTES_MAX;
+	bool fresh = current == NULL || current->end >= pack_bytes;
 	char path[FILE_PATH_BYTES_MAX];
 
 	pack_path(fresh ? last_number + 1 : current->number, path);
@@ -540,7 +548,7 @@ put_batch(struct batch *w)
 		if (file_write(w->fd, at, buf_slice(&b), &e) < 0) {
 			fail_all(w->adds, w->count, &e);
 			/* What of it is there may not come to stand behind a shorter one. */
-			w->pack->end = QUEUE_PACK_BYTES_MAX;
+			w->pack->end = pack_bytes;
 		}
 	}
 	buf_fini(&b);
@@ -564,9 +572,9 @@ sync_batch(struct batch *w)
 		if (w->own[i] >= 0)
 			file_write_out(w->own[i]);
 	for (unsigned i = 0; i < w->count; i++)
-		if (w->own[i] >= 0 && finish(w->own[i], w->adds[i].result == 0, &w->adds[i].error) < 0)
+		if (w->own[i] >= 0 && finish(w->own[i], w->adds[i].result == 0 && !MUTANT(QUEUE_TEXT_SYNC), &w->adds[i].error) < 0)
 			w->adds[i].result = -1;
-	if (w->fd >= 0 && finish(w->fd, good_count(w->adds, w->count) > 0, &e) < 0)
+	if (w->fd >= 0 && finish(w->fd, good_count(w->adds, w->count) > 0 && !MUTANT(QUEUE_PACK_SYNC), &e) < 0)
 		fail_all(w->adds, w->count, &e);
 }
 
@@ -597,7 +605,7 @@ queue_files_write(struct queue_add *adds, unsigned count)
 	assert(count <= QUEUE_ADDS_MAX);
 	for (unsigned i = 0; i < count;)
 		i += write_batch(adds + i, count - i);
-	if (!names_unsynced || good_count(adds, count) == 0)
+	if (!names_unsynced || good_count(adds, count) == 0 || MUTANT(QUEUE_NAMES_SYNC))
 		return;
 	if (file_sync_dir(messages_dir, &e) < 0)
 		fail_all(adds, count, &e);

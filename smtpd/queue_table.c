@@ -1,7 +1,6 @@
 /* The table of states in queue.h is what this file follows. */
 #include "common/mem.h"
-#include "common/memfd.h"
-#include "common/summary.h"
+#include "common/mutant.h"
 #include "smtpd/queue.h"
 #include "smtpd/queue_record.h"
 #include "store/env.h"
@@ -94,7 +93,7 @@ queue_table_flush(struct err *e)
 {
 	if (!unflushed)
 		return 0;
-	if (env_flush(env, e) < 0) {
+	if (!MUTANT(QUEUE_FLUSH) && env_flush(env, e) < 0) {
 		failed = true;
 		return -1;
 	}
@@ -125,6 +124,8 @@ queue_table_remove(const struct queue_message *m, struct err *e)
 	if (commit(e) < 0)
 		return -1;
 	removed[removed_count++] = queue_files_of(m);
+	if (MUTANT(QUEUE_REMOVE_ORDER))
+		queue_files_remove(&removed[--removed_count]);
 	return 0;
 }
 
@@ -270,7 +271,7 @@ restore(void *arg, const char *id, struct queue_spot spot, struct slice record)
 	if (m != NULL)
 		m->spot = spot;
 	/* What was being added at a power cut may have its record and not its text. */
-	if (m != NULL && queue_files_check(m, &e) == 0 && put_record(m, &e) == 0)
+	if (m != NULL && (MUTANT(QUEUE_TEXT_HASH) || queue_files_check(m, &e) == 0) && put_record(m, &e) == 0)
 		++*count;
 	else
 		log_event(LOG_ERROR, NO_SESSION, "queue-unrestored", LOG_CSTR("id", id), LOG_ERR(&e), LOG_END);
@@ -334,7 +335,7 @@ look_for_index(struct err *e)
 	begun = there < 0 ? -1 : file_exists(path, e);
 	if (begun < 0)
 		return -1;
-	if ((there == 0 && queue_files_any()) || begun == 1)
+	if ((there == 0 && !MUTANT(QUEUE_MISSING) && queue_files_any()) || begun == 1)
 		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "temporary failure", "the queue's index is %s",
 		    begun == 1 ? "half made" : "missing");
 	return 0;
@@ -388,7 +389,7 @@ rebuild(struct err *e)
 
 	log_event(LOG_ERROR, NO_SESSION, "queue-rebuild", LOG_ERR(e), LOG_END);
 	env_close(&env);
-	if (mark_rebuild(e) < 0 || file_remove_dir(index_dir, e) < 0 || open_index(false, e) < 0 ||
+	if ((!MUTANT(QUEUE_REBUILD_MARK) && mark_rebuild(e) < 0) || file_remove_dir(index_dir, e) < 0 || open_index(false, e) < 0 ||
 	    queue_files_each(restore, &count, e) < 0 || queue_table_flush(e) < 0 || unmark_rebuild(e) < 0)
 		return -1;
 	log_event(LOG_WARN, NO_SESSION, "queue-rebuilt", LOG_NUM("messages", count), LOG_END);

@@ -5,7 +5,7 @@
 #include "store/account.h"
 
 #include "store/file.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 #include "store/object.h"
 
 #include <errno.h>

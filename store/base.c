@@ -2,7 +2,7 @@
 
 #include "common/mem.h"
 #include "store/file.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <fcntl.h>

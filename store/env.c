@@ -15,7 +15,7 @@
 #include "common/mem.h"
 #include "store/file.h"
 #include "store/logfile.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <db.h>

@@ -13,7 +13,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <db.h>

@@ -5,7 +5,7 @@
  */
 #include "store/format.h"
 
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <endian.h>

@@ -10,7 +10,7 @@
 #include "store/index_private.h"
 
 #include "common/mem.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 #include "store/object.h"
 
 #define RECORDS_PER_STEP 64u

@@ -10,7 +10,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 #include "store/object.h"
 
 #include <assert.h>

@@ -8,7 +8,7 @@
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "store/file.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <errno.h>

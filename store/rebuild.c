@@ -15,7 +15,7 @@
 #include "store/base.h"
 #include "store/file.h"
 #include "store/logfile.h"
-#include "store/mutant.h"
+#include "common/mutant.h"
 
 #include <assert.h>
 #include <fcntl.h>

@@ -136,15 +136,25 @@ $(CRASH_BIN): $(CRASH_OBJ) $(ARCHIVES)
 MUTANT_OBJ := $(patsubst %.c,$(B)/obj/mutants/%.o,$(call LIBSRC,store)) $(CRASH_NAMES:%=$(B)/obj/mutants/tests/crash/%.o)
 $(B)/obj/mutants/%.o: %.c Makefile etc/VERSION
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_CFLAGS) -DMAILSTEAD_TEST_MUTANTS -MMD -MP -c -o $@ $<
+	@$(CC) $(ALL_CFLAGS) -DMAILSTEAD_TEST_MUTANTS='"store/mutants.def"' -MMD -MP -c -o $@ $<
 $(CRASH_BIN)_mutants: $(MUTANT_OBJ) $(call lib_of,common)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) $(CRASH_WRAP:%=-Wl,--wrap=%) -o $@ $(MUTANT_OBJ) $(call lib_of,common) $(LIBS)
 QUEUE_CRASH_BIN := $(B)/tests/crash/queue_crash
-QUEUE_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,queue_crash crash_same crash_fs crash_run)
+QUEUE_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/crash/%.o,queue_crash crash_mutant crash_same crash_fs crash_run)
 $(QUEUE_CRASH_BIN): $(QUEUE_CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_CRASH_OBJ) \
+		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+# The same over a queue with mutants (smtpd/mutants.def).
+QUEUE_MUTANT_OBJ := $(patsubst %,$(B)/obj/queue_mutants/%.o,smtpd/queue_files smtpd/queue_table smtpd/queue_record \
+	$(patsubst %,tests/crash/%,queue_crash crash_mutant)) $(patsubst %,$(B)/obj/tests/crash/%.o,crash_same crash_fs crash_run)
+$(B)/obj/queue_mutants/%.o: %.c Makefile etc/VERSION
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_CFLAGS) -DMAILSTEAD_TEST_MUTANTS='"smtpd/mutants.def"' -MMD -MP -c -o $@ $<
+$(QUEUE_CRASH_BIN)_mutants: $(QUEUE_MUTANT_OBJ) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_MUTANT_OBJ) \
 		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 TOOLS_CRASH_BIN := $(B)/tests/crash/tools_crash
 TOOLS_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/%.o,crash/tools_crash crash/crash_fs crash/crash_run fault/store_tools)
@@ -154,17 +164,20 @@ $(TOOLS_CRASH_BIN): $(TOOLS_CRASH_OBJ) $(ARCHIVES)
 		$(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 # Of the mutants a few in the slice, each caught within some tens of states; all of them by `make crash`.
 MUTANTS_SLICE := OBJECT_SYNC OBJECT_HASH ENV_FLUSH FORMAT_SUM
+QUEUE_MUTANTS_SLICE := QUEUE_PACK_SYNC QUEUE_DONE QUEUE_REBUILD_MARK
 .PHONY: crash crash-slice
-crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
+crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN)
 	@$(CRASH_BIN) --states 600
 	@$(QUEUE_CRASH_BIN) --states 200
 	@$(TOOLS_CRASH_BIN) --states 60
 	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
+	@set -e; for m in $(QUEUE_MUTANTS_SLICE); do $(QUEUE_CRASH_BIN)_mutants --mutant $$m --states 600; done
 DEATH_ROUNDS ?= 2000
 ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
 # All of it goes on when a part fails, and ends with the figures of each.
-crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(TOOLS_CRASH_BIN)
+crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/crash/all.py $(QUEUE_CRASH_BIN) --states 20000 -- \
+		$(QUEUE_CRASH_BIN)_mutants --mutant all --states 20000 -- \
 		$(TOOLS_CRASH_BIN) --states 20000 -- $(CRASH_BIN) --states 100000 -- $(CRASH_BIN)_mutants --mutant all --states 20000 -- \
 		/usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 check-plain check-san: crash-slice

@@ -1,74 +1,71 @@
 #include "tests/crash/crash_mutant.h"
 
-#include "store/mutant.h"
+#include "common/mutant.h"
 
-#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
-#ifdef MAILSTEAD_TEST_MUTANTS
-
-#undef MUTANT
-#define MUTANT(NAME, what) {#NAME, what},
 static const struct {
 	const char *name;
 	const char *what;
 } rows[] = {
     {"", ""},
-#include "store/mutants.def"
-};
+#ifdef MAILSTEAD_TEST_MUTANTS
 #undef MUTANT
+#define MUTANT(NAME, what) {#NAME, what},
+#include MAILSTEAD_TEST_MUTANTS
+#endif
+};
+#define ROWS (sizeof rows / sizeof rows[0])
 
+#ifdef MAILSTEAD_TEST_MUTANTS
 enum mutant mutant_active;
 
-unsigned
-crash_mutant_count(void)
-{
-	return MUTANT_COUNT - 1;
-}
-
-const char *
-crash_mutant_name(unsigned number)
-{
-	return rows[number].name;
-}
-
-const char *
-crash_mutant_what(unsigned number)
-{
-	return rows[number].what;
-}
-
-void
-crash_mutant_use(unsigned number)
+static void
+use(size_t number)
 {
 	mutant_active = (enum mutant)number;
 }
-
 #else
-
-unsigned
-crash_mutant_count(void)
-{
-	return 0;
-}
-
-const char *
-crash_mutant_name(unsigned number)
+static void
+use(size_t number)
 {
 	(void)number;
-	return NULL;
 }
-
-const char *
-crash_mutant_what(unsigned number)
-{
-	(void)number;
-	return NULL;
-}
+#endif
 
 void
-crash_mutant_use(unsigned number)
+crash_mutant_use(const char *name_or_null)
 {
-	(void)number;
+	size_t i = name_or_null != NULL ? ROWS - 1 : 0;
+
+	while (i > 0 && strcmp(rows[i].name, name_or_null) != 0)
+		i--;
+	use(i);
 }
 
-#endif
+int
+crash_mutant_try(const struct crash_options *o, crash_explore_fn *explore, const char *name)
+{
+	struct crash_options quiet = *o;
+	unsigned caught = 0, tried = 0;
+
+	quiet.quiet = true;
+	for (size_t i = 1; i < ROWS; i++) {
+		if (strcmp(name, "all") != 0 && strcmp(name, rows[i].name) != 0)
+			continue;
+		use(i);
+		struct crash_outcome out = crash_run(&quiet, explore);
+
+		tried++;
+		caught += out.wrong;
+		printf("mutant %s (%s): %s after %u states%s%s\n", rows[i].name, rows[i].what, out.wrong ? "caught" : "NOT CAUGHT",
+		    out.explored, out.wrong ? ": " : "", out.why);
+		if (out.wrong)
+			printf("  again: %s\n", out.replay);
+		(void)fflush(stdout);
+	}
+	use(0);
+	printf("mutants: %u caught of %u\n", caught, tried);
+	return tried == 0 || caught < tried;
+}

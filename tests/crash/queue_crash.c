@@ -1,7 +1,12 @@
 /*
  * Power cuts at every moment of the queue's life: messages are added, changed and removed on a recorded file layer, then
  * the directory is made as a cut would have left it, opened by a new process, and compared: it must be what it was
- * after some change between the last acknowledged and the last begun one, and every message's files must be whole.
+ * after some change between the last acknowledged and the last begun one, and every message's files must be whole. Some states lose
+ * their index too, and have another cut while it is made again.
+ *
+ *   queue_crash [--states N] [--seed S]
+ *   queue_crash --replay SEED:CUT.VARIANT [--mutant NAME]
+ *   queue_crash_mutants --mutant NAME|all [--states N]
  */
 #include "common/log.h"
 #include "common/mem.h"
@@ -9,6 +14,7 @@
 #include "smtpd/queue.h"
 #include "store/file.h"
 #include "tests/crash/crash_fs.h"
+#include "tests/crash/crash_mutant.h"
 #include "tests/crash/crash_run.h"
 #include "tests/crash/crash_same.h"
 
@@ -27,8 +33,10 @@
 /* Of the last id: it has a file of its own. */
 #define LONG_TEXT_BYTES (QUEUE_TEXT_TOGETHER_MAX + 2000)
 #define STATES_PER_SEED 100
-/* One of so many states loses its index as well. */
-#define WITHOUT_INDEX 8
+/* So that some messages are in packs that are ended. */
+#define PACK_BYTES 12000
+/* Ways to try a moment: the last two lose the index as well. */
+#define VARIANTS 9
 
 /* attempts per id after each change; 0: not there */
 static uint32_t versions[OPERATIONS * CHANGES_AT_ONCE + 1][IDS];
@@ -243,43 +251,29 @@ run_workload(const char *root, uint64_t seed)
 
 /* ---- one state ---- */
 
-/* Without its index: what all that may be agree on is there, as it was first added. */
+/* Made anew without its index: what all changes may agree on is there, as it was first added; and not what is gone in all, when all
+ * that was written is there. */
 static int
-judge_rebuilt(const struct moment *at)
+judge_rebuilt(const struct moment *at, bool all_written)
 {
 	for (unsigned id = 0; id < IDS; id++) {
-		bool always = true;
+		bool always = true, never = all_written;
 
-		for (unsigned v = at->acked; v <= at->begun; v++)
+		for (unsigned v = at->acked; v <= at->begun; v++) {
 			always = always && versions[v][id] > 0;
-		if (always && found[id] != 1) {
-			fprintf(stderr, "queue_crash: message %u is not there when the index is made anew\n", id);
+			never = never && versions[v][id] == 0;
+		}
+		if ((always && found[id] != 1) || (never && found[id] != 0)) {
+			fprintf(stderr, "queue_crash: message %u is %s when the index is made anew\n", id, always ? "not there" : "there again");
 			return 1;
 		}
 	}
 	return 0;
 }
 
-/* In the new process. 0: good. */
 static int
-judge(const char *target, const struct moment *at, bool without_index)
+judge_index(const struct moment *at)
 {
-	char index[FILE_PATH_BYTES_MAX];
-	struct err e = {0};
-
-	file_path(index, target, "queue/index/index.db");
-	if (without_index && unlink(index) < 0 && errno != ENOENT)
-		die("unlink", NULL);
-	if (queue_table_open(target, SLICE("after"), on_found, &e) < 0) {
-		fprintf(stderr, "queue_crash: it does not open: %s\n", e.detail);
-		return 1;
-	}
-	if (strange) {
-		fprintf(stderr, "queue_crash: a message is not whole\n");
-		return 1;
-	}
-	if (without_index)
-		return judge_rebuilt(at);
 	for (unsigned v = at->acked; v <= at->begun; v++)
 		if (memcmp(found, versions[v], sizeof(found)) == 0)
 			return 0;
@@ -290,25 +284,100 @@ judge(const char *target, const struct moment *at, bool without_index)
 	return 1;
 }
 
+/* Opens it, in a new process. False when what is there is not right in itself. */
+static bool
+open_state(const char *target)
+{
+	struct err e = {0};
+
+	if (queue_table_open(target, SLICE("after"), on_found, &e) < 0)
+		fprintf(stderr, "queue_crash: it does not open: %s\n", e.detail);
+	else if (strange)
+		fprintf(stderr, "queue_crash: a message is not whole\n");
+	else
+		return true;
+	return false;
+}
+
+/* One state: a moment, what is there of it, and whether the index is lost as well. */
+struct state {
+	uint64_t seed;
+	size_t cut;
+	enum crash_mode mode;
+	bool without_index;
+	char target[CRASH_DIR_BYTES];
+	char second[CRASH_DIR_BYTES]; /* what a cut while the index was made again has left */
+};
+
+static int
+judge(const struct state *s)
+{
+	return open_state(s->target) ? judge_index(&moments[s->cut]) : 1;
+}
+
+/* And cuts the power while the index is being made again. */
+static int
+judge_without_index(const struct state *s)
+{
+	char index[FILE_PATH_BYTES_MAX];
+
+	file_path(index, s->target, "queue/index/index.db");
+	if (unlink(index) < 0 && errno != ENOENT)
+		die("unlink", NULL);
+	record = crash_record_start(s->target);
+	if (!open_state(s->target) || judge_rebuilt(&moments[s->cut], s->mode == CRASH_ALL) != 0)
+		return 1;
+	crash_record_stop();
+	random_state = s->seed;
+	crash_record_make(record, dice((unsigned)crash_record_count(record) + 1), CRASH_RANDOM, s->seed, s->second);
+	return 0;
+}
+
+static int
+judge_second(const struct state *s)
+{
+	return open_state(s->second) ? judge_rebuilt(&moments[s->cut], false) : 1;
+}
+
+static bool
+in_process(int (*fn)(const struct state *s), const struct state *s)
+{
+	int status = 1;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(fn(s));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		die("fork", NULL);
+	return status == 0;
+}
+
+/* Which of the ways to try a moment a variant is. */
+static struct state
+state_of(uint64_t seed, size_t cut, unsigned variant)
+{
+	return (struct state){.seed = seed * 1000003 + cut * 131 + variant,
+	    .cut = cut,
+	    .mode = variant == 0 || variant == VARIANTS - 1 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM,
+	    .without_index = variant >= VARIANTS - 2};
+}
+
 static bool
 try_state(uint64_t seed, size_t cut, unsigned variant)
 {
-	enum crash_mode mode = variant == 0 ? CRASH_ALL : variant == 1 ? CRASH_NONE : CRASH_RANDOM;
-	char target[CRASH_DIR_BYTES], what[256], text[400];
-	int status = 1;
-	pid_t pid;
+	struct state s = state_of(seed, cut, variant);
+	char what[256], text[400];
 
 	(void)snprintf(text, sizeof(text), "%llu:%zu.%u", (unsigned long long)seed, cut, variant);
 	crash_run_at(text);
-	crash_dir_make(target);
-	crash_record_make(record, cut, mode, seed * 1000003 + cut * 131 + variant, target);
-	pid = fork();
-	if (pid == 0)
-		_exit(judge(target, &moments[cut], variant % WITHOUT_INDEX == WITHOUT_INDEX - 1));
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		die("fork", NULL);
-	crash_dir_remove(target);
-	if (status == 0) {
+	crash_dir_make(s.target);
+	crash_dir_make(s.second);
+	crash_record_make(record, cut, s.mode, s.seed, s.target);
+	bool good = s.without_index ? in_process(judge_without_index, &s) && in_process(judge_second, &s) : in_process(judge, &s);
+
+	crash_dir_remove(s.target);
+	crash_dir_remove(s.second);
+	if (good) {
 		crash_run_good();
 		return true;
 	}
@@ -339,7 +408,7 @@ explore(uint64_t seed)
 
 		while (cut < n && crash_record_is_filler(record, cut) && dice(16) != 0)
 			cut++;
-		good = try_state(seed, cut < n ? cut : n, i % 8);
+		good = try_state(seed, cut < n ? cut : n, i % VARIANTS);
 	}
 	crash_record_free(&record);
 	crash_dir_remove(root);
@@ -350,20 +419,29 @@ int
 main(int argc, char **argv)
 {
 	struct crash_options o = {.name = "queue_crash", .states = 200, .seed = 1, .jobs = 2};
+	const char *again = NULL, *mutant = NULL;
 	unsigned long long seed;
 
 	crash_same_places(argv);
-	log_init("queue_crash", LOG_WARN);
+	queue_files_set_pack_bytes(PACK_BYTES);
 	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0 &&
-		    sscanf(argv[i + 1], "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) == 3) {
-			is_replay = true;
-			return explore(seed);
-		}
-		if (strcmp(argv[i], "--states") == 0)
+		if (strcmp(argv[i], "--replay") == 0)
+			again = argv[i + 1];
+		else if (strcmp(argv[i], "--mutant") == 0)
+			mutant = argv[i + 1];
+		else if (strcmp(argv[i], "--states") == 0)
 			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--seed") == 0)
 			o.seed = strtoul(argv[i + 1], NULL, 10);
 	}
-	return crash_run_main(&o, argv[0], explore);
+	/* Without its index a queue says so. */
+	log_init("queue_crash", again != NULL ? LOG_INFO : LOG_BUG);
+	if (again != NULL) {
+		crash_mutant_use(mutant);
+		if (sscanf(again, "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) != 3)
+			return 2;
+		is_replay = true;
+		return explore(seed);
+	}
+	return mutant != NULL ? crash_mutant_try(&o, explore, mutant) : crash_run_main(&o, argv[0], explore);
 }

@@ -703,39 +703,12 @@ replay(const char *text)
 	return status;
 }
 
-/* Each mutant until it is caught, or for so many states. The number that were not. */
-static unsigned
-try_mutants(struct crash_options o, const char *only)
-{
-	unsigned caught = 0, tried = 0;
-
-	o.quiet = true;
-	for (unsigned i = 1; i <= crash_mutant_count(); i++) {
-		if (only != NULL && strcmp(only, crash_mutant_name(i)) != 0)
-			continue;
-		crash_mutant_use(i);
-		struct crash_outcome out = crash_run(&o, explore);
-
-		tried++;
-		caught += out.wrong;
-		printf("mutant %s (%s): %s after %u states%s%s\n", crash_mutant_name(i), crash_mutant_what(i),
-		    out.wrong ? "caught" : "NOT CAUGHT", out.explored, out.wrong ? ": " : "", out.why);
-		if (out.wrong)
-			printf("  again: %s\n", out.replay);
-		(void)fflush(stdout);
-	}
-	crash_mutant_use(0);
-	printf("mutants: %u caught of %u\n", caught, tried);
-	return tried - caught + (tried == 0);
-}
-
 int
 main(int argc, char **argv)
 {
 	struct crash_options o = {.name = "store_crash", .states = 600, .seed = 1};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	const char *again = NULL, *mutant = NULL;
-	unsigned used = 0;
 
 	crash_same_places(argv);
 	o.jobs = processors > 1 ? 2 : 1;
@@ -762,12 +735,11 @@ main(int argc, char **argv)
 		else if (strcmp(argv[i], "--jobs") == 0)
 			o.jobs = (unsigned)value;
 	}
-	for (unsigned i = 1; mutant != NULL && again != NULL && i <= crash_mutant_count(); i++)
-		used = strcmp(mutant, crash_mutant_name(i)) == 0 ? i : used;
-	crash_mutant_use(used);
-	if (again != NULL)
+	if (again != NULL) {
+		crash_mutant_use(mutant);
 		return replay(again);
+	}
 	if (mutant != NULL)
-		return try_mutants(o, strcmp(mutant, "all") != 0 ? mutant : NULL) != 0;
+		return crash_mutant_try(&o, explore, mutant);
 	return crash_run_main(&o, argv[0], explore);
 }
