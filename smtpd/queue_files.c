@@ -66,17 +66,17 @@ pack_path(uint64_t number, char *path_r)
 static uint64_t
 number_of(struct slice name)
 {
+	static const char digits[16] = "0123456789abcdef";
 	uint64_t number = 0;
 
 	if (name.n != NUMBER_CHARS + 5 || !slice_eq(slice_sub(name, NUMBER_CHARS, name.n), SLICE(".pack")))
 		return 0;
 	for (size_t i = 0; i < NUMBER_CHARS; i++) {
-		uint8_t c = name.p[i];
-		bool letter = c >= 'a' && c <= 'f';
+		const char *digit = memchr(digits, name.p[i], sizeof digits);
 
-		if (!letter && (c < '0' || c > '9'))
+		if (digit == NULL)
 			return 0;
-		number = number << 4 | (letter ? c - 'a' + 10u : c - '0' + 0u);
+		number = number << 4 | (uint64_t)(digit - digits);
 	}
 	return number;
 }
