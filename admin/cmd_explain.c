@@ -81,7 +81,7 @@ const struct command commands_explain[] = {
 	.more = "KEY is a Message-ID, a queue id, a session id, or an address. Shown is every "
 		"event of every session that\n"
 		"mentions it, oldest first. TIME is how far back to look: 90s, 15m, 2h, 3d "
-		"(default " SINCE_DEFAULT "). --replay runs SPF and DMARC again on the DNS answers that were\n"
+		"(default " SINCE_DEFAULT "). --replay runs SPF, DKIM, ARC and DMARC again on the DNS answers that were\n"
 			"recorded, and decides again from everything that was; it says whether that comes to the same\n"
 			"(exit status 1: not).\n",
 		.args_min = 1,

@@ -1,5 +1,7 @@
 #include "admin/explain.h"
 
+#include "admin/event_row.h"
+
 #include <stdio.h>
 
 /* Adds the events of one part of the answer to rows; {"cut": true} sets *cut. */
@@ -46,14 +48,6 @@ explain_fetch(const struct config *config, const char *key, uint64_t since_us, j
 	return status;
 }
 
-static const char *
-text_of(const json_t *row, const char *key)
-{
-	const char *text = json_string_value(json_object_get(row, key));
-
-	return text != NULL ? text : "";
-}
-
 /* ---- printing ---- */
 
 /* What a peer put into a field must not play with the terminal. */
@@ -95,10 +89,10 @@ print_event(const json_t *row)
 	const char *key;
 	json_t *value;
 
-	printf("%s  %-11s  ", text_of(row, "time"), text_of(row, "role"));
-	print_clean(text_of(row, "session"));
+	printf("%s  %-11s  ", event_row_text(row, "time"), event_row_text(row, "role"));
+	print_clean(event_row_text(row, "session"));
 	printf("  ");
-	print_clean(text_of(row, "event"));
+	print_clean(event_row_text(row, "event"));
 	json_object_foreach(fields, key, value)
 	{
 		const char *text = json_string_value(value);

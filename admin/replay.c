@@ -4,6 +4,7 @@
  */
 #include "admin/replay.h"
 
+#include "admin/event_row.h"
 #include "admin/replay_check.h"
 #include "common/mem.h"
 #include "smtpd/policy.h"
@@ -19,7 +20,10 @@ struct evidence {
 	const char *session;
 	size_t first, end; /* its rows, and others' among them */
 	json_t *spf[2];	   /* VERDICT_CHECK_HELO, VERDICT_CHECK_MAIL_FROM; NULL: none */
+	json_t *dkim[DKIM_SIGNATURES_MAX];
+	json_t *arc;
 	json_t *dmarc;
+	struct replay_input input;
 	bool cut[VERDICT_CHECKS];
 	struct verdict verdict; /* what is known of it, for DMARC's identifiers */
 	bool same;
@@ -29,26 +33,6 @@ struct run {
 	struct replay_check check;
 	bool open, failed;
 };
-
-static const char *
-text_of(const json_t *row, const char *key)
-{
-	const char *text = json_string_value(json_object_get(row, key));
-
-	return text != NULL ? text : "";
-}
-
-static const char *
-field(const json_t *row, const char *key)
-{
-	return text_of(json_object_get(row, "fields"), key);
-}
-
-static bool
-is_event(const json_t *row, const char *session, const char *event)
-{
-	return strcmp(text_of(row, "session"), session) == 0 && strcmp(text_of(row, "event"), event) == 0;
-}
 
 static enum spf_result
 spf_named(const char *name)
@@ -89,19 +73,24 @@ take_row(struct evidence *e, json_t *row)
 	struct verdict *v = &e->verdict;
 	unsigned check;
 
-	if (is_event(row, e->session, "spf")) {
-		check = check_named(field(row, "identity"));
+	if (event_row_is(row, e->session, "spf")) {
+		check = check_named(event_row_field(row, "identity"));
 		if (check <= VERDICT_CHECK_MAIL_FROM)
 			e->spf[check] = row;
-	} else if (is_event(row, e->session, "dkim") && v->dkim_count < DKIM_SIGNATURES_MAX) {
-		v->dkim[v->dkim_count].result = dkim_named(field(row, "result"));
-		v->dkim[v->dkim_count++].domain = slice_str(field(row, "domain"));
-	} else if (is_event(row, e->session, "dmarc")) {
+	} else if (event_row_is(row, e->session, "dkim") && v->dkim_count < DKIM_SIGNATURES_MAX) {
+		e->dkim[v->dkim_count] = row;
+		v->dkim[v->dkim_count].result = dkim_named(event_row_field(row, "result"));
+		v->dkim[v->dkim_count++].domain = event_row_slice(row, "domain");
+	} else if (event_row_is(row, e->session, "arc")) {
+		e->arc = row;
+	} else if (event_row_is(row, e->session, "dmarc")) {
 		e->dmarc = row;
-	} else if (is_event(row, e->session, "dns-cut")) {
-		check = check_named(field(row, "check"));
+	} else if (event_row_is(row, e->session, "dns-cut") || event_row_is(row, e->session, "input-cut")) {
+		check = check_named(event_row_field(row, "check"));
 		if (check < VERDICT_CHECKS)
 			e->cut[check] = true;
+	} else if (strcmp(event_row_text(row, "session"), e->session) == 0) {
+		replay_input_take(&e->input, row);
 	}
 }
 
@@ -110,17 +99,19 @@ static void
 gather(const json_t *rows, size_t end, struct evidence *e)
 {
 	memset(e, 0, sizeof(*e));
+	replay_input_init(&e->input);
 	e->rows = rows;
-	e->session = text_of(json_array_get(rows, end), "session");
+	e->session = event_row_text(json_array_get(rows, end), "session");
 	e->end = e->first = end;
 	e->same = true;
 	for (size_t i = end; i-- > 0;)
-		if (is_event(json_array_get(rows, i), e->session, "message")) {
+		if (event_row_is(json_array_get(rows, i), e->session, "message")) {
 			e->first = i;
 			break;
 		}
 	for (size_t i = e->first; i < end; i++)
 		take_row(e, json_array_get(rows, i));
+	replay_input_end(&e->input);
 }
 
 /* ---- the answers ---- */
@@ -136,14 +127,14 @@ tell_answers(struct run *run, const struct evidence *e, enum verdict_check c)
 	for (size_t i = e->first; i < e->end && status == COMMAND_OK; i++) {
 		const json_t *row = json_array_get(e->rows, i);
 
-		if (!is_event(row, e->session, "dns") || check_named(field(row, "check")) != c)
+		if (!event_row_is(row, e->session, "dns") || check_named(event_row_field(row, "check")) != c)
 			continue;
-		buf_put_str(&text, field(row, "answer"));
-		if (strcmp(field(row, "more"), "1") == 0)
+		buf_put_str(&text, event_row_field(row, "answer"));
+		if (strcmp(event_row_field(row, "more"), "1") == 0)
 			continue;
-		struct answers_item item = {.name = slice_str(field(row, "name")),
-		    .type = (uint16_t)strtoul(field(row, "type"), NULL, 10),
-		    .status = answers_status_named(slice_str(field(row, "status"))),
+		struct answers_item item = {.name = event_row_slice(row, "name"),
+		    .type = (uint16_t)event_row_number(row, "type"),
+		    .status = answers_status_named(event_row_slice(row, "status")),
 		    .text = buf_slice(&text)};
 
 		status = replay_check_answer(&run->check, c, &item);
@@ -181,15 +172,15 @@ static enum command_status
 rerun_spf(struct run *run, struct evidence *e, enum verdict_check c, struct verdict_spf *to)
 {
 	json_t *row = e->spf[c];
-	struct spf_query q = {.domain = slice_str(field(row, "domain")),
-	    .helo = slice_str(field(row, "helo")),
-	    .receiver = slice_str(field(row, "receiver"))};
+	struct spf_query q = {.domain = event_row_slice(row, "domain"),
+	    .helo = event_row_slice(row, "helo"),
+	    .receiver = event_row_slice(row, "receiver")};
 	struct replay_spf got;
 	enum command_status status;
 	struct buf local;
 
 	buf_init(&local, 1024);
-	bool good = answers_unescape(slice_str(field(row, "local")), &local) && read_ip(field(row, "ip"), q.ip);
+	bool good = answers_unescape(event_row_slice(row, "local"), &local) && read_ip(event_row_field(row, "ip"), q.ip);
 
 	q.local = buf_slice(&local);
 	status = good ? tell_answers(run, e, c) : confined_nonsense();
@@ -197,8 +188,8 @@ rerun_spf(struct run *run, struct evidence *e, enum verdict_check c, struct verd
 		status = replay_check_spf(&run->check, c, &q, &got);
 	if (status == COMMAND_OK) {
 		to->result = got.result;
-		set_again(e, row, strcmp(spf_result_name(got.result), field(row, "result")) == 0 &&
-			slice_eq(got.mechanism, slice_str(field(row, "mechanism"))),
+		set_again(e, row, strcmp(spf_result_name(got.result), event_row_field(row, "result")) == 0 &&
+			slice_eq(got.mechanism, event_row_slice(row, "mechanism")),
 		    json_pack("{s:s, s:s%}", "result", spf_result_name(got.result), "mechanism", got.mechanism.p, got.mechanism.n));
 	}
 	buf_fini(&local);
@@ -210,15 +201,15 @@ static enum command_status
 judge_spf(struct run *run, struct evidence *e, enum verdict_check c, struct verdict_spf *to)
 {
 	json_t *row = e->spf[c];
-	unsigned own = row != NULL ? check_named(field(row, "check")) : VERDICT_CHECKS;
+	unsigned own = row != NULL ? check_named(event_row_field(row, "check")) : VERDICT_CHECKS;
 
-	*to = (struct verdict_spf){.result = spf_named(field(row, "result")), .domain = slice_str(field(row, "domain"))};
+	*to = (struct verdict_spf){.result = spf_named(event_row_field(row, "result")), .domain = event_row_slice(row, "domain")};
 	if (own > c)
 		return COMMAND_OK;
 	if (own != c) {
 		/* Of a null path it is the check of HELO. */
 		to->result = e->verdict.helo.result;
-		set_again(e, row, strcmp(spf_result_name(to->result), field(row, "result")) == 0,
+		set_again(e, row, strcmp(spf_result_name(to->result), event_row_field(row, "result")) == 0,
 		    json_pack("{s:s}", "result", spf_result_name(to->result)));
 		return COMMAND_OK;
 	}
@@ -230,21 +221,106 @@ judge_spf(struct run *run, struct evidence *e, enum verdict_check c, struct verd
 }
 
 static bool
+dkim_same(const json_t *row, const struct replay_dkim *d)
+{
+	return strcmp(dkim_result_name(d->result), event_row_field(row, "result")) == 0 &&
+	    slice_eq(d->reason, event_row_slice(row, "reason")) && d->key_bits == event_row_number(row, "key_bits");
+}
+
+/* NULL: every signature can be judged again. */
+static const char *
+dkim_lacks(const struct evidence *e)
+{
+	if (e->cut[VERDICT_CHECK_DKIM])
+		return "not all that it was judged from is recorded";
+	if (e->input.dkim_count == 0)
+		return "what it was judged from is not recorded";
+	return e->input.dkim_bad || e->input.dkim_count != e->verdict.dkim_count ? "what it was judged from cannot be read" : NULL;
+}
+
+static enum command_status
+judge_dkim(struct run *run, struct evidence *e)
+{
+	struct replay_dkim got[DKIM_SIGNATURES_MAX];
+	unsigned count = e->verdict.dkim_count;
+	const char *why = dkim_lacks(e);
+	enum command_status status;
+
+	if (count == 0)
+		return COMMAND_OK;
+	for (unsigned i = 0; why != NULL && i < count; i++)
+		set_why(e->dkim[i], why);
+	if (why != NULL)
+		return COMMAND_OK;
+	status = tell_answers(run, e, VERDICT_CHECK_DKIM);
+	if (status == COMMAND_OK)
+		status = replay_check_dkim(&run->check, &e->input, got);
+	for (unsigned i = 0; status == COMMAND_OK && i < count; i++) {
+		e->verdict.dkim[i].result = got[i].result;
+		set_again(e, e->dkim[i], dkim_same(e->dkim[i], &got[i]),
+		    json_pack("{s:s, s:s%}", "result", dkim_result_name(got[i].result), "reason", got[i].reason.p, got[i].reason.n));
+	}
+	return status;
+}
+
+static bool
+arc_same(const json_t *row, const struct replay_arc *a)
+{
+	return strcmp(arc_result_name(a->result), event_row_field(row, "result")) == 0 &&
+	    slice_eq(a->reason, event_row_slice(row, "reason")) && a->sets == event_row_number(row, "sets") &&
+	    a->oldest_pass == event_row_number(row, "oldest_pass") && slice_eq(a->sealers, event_row_slice(row, "sealers"));
+}
+
+static const char *
+arc_lacks(const struct evidence *e)
+{
+	if (e->cut[VERDICT_CHECK_ARC])
+		return "not all that it was judged from is recorded";
+	if (!e->input.has_arc)
+		return "what it was judged from is not recorded";
+	return e->input.arc_bad ? "what it was judged from cannot be read" : NULL;
+}
+
+static enum command_status
+judge_arc(struct run *run, struct evidence *e, struct policy_input *in)
+{
+	const char *why = arc_lacks(e);
+	enum command_status status;
+	struct replay_arc got;
+
+	if (e->arc == NULL)
+		return COMMAND_OK;
+	if (why != NULL) {
+		set_why(e->arc, why);
+		return COMMAND_OK;
+	}
+	status = tell_answers(run, e, VERDICT_CHECK_ARC);
+	if (status == COMMAND_OK)
+		status = replay_check_arc(&run->check, &e->input, &got);
+	if (status != COMMAND_OK)
+		return status;
+	in->arc = got.result;
+	set_again(e, e->arc, arc_same(e->arc, &got),
+	    json_pack("{s:s, s:s%}", "result", arc_result_name(got.result), "reason", got.reason.p, got.reason.n));
+	return COMMAND_OK;
+}
+
+static bool
 dmarc_same(const json_t *row, const struct replay_dmarc *d)
 {
-	return strcmp(dmarc_result_name(d->result), field(row, "result")) == 0 &&
-	    strcmp(dmarc_policy_name(d->policy), field(row, "policy")) == 0 &&
-	    strtoul(field(row, "spf_aligned"), NULL, 10) == d->spf_aligned &&
-	    strtoul(field(row, "dkim_aligned"), NULL, 10) == d->dkim_aligned &&
-	    slice_eq(d->org, slice_str(field(row, "org"))) && slice_eq(d->policy_domain, slice_str(field(row, "policy_domain"))) &&
-	    slice_eq(d->reason, slice_str(field(row, "reason")));
+	return strcmp(dmarc_result_name(d->result), event_row_field(row, "result")) == 0 &&
+	    strcmp(dmarc_policy_name(d->policy), event_row_field(row, "policy")) == 0 &&
+	    event_row_number(row, "spf_aligned") == d->spf_aligned &&
+	    event_row_number(row, "dkim_aligned") == d->dkim_aligned &&
+	    slice_eq(d->org, event_row_slice(row, "org")) && slice_eq(d->policy_domain, event_row_slice(row, "policy_domain")) &&
+	    slice_eq(d->reason, event_row_slice(row, "reason"));
 }
 
 static enum command_status
 judge_dmarc(struct run *run, struct evidence *e, struct policy_input *in)
 {
 	struct dmarc_identifier ids[DMARC_IDENTIFIERS_MAX];
-	struct dmarc_query q = {.author = slice_str(field(e->dmarc, "author")), .identifiers = ids};
+	struct dmarc_query q = {.author = event_row_slice(e->dmarc, "author"), .identifiers = ids};
 	struct replay_dmarc got;
 	enum command_status status;
 
@@ -274,7 +350,7 @@ judge_evidence(struct run *run, struct evidence *e, struct policy_input *in)
 {
 	enum command_status status = COMMAND_OK;
 
-	if (e->spf[VERDICT_CHECK_HELO] == NULL || *field(e->spf[VERDICT_CHECK_HELO], "check") == '\0')
+	if (e->spf[VERDICT_CHECK_HELO] == NULL || *event_row_field(e->spf[VERDICT_CHECK_HELO], "check") == '\0')
 		return COMMAND_OK;
 	if (!run->open)
 		status = replay_check_open(&run->check);
@@ -286,7 +362,15 @@ judge_evidence(struct run *run, struct evidence *e, struct policy_input *in)
 	if (status == COMMAND_OK)
 		status = judge_spf(run, e, VERDICT_CHECK_MAIL_FROM, &e->verdict.mail_from);
 	in->spf = e->verdict.mail_from.result;
-	return status == COMMAND_OK ? judge_dmarc(run, e, in) : status;
+	if (status == COMMAND_OK)
+		status = judge_dkim(run, e);
+	if (status == COMMAND_OK)
+		status = judge_arc(run, e, in);
+	if (status == COMMAND_OK)
+		status = judge_dmarc(run, e, in);
+	/* Whom it trusted is not recorded: a chain that overrode DMARC does so if nothing of either has changed. */
+	in->arc_override = in->arc_override != 0 && in->arc == ARC_RESULT_PASS && in->dmarc == DMARC_RESULT_FAIL;
+	return status;
 }
 
 /* ---- decisions ---- */
@@ -303,18 +387,19 @@ judge(struct run *run, json_t *rows, size_t at, bool *same_r)
 	char code[16];
 
 	gather(rows, at, &e);
-	if (policy_table_named(slice_str(field(row, "table")), &table) && policy_input_parse(slice_str(field(row, "inputs")), &in)) {
+	if (policy_table_named(event_row_slice(row, "table"), &table) && policy_input_parse(event_row_slice(row, "inputs"), &in)) {
 		if (table == POLICY_INCOMING && !run->failed)
 			run->failed = judge_evidence(run, &e, &in) != COMMAND_OK;
 		d = policy_decide(table, &in);
 	}
 	(void)snprintf(code, sizeof code, "%u", d->reply.code);
-	bool same = d != &unreadable && strcmp(d->rule, field(row, "rule")) == 0 &&
-	    strcmp(policy_action_name(d->action), field(row, "action")) == 0 && strcmp(code, field(row, "code")) == 0;
+	bool same = d != &unreadable && strcmp(d->rule, event_row_field(row, "rule")) == 0 &&
+	    strcmp(policy_action_name(d->action), event_row_field(row, "action")) == 0 && strcmp(code, event_row_field(row, "code")) == 0;
 
 	set_again(&e, row, same, json_pack("{s:s, s:s, s:s}", "rule", d->rule, "action",
 				     d != &unreadable ? policy_action_name(d->action) : "", "code", code));
 	*same_r = e.same;
+	replay_input_fini(&e.input);
 }
 
 size_t
@@ -329,7 +414,7 @@ replay(json_t *rows, size_t *differ_r)
 	{
 		bool same;
 
-		if (strcmp(text_of(row, "event"), "decision") != 0)
+		if (strcmp(event_row_text(row, "event"), "decision") != 0)
 			continue;
 		judge(&run, rows, i, &same);
 		count++;

@@ -1,7 +1,6 @@
 /*
- * replay: what was recorded of a message, judged again: SPF and DMARC on the DNS answers that they were given, then the table of policy
- * with what comes of it. What cannot be done again from a record is taken from it: signatures of DKIM and ARC, which want the
- * whole message, and what the fronts counted.
+ * replay: what was recorded of a message, judged again: SPF, DKIM, ARC and DMARC on the DNS answers that they were given, then the table
+ * of policy with what comes of it. Of signatures the message's hashes are taken from the record, and what the fronts counted.
  */
 #ifndef ADMIN_REPLAY_H
 #define ADMIN_REPLAY_H

@@ -1,7 +1,12 @@
 /*
  * To the child: 'n'; 'a', u8 check, u16 type, u8 status, slice name, slice text; 's', u8 check, 16 octets address, slices domain, local,
- * helo, receiver; 'd', slice author, u16 count and for each identifier: slice domain, u8 DKIM, u8 uncertain. From it, after 's': u8
- * result, slice mechanism; after 'd': u8 result, u8 policy, u8 SPF aligned, u32 DKIM aligned, slices org, policy domain, reason.
+ * helo, receiver; 'd', slice author, u16 count and for each identifier: slice domain, u8 DKIM, u8 uncertain; 'k', u64 time, u8 broken,
+ * u8 count and for each signature: slice field, u8 too long, u8 hashed, 32 octets header, 32 octets body, u64 octets of the body; 'r', u64
+ * time, u8 large, slices fields, author, then 2 + ARC_SETS_MAX times: u8 there is one, 32 octets hash.
+ *
+ * From it, after 's': u8 result, slice mechanism; after 'd': u8 result, u8 policy, u8 SPF aligned, u32 DKIM aligned, slices org, policy
+ * domain, reason; after 'k', for each signature: u8 result, u32 bits, slices domain, reason; after 'r': u8 result, u32 sets, u32 oldest
+ * pass, slices sealers, reason.
  */
 #include "admin/replay_check.h"
 
@@ -13,9 +18,13 @@
 #define ANSWER 'a'
 #define SPF 's'
 #define DMARC 'd'
+#define DKIM_KIND 'k'
+#define ARC 'r'
 #define TEXT_BYTES_MAX 1024u
+#define SEALERS_BYTES_MAX (ARC_SEALERS_MAX * (DKIM_TAG_BYTES_MAX + 2))
 
 _Static_assert(ANSWERS_BYTES_MAX + 2048 <= CONFINED_PACKET_BYTES_MAX, "an answer fits a packet");
+_Static_assert(REPLAY_FIELDS_BYTES_MAX + 2048 + ARC_SETS_MAX * 33 <= CONFINED_PACKET_BYTES_MAX, "and what signatures are judged from");
 
 /* ---- the child ---- */
 
@@ -127,6 +136,126 @@ run_dmarc(struct child *c, struct cursor *from)
 }
 
 static void
+take_octets(struct cursor *from, uint8_t *to, size_t n)
+{
+	struct slice octets = cursor_take(from, n);
+
+	if (!from->bad)
+		memcpy(to, octets.p, n);
+}
+
+static void
+on_dkim(void *arg, const struct dkim_outcome *o)
+{
+	struct child *c = arg;
+
+	for (unsigned i = 0; i < o->count; i++) {
+		put_u8(&c->reply, (uint8_t)o->signatures[i].result);
+		put_u32(&c->reply, o->signatures[i].key_bits);
+		put_slice(&c->reply, o->signatures[i].domain);
+		put_slice(&c->reply, o->signatures[i].reason);
+	}
+}
+
+static bool
+run_dkim(struct child *c, struct cursor *from)
+{
+	struct answers *a = c->answers[VERDICT_CHECK_DKIM];
+	struct dkim_evidence evidence[DKIM_SIGNATURES_MAX];
+	uint64_t now = cursor_u64(from);
+	uint8_t broken = cursor_u8(from), count = cursor_u8(from);
+	struct dkim_check *check;
+
+	from->bad |= count > DKIM_SIGNATURES_MAX || broken >= DKIM_BROKEN_COUNT;
+	for (unsigned i = 0; i < count && !from->bad; i++) {
+		struct dkim_evidence *e = &evidence[i];
+
+		*e = (struct dkim_evidence){.field = cursor_slice(from, REPLAY_FIELDS_BYTES_MAX)};
+		e->too_long = cursor_u8(from) != 0;
+		e->hashed = cursor_u8(from) != 0;
+		take_octets(from, e->header, sizeof e->header);
+		take_octets(from, e->body, sizeof e->body);
+		e->body_octets = cursor_u64(from);
+	}
+	if (!cursor_done(from))
+		return false;
+	check = dkim_check_again(answers_asker(a), now, evidence, count, (enum dkim_broken)broken, on_dkim, c);
+	dkim_check_end(check);
+	answers_play(a);
+	dkim_check_expire(check);
+	dkim_check_free(&check);
+	return true;
+}
+
+static void
+on_arc(void *arg, const struct arc_outcome *o)
+{
+	struct child *c = arg;
+	struct buf sealers;
+
+	buf_init(&sealers, SEALERS_BYTES_MAX);
+	arc_sealers_text(o, &sealers);
+	put_u8(&c->reply, (uint8_t)o->result);
+	put_u32(&c->reply, o->sets);
+	put_u32(&c->reply, o->oldest_pass);
+	put_slice(&c->reply, buf_slice(&sealers));
+	put_slice(&c->reply, o->reason);
+	buf_fini(&sealers);
+}
+
+static bool
+take_hash(struct cursor *from, uint8_t hash_r[32])
+{
+	bool is_there = cursor_u8(from) != 0;
+
+	take_octets(from, hash_r, 32);
+	return is_there;
+}
+
+static bool
+run_arc(struct child *c, struct cursor *from)
+{
+	struct answers *a = c->answers[VERDICT_CHECK_ARC];
+	struct arc_evidence e = {.cut = false};
+	uint64_t now = cursor_u64(from);
+	struct arc_check *check;
+	struct slice author;
+
+	e.large = cursor_u8(from) != 0;
+	e.fields = cursor_slice(from, REPLAY_FIELDS_BYTES_MAX);
+	author = cursor_slice(from, TEXT_BYTES_MAX);
+	for (unsigned i = 0; i < 2; i++)
+		e.has_body[i] = take_hash(from, e.body[i]);
+	for (unsigned i = 0; i < ARC_SETS_MAX; i++)
+		e.has_message[i] = take_hash(from, e.message[i]);
+	if (!cursor_done(from))
+		return false;
+	check = arc_check_again(answers_asker(a), now, &e, author, on_arc, c);
+	arc_check_end(check);
+	answers_play(a);
+	arc_check_expire(check);
+	arc_check_free(&check);
+	return true;
+}
+
+static bool
+run_check(struct child *c, uint8_t kind, struct cursor *from)
+{
+	switch (kind) {
+	case SPF:
+		return run_spf(c, from);
+	case DMARC:
+		return run_dmarc(c, from);
+	case DKIM_KIND:
+		return run_dkim(c, from);
+	case ARC:
+		return run_arc(c, from);
+	default:
+		return false;
+	}
+}
+
+static void
 work(int link, void *arg)
 {
 	struct child c = {.link = link};
@@ -147,7 +276,7 @@ work(int link, void *arg)
 		else if (kind == ANSWER)
 			good = take_answer(&c, &from);
 		else
-			good = kind == SPF ? run_spf(&c, &from) : kind == DMARC && run_dmarc(&c, &from);
+			good = run_check(&c, kind, &from);
 		if (good && c.reply.n > 0)
 			confined_give(link, buf_slice(&c.reply));
 	}
@@ -263,4 +392,78 @@ replay_check_dmarc(struct replay_check *r, const struct dmarc_query *q, struct r
 	dmarc_r->policy_domain = cursor_slice(&from, TEXT_BYTES_MAX);
 	dmarc_r->reason = cursor_slice(&from, TEXT_BYTES_MAX);
 	return cursor_done(&from) && result < DMARC_RESULT_COUNT && policy < DMARC_POLICY_COUNT ? COMMAND_OK : confined_nonsense();
+}
+
+enum command_status
+replay_check_dkim(struct replay_check *r, const struct replay_input *in, struct replay_dkim dkim_r[DKIM_SIGNATURES_MAX])
+{
+	enum command_status status;
+	struct cursor from;
+	struct buf b;
+
+	buf_init(&b, CONFINED_PACKET_BYTES_MAX);
+	put_u8(&b, DKIM_KIND);
+	put_u64(&b, in->now);
+	put_u8(&b, (uint8_t)in->broken);
+	put_u8(&b, (uint8_t)in->dkim_count);
+	for (unsigned i = 0; i < in->dkim_count; i++) {
+		const struct dkim_evidence *e = &in->dkim[i];
+
+		put_slice(&b, e->field);
+		put_u8(&b, e->too_long);
+		put_u8(&b, e->hashed);
+		buf_put(&b, e->header, sizeof e->header);
+		buf_put(&b, e->body, sizeof e->body);
+		put_u64(&b, e->body_octets);
+	}
+	status = reply(r, &b, &from);
+	for (unsigned i = 0; status == COMMAND_OK && i < in->dkim_count; i++) {
+		uint8_t result = cursor_u8(&from);
+
+		from.bad |= result >= DKIM_RESULT_COUNT;
+		dkim_r[i] = (struct replay_dkim){.result = from.bad ? DKIM_RESULT_NONE : (enum dkim_result)result};
+		dkim_r[i].key_bits = cursor_u32(&from);
+		dkim_r[i].domain = cursor_slice(&from, TEXT_BYTES_MAX);
+		dkim_r[i].reason = cursor_slice(&from, TEXT_BYTES_MAX);
+	}
+	if (status != COMMAND_OK)
+		return status;
+	return cursor_done(&from) ? COMMAND_OK : confined_nonsense();
+}
+
+static void
+put_hash(struct buf *b, bool is_there, const uint8_t hash[32])
+{
+	put_u8(b, is_there);
+	buf_put(b, hash, 32);
+}
+
+enum command_status
+replay_check_arc(struct replay_check *r, const struct replay_input *in, struct replay_arc *arc_r)
+{
+	const struct arc_evidence *e = &in->arc;
+	enum command_status status;
+	struct cursor from;
+	struct buf b;
+	uint8_t result;
+
+	buf_init(&b, CONFINED_PACKET_BYTES_MAX);
+	put_u8(&b, ARC);
+	put_u64(&b, in->now);
+	put_u8(&b, e->large);
+	put_slice(&b, e->fields);
+	put_slice(&b, in->author);
+	for (unsigned i = 0; i < 2; i++)
+		put_hash(&b, e->has_body[i], e->body[i]);
+	for (unsigned i = 0; i < ARC_SETS_MAX; i++)
+		put_hash(&b, e->has_message[i], e->message[i]);
+	status = reply(r, &b, &from);
+	if (status != COMMAND_OK)
+		return status;
+	result = cursor_u8(&from);
+	*arc_r = (struct replay_arc){.result = (enum arc_result)result, .sets = cursor_u32(&from)};
+	arc_r->oldest_pass = cursor_u32(&from);
+	arc_r->sealers = cursor_slice(&from, SEALERS_BYTES_MAX);
+	arc_r->reason = cursor_slice(&from, TEXT_BYTES_MAX);
+	return cursor_done(&from) && result < ARC_RESULT_COUNT ? COMMAND_OK : confined_nonsense();
 }

@@ -1,11 +1,13 @@
 /*
- * replay_check: SPF and DMARC run again on the DNS answers that were recorded (smtpd/answers.h). Records of strangers are not read
- * by the command itself, which may be root, but by a confined child of it (admin/confined.h).
+ * replay_check: checks run again on the DNS answers that were recorded (smtpd/answers.h); those of DKIM and ARC on what was kept of the
+ * message, too (struct dkim_evidence, struct arc_evidence). Records and fields of strangers are not read by the command itself, which
+ * may be root, but by a confined child of it (admin/confined.h).
  */
 #ifndef ADMIN_REPLAY_CHECK_H
 #define ADMIN_REPLAY_CHECK_H
 
 #include "admin/confined.h"
+#include "admin/replay_input.h"
 #include "smtpd/answers.h"
 #include "smtpd/dmarc.h"
 #include "smtpd/spf.h"
@@ -29,6 +31,19 @@ struct replay_dmarc {
 	struct slice org, policy_domain, reason;
 };
 
+struct replay_dkim {
+	enum dkim_result result;
+	uint32_t key_bits;
+	struct slice domain, reason;
+};
+
+struct replay_arc {
+	enum arc_result result;
+	uint32_t sets, oldest_pass;
+	struct slice sealers; /* as in the time line */
+	struct slice reason;
+};
+
 /* All of them: other than COMMAND_OK it was said why. */
 enum command_status replay_check_open(struct replay_check *r);
 void replay_check_close(struct replay_check *r);
@@ -38,5 +53,9 @@ enum command_status replay_check_begin(struct replay_check *r);
 enum command_status replay_check_answer(struct replay_check *r, enum verdict_check c, const struct answers_item *item);
 enum command_status replay_check_spf(struct replay_check *r, enum verdict_check c, const struct spf_query *q, struct replay_spf *spf_r);
 enum command_status replay_check_dmarc(struct replay_check *r, const struct dmarc_query *q, struct replay_dmarc *dmarc_r);
+/* One result for each signature. */
+enum command_status replay_check_dkim(struct replay_check *r, const struct replay_input *in,
+    struct replay_dkim dkim_r[DKIM_SIGNATURES_MAX]);
+enum command_status replay_check_arc(struct replay_check *r, const struct replay_input *in, struct replay_arc *arc_r);
 
 #endif

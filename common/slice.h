@@ -91,6 +91,19 @@ ascii_digit(uint8_t c)
 	return c >= '0' && c <= '9';
 }
 
+/* A digit of hexadecimal, small letters only. False, with *value_r as it was, for what is none. */
+static inline bool
+ascii_hex_value(uint8_t c, uint8_t *value_r)
+{
+	if (ascii_digit(c))
+		*value_r = (uint8_t)(c - '0');
+	else if (c >= 'a' && c <= 'f')
+		*value_r = (uint8_t)(c - 'a' + 10);
+	else
+		return false;
+	return true;
+}
+
 static inline bool
 ascii_alpha(uint8_t c)
 {

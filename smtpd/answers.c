@@ -70,18 +70,6 @@ answers_escape(struct slice octets, struct buf *out)
 	}
 }
 
-static bool
-hex_digit(uint8_t c, uint8_t *value)
-{
-	if (ascii_digit(c))
-		*value = (uint8_t)(c - '0');
-	else if (c >= 'a' && c <= 'f')
-		*value = (uint8_t)(c - 'a' + 10);
-	else
-		return false;
-	return true;
-}
-
 bool
 answers_unescape(struct slice text, struct buf *out)
 {
@@ -91,7 +79,7 @@ answers_unescape(struct slice text, struct buf *out)
 		if (text.p[i] != '%') {
 			buf_put_u8(out, text.p[i]);
 		} else {
-			if (text.n - i < 3 || !hex_digit(text.p[i + 1], &high) || !hex_digit(text.p[i + 2], &low))
+			if (text.n - i < 3 || !ascii_hex_value(text.p[i + 1], &high) || !ascii_hex_value(text.p[i + 2], &low))
 				return false;
 			buf_put_u8(out, (uint8_t)(high << 4 | low));
 			i += 2;

@@ -6,6 +6,9 @@
  *
  * Bounds: fields and octets of the header as for DKIM, ARC_BYTES_MAX of ARC fields (the seals hash them again for each set),
  * DKIM_SIGNED_NAMES_MAX names in an h=, ARC_SETS_MAX sets, so at most 100 keys, each asked for once.
+ *
+ * Hashes of what only the message has, its body and its signed fields, are kept when they are made. Judged again, the same code takes
+ * them from there; seals sign ARC fields alone, which are kept themselves.
  */
 #include "smtpd/arc_check.h"
 
@@ -69,7 +72,9 @@ struct arc_check {
 	struct key keys[KEYS_MAX];
 	unsigned key_count;
 	struct dkim_body body[2]; /* simple, relaxed */
-	uint8_t body_hash[2][32];
+	struct arc_evidence evidence;
+	struct buf evidence_fields;
+	const struct arc_evidence *again; /* NULL: the message is there */
 	enum arc_result result;
 	const char *why; /* the chain's end is known */
 	bool rest_asked;
@@ -156,7 +161,7 @@ select_field(struct arc_check *c, struct slice name, unsigned selection)
 }
 
 static void
-hash_message(struct arc_check *c, const struct set *s, uint8_t hash_r[32])
+hash_message_fields(struct arc_check *c, const struct set *s, uint8_t hash_r[32])
 {
 	const struct arc_fields *f = &s->message.fields;
 	struct slice names = f->h, name;
@@ -171,6 +176,19 @@ hash_message(struct arc_check *c, const struct set *s, uint8_t hash_r[32])
 	}
 	hash_field(h, s->raw[KIND_MESSAGE], f->header_relaxed, true);
 	hash_end(h, hash_r);
+}
+
+/* False: judged again, and it was not kept. */
+static bool
+hash_message(struct arc_check *c, const struct set *s)
+{
+	size_t i = (size_t)(s - c->sets);
+
+	if (c->again == NULL) {
+		hash_message_fields(c, s, c->evidence.message[i]);
+		c->evidence.has_message[i] = true;
+	}
+	return c->evidence.has_message[i];
 }
 
 /* All sets up to this one, in the order of RFC 8617 5.1.1, always relaxed. */
@@ -211,19 +229,18 @@ verify(struct signature *s, const uint8_t hash[32])
 static const char *
 verify_message(struct arc_check *c, struct set *s)
 {
-	uint8_t hash[32];
-
 	if (s->message.wrong != NULL)
 		return s->message.wrong;
-	hash_message(c, s, hash);
-	return verify(&s->message, hash);
+	return hash_message(c, s) ? verify(&s->message, c->evidence.message[s - c->sets]) : "its hash was not kept";
 }
 
 /* Once the body is complete. */
 static bool
 body_matches(const struct arc_check *c, const struct set *s)
 {
-	return dkim_base64_is(s->message.fields.bh, c->body_hash[s->message.fields.body_relaxed], 32);
+	bool relaxed = s->message.fields.body_relaxed;
+
+	return c->evidence.has_body[relaxed] && dkim_base64_is(s->message.fields.bh, c->evidence.body[relaxed], 32);
 }
 
 static void
@@ -294,6 +311,8 @@ conclude(struct arc_check *c)
 		o->oldest_pass = oldest_pass(c);
 		report_sealers(c);
 	}
+	c->evidence.fields = buf_slice(&c->evidence_fields);
+	o->evidence = c->again != NULL ? c->again : &c->evidence;
 	c->finished = true;
 	c->done(c->arg, o);
 }
@@ -422,6 +441,16 @@ read_field(struct arc_check *c, enum kind kind, struct slice value, struct set *
 }
 
 static void
+keep_field(struct arc_check *c, struct slice raw)
+{
+	if (c->again != NULL)
+		return;
+	c->evidence.cut |= raw.n > ARC_EVIDENCE_BYTES_MAX - c->evidence_fields.n;
+	if (!c->evidence.cut)
+		buf_put_slice(&c->evidence_fields, raw);
+}
+
+static void
 take_arc_field(struct arc_check *c, enum kind kind, const struct header_field *field)
 {
 	struct set read = {.results = {NULL, 0}};
@@ -431,6 +460,7 @@ take_arc_field(struct arc_check *c, enum kind kind, const struct header_field *f
 	/* Also of what is wrong: that there are ARC fields. */
 	c->count = c->count > 0 ? c->count : 1;
 	c->arc_bytes += field->raw.n;
+	keep_field(c, field->raw);
 	if (c->arc_bytes > ARC_BYTES_MAX) {
 		fail(c, ARC_RESULT_FAIL, "too much");
 		return;
@@ -514,14 +544,17 @@ arc_check_header(struct arc_check *c, struct slice block, struct slice author)
 	c->fields = mem_new_array(DKIM_HEADER_FIELDS_MAX, sizeof(*c->fields));
 	c->sets = mem_new_array(ARC_SETS_MAX, sizeof(*c->sets));
 	collect(c, block);
-	if (c->field_count > DKIM_HEADER_FIELDS_MAX || block.n > DKIM_HEADER_BYTES_MAX)
+	if (c->again == NULL)
+		c->evidence.large = c->field_count > DKIM_HEADER_FIELDS_MAX || block.n > DKIM_HEADER_BYTES_MAX;
+	if (c->evidence.large)
 		fail(c, ARC_RESULT_FAIL, "header is too large");
 	check_structure(c);
 	if (c->why == NULL && c->sets[c->count - 1].message.wrong != NULL)
 		fail(c, ARC_RESULT_FAIL, c->sets[c->count - 1].message.wrong);
 	if (c->why != NULL)
 		return;
-	begin_bodies(c);
+	if (c->again == NULL)
+		begin_bodies(c);
 	ask(c, &c->sets[c->count - 1].message);
 }
 
@@ -541,8 +574,10 @@ arc_check_end(struct arc_check *c)
 	assert(!c->ended);
 	c->ended = true;
 	for (unsigned i = 0; i < 2; i++)
-		if (c->body[i].hash != NULL)
-			dkim_body_end(&c->body[i], c->body_hash[i]);
+		if (c->body[i].hash != NULL) {
+			dkim_body_end(&c->body[i], c->evidence.body[i]);
+			c->evidence.has_body[i] = c->why == NULL;
+		}
 	advance(c);
 }
 
@@ -575,6 +610,19 @@ arc_check_new(const struct dns_asker *dns, uint64_t now, arc_done_fn *done, void
 	c->done = done;
 	c->arg = arg;
 	c->arena = arena_new(ARENA_BYTES_MAX);
+	buf_init(&c->evidence_fields, ARC_EVIDENCE_BYTES_MAX);
+	return c;
+}
+
+struct arc_check *
+arc_check_again(const struct dns_asker *dns, uint64_t now, const struct arc_evidence *evidence, struct slice author, arc_done_fn *done,
+    void *arg)
+{
+	struct arc_check *c = arc_check_new(dns, now, done, arg);
+
+	c->again = evidence;
+	c->evidence = *evidence;
+	arc_check_header(c, evidence->fields, author);
 	return c;
 }
 
@@ -589,6 +637,7 @@ arc_check_free(struct arc_check **cp)
 	for (unsigned i = 0; i < 2; i++)
 		dkim_body_fini(&c->body[i]);
 	arena_free(&c->arena);
+	buf_fini(&c->evidence_fields);
 	free(c->fields);
 	free(c->sets);
 	MEM_FREE(cp);

@@ -102,3 +102,14 @@ arc_results_dmarc_pass(struct slice results, struct slice author)
 	buf_fini(&text);
 	return pass;
 }
+
+void
+arc_sealers_text(const struct arc_outcome *o, struct buf *out)
+{
+	for (unsigned i = 0; i < o->sealer_count; i++) {
+		if (i > 0)
+			buf_put_u8(out, ' ');
+		buf_put_slice(out, o->sealers[i].domain);
+		buf_put_str(out, o->sealers[i].dmarc_pass ? "+" : "");
+	}
+}

@@ -13,6 +13,8 @@
  *   goes through the signatures in order (out of order it reads past a key). It asks no DNS: its resolver hooks are dummies.
  * - A pass is the library's PASSED flag, a matching body hash and no error, all three. dkim_ohdrs() and
  *   dkim_sig_process() are never called. rsa-sha1 and short keys do not pass.
+ *
+ * The library's two hashes of each signature are kept. With them dkim_check_again() comes to the same, by code of our own.
  */
 #include "smtpd/dkim_check.h"
 
@@ -32,6 +34,7 @@
 struct signature {
 	struct dkim_check *check;
 	struct dkim_signature out;
+	struct dkim_evidence evidence;
 	struct dkim_fields fields;
 	bool decided; /* whatever the library says */
 	bool handed;  /* the library has it, as number `at` */
@@ -47,9 +50,10 @@ struct dkim_check {
 	dkim_done_fn *done;
 	void *arg;
 	struct arena *arena;
-	DKIM *dkim;
+	DKIM *dkim; /* NULL: judged again, by evidence */
 	struct signature sig[DKIM_SIGNATURES_MAX];
 	struct dkim_signature results[DKIM_SIGNATURES_MAX];
+	struct dkim_evidence evidence[DKIM_SIGNATURES_MAX];
 	unsigned count, skipped, handed;
 	unsigned fields;
 	size_t header_bytes;
@@ -57,7 +61,7 @@ struct dkim_check {
 	bool has_l; /* a signature has l= */
 	uint8_t tail[2]; /* the last octets of the body */
 	struct dkim_length length;
-	const char *broken; /* the library gave up: why */
+	enum dkim_broken broken;
 	DKIM_SIGINFO **list;
 	bool header_ended, ended, finished;
 };
@@ -72,6 +76,21 @@ dkim_result_name(enum dkim_result r)
 
 	assert(r < DKIM_RESULT_COUNT);
 	return names[r];
+}
+
+const char *
+dkim_broken_text(enum dkim_broken b)
+{
+	static const char *const texts[DKIM_BROKEN_COUNT] = {[DKIM_BROKEN_NOT] = "",
+	    [DKIM_BROKEN_LARGE] = "header is too large",
+	    [DKIM_BROKEN_HEADER] = "header could not be processed",
+	    [DKIM_BROKEN_OTHERS] = "library sees other signatures",
+	    [DKIM_BROKEN_BODY] = "body could not be processed",
+	    [DKIM_BROKEN_LINE_ENDS] = "body has bare CR or LF",
+	    [DKIM_BROKEN_LIBRARY] = "error of the library"};
+
+	assert(b < DKIM_BROKEN_COUNT);
+	return texts[b];
 }
 
 /* ---- the library's hooks ---- */
@@ -166,7 +185,7 @@ decide(struct signature *s, enum dkim_result result, const char *reason)
 static bool
 library_needed(const struct dkim_check *c)
 {
-	if (c->broken != NULL)
+	if (c->broken != DKIM_BROKEN_NOT)
 		return false;
 	for (unsigned i = 0; i < c->count; i++)
 		if (!c->sig[i].decided)
@@ -174,15 +193,40 @@ library_needed(const struct dkim_check *c)
 	return false;
 }
 
-/* True when l= leaves out some of the body. */
-static bool
-is_partial(const struct dkim_check *c, const struct signature *s)
+/* Of a signature that the library has not gone through it has no hashes, and dies when it is asked for them. */
+static void
+keep_evidence(struct dkim_check *c, struct signature *s)
 {
-	dkim_canon_t header, body;
+	struct dkim_evidence *e = &s->evidence;
+	size_t header_n = 0, body_n = 0;
+	void *header = NULL, *body = NULL;
+	DKIM_SIGINFO *info = c->list[s->at];
 
-	if (!s->fields.has_l || dkim_sig_getcanons(c->list[s->at], &header, &body) != DKIM_STAT_OK)
-		return s->fields.has_l;
-	return s->fields.l < (body == DKIM_CANON_RELAXED ? c->length.relaxed : c->length.simple).octets;
+	e->body_octets = (s->fields.body_relaxed ? c->length.relaxed : c->length.simple).octets;
+	if ((dkim_sig_getflags(info) & DKIM_SIGFLAG_PROCESSED) != 0 &&
+	    dkim_sig_gethashes(info, &header, &header_n, &body, &body_n) == DKIM_STAT_OK)
+		e->hashed = header_n == sizeof e->header && body_n == sizeof e->body;
+	if (e->hashed) {
+		memcpy(e->header, header, sizeof e->header);
+		memcpy(e->body, body, sizeof e->body);
+	}
+}
+
+static bool
+l_too_long(const struct signature *s)
+{
+	return s->fields.has_l && s->fields.l > s->evidence.body_octets;
+}
+
+/* The signature holds, for as much of the body as it is of. */
+static void
+decide_good(struct signature *s)
+{
+	s->out.partial = s->fields.has_l && s->fields.l < s->evidence.body_octets;
+	if (s->out.partial)
+		decide(s, DKIM_RESULT_POLICY, "a part of the body is not signed");
+	else
+		decide(s, DKIM_RESULT_PASS, "");
 }
 
 /* What a signature comes to that the library was given and that had its key. */
@@ -193,12 +237,13 @@ read_result(struct dkim_check *c, struct signature *s)
 	unsigned flags = dkim_sig_getflags(info);
 	DKIM_SIGERROR error = dkim_sig_geterror(info);
 
-	if ((flags & DKIM_SIGFLAG_PROCESSED) == 0) {
+	keep_evidence(c, s);
+	if (l_too_long(s)) {
+		decide(s, DKIM_RESULT_PERMERROR, "l= is longer than the body");
+	} else if ((flags & DKIM_SIGFLAG_PROCESSED) == 0) {
 		decide(s, DKIM_RESULT_PERMERROR, "not processed");
 	} else if (dkim_sig_getbh(info) == DKIM_SIGBH_MISMATCH) {
 		decide(s, DKIM_RESULT_FAIL, "body hash does not match");
-	} else if (error == DKIM_SIGERROR_TOOLARGE_L) {
-		decide(s, DKIM_RESULT_PERMERROR, "l= is longer than the body");
 	} else if (error == DKIM_SIGERROR_BADSIG || (error == DKIM_SIGERROR_OK && !DKIM_SIG_CHECK(info))) {
 		decide(s, DKIM_RESULT_FAIL, "signature does not match");
 	} else if (error != DKIM_SIGERROR_OK) {
@@ -206,11 +251,7 @@ read_result(struct dkim_check *c, struct signature *s)
 
 		decide(s, DKIM_RESULT_PERMERROR, text != NULL ? text : "error of the library");
 	} else {
-		s->out.partial = is_partial(c, s);
-		if (s->out.partial)
-			decide(s, DKIM_RESULT_POLICY, "a part of the body is not signed");
-		else
-			decide(s, DKIM_RESULT_PASS, "");
+		decide_good(s);
 	}
 }
 
@@ -223,19 +264,46 @@ run_library(struct dkim_check *c)
 	if (library_needed(c)) {
 		status = dkim_eom(c->dkim, &testing);
 		if (status == DKIM_STAT_SYNTAX)
-			c->broken = "body has bare CR or LF";
+			c->broken = DKIM_BROKEN_LINE_ENDS;
 		else if (status == DKIM_STAT_INTERNAL || status == DKIM_STAT_NORESOURCE)
-			c->broken = "error of the library";
+			c->broken = DKIM_BROKEN_LIBRARY;
 	}
+}
+
+/* From what was kept; like the library, the body's hash last. */
+static void
+judge_again(struct signature *s)
+{
+	const struct dkim_evidence *e = &s->evidence;
+
+	if (l_too_long(s))
+		decide(s, DKIM_RESULT_PERMERROR, "l= is longer than the body");
+	else if (!e->hashed)
+		decide(s, DKIM_RESULT_PERMERROR, "not processed");
+	else if (!dkim_key_verifies(s->key, e->header, s->fields.b))
+		decide(s, DKIM_RESULT_FAIL, "signature does not match");
+	else if (!dkim_base64_is(s->fields.bh, e->body, sizeof e->body))
+		decide(s, DKIM_RESULT_FAIL, "body hash does not match");
+	else
+		decide_good(s);
+}
+
+static void
+judge_all(struct dkim_check *c)
+{
+	if (c->dkim != NULL)
+		run_library(c);
 	for (unsigned i = 0; i < c->count; i++) {
 		struct signature *s = &c->sig[i];
 
 		if (s->decided)
 			continue;
-		if (c->broken != NULL)
-			decide(s, DKIM_RESULT_PERMERROR, c->broken);
-		else
+		if (c->broken != DKIM_BROKEN_NOT)
+			decide(s, DKIM_RESULT_PERMERROR, dkim_broken_text(c->broken));
+		else if (c->dkim != NULL)
 			read_result(c, s);
+		else
+			judge_again(s);
 	}
 }
 
@@ -243,7 +311,7 @@ run_library(struct dkim_check *c)
 static void
 finish_if_complete(struct dkim_check *c)
 {
-	struct dkim_outcome o = {.signatures = c->results, .count = c->count, .skipped = c->skipped};
+	struct dkim_outcome o = {.signatures = c->results, .evidence = c->evidence, .count = c->count, .skipped = c->skipped};
 
 	if (!c->ended || c->finished)
 		return;
@@ -251,11 +319,13 @@ finish_if_complete(struct dkim_check *c)
 		if (c->sig[i].waiting)
 			return;
 	c->finished = true;
-	run_library(c);
+	judge_all(c);
 	for (unsigned i = 0; i < c->count; i++) {
 		assert(c->sig[i].decided);
 		c->results[i] = c->sig[i].out;
+		c->evidence[i] = c->sig[i].evidence;
 	}
+	o.broken = c->broken;
 	c->done(c->arg, &o);
 }
 
@@ -387,26 +457,30 @@ keep_tags(struct dkim_check *c, struct signature *s)
 	set_b_prefix(c, s);
 }
 
+static struct signature *
+add_signature(struct dkim_check *c)
+{
+	struct signature *s = &c->sig[c->count++];
+
+	s->check = c;
+	return s;
+}
+
 /* True when the library is to have this field too. */
 static bool
-note_signature(struct dkim_check *c, struct slice value)
+take_signature(struct dkim_check *c, struct signature *s, struct slice value)
 {
 	enum dkim_result result;
-	struct signature *s;
 	struct slice own;
 	const char *why;
 
-	if (c->count == DKIM_SIGNATURES_MAX) {
-		c->skipped++;
-		return false;
-	}
-	s = &c->sig[c->count++];
-	s->check = c;
 	/* The fields are slices of it until the end. */
-	if (value.n > DKIM_SIGNATURE_BYTES_MAX || !arena_copy(c->arena, value, &own)) {
+	if (s->evidence.too_long || value.n > DKIM_SIGNATURE_BYTES_MAX || !arena_copy(c->arena, value, &own)) {
+		s->evidence.too_long = true;
 		decide(s, DKIM_RESULT_PERMERROR, "too long");
 		return false;
 	}
+	s->evidence.field = own;
 	why = dkim_signature_check(own, c->now, &s->fields, &result);
 	keep_tags(c, s);
 	if (why != NULL)
@@ -419,6 +493,16 @@ note_signature(struct dkim_check *c, struct slice value)
 	return s->handed;
 }
 
+static bool
+note_signature(struct dkim_check *c, struct slice value)
+{
+	if (c->count == DKIM_SIGNATURES_MAX) {
+		c->skipped++;
+		return false;
+	}
+	return take_signature(c, add_signature(c), value);
+}
+
 static void
 give_field(struct dkim_check *c, struct slice field)
 {
@@ -428,8 +512,8 @@ give_field(struct dkim_check *c, struct slice field)
 		unsigned char *to;
 	} p = {.from = field.p};
 
-	if (c->broken == NULL && dkim_header(c->dkim, p.to, field.n) != DKIM_STAT_OK)
-		c->broken = "header could not be processed";
+	if (c->broken == DKIM_BROKEN_NOT && dkim_header(c->dkim, p.to, field.n) != DKIM_STAT_OK)
+		c->broken = DKIM_BROKEN_HEADER;
 }
 
 void
@@ -484,14 +568,22 @@ end_library_header(struct dkim_check *c)
 	int n = 0;
 
 	if (c->too_large)
-		c->broken = "header is too large";
+		c->broken = DKIM_BROKEN_LARGE;
 	give_last_field(c);
-	if (c->broken == NULL && dkim_eoh(c->dkim) != DKIM_STAT_OK)
-		c->broken = "header could not be processed";
-	if (c->broken == NULL &&
+	if (c->broken == DKIM_BROKEN_NOT && dkim_eoh(c->dkim) != DKIM_STAT_OK)
+		c->broken = DKIM_BROKEN_HEADER;
+	if (c->broken == DKIM_BROKEN_NOT &&
 	    (dkim_getsiglist(c->dkim, &list, &n) != DKIM_STAT_OK || n != (int)c->handed))
-		c->broken = "library sees other signatures";
+		c->broken = DKIM_BROKEN_OTHERS;
 	c->list = list;
+}
+
+static void
+ask_keys(struct dkim_check *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (!c->sig[i].decided)
+			ask_key(&c->sig[i]);
 }
 
 void
@@ -502,9 +594,8 @@ dkim_check_header_end(struct dkim_check *c)
 	if (c->handed == 0)
 		return;
 	end_library_header(c);
-	for (unsigned i = 0; c->broken == NULL && i < c->count; i++)
-		if (!c->sig[i].decided)
-			ask_key(&c->sig[i]);
+	if (c->broken == DKIM_BROKEN_NOT)
+		ask_keys(c);
 }
 
 /* ---- body and end ---- */
@@ -521,7 +612,7 @@ dkim_check_body(struct dkim_check *c, struct slice chunk)
 	if (chunk.n == 0 || !library_needed(c))
 		return;
 	if (dkim_body(c->dkim, p.to, chunk.n) != DKIM_STAT_OK)
-		c->broken = "body could not be processed";
+		c->broken = DKIM_BROKEN_BODY;
 	if (c->has_l)
 		dkim_length_feed(&c->length, chunk);
 	c->tail[0] = chunk.n > 1 ? chunk.p[chunk.n - 2] : c->tail[1];
@@ -565,22 +656,50 @@ dkim_check_expire(struct dkim_check *c)
 	finish_if_complete(c);
 }
 
-struct dkim_check *
-dkim_check_new(const struct dns_asker *dns, uint64_t now, dkim_done_fn *done, void *arg)
+static struct dkim_check *
+check_new(const struct dns_asker *dns, uint64_t now, dkim_done_fn *done, void *arg)
 {
 	struct dkim_check *c = MEM_NEW(struct dkim_check);
-	static const unsigned char id[] = "check";
-	DKIM_STAT status;
 
-	dkim_check_global_init();
 	c->dns = dns;
 	c->now = now ? now : (uint64_t)time(NULL);
 	c->done = done;
 	c->arg = arg;
 	c->arena = arena_new(ARENA_BYTES_MAX);
+	return c;
+}
+
+struct dkim_check *
+dkim_check_new(const struct dns_asker *dns, uint64_t now, dkim_done_fn *done, void *arg)
+{
+	struct dkim_check *c = check_new(dns, now, done, arg);
+	static const unsigned char id[] = "check";
+	DKIM_STAT status;
+
+	dkim_check_global_init();
 	c->dkim = dkim_verify(library, id, NULL, &status);
 	assert(c->dkim != NULL);
 	dkim_set_user_context(c->dkim, c);
+	return c;
+}
+
+struct dkim_check *
+dkim_check_again(const struct dns_asker *dns, uint64_t now, const struct dkim_evidence *evidence, unsigned count, enum dkim_broken broken,
+    dkim_done_fn *done, void *arg)
+{
+	struct dkim_check *c = check_new(dns, now, done, arg);
+
+	assert(count <= DKIM_SIGNATURES_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		struct signature *s = add_signature(c);
+
+		s->evidence = evidence[i];
+		(void)take_signature(c, s, evidence[i].field);
+	}
+	c->header_ended = true;
+	c->broken = broken;
+	if (broken == DKIM_BROKEN_NOT || broken >= DKIM_BROKEN_BODY)
+		ask_keys(c);
 	return c;
 }
 
@@ -590,7 +709,8 @@ dkim_check_free(struct dkim_check **c)
 	if (*c == NULL)
 		return;
 	cancel_all(*c);
-	dkim_free((*c)->dkim);
+	if ((*c)->dkim != NULL)
+		dkim_free((*c)->dkim);
 	arena_free(&(*c)->arena);
 	free(*c);
 	*c = NULL;

@@ -48,10 +48,37 @@ struct dkim_signature {
 	uint32_t key_bits;	/* 0 when there was no key; ed25519: 256 */
 };
 
+/* What keeps every signature of a message from being verified. Stable words: dkim_broken_text(), the signatures' reason then. */
+enum dkim_broken {
+	DKIM_BROKEN_NOT,
+	DKIM_BROKEN_LARGE,
+	DKIM_BROKEN_HEADER,
+	DKIM_BROKEN_OTHERS,
+	/* From here on the keys have been asked for. */
+	DKIM_BROKEN_BODY,
+	DKIM_BROKEN_LINE_ENDS,
+	DKIM_BROKEN_LIBRARY,
+	DKIM_BROKEN_COUNT
+};
+
+const char *dkim_broken_text(enum dkim_broken b);
+
+/* What the verdict on a signature comes from, the key and the time aside: it can be reached again without the message. */
+struct dkim_evidence {
+	struct slice field;   /* the value of DKIM-Signature */
+	bool too_long;	      /* there is no value: it was over DKIM_SIGNATURE_BYTES_MAX */
+	bool hashed;	      /* the rest is there: the message was read to its end for this signature */
+	uint8_t header[32];   /* SHA-256 of the canonical header: what b= signs */
+	uint8_t body[32];     /* SHA-256 of the canonical body, as far as l= goes: what bh= says */
+	uint64_t body_octets; /* of the whole canonical body, when there is an l= */
+};
+
 struct dkim_outcome {
 	const struct dkim_signature *signatures;
+	const struct dkim_evidence *evidence; /* for each of them */
 	unsigned count;
 	unsigned skipped; /* signatures past DKIM_SIGNATURES_MAX */
+	enum dkim_broken broken;
 };
 
 struct dkim_check;
@@ -64,6 +91,12 @@ void dkim_check_global_init(void);
 /* dns must outlive it. now: seconds since 1970, for t= and x= (0: the library's own clock). Never NULL. */
 struct dkim_check *dkim_check_new(const struct dns_asker *dns, uint64_t now, dkim_done_fn *done,
     void *arg) __attribute__((warn_unused_result));
+/*
+ * The same from what was kept: the keys are asked for, and nothing is fed but dkim_check_end(). The library has no part in it.
+ * evidence (count of them, at most DKIM_SIGNATURES_MAX) is copied.
+ */
+struct dkim_check *dkim_check_again(const struct dns_asker *dns, uint64_t now, const struct dkim_evidence *evidence, unsigned count,
+    enum dkim_broken broken, dkim_done_fn *done, void *arg) __attribute__((warn_unused_result));
 /* One header field, as it stands: name, colon, folded value; with or without the last CRLF. */
 void dkim_check_header(struct dkim_check *c, struct slice field);
 /* The header is complete: the keys are asked for. */

@@ -215,6 +215,16 @@ canonicalization_valid(struct slice c)
 	    slice_eq_nocase(body, SLICE("relaxed"));
 }
 
+/* Both are simple unless said otherwise (3.5). */
+static void
+read_canonicalization(struct slice c, bool *header_relaxed_r, bool *body_relaxed_r)
+{
+	size_t slash = slice_index(c, '/');
+
+	*header_relaxed_r = slice_eq_nocase(slice_sub(c, 0, slash), SLICE("relaxed"));
+	*body_relaxed_r = slice_eq_nocase(slice_sub(c, slash + 1, c.n), SLICE("relaxed"));
+}
+
 static const char *
 check_algorithm(struct slice a, enum dkim_result *result_r)
 {
@@ -238,7 +248,7 @@ check_required(const struct dkim_tag_list *tags, const struct dkim_fields *f)
 		return "v= is not 1";
 	if (f->a.n == 0 || f->b.n == 0 || f->d.n == 0 || f->s.n == 0 || f->h.n == 0)
 		return "a required tag is missing";
-	if (!dkim_base64_valid(f->b) || !dkim_base64_valid(dkim_tags_get(tags, "bh")))
+	if (!dkim_base64_valid(f->b) || !dkim_base64_valid(f->bh))
 		return "b= or bh= is malformed";
 	if (!domain_usable(f->d) || !domain_usable(f->s))
 		return "d= or s= is no domain name";
@@ -252,11 +262,15 @@ check_required(const struct dkim_tag_list *tags, const struct dkim_fields *f)
 static void
 read_fields(const struct dkim_tag_list *tags, struct dkim_fields *f)
 {
+	bool header_relaxed;
+
+	read_canonicalization(dkim_tags_get(tags, "c"), &header_relaxed, &f->body_relaxed);
 	f->d = dkim_tags_get(tags, "d");
 	f->s = dkim_tags_get(tags, "s");
 	f->a = dkim_tags_get(tags, "a");
 	f->i = dkim_tags_get(tags, "i");
 	f->b = dkim_tags_get(tags, "b");
+	f->bh = dkim_tags_get(tags, "bh");
 	f->h = dkim_tags_get(tags, "h");
 	f->has_i = f->i.p != NULL;
 }
@@ -341,16 +355,13 @@ arc_message_check(struct slice value, uint64_t now, struct arc_fields *fields_r)
 	struct dkim_tag_list tags;
 	const char *why = arc_read(value, &tags, fields_r);
 	struct slice c;
-	size_t slash;
 
 	if (why != NULL)
 		return why;
 	c = dkim_tags_get(&tags, "c");
-	slash = slice_index(c, '/');
 	fields_r->bh = dkim_tags_get(&tags, "bh");
 	fields_r->h = dkim_tags_get(&tags, "h");
-	fields_r->header_relaxed = slice_eq_nocase(slice_sub(c, 0, slash), SLICE("relaxed"));
-	fields_r->body_relaxed = slice_eq_nocase(slice_sub(c, slash + 1, c.n), SLICE("relaxed"));
+	read_canonicalization(c, &fields_r->header_relaxed, &fields_r->body_relaxed);
 	if (!dkim_base64_valid(fields_r->bh))
 		return "bh= is malformed";
 	if (!canonicalization_valid(c))

@@ -30,7 +30,8 @@ bool dkim_base64_valid(struct slice s);
 bool dkim_list_has(struct slice list, uint8_t sep, struct slice word);
 
 struct dkim_fields {
-	struct slice d, s, a, i, b, h;
+	struct slice d, s, a, i, b, bh, h;
+	bool body_relaxed; /* c= */
 	bool has_i;
 	bool has_l;
 	uint64_t l;

@@ -279,7 +279,7 @@ verdict_identifiers(const struct verdict *v, struct dmarc_identifier ids[DMARC_I
 const char *
 verdict_check_name(enum verdict_check c)
 {
-	static const char *const names[VERDICT_CHECKS] = {"helo", "mailfrom", "dmarc"};
+	static const char *const names[VERDICT_CHECKS] = {"helo", "mailfrom", "dmarc", "dkim", "arc"};
 
 	assert(c < VERDICT_CHECKS);
 	return names[c];

@@ -101,7 +101,14 @@ bool verdict_encode(const struct verdict *v, struct buf *b) __attribute__((warn_
 /* False when in is not the encoded form: every enum, length, order of ranges is checked. The slices point into in. */
 bool verdict_decode(struct slice in, struct verdict *verdict_r) __attribute__((warn_unused_result));
 /* Checks that can be run again on what they were told by the DNS. Stable words: see verdict_check_name(). */
-enum verdict_check { VERDICT_CHECK_HELO, VERDICT_CHECK_MAIL_FROM, VERDICT_CHECK_DMARC, VERDICT_CHECKS };
+enum verdict_check {
+	VERDICT_CHECK_HELO,
+	VERDICT_CHECK_MAIL_FROM,
+	VERDICT_CHECK_DMARC,
+	VERDICT_CHECK_DKIM,
+	VERDICT_CHECK_ARC,
+	VERDICT_CHECKS
+};
 
 const char *verdict_check_name(enum verdict_check c);
 

@@ -46,6 +46,7 @@ struct verify {
 	struct spf_check *helo;
 	struct spf_check *mail_from;
 	struct dkim_check *dkim;
+	struct dkim_outcome dkim_outcome;
 	struct arc_check *arc;
 	struct dmarc_check *dmarc;
 	struct loop_timer *timer;
@@ -228,6 +229,8 @@ on_dkim(void *arg, const struct dkim_outcome *o)
 {
 	struct verify *v = arg;
 
+	v->dkim_outcome = *o;
+	v->result.dkim = &v->dkim_outcome;
 	v->verdict.dkim_count = (uint16_t)o->count;
 	v->verdict.dkim_skipped = o->skipped;
 	for (unsigned i = 0; i < o->count; i++)
@@ -241,6 +244,7 @@ on_arc(void *arg, const struct arc_outcome *o)
 	struct verify *v = arg;
 
 	v->verdict.arc = *o;
+	v->result.arc = o->evidence;
 	one_ended(v);
 }
 
@@ -361,7 +365,7 @@ give_dkim_header(struct verify *v, struct slice block)
 	struct header_field field;
 	struct header_iter it;
 
-	v->dkim = dkim_check_new(v->dns, v->request.now, on_dkim, v);
+	v->dkim = dkim_check_new(written(v, VERDICT_CHECK_DKIM), v->result.now, on_dkim, v);
 	v->open++;
 	header_iter_init(&it, block);
 	while (header_next(&it, &field))
@@ -398,7 +402,7 @@ has_stray_octets(struct verify *v, bool in_header)
 static void
 give_arc_header(struct verify *v, struct slice block)
 {
-	v->arc = arc_check_new(v->dns, v->request.now ? v->request.now : (uint64_t)time(NULL), on_arc, v);
+	v->arc = arc_check_new(written(v, VERDICT_CHECK_ARC), v->result.now, on_arc, v);
 	v->open++;
 	arc_check_header(v->arc, block, v->verdict.form.from_domain);
 }
@@ -526,6 +530,7 @@ verify_start(struct verify *v, const struct verify_request *q)
 	struct slice facts = keep(v, q->facts);
 
 	v->request = *q;
+	v->result.now = q->now ? q->now : (uint64_t)time(NULL);
 	v->open = 1;
 	if (!facts_decode(facts, &v->facts)) {
 		err_set(&v->result.err, ERR_PERM, ERR_CODE_MALFORMED, "the message could not be checked", "facts");

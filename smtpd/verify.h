@@ -34,6 +34,10 @@ struct verify_result {
 	const struct facts *facts;
 	struct slice local; /* local part of MAIL FROM, as SPF got it */
 	struct answers *answers[VERDICT_CHECKS];
+	/* What signatures were judged from (NULL: none were), and when. */
+	const struct dkim_outcome *dkim;
+	const struct arc_evidence *arc;
+	uint64_t now;
 };
 
 struct verify;

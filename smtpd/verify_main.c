@@ -25,7 +25,10 @@
 #define TRACE_BYTES_MAX 4096
 #define TRACE_ID_BYTES_MAX 998
 /* With a name in its longest form, twice escaped, an event holds it. */
-#define ANSWER_PART_BYTES 2400
+#define PART_BYTES 2400
+#define PART_FIELDS_MAX 12
+/* Of the signature fields of one check, escaped. More of them are not recorded, and cannot be judged again. */
+#define EVIDENCE_BYTES_MAX (24 * 1024)
 
 struct job {
 	struct job *next;
@@ -94,41 +97,55 @@ trace_spf(struct slice session, enum verdict_check check, const struct verdict_s
 	buf_fini(&escaped);
 }
 
-/* One answer, in as many events as it needs: "more" says that the text goes on. */
+/* Evidence goes to the time line alone: a log would have too much of it. */
+static void
+record(struct slice session, const char *event, const struct log_field *fields)
+{
+	struct buf b;
+
+	buf_init(&b, TRACE_BYTES_MAX);
+	log_put_fields(&b, fields);
+	role_record(session, event, buf_slice(&b));
+	buf_fini(&b);
+}
+
+/* The fields and a text, in as many events as it needs: "more" says that the text goes on. */
+static void
+record_text(struct slice session, const char *event, const struct log_field *fields, const char *key, struct slice text)
+{
+	struct log_field all[PART_FIELDS_MAX];
+	size_t n = 0;
+
+	for (; fields[n].key != NULL; n++)
+		all[n] = fields[n];
+	assert(n + 3 <= PART_FIELDS_MAX);
+	do {
+		struct slice part = slice_sub(text, 0, PART_BYTES);
+
+		text = slice_sub(text, part.n, text.n);
+		all[n] = (struct log_field)LOG_STR(key, part);
+		all[n + 1] = (struct log_field)LOG_NUM("more", text.n > 0);
+		all[n + 2] = (struct log_field)LOG_END;
+		record(session, event, all);
+	} while (text.n > 0);
+}
+
 static void
 record_answer(struct slice session, enum verdict_check check, const struct answers_item *item)
 {
-	struct slice rest = item->text;
-	struct buf b;
+	const struct log_field fields[] = {LOG_CSTR("check", verdict_check_name(check)), LOG_STR("name", item->name),
+	    LOG_NUM("type", item->type), LOG_CSTR("status", answers_status_name(item->status)), LOG_END};
 
-	buf_init(&b, TRACE_BYTES_MAX);
-	do {
-		struct slice part = slice_sub(rest, 0, ANSWER_PART_BYTES);
-
-		rest = slice_sub(rest, part.n, rest.n);
-		const struct log_field fields[] = {LOG_CSTR("check", verdict_check_name(check)), LOG_STR("name", item->name),
-		    LOG_NUM("type", item->type), LOG_CSTR("status", answers_status_name(item->status)), LOG_STR("answer", part),
-		    LOG_NUM("more", rest.n > 0), LOG_END};
-
-		buf_reset(&b);
-		log_put_fields(&b, fields);
-		role_record(session, "dns", buf_slice(&b));
-	} while (rest.n > 0);
-	buf_fini(&b);
+	record_text(session, "dns", fields, "answer", item->text);
 }
 
 static void
-record_cut(struct slice session, enum verdict_check check)
+record_cut(struct slice session, const char *event, enum verdict_check check)
 {
-	struct buf b;
-
-	buf_init(&b, TRACE_BYTES_MAX);
-	log_put_fields(&b, (const struct log_field[]){LOG_CSTR("check", verdict_check_name(check)), LOG_END});
-	role_record(session, "dns-cut", buf_slice(&b));
-	buf_fini(&b);
+	record(session, event, (const struct log_field[]){LOG_CSTR("check", verdict_check_name(check)), LOG_END});
 }
 
-/* What the checks were told: evidence, of which a log would have too much. */
+/* What the DNS told the checks. */
 static void
 record_answers(struct slice session, const struct verify_result *r)
 {
@@ -141,8 +158,88 @@ record_answers(struct slice session, const struct verify_result *r)
 			record_answer(session, c, &item);
 		}
 		if (a != NULL && answers_cut(a))
-			record_cut(session, c);
+			record_cut(session, "dns-cut", c);
 	}
+}
+
+/* In the form of a log field: a hash that is not there is empty. */
+static struct slice
+hash_text(bool known, const uint8_t hash[32], char text[64])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; known && i < 32; i++) {
+		text[2 * i] = digits[hash[i] >> 4];
+		text[2 * i + 1] = digits[hash[i] & 15];
+	}
+	return slice_of(text, known ? 64 : 0);
+}
+
+/* What each signature was judged from beside its key. Past EVIDENCE_BYTES_MAX nothing of them is recorded. */
+static void
+record_dkim(struct slice session, const struct verify_result *r)
+{
+	struct buf texts[DKIM_SIGNATURES_MAX];
+	size_t octets = 0;
+
+	for (unsigned i = 0; i < r->dkim->count; i++) {
+		buf_init(&texts[i], EVIDENCE_BYTES_MAX);
+		answers_escape(r->dkim->evidence[i].field, &texts[i]);
+		octets += texts[i].failed ? EVIDENCE_BYTES_MAX + 1 : texts[i].n;
+	}
+	if (octets > EVIDENCE_BYTES_MAX)
+		record_cut(session, "input-cut", VERDICT_CHECK_DKIM);
+	for (unsigned i = 0; i < r->dkim->count; i++) {
+		const struct dkim_evidence *e = &r->dkim->evidence[i];
+		char header[64], body[64];
+		const struct log_field fields[] = {LOG_NUM("number", i), LOG_NUM("at", r->now),
+		    LOG_CSTR("broken", dkim_broken_text(r->dkim->broken)), LOG_NUM("too_long", e->too_long),
+		    LOG_STR("header", hash_text(e->hashed, e->header, header)), LOG_STR("body", hash_text(e->hashed, e->body, body)),
+		    LOG_NUM("body_octets", e->body_octets), LOG_END};
+
+		if (octets <= EVIDENCE_BYTES_MAX)
+			record_text(session, "dkim-input", fields, "field", buf_slice(&texts[i]));
+		buf_fini(&texts[i]);
+	}
+}
+
+static void
+record_arc_hash(struct slice session, const char *of, const uint8_t hash[32])
+{
+	char text[64];
+
+	record(session, "arc-hash", (const struct log_field[]){LOG_CSTR("of", of), LOG_STR("hash", hash_text(true, hash, text)), LOG_END});
+}
+
+static void
+record_arc(struct slice session, const struct verify_result *r)
+{
+	const struct arc_evidence *e = r->arc;
+	struct buf author, text;
+	char instance[16];
+
+	/* A longer one is no domain that anybody could speak for. */
+	buf_init(&author, 3 * DNS_NAME_BYTES_MAX);
+	buf_init(&text, EVIDENCE_BYTES_MAX);
+	answers_escape(slice_sub(r->verdict->form.from_domain, 0, DNS_NAME_BYTES_MAX), &author);
+	answers_escape(e->fields, &text);
+	const struct log_field fields[] = {LOG_NUM("at", r->now), LOG_STR("author", buf_slice(&author)), LOG_NUM("large", e->large),
+	    LOG_END};
+
+	for (unsigned i = 0; i < 2; i++)
+		if (e->has_body[i])
+			record_arc_hash(session, i == 0 ? "simple" : "relaxed", e->body[i]);
+	for (unsigned i = 0; i < ARC_SETS_MAX; i++) {
+		(void)snprintf(instance, sizeof instance, "%u", i + 1);
+		if (e->has_message[i])
+			record_arc_hash(session, instance, e->message[i]);
+	}
+	if (e->cut || text.failed)
+		record_cut(session, "input-cut", VERDICT_CHECK_ARC);
+	else
+		record_text(session, "arc-input", fields, "fields", buf_slice(&text));
+	buf_fini(&text);
+	buf_fini(&author);
 }
 
 static void
@@ -156,7 +253,6 @@ trace_dkim(struct slice session, const struct dkim_signature *s)
 	trace(session, "dkim", fields);
 }
 
-/* The sealers from the newest, with a "+" where they say that DMARC passed. */
 static void
 trace_arc(struct slice session, const struct arc_outcome *o)
 {
@@ -165,12 +261,7 @@ trace_arc(struct slice session, const struct arc_outcome *o)
 	if (o->result == ARC_RESULT_NONE)
 		return;
 	buf_init(&sealers, ARC_SEALERS_MAX * (DKIM_TAG_BYTES_MAX + 2));
-	for (unsigned i = 0; i < o->sealer_count; i++) {
-		if (i > 0)
-			buf_put_u8(&sealers, ' ');
-		buf_put_slice(&sealers, o->sealers[i].domain);
-		buf_put_str(&sealers, o->sealers[i].dmarc_pass ? "+" : "");
-	}
+	arc_sealers_text(o, &sealers);
 	const struct log_field fields[] = {LOG_CSTR("result", arc_result_name(o->result)), LOG_NUM("sets", o->sets),
 	    LOG_NUM("oldest_pass", o->oldest_pass), LOG_STR("sealers", buf_slice(&sealers)), LOG_STR("reason", o->reason), LOG_END};
 
@@ -198,6 +289,9 @@ trace_verdict(struct slice session, const struct verify_result *r)
 	if (!v->full)
 		return;
 	record_answers(session, r);
+	record_dkim(session, r);
+	if (v->arc.result != ARC_RESULT_NONE)
+		record_arc(session, r);
 	trace_spf(session, VERDICT_CHECK_HELO, &v->helo, r);
 	trace_spf(session, VERDICT_CHECK_MAIL_FROM, &v->mail_from, r);
 	for (uint16_t i = 0; i < v->dkim_count; i++)

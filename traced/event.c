@@ -82,18 +82,6 @@ event_decode(struct slice *in, struct event *v_r)
 
 /* ---- fields ---- */
 
-static bool
-hex_digit(uint8_t c, uint8_t *value_r)
-{
-	if (ascii_digit(c))
-		*value_r = (uint8_t)(c - '0');
-	else if (c >= 'a' && c <= 'f')
-		*value_r = (uint8_t)(c - 'a' + 10);
-	else
-		return false;
-	return true;
-}
-
 /* Reads what follows an opening quote; *s ends up behind the closing one, or at the end when it was
  * cut off. */
 static void
@@ -105,8 +93,8 @@ quoted_read(struct slice *s, struct buf *value_r)
 	for (; i < s->n && s->p[i] != '"'; i++) {
 		if (s->p[i] != '\\' || i + 1 == s->n) {
 			(void)buf_put_u8(value_r, s->p[i]);
-		} else if (s->p[i + 1] == 'x' && i + 3 < s->n && hex_digit(s->p[i + 2], &high) &&
-			   hex_digit(s->p[i + 3], &low)) {
+		} else if (s->p[i + 1] == 'x' && i + 3 < s->n && ascii_hex_value(s->p[i + 2], &high) &&
+			   ascii_hex_value(s->p[i + 3], &low)) {
 			(void)buf_put_u8(value_r, (uint8_t)(high << 4 | low));
 			i += 3;
 		} else {

@@ -1,5 +1,6 @@
 """ARC through the real processes: chains that dkimpy makes, the same verdict as dkimpy's of whole and broken ones, and what policy makes of it."""
 
+import json
 import re
 import types
 import unittest
@@ -76,6 +77,20 @@ class ArcTest(harness.InstanceTest):
         self.fail("not delivered")
 
 
+    def check_replay(self):
+        """Each chain, and each decision, comes to the same from what was recorded."""
+        def judged():
+            done = self.server.run("--json", "explain", "alice@demo.test", "--replay", check=False)
+            rows = json.loads(done.stdout or "[]")
+            whole = len([r for r in rows if r["event"] == "decision"]) >= len([r for r in rows if r["event"] == "message"]) > 0
+            return (done, [r for r in rows if r["event"] == "arc"]) if whole else None
+
+        done, rows = harness.wait_for(judged)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([r for r in rows if not r["again"].get("same")], [])
+        return {r["fields"]["result"] for r in rows}
+
+
 class TestChains(ArcTest):
     def chain(self):
         m = self.seal(self.message("plain.test"), "evil.test")
@@ -103,6 +118,7 @@ class TestChains(ArcTest):
         m = self.seal(m + b"-- \r\nfooter\r\n", "list.test", "arc=pass")
         self.assertEqual(self.check(m, "footer"), "pass")
         self.assertIn("header.oldest-pass=2", self.judged(m)[2])
+        self.assertLessEqual({"pass"}, self.check_replay())
 
     def test_broken(self):
         """Every one of these is what dkimpy says, and it is fail."""
@@ -128,6 +144,7 @@ class TestChains(ArcTest):
         for name, message in changed.items():
             self.assertNotEqual(message, whole, name)
             self.assertEqual(self.check(message, name), "fail", name)
+        self.assertLessEqual({"fail"}, self.check_replay())
 
     def test_stricter_than_dkimpy(self):
         """RFC 8617 4.2.1, 5.2: 50 sets, each field once; dkimpy lets these through or stumbles."""
@@ -163,6 +180,7 @@ class TestPolicy(ArcTest):
             code, box, text = self.judged(message, "author.test")
             self.assertEqual((code, box), (want, "INBOX" if want == 250 else None), (name, text))
         self.assertRegex(self.judged(rows[1][1], "author.test")[2], r"arc=pass .*dmarc=fail")
+        self.assertLessEqual({"pass", "fail", "temperror"}, self.check_replay())
 
     def test_no_reason_on_its_own(self):
         """It neither helps nor harms what DMARC says nothing against."""

@@ -36,7 +36,7 @@ FAULTS = {
     "bogus": TEMPORARY, "nxdomain": NO_NAME, "nodata": NO_DATA, "wrong-type": NO_DATA,
 }
 # Whose recorded answers are judged again: those that ask most.
-REPLAYED = ("include", "mx-host", "ptr-host", "exp", "walk", "exists-author", "align", "spf-dmarc")
+REPLAYED = ("include", "mx-host", "ptr-host", "exp", "walk", "exists-author", "align", "spf-dmarc", "dkim-dmarc")
 LISTS = [fault for fault in FAULTS if fault not in ("truncate", "formerr", "notimp", "short", "cut-off", "wrong-id")]
 NUMBERS = {fault: number for number, fault in enumerate(FAULTS)}
 
@@ -287,8 +287,9 @@ class TestFaults(unittest.TestCase):
                     return
                 key = case.sender if case.sender != "a@plain.test" else case.author.split("@")[1]
                 done = self.server.run("--json", "explain", key, "--replay", check=False)
-                rows = [r for r in json.loads(done.stdout or "[]") if r["event"] in ("spf", "dmarc", "decision")]
-                bad = [r for r in rows if not r.get("again", {}).get("same")]
+                told = json.loads(done.stdout or "[]")
+                rows = [r for r in told if r["event"] in ("spf", "dmarc", "decision")]
+                bad = [r for r in rows + [r for r in told if r["event"] == "dkim"] if not r.get("again", {}).get("same")]
                 if done.returncode != 0 or len(rows) % 4 != 0 or not rows or bad:
                     wrong.append("%s: %d %s %r" % (case.name, done.returncode, done.stderr, bad or rows))
 

@@ -1,6 +1,7 @@
 """What the checks find decides, and the message tells it: results, dispositions, forged fields, DNS that fails."""
 
 import email
+import json
 import re
 import time
 import unittest
@@ -146,6 +147,41 @@ class TestVerdicts(harness.InstanceTest):
             self.assertIn(word, told.lower())
 
 
+class TestEvidence(harness.InstanceTest):
+    """What signatures are judged from is recorded up to a limit, and says so past it."""
+    BYTES_MAX = 24 * 1024  # escaped: CR and LF are three octets each
+
+    @staticmethod
+    def signature(octets):
+        """A field of which so many octets are recorded. What it signs does not matter."""
+        head = " v=1; a=rsa-sha256; d=none.test; s=s; h=from; bh=AAAA; b=AAAA; z="
+        lines, rest = divmod(octets - len(head), 907)
+        return "DKIM-Signature:" + head + "x" * rest + ("\r\n " + "x" * 900) * lines + "\r\n"
+
+    def replayed(self, octets):
+        token = "<%d.%d@client.example>" % (octets, time.monotonic_ns())
+        head = self.signature(self.BYTES_MAX // 2) + self.signature(octets - self.BYTES_MAX // 2)
+        code, text = self.server.deliver(("%sFrom: a@none.test\r\nMessage-ID: %s\r\n\r\nx\r\n" % (head, token)).encode())
+        self.assertEqual(code, 250, text)
+
+        def judged():
+            done = self.server.run("--json", "explain", token, "--replay", check=False)
+            rows = json.loads(done.stdout or "[]")
+            return (done, rows) if any(r["event"] == "decision" for r in rows) else None
+
+        done, rows = harness.wait_for(judged)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [r["again"] for r in rows if r["event"] == "dkim"], len([r for r in rows if r["event"] == "dkim-input"])
+
+    def test_limit(self):
+        again, inputs = self.replayed(self.BYTES_MAX)
+        self.assertEqual(again, [{"same": True, "result": "permerror", "reason": "no key"}] * 2)
+        self.assertEqual(inputs, 12)
+        again, inputs = self.replayed(self.BYTES_MAX + 1)
+        self.assertEqual(again, [{"why": "not all that it was judged from is recorded"}] * 2)
+        self.assertEqual(inputs, 0)
+
+
 class MatrixTest(harness.InstanceTest):
     """DKIM x SPF x DMARC: for each cell where the message goes, and what its header says."""
     # (name, what the author's domain asks for: the record of DMARC)
@@ -200,6 +236,19 @@ class MatrixTest(harness.InstanceTest):
             where = 550
         return where, dmarc
 
+    def check_replay(self, decisions, signatures):
+        """Each decision, and each signature that led to it, comes to the same from what was recorded."""
+        def judged():
+            done = self.server.run("--json", "explain", "alice@demo.test", "--replay", check=False)
+            rows = json.loads(done.stdout or "[]")
+            return (done, rows) if sum(r["event"] == "decision" and r["fields"]["table"] == "incoming" for r in rows) == decisions else None
+
+        done, rows = harness.wait_for(judged)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        signed = [r for r in rows if r["event"] == "dkim"]
+        self.assertEqual(len(signed), signatures)
+        self.assertEqual([r for r in signed if not r["again"]["same"]], [])
+
     def check_all(self):
         cells = [(p, s, k) for p in self.policies for s in self.senders for k in self.signers]
         codes = {}
@@ -211,6 +260,7 @@ class MatrixTest(harness.InstanceTest):
                 s.rcpt("alice@demo.test")
                 token = "-".join((policy, sender, signer))
                 codes[token] = s.data(self.message(policy, signer, token))
+        self.check_replay(len(cells), sum(signer != "none" for _, _, signer in cells))
         came = self.headers()
         for policy, sender, signer in cells:
             token = "-".join((policy, sender, signer))

@@ -5,6 +5,7 @@
 #include "common/mem.h"
 #include "smtpd/answers.h"
 #include "tests/unit/fake_dns.h"
+#include "tests/unit/played.h"
 
 #include <check.h>
 
@@ -38,19 +39,6 @@ ask(struct answers *a, const char *name, uint16_t type, uint64_t *ticket)
 	const struct dns_asker *asker = answers_asker(a);
 
 	return asker->ask(asker->ctx, slice_str(name), type, on_answer, NULL, ticket);
-}
-
-static struct answers *
-player_of(const struct answers *written)
-{
-	struct answers *a = answers_new(NULL);
-
-	for (unsigned i = 0; i < answers_count(written); i++) {
-		struct answers_item item = answers_item(written, i);
-
-		ck_assert(answers_add(a, &item));
-	}
-	return a;
 }
 
 START_TEST(test_escape)
@@ -155,7 +143,7 @@ START_TEST(test_no_answer)
 	dns.refuse_at = dns.asked + 1;
 	ck_assert(!ask(written, "x.example", DNS_TXT, &ticket));
 	ck_assert_uint_eq(told, 2);
-	a = player_of(written);
+	a = played(written);
 	ck_assert(ask(a, "gone.example", DNS_TXT, &ticket));
 	answers_play(a);
 	ck_assert_uint_eq(told, 2);

@@ -2,6 +2,7 @@
 #include "smtpd/arc_check.h"
 #include "smtpd/dkim_canon.h"
 #include "tests/unit/fake_dns.h"
+#include "tests/unit/played.h"
 
 #include <check.h>
 
@@ -124,7 +125,34 @@ START_TEST(test_results)
 END_TEST
 
 static struct arc_outcome told;
-static unsigned called;
+static unsigned called, told_again;
+static struct answers *written; /* what the DNS told; NULL: not judged again */
+
+static void
+on_again(void *arg, const struct arc_outcome *o)
+{
+	(void)arg;
+	ck_assert(o->result == told.result && slice_eq(o->reason, told.reason) && o->sets == told.sets &&
+	    o->oldest_pass == told.oldest_pass && o->sealer_count == told.sealer_count);
+	told_again++;
+}
+
+/* From its evidence and what the DNS told it, the verdict comes out the same. */
+static void
+judge_again(const struct arc_evidence *e)
+{
+	struct answers *a = played(written);
+	struct arc_check *c;
+
+	told_again = 0;
+	c = arc_check_again(answers_asker(a), DATE, e, SLICE("x.example"), on_again, NULL);
+	arc_check_end(c);
+	answers_play(a);
+	arc_check_expire(c);
+	ck_assert_uint_eq(told_again, 1);
+	arc_check_free(&c);
+	answers_free(&a);
+}
 
 static void
 on_done(void *arg, const struct arc_outcome *o)
@@ -132,12 +160,16 @@ on_done(void *arg, const struct arc_outcome *o)
 	(void)arg;
 	told = *o;
 	called++;
+	if (written != NULL && !o->evidence->cut)
+		judge_again(o->evidence);
 }
 
 static void
 judge(struct fake_dns *dns, const char *header)
 {
-	struct arc_check *c = arc_check_new(&dns->asker, DATE, on_done, NULL);
+	written = answers_new(&dns->asker);
+
+	struct arc_check *c = arc_check_new(answers_asker(written), DATE, on_done, NULL);
 
 	called = 0;
 	arc_check_header(c, slice_str(header), SLICE("x.example"));
@@ -146,7 +178,34 @@ judge(struct fake_dns *dns, const char *header)
 	fake_dns_run(dns);
 	ck_assert_uint_eq(called, 1);
 	arc_check_free(&c);
+	answers_free(&written);
 }
+
+/* As many octets of ARC fields are kept, no more. */
+START_TEST(test_evidence_bound)
+{
+	static char header[ARC_EVIDENCE_BYTES_MAX + 65536];
+
+	for (size_t extra = 0; extra < 2; extra++) {
+		size_t n = (size_t)snprintf(header, sizeof(header), SET("1", "none") AMS("2"));
+		struct fake_dns dns;
+		struct arc_check *c;
+
+		for (unsigned set = 2; n < ARC_EVIDENCE_BYTES_MAX - 12000; set++)
+			n += (size_t)snprintf(header + n, sizeof(header) - n, "ARC-Authentication-Results: i=%u; x%*s\r\n", set, 10000, "");
+		n += (size_t)snprintf(header + n, sizeof(header) - n, "ARC-Authentication-Results: i=9; x%*s\r\n",
+		    (int)(ARC_EVIDENCE_BYTES_MAX + extra - n - 36), "");
+		ck_assert_uint_eq(n, ARC_EVIDENCE_BYTES_MAX + extra);
+		fake_dns_init(&dns);
+		c = arc_check_new(&dns.asker, DATE, on_done, NULL);
+		arc_check_header(c, slice_str(header), SLICE("x.example"));
+		arc_check_end(c);
+		ck_assert(told.evidence->cut == (extra == 1));
+		ck_assert_uint_eq(told.evidence->fields.n == ARC_EVIDENCE_BYTES_MAX, extra == 0);
+		arc_check_free(&c);
+	}
+}
+END_TEST
 
 /* RFC 8617 5.2 and the bounds: nothing is asked of the DNS for a chain whose form is wrong. */
 START_TEST(test_structure)
@@ -274,6 +333,7 @@ main(void)
 	tcase_add_test(t, test_results);
 	tcase_add_test(t, test_structure);
 	tcase_add_test(t, test_bounds);
+	tcase_add_test(t, test_evidence_bound);
 	tcase_add_test(t, test_key_late);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -85,6 +85,19 @@ event(const char *name, const char *fields)
 	    {"spf", "identity=helo~domain=h.example~result=none~mechanism=~check=helo~ip=192.0.2.1~local=~helo=h.example~receiver=r"}
 #define INPUTS "inputs=from_fields=1 from_mailboxes=1 from_domain=1 dns_defer=1 "
 
+#define RFC8463_HEADER "48ce9a2c710ece1710ff156996b836a7f45470e43efe5643074d6e1690ed62e7"
+#define OTHER_HEADER "48ce9a2c710ece1710ff156996b836a7f45470e43efe5643074d6e1690ed62e8"
+#define RFC8463_BODY "da3512387f4d86d54609058dafd06b2003eb78a4233ba4a7ed72247c954eceff"
+#define RFC8463_BEGIN " v=1; a=ed25519-sha256; c=relaxed/relaxed;%0d%0a d=football.example.com; i=@football.exam"
+#define RFC8463_REST                                                                                                    \
+	"ple.com;%0d%0a q=dns/txt; s=brisbane; t=1528637909; h=from : to :%0d%0a subject : date : message-id : from : subject : date;%0d%0a" \
+	" bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;%0d%0a"                                                          \
+	" b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus%0d%0a Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==%0d%0a"
+#define RFC8463_KEY                                                                                                     \
+	{"dns", "check=dkim~name=brisbane._domainkey.football.example.com~type=16~status=ok~"                             \
+		"answer=v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=~more=0"}
+#define KEPT(number, header) "number=" number "~at=1800000000~broken=~too_long=0~header=" header "~body=" RFC8463_BODY "~body_octets=0"
+
 /* Fields with ~ between them. "!": judged again, it comes out otherwise. */
 struct row {
 	const char *event, *fields;
@@ -92,7 +105,7 @@ struct row {
 
 /* Each is one message; what differs stands in the row. */
 static const struct {
-	struct row rows[12];
+	struct row rows[14];
 	size_t differ;
 } messages[] = {
     /* the same */
@@ -119,6 +132,49 @@ static const struct {
 	 {"dns", "check=dmarc~name=_dmarc.d.example~type=16~status=ok~answer=v=DMARC1; p=reject~more=0"},
 	 {"dmarc", "author=d.example~result=pass~policy=reject~spf_aligned=0~dkim_aligned=1~org=~policy_domain=d.example~reason="},
 	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "dmarc=1 dmarc_policy=2"}}, 0},
+    /* a signature whose hashes are recorded: RFC 8463, appendix A */
+    {{{"message", ""}, HELO_ROWS,
+	 {"dkim-input", KEPT("0", RFC8463_HEADER) "~field= v=1; a=ed25519-sha256; c=relaxed/relaxed;%0d%0a d=football.example.com; i=@football.exam~more=1"},
+	 {"dkim-input", KEPT("0", RFC8463_HEADER) "~field=" RFC8463_REST "~more=0"}, RFC8463_KEY,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"dkim", "domain=football.example.com~result=pass~reason=~key_bits=256"},
+	 {"dns", "check=dmarc~name=_dmarc.football.example.com~type=16~status=ok~answer=v=DMARC1; p=reject~more=0"},
+	 {"dmarc", "author=football.example.com~result=pass~policy=reject~spf_aligned=0~dkim_aligned=1~org=~policy_domain=football.example.com~reason="},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "dmarc=1 dmarc_policy=2"}}, 0},
+    /* another header was signed: the signature fails, DMARC with it */
+    {{{"message", ""}, HELO_ROWS, {"dkim-input", KEPT("0", "00" RFC8463_HEADER) "~field=" RFC8463_BEGIN RFC8463_REST "~more=0"}, RFC8463_KEY,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"!dkim", "domain=football.example.com~result=pass~reason=~key_bits=256"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 1},
+    {{{"message", ""}, HELO_ROWS, {"dkim-input", KEPT("0", OTHER_HEADER) "~field=" RFC8463_BEGIN RFC8463_REST "~more=0"}, RFC8463_KEY,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"!dkim", "domain=football.example.com~result=pass~reason=~key_bits=256"},
+	 {"dns", "check=dmarc~name=_dmarc.football.example.com~type=16~status=ok~answer=v=DMARC1; p=reject~more=0"},
+	 {"!dmarc", "author=football.example.com~result=pass~policy=reject~spf_aligned=0~dkim_aligned=1~org=~policy_domain=football.example.com~reason="},
+	 {"!decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "dmarc=1 dmarc_policy=2"}}, 1},
+    /* a field that is longer than may be has no value */
+    {{{"message", ""}, HELO_ROWS, {"dkim-input", "number=0~at=1800000000~broken=~too_long=1~header=~body=~body_octets=0~field=~more=0"},
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"}, {"dkim", "domain=~result=permerror~reason=too long~key_bits=0"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 0},
+    /* not whole, or no such thing: taken from the record; of a chain the same */
+    {{{"message", ""}, HELO_ROWS, {"input-cut", "check=dkim"}, {"input-cut", "check=arc"}, {"dkim", "domain=d.example~result=pass~reason=~key_bits=1024"},
+	 {"arc", "result=pass~sets=1"}, {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=1 arc_override=1 dmarc=2"}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"dkim-input", "number=1~at=1~broken=~too_long=1~field="}, {"dkim", "domain=d.example~result=pass~reason=~key_bits=1024"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"dkim-input", "number=0~at=1~broken=what~too_long=1~field="}, {"dkim", "domain=d.example~result=pass~reason=~key_bits=1024"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"arc-input", "at=1~author=%4~large=0~fields="}, {"arc", "result=pass~sets=1"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=1"}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"arc-hash", "of=51~hash="}, {"arc-input", "at=1~author=~large=0~fields=ARC-Seal: x%0d%0a"}, {"arc", "result=fail~sets=1"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=2"}}, 0},
+    /* a chain that fails by its form; and one whose record says otherwise */
+    {{{"message", ""}, HELO_ROWS, {"arc-input", "at=1~author=~large=0~fields=ARC-Seal: x%0d%0a~more=0"},
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"arc", "result=fail~sets=1~oldest_pass=0~sealers=~reason=malformed tag list"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=2"}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"arc-input", "at=1~author=~large=1~fields=ARC-Seal: x%0d%0a~more=0"},
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"}, {"!arc", "result=pass~sets=1~oldest_pass=0~sealers=x.example~reason="},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=1"}}, 1},
     /* a question without an answer: its time was up */
     {{{"message", ""}, HELO_ROWS,
 	 {"dns", "check=mailfrom~name=d.example~type=16~status=none~answer=~more=0"},
