@@ -29,7 +29,7 @@
  * queue_files.c      the files of the messages
  * queue_table.c      index and files: durable changes, start, rebuild
  * queue_plan.c       which piece is tried when (pure)
- * queue_items.c      the messages in memory: what comes in, what came of a try, what is done with
+ * queue_items.h      the messages in memory: queue_items.c, queue_change.c, queue_try.c, queue_add.c
  * queue_deliver.c    pieces for mailboxes of this server, and reports, to deliver and back
  * queue_transport.c  pieces for other servers, to transport and back
  * queue_report.c     whom the sender is to be told of (pure)
@@ -56,7 +56,8 @@
 struct queue_message {
 	struct name_link link; /* by id */
 	struct queue_message *next, *previous;
-	struct queue_piece *pieces;
+	struct queue_piece *pieces, *last_piece; /* those that are out come first */
+	struct queue_change *change; /* not written yet; else NULL */
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 	bool held;     /* by an operator or a guard: nothing of it is tried */
 	bool delayed;  /* the sender was told that it takes long, or is not to be */
@@ -77,6 +78,11 @@ struct queue_report {
 	struct queue_piece *piece;
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 };
+
+/* For the time line of m. */
+void queue_trace_fields(const struct queue_message *m, struct slice session, const char *event, const struct log_field *fields);
+#define queue_trace(m, session, event, ...) \
+	queue_trace_fields((m), (session), (event), (const struct log_field[]){__VA_ARGS__})
 
 /* ---- queue_table.c: 0, or -1 and e. Blocks on the disk. ---- */
 
@@ -115,74 +121,6 @@ int queue_table_files(const struct queue_message *m, int *message_r, int *summar
 /* Nothing that is said about the disk can be believed any more: the process has to end. */
 bool queue_table_failed(void);
 void queue_table_free(struct queue_message **m);
-
-/* ---- queue_items.c ---- */
-
-int queue_items_init(struct err *e);
-void queue_on_add(struct edge *e, struct msg_QUEUE_ADD *m);
-struct queue_plan *queue_items_plan(void);
-/* NULL: there is none. */
-struct queue_message *queue_items_find(struct slice id);
-/* All messages, for the command; NULL at the end. */
-struct queue_message *queue_items_first(void);
-/* What waits of m (NULL: of all messages) is due now. Gives how many pieces. */
-unsigned queue_items_retry(const struct queue_message *m);
-/* Nothing of m, of which nothing is out, is tried any more. */
-void queue_items_stop(struct queue_message *m);
-/* m was held or released. */
-void queue_items_reschedule(struct queue_message *m);
-/* What was changed becomes durable now, or as soon as all is read that can be; who waits for that is told. */
-void queue_items_settle(void);
-void queue_items_settle_soon(void);
-/* Nobody waits at that edge any more. */
-void queue_items_edge_down(const struct edge *edge);
-/* Something may be due, or has another time. */
-void queue_items_arm(void);
-/* A piece's destination as the plan has it; false when the address leads nowhere. out: of QUEUE_ADDRESS_BYTES_MAX. */
-bool queue_destination(const struct queue_recipient *r, struct buf *out);
-
-/* A message whose item is open. */
-struct queue_change {
-	struct queue_message *message;
-	struct arena *arena;
-	struct queue_item item; /* may be changed; the slices in it live as long as the change */
-	struct err error;
-};
-
-/* Opens the item of m. False, logged, when it cannot be read. */
-bool queue_change_begin(struct queue_change *c, struct queue_message *m);
-/* Leaves it as it was. */
-void queue_change_drop(struct queue_change *c);
-/*
- * Takes the item's new state over, which queue_items_settle() makes durable: a message of which nothing is left to do is
- * removed, with all of its pieces; m is gone then. 0, or -1 and c->error. Ends the change either way.
- */
-int queue_change_end(struct queue_change *c);
-/* Whether that recipient is of that piece. */
-bool queue_of_piece(const struct queue_recipient *r, const struct queue_piece *p);
-/*
- * A try of p has ended: those of the results that belong to it are applied, the change ended, and p is done with or has another time. 0,
- * or -1 and e. p and its message may be gone.
- */
-int queue_piece_tried(struct queue_piece *p, struct slice results, struct err *e);
-/* p has another time, or is parked while its message is held. */
-void queue_piece_again(struct queue_piece *p, uint64_t when_ms);
-/* p was not tried, since nothing of its destination can be reached: it waits until then, or has failed when its time is over. */
-void queue_piece_defer(struct queue_piece *p, uint64_t when_ms);
-/* The report of p is made, or given up: its message goes on without it. 0, or -1 and e. p and its message may be gone. */
-int queue_piece_reported(struct queue_piece *p, const char *result, struct err *e);
-/* At the end of the process: what is in memory. */
-void queue_items_fini(void);
-/* Takes p out of its message and frees it. */
-void queue_piece_end(struct queue_piece *p);
-/* A request failed in a way that leaves nothing on the disk to be trusted: the process is ending. */
-bool queue_must_end(void);
-uint64_t queue_now_ms(void);
-uint64_t queue_pause_of(const struct queue_piece *p, uint32_t attempts);
-
-void queue_trace_fields(const struct queue_message *m, struct slice session, const char *event, const struct log_field *fields);
-#define queue_trace(m, session, event, ...) \
-	queue_trace_fields((m), (session), (event), (const struct log_field[]){__VA_ARGS__})
 
 /* ---- queue_deliver.c ---- */
 

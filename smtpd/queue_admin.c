@@ -6,6 +6,7 @@
  */
 #include "common/date.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_items.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -112,7 +113,7 @@ recipients_of(const struct queue_item *item, unsigned from, unsigned n)
 static json_t *
 row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 {
-	struct queue_change c;
+	struct queue_change *c;
 	json_t *row = json_object();
 
 	*count_r = 0;
@@ -122,15 +123,15 @@ row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 	(void)json_object_set_new(row, "attempts", json_integer(m->attempts));
 	put_date(row, "added", m->added_ms);
 	put_date(row, "next", next_of(m));
-	if (queue_change_begin(&c, m)) {
-		(void)json_object_set_new(row, "session", text_of(c.item.session));
-		(void)json_object_set_new(row, "sender", text_of(c.item.mail_from));
-		(void)json_object_set_new(row, "forward_from", text_of(c.item.forward_from));
-		(void)json_object_set_new(row, "requiretls", json_boolean((c.item.flags & QUEUE_REQUIRETLS) != 0));
-		(void)json_object_set_new(row, "report", text_of(c.item.report_id));
-		(void)json_object_set_new(row, "recipients", recipients_of(&c.item, from, n));
-		*count_r = c.item.count;
-		queue_change_drop(&c);
+	if ((c = queue_change_begin(m)) != NULL) {
+		(void)json_object_set_new(row, "session", text_of(c->item.session));
+		(void)json_object_set_new(row, "sender", text_of(c->item.mail_from));
+		(void)json_object_set_new(row, "forward_from", text_of(c->item.forward_from));
+		(void)json_object_set_new(row, "requiretls", json_boolean((c->item.flags & QUEUE_REQUIRETLS) != 0));
+		(void)json_object_set_new(row, "report", text_of(c->item.report_id));
+		(void)json_object_set_new(row, "recipients", recipients_of(&c->item, from, n));
+		*count_r = c->item.count;
+		queue_change_drop(c);
 	}
 	return row;
 }
@@ -272,38 +273,30 @@ static const struct verb {
     {"discard", give_up, "given up; its sender is told", true},
 };
 
-static bool
-any_out(const struct queue_message *m)
-{
-	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
-		if (p->place == QUEUE_OUT)
-			return true;
-	return false;
-}
-
 static void
 change(struct edge *e, const struct msg_QUEUE_ADMIN *q, const struct verb *v)
 {
 	struct queue_message *m = queue_items_find(q->arg);
-	struct queue_change c;
+	struct queue_change *c;
+	struct err err = {0};
 
 	if (m == NULL) {
 		answer(e, q->id, ERR_PERM, "no such message");
-	} else if (v->not_out && any_out(m)) {
+	} else if (v->not_out && queue_piece_any_out(m)) {
 		answer(e, q->id, ERR_TEMP, "it is being delivered at this moment; hold it, and try again");
-	} else if (!queue_change_begin(&c, m)) {
+	} else if ((c = queue_change_begin(m)) == NULL) {
 		answer(e, q->id, ERR_TEMP, "its record cannot be read");
 	} else {
-		queue_trace(m, c.item.session, "queue-admin", LOG_CSTR("verb", v->name), LOG_END);
-		v->fn(&c.item);
-		if (v->not_out)
-			queue_items_stop(m);
+		queue_trace(m, c->item.session, "queue-admin", LOG_CSTR("verb", v->name), LOG_END);
+		v->fn(&c->item);
+		bool done = queue_change_now(c, &err) == 0;
 		/* Gone with this change, or it may have other times. */
-		bool done = queue_change_end(&c) == 0;
 		m = queue_items_find(q->arg);
+		if (m != NULL && done && v->not_out)
+			queue_items_stop(m);
 		if (m != NULL)
 			queue_items_reschedule(m);
-		answer(e, q->id, done ? ERR_NONE : ERR_TEMP, done ? v->done : c.error.client);
+		answer(e, q->id, done ? ERR_NONE : ERR_TEMP, done ? v->done : err.client);
 	}
 	(void)queue_must_end();
 }

@@ -3,6 +3,7 @@
  * with QUEUE_NEXT.
  */
 #include "smtpd/queue.h"
+#include "smtpd/queue_items.h"
 
 #include <unistd.h>
 
@@ -27,9 +28,11 @@ void
 queue_deliver_down(void)
 {
 	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
-		for (struct queue_piece *p = m->pieces; p; p = p->of_message)
+		for (struct queue_piece *p = m->pieces, *next; p; p = next) {
+			next = p->of_message;
 			if (p->place == QUEUE_OUT && queue_plan_name(p).n == 0)
 				queue_piece_again(p, queue_now_ms() + AGAIN_MS);
+		}
 	queue_items_arm();
 }
 
@@ -39,23 +42,29 @@ static bool
 send_item(struct edge *e, uint64_t id, const struct queue_change *c, const struct queue_piece *p, int message, int summary)
 {
 	const struct queue_message *m = c->message;
+	struct buf b;
+	bool sent;
 
-	return IPC_SEND(e, QUEUE_ITEM, .id = id, .found = 1, .queue_id = slice_str(m->id),
-	    .report_id = p->report ? c->item.report_id : slice_of(NULL, 0), .item = slice_of(m->item, m->item_bytes), .bytes = m->bytes,
-	    .sha256 = slice_of(m->sha256, sizeof(m->sha256)), .message = message, .summary = summary);
+	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+	sent = queue_item_encode(&c->item, &b) &&
+	    IPC_SEND(e, QUEUE_ITEM, .id = id, .found = 1, .queue_id = slice_str(m->id),
+		.report_id = p->report ? c->item.report_id : slice_of(NULL, 0), .item = buf_slice(&b), .bytes = m->bytes,
+		.sha256 = slice_of(m->sha256, sizeof(m->sha256)), .message = message, .summary = summary);
+	buf_fini(&b);
+	return sent;
 }
 
 /* Gives p to deliver. False: its edge is full. */
 static bool
 give(struct edge *e, uint64_t id, struct queue_piece *p)
 {
-	struct queue_change c;
+	struct queue_change *c = queue_change_begin(p->message);
 	struct err err = {0};
 	int message = -1;
 	int summary = -1;
 	bool sent = true;
 
-	if (!queue_change_begin(&c, p->message)) {
+	if (c == NULL) {
 		queue_plan_wait(queue_items_plan(), p, queue_now_ms() + UNREADABLE_PAUSE_MS);
 		return false;
 	}
@@ -64,11 +73,11 @@ give(struct edge *e, uint64_t id, struct queue_piece *p)
 		queue_plan_wait(queue_items_plan(), p, queue_now_ms() + UNREADABLE_PAUSE_MS);
 		sent = false;
 	} else {
-		sent = send_item(e, id, &c, p, message, summary);
+		sent = send_item(e, id, c, p, message, summary);
 		if (sent)
-			queue_plan_out(queue_items_plan(), p, queue_now_ms() + OUT_MS_MAX);
+			queue_piece_out(p, queue_now_ms() + OUT_MS_MAX);
 	}
-	queue_change_drop(&c);
+	queue_change_drop(c);
 	if (message >= 0)
 		(void)close(message);
 	if (summary >= 0)
@@ -162,5 +171,5 @@ queue_on_result(struct edge *edge, struct msg_QUEUE_RESULT *r)
 	/* It may be durable later: a piece that is done twice is done once. */
 	if (!IPC_SEND(edge, QUEUE_RESULT_REPLY, .id = r->id, .class = class))
 		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
-	queue_items_settle_soon();
+	queue_settle_soon();
 }

@@ -1,6 +1,7 @@
 /* Role QUEUE: the only process with the queue's directory and the spool. No network, no parsing of mail. */
 #include "common/control.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_items.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ static void
 edge_drained(struct edge *e)
 {
 	if (edge_peer(e)->role == ROLE_TRANSPORT)
-		queue_items_settle_soon();
+		queue_settle_soon();
 	else if (edge_peer(e)->role == ROLE_DELIVER)
 		queue_deliver_up();
 }
@@ -55,7 +56,7 @@ static void
 edge_down(struct edge *e)
 {
 	queue_spool_edge_down(e);
-	queue_items_edge_down(e);
+	queue_add_edge_down(e);
 	if (edge_peer(e)->role == ROLE_DELIVER)
 		queue_deliver_down();
 	else if (edge_peer(e)->role == ROLE_TRANSPORT)
@@ -81,6 +82,8 @@ main(int argc, char **argv)
 
 	int status = role_main(argc, argv, &spec);
 
+	/* What is not written comes again: transport keeps it, or does it again. */
+	(void)queue_changes_write();
 	queue_table_close();
 	queue_items_fini();
 	return status;

@@ -32,6 +32,7 @@ struct queue_report;
 struct queue_piece {
 	struct queue_message *message;
 	struct queue_piece *of_message; /* the message's next piece */
+	struct queue_piece *of_message_previous;
 	struct queue_destination *to;
 	struct queue_piece *line_next;
 	struct queue_piece *line_previous;
@@ -39,7 +40,9 @@ struct queue_piece {
 	size_t heap_at;
 	uint64_t id; /* while it is out */
 	struct queue_report *report; /* not for a mailbox: the sender is to be told; else NULL */
+	uint16_t *recipients; /* their places in the item, ascending; behind the piece */
 	uint32_t attempts;
+	uint16_t count;
 	enum queue_place place;
 	bool end_sent; /* while it is out: it may have arrived */
 };

@@ -5,6 +5,7 @@
 #include "common/config.h"
 #include "common/mem.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_items.h"
 
 #include <unistd.h>
 
@@ -29,13 +30,13 @@ encode_piece(const struct queue_change *c, const struct queue_piece *p, struct b
 {
 	struct queue_item part = c->item;
 
-	part.recipients = arena_array(c->arena, c->item.count, sizeof *part.recipients);
+	part.recipients = arena_array(c->arena, p->count, sizeof *part.recipients);
 	part.count = 0;
 	if (part.recipients == NULL)
 		return false;
-	for (uint16_t i = 0; i < c->item.count; i++) {
-		const struct queue_recipient *r = &c->item.recipients[i];
-		if (r->state == QUEUE_PENDING && queue_of_piece(r, p))
+	for (unsigned k = 0; k < p->count; k++) {
+		const struct queue_recipient *r = queue_piece_recipient(p, &c->item, k);
+		if (r->state == QUEUE_PENDING)
 			part.recipients[part.count++] = *r;
 	}
 	return queue_item_encode(&part, b);
@@ -61,25 +62,25 @@ static bool
 give(struct edge *e, struct queue_piece *p)
 {
 	struct queue_plan *plan = queue_items_plan();
-	struct queue_change c;
+	struct queue_change *c = queue_change_begin(p->message);
 	struct err err = {0};
 	int message = -1;
 	bool sent = false;
 
-	if (!queue_change_begin(&c, p->message)) {
+	if (c == NULL) {
 		queue_plan_wait(plan, p, queue_now_ms() + UNREADABLE_PAUSE_MS);
 		return true;
 	}
 	if (queue_table_file(p->message, &message, &err) == 0) {
-		sent = send(e, &c, p, message);
+		sent = send(e, c, p, message);
 		(void)close(message);
 	} else {
 		log_event(LOG_ERROR, NO_SESSION, "queue-files", LOG_CSTR("id", p->message->id), LOG_ERR(&err), LOG_END);
 		queue_plan_wait(plan, p, queue_now_ms() + UNREADABLE_PAUSE_MS);
 	}
-	queue_change_drop(&c);
+	queue_change_drop(c);
 	if (sent) {
-		queue_plan_out(plan, p, queue_now_ms() + OUT_MS_MAX);
+		queue_piece_out(p, queue_now_ms() + OUT_MS_MAX);
 		p->id = ++last_id;
 	}
 	return sent || message < 0;
@@ -105,9 +106,10 @@ piece_out(struct slice queue_id, uint64_t id)
 	const struct queue_message *m = queue_items_find(queue_id);
 	struct queue_piece *p = m ? m->pieces : NULL;
 
-	while (p != NULL && (p->place != QUEUE_OUT || p->id != id || queue_plan_name(p).n == 0))
+	/* Those that are out come first. */
+	while (p != NULL && p->place == QUEUE_OUT && (p->id != id || queue_plan_name(p).n == 0))
 		p = p->of_message;
-	return p;
+	return p != NULL && p->place == QUEUE_OUT ? p : NULL;
 }
 
 static void
@@ -135,7 +137,7 @@ on_held(struct edge *e, struct msg_TRANSPORT_HELD *m)
 	/* Of several tries of one piece the last one counts. */
 	if (p->place == QUEUE_OUT && p->id > m->id)
 		return;
-	queue_plan_out(queue_items_plan(), p, queue_now_ms() + OUT_MS_MAX);
+	queue_piece_out(p, queue_now_ms() + OUT_MS_MAX);
 	p->id = m->id;
 	p->end_sent = m->dot != 0;
 	if (m->id > last_id)
@@ -207,13 +209,13 @@ on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 			log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_STR("id", m->queue_id), LOG_ERR(&err), LOG_END);
 	}
 	if (taken_count == TAKEN_MAX)
-		queue_items_settle();
+		queue_settle();
 	/* Its edge has been full for long: transport says that one again to the next queue. */
 	if (taken_count == TAKEN_MAX)
 		log_event(LOG_WARN, NO_SESSION, "transport-taken-unsent", LOG_END);
 	else
 		taken[taken_count++] = m->id;
-	queue_items_settle_soon();
+	queue_settle_soon();
 }
 
 /* ---- transport has ended ---- */
@@ -222,17 +224,16 @@ on_result(struct edge *e, struct msg_TRANSPORT_RESULT *m)
 static void
 cut(struct queue_piece *p)
 {
-	struct queue_change c;
+	struct queue_change *c = queue_change_begin(p->message);
 
-	if (!queue_change_begin(&c, p->message))
+	if (c == NULL)
 		return;
-	for (uint16_t i = 0; i < c.item.count; i++)
-		if (c.item.recipients[i].state == QUEUE_PENDING && queue_of_piece(&c.item.recipients[i], p))
-			c.item.recipients[i].flags |= QUEUE_UNSURE;
-	queue_trace(c.message, c.item.session, "reply-lost", LOG_STR("destination", queue_plan_name(p)),
+	for (unsigned k = 0; k < p->count; k++)
+		if (queue_piece_recipient(p, &c->item, k)->state == QUEUE_PENDING)
+			queue_piece_recipient(p, &c->item, k)->flags |= QUEUE_UNSURE;
+	queue_trace(c->message, c->item.session, "reply-lost", LOG_STR("destination", queue_plan_name(p)),
 	    LOG_CSTR("text", "The message was sent, its reply is not known; it is sent again"), LOG_END);
-	if (queue_change_end(&c) < 0)
-		log_event(LOG_ERROR, NO_SESSION, "queue-result-failed", LOG_ERR(&c.error), LOG_END);
+	queue_change_end(c);
 }
 
 void
@@ -241,7 +242,8 @@ queue_transport_down(void)
 	room = 0;
 	taken_count = 0;
 	for (const struct queue_message *m = queue_items_first(); m; m = m->next)
-		for (struct queue_piece *p = m->pieces; p; p = p->of_message) {
+		for (struct queue_piece *p = m->pieces, *next; p; p = next) {
+			next = p->of_message;
 			if (p->place != QUEUE_OUT || queue_plan_name(p).n == 0)
 				continue;
 			bool end_sent = p->end_sent;

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "smtpd/queue.h"
+#include "smtpd/queue_items.h"
 #include "tests/role_fakes.h"
 
 #include <check.h>
@@ -175,7 +176,7 @@ ours_down(struct edge *e, void *arg)
 	enum role role = edge_peer(e)->role;
 
 	(void)arg;
-	queue_items_edge_down(e);
+	queue_add_edge_down(e);
 	edge_free(&edges[role]);
 	if (role == ROLE_DELIVER)
 		queue_deliver_down();
@@ -350,8 +351,9 @@ add(const char *id, const char *const *addresses, uint8_t flags)
 	add_text(id, "from@ours.example", to, n, flags, A_MESSAGE);
 }
 
+/* Without time for what comes of it. */
 static void
-remote_result(uint64_t id, const char *queue_id, enum transport_reached reached, uint32_t sequence, enum queue_state state)
+say_result(uint64_t id, const char *queue_id, enum transport_reached reached, uint32_t sequence, enum queue_state state)
 {
 	struct queue_result v = {.sequence = sequence, .state = state, .status = SLICE("4.0.0"), .text = SLICE("later")};
 	struct queue_results r = {.v = &v, .count = 1};
@@ -362,6 +364,12 @@ remote_result(uint64_t id, const char *queue_id, enum transport_reached reached,
 	ck_assert(IPC_SEND(fakes[ROLE_TRANSPORT], TRANSPORT_RESULT, .id = id, .queue_id = slice_str(queue_id), .reached = (uint8_t)reached,
 	    .results = buf_slice(&b)));
 	buf_fini(&b);
+}
+
+static void
+remote_result(uint64_t id, const char *queue_id, enum transport_reached reached, uint32_t sequence, enum queue_state state)
+{
+	say_result(id, queue_id, reached, sequence, state);
 	settle();
 	ck_assert_uint_eq(taken_id, id);
 }
@@ -390,11 +398,12 @@ static void
 hold(const char *id, bool on)
 {
 	struct queue_message *m = queue_items_find(slice_str(id));
-	struct queue_change c;
+	struct queue_change *c = queue_change_begin(m);
+	struct err e;
 
-	ck_assert(queue_change_begin(&c, m));
-	c.item.flags = (uint8_t)(on ? c.item.flags | QUEUE_HELD : c.item.flags & ~QUEUE_HELD);
-	ck_assert_int_eq(queue_change_end(&c), 0);
+	ck_assert_ptr_nonnull(c);
+	c->item.flags = (uint8_t)(on ? c->item.flags | QUEUE_HELD : c->item.flags & ~QUEUE_HELD);
+	ck_assert_int_eq(queue_change_now(c, &e), 0);
 	queue_items_reschedule(m);
 	settle();
 }
@@ -612,6 +621,140 @@ START_TEST(test_restarts)
 }
 END_TEST
 
+/* Octets that this process has written so far. */
+static uint64_t
+written(void)
+{
+	char line[64] = "";
+	FILE *f = fopen("/proc/self/io", "r");
+	uint64_t n = 0;
+
+	ck_assert_ptr_nonnull(f);
+	while (strncmp(line, "wchar: ", 7) != 0)
+		ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
+	(void)fclose(f);
+	ck_assert(slice_u64(slice_sub(slice_str(line), 7, strcspn(line, "\n")), UINT64_MAX, &n));
+	return n;
+}
+
+#define DESTINATIONS 64
+
+/* What comes of many destinations at once changes the record once, and each has its own result. */
+START_TEST(test_many_destinations)
+{
+	struct queue_recipient to[2 * DESTINATIONS];
+	char address[2 * DESTINATIONS][32];
+	uint64_t before;
+
+	for (unsigned i = 0; i < 2 * DESTINATIONS; i++) {
+		(void)snprintf(address[i], sizeof address[i], "u%u@D%u.Example", i, i % DESTINATIONS);
+		to[i] = (struct queue_recipient){.sequence = i, .state = QUEUE_PENDING, .address = slice_str(address[i]), .notify = SMTP_NOTIFY_NEVER};
+	}
+	add_text(ID_1, "from@ours.example", to, 2 * DESTINATIONS, 0, A_MESSAGE);
+	ck_assert_uint_eq(sent_count, DESTINATIONS);
+	before = written();
+	for (unsigned i = 0; i < DESTINATIONS; i++) {
+		ck_assert_uint_eq(sent[i].recipients, 2);
+		ck_assert_uint_lt(sent[i].sequence, DESTINATIONS);
+		/* Of one of its two, and of somebody else's, which does not count. */
+		say_result(sent[i].id, ID_1, TRANSPORT_REACHED, sent[i].sequence + (i % 2 ? DESTINATIONS : 0), QUEUE_DONE);
+	}
+	settle();
+	ck_assert_uint_lt(written() - before, 8u * 2 * DESTINATIONS * 100);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 2 * DESTINATIONS);
+	for (unsigned i = DESTINATIONS; i < 2 * DESTINATIONS; i++) {
+		ck_assert_uint_eq(sent[i].recipients, 1);
+		remote_result(sent[i].id, ID_1, TRANSPORT_REACHED, sent[i].sequence, QUEUE_DONE);
+	}
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	over();
+}
+END_TEST
+
+/* Whatever the order in which pieces come back, later or done, each is known. */
+START_TEST(test_any_order)
+{
+	static const char *const to[] = {"a@a.example", "b@b.example", "c@c.example", "d@d.example", "e@e.example", "here@ours.example", NULL};
+	bool done[5] = {false};
+
+	add(ID_1, to, 0);
+	ck_assert_uint_eq(sent_count, 5);
+	srand((unsigned)_i + 1);
+	for (unsigned next = 0, tries = 0; next < sent_count; next++) {
+		unsigned pick = next + (unsigned)rand() % (sent_count - next);
+		struct sent s = sent[pick];
+
+		sent[pick] = sent[next];
+		sent[next] = s;
+		done[s.sequence] = rand() % 3 == 0 || ++tries > 30;
+		remote_result(s.id, ID_1, TRANSPORT_REACHED, s.sequence, done[s.sequence] ? QUEUE_DONE : QUEUE_PENDING);
+		if (next + 1 == sent_count || rand() % 8 == 0)
+			pass(HOUR);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_msg(done[i], "%u is not out any more", i);
+	over();
+}
+END_TEST
+
+/* What cannot be written is kept, and transport keeps it too; nothing is tried again meanwhile. */
+START_TEST(test_unwritten)
+{
+	static const char long_id[SMTP_ENVID_CHARS_MAX + 2] = {[0 ... SMTP_ENVID_CHARS_MAX] = 'x'};
+	struct queue_message *m;
+	struct queue_change *c;
+
+	add(ID_1, TO("x@a.example", "y@b.example"), 0);
+	m = queue_items_find(SLICE(ID_1));
+	c = queue_change_begin(m);
+	ck_assert_ptr_nonnull(c);
+	c->item.envid = slice_str(long_id);
+	queue_change_end(c);
+	say_result(sent[0].id, ID_1, TRANSPORT_REACHED, sent[0].sequence, QUEUE_DONE);
+	settle();
+	ck_assert_uint_eq(taken_id, 0);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(taken_id, 0);
+	say_result(sent[1].id, ID_1, TRANSPORT_REACHED, sent[1].sequence, QUEUE_PENDING);
+	settle();
+	ck_assert_uint_eq(sent_count, 2);
+	c = queue_change_begin(m);
+	c->item.envid = slice_of(NULL, 0);
+	pass(3000);
+	ck_assert_uint_eq(taken_id, sent[1].id);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 3);
+	ck_assert_str_eq(sent[2].destination, sent[1].destination);
+	result_of_last(TRANSPORT_REACHED, QUEUE_DONE);
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_1)));
+	over();
+}
+END_TEST
+
+/* A change at once that cannot be written is none. */
+START_TEST(test_not_changed)
+{
+	static const char long_id[SMTP_ENVID_CHARS_MAX + 2] = {[0 ... SMTP_ENVID_CHARS_MAX] = 'x'};
+	struct queue_message *m;
+	struct queue_change *c;
+	struct err e = {0};
+
+	add(ID_1, TO("x@a.example"), 0);
+	m = queue_items_find(SLICE(ID_1));
+	c = queue_change_begin(m);
+	ck_assert_ptr_nonnull(c);
+	c->item.envid = slice_str(long_id);
+	c->item.flags |= QUEUE_HELD;
+	ck_assert_int_eq(queue_change_now(c, &e), -1);
+	ck_assert(!m->held && m->change == NULL);
+	result_of_last(TRANSPORT_REACHED, QUEUE_PENDING);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 2);
+	over();
+}
+END_TEST
+
 static Suite *
 suite(void)
 {
@@ -630,6 +773,10 @@ suite(void)
 	tcase_add_loop_test(t, test_clock_back, 0, 2);
 	tcase_add_test(t, test_expiry_of_many);
 	tcase_add_test(t, test_restarts);
+	tcase_add_test(t, test_many_destinations);
+	tcase_add_loop_test(t, test_any_order, 0, 5);
+	tcase_add_test(t, test_unwritten);
+	tcase_add_test(t, test_not_changed);
 	suite_add_tcase(s, t);
 	return s;
 }

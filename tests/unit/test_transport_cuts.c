@@ -501,6 +501,7 @@ main(void)
 	Suite *s = suite_create("transport_cuts");
 	TCase *t = tcase_create("transport_cuts");
 
+	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, test_cuts, 0, sizeof dialogues / sizeof *dialogues);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
