@@ -281,6 +281,19 @@ status_of(const struct walk *w)
 	return w->suspended ? DIR_DISABLED : DIR_UNKNOWN;
 }
 
+/* The domain is ours, and no name in it can be the local part: 1, 0, or -1 and e. */
+static int
+domain_alone(struct directory *d, struct slice address, struct err *e)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	struct dir_domain record;
+	size_t at = slice_rindex(address, '@');
+
+	if (at == address.n || !address_domain(slice_sub(address, at + 1, address.n), domain))
+		return 0;
+	return directory_domain_find(d, domain, &record, e);
+}
+
 /* As directory_resolve(), with what went wrong in e. */
 static int
 resolve(struct directory *d, struct slice address, const char *hostname, struct dir_resolved *out,
@@ -292,6 +305,10 @@ resolve(struct directory *d, struct slice address, const char *hostname, struct 
 
 	out->n = out->outside_n = out->outside_bytes = 0;
 	out->detail[0] = out->domain[0] = '\0';
+	if (r == 0 && domain_alone(d, address, e) == 1) {
+		out->status = DIR_UNKNOWN;
+		return 0;
+	}
 	out->status = r < 0 ? DIR_TEMP : DIR_NOT_OURS;
 	if (r != 1)
 		return r;

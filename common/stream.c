@@ -401,6 +401,16 @@ stream_close(struct stream *s)
 	changed(s);
 }
 
+/* What else has come, so that the close is no reset, which could overtake the alert that says why. */
+static void
+drain(struct stream *s)
+{
+	size_t n = 0;
+	int want = 0;
+
+	(void)!stream_clear.read(s, stream_scratch(), STREAM_SCRATCH_BYTES, &n, &want);
+}
+
 /* The handshake's turn. */
 static void
 turn_handshake(struct stream *s)
@@ -422,6 +432,7 @@ turn_handshake(struct stream *s)
 		break;
 	case XFER_EOF:
 	case XFER_ERROR:
+		drain(s);
 		stream_end(s, STREAM_ERROR, s->error);
 		break;
 	}

@@ -103,6 +103,7 @@ struct front {
 	bool may_xclient;
 	bool telling;	      /* what XCLIENT says now is of the same client as before */
 	struct xclient *told; /* NULL: nothing */
+	struct client_address relay; /* who told */
 	bool uncounted; /* among the connections of its network */
 	bool stepping;
 	/* the client */
@@ -202,6 +203,8 @@ void smtpd_greeting(struct front *f);
 
 const struct smtp_reply_words *smtpd_xclient_check(const struct front *f);
 void smtpd_xclient(struct front *f, struct slice args);
+/* The relay speaks for itself again. False: it may not, and the session is closed. */
+bool smtpd_xclient_forget(struct front *f);
 /* What the relay said of the client: its name; how it greeted, instead of the relay's own EHLO; whether it spoke ESMTP. */
 void smtpd_xclient_names(const struct front *f, struct client_query *q);
 void smtpd_xclient_helo(struct front *f);

@@ -24,7 +24,6 @@ enum {
 
 #define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
 #define ANY_STATE (IN(HELO) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
-#define GREETED (IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKED))
 
 struct command {
 	const char *verb;
@@ -152,8 +151,10 @@ run_starttls(struct front *f, struct slice args)
 {
 	(void)args;
 	smtpd_trace(f, "starttls", LOG_END);
-	smtpd_reply(f, 220, "2.0.0", "Ready to start TLS");
 	/* RFC 3207 4.2: what the client said before is forgotten; what it sent ahead is discarded by the stream. */
+	if (!smtpd_xclient_forget(f))
+		return;
+	smtpd_reply(f, 220, "2.0.0", "Ready to start TLS");
 	f->esmtp = false;
 	f->helo[0] = '\0';
 	smtpd_set_state(f, FRONT_STATE_HELO);
@@ -257,7 +258,7 @@ static const struct command commands[] = {
     {"STARTTLS", IN(READY), NO_ARGS | NO_LOGIN, check_starttls, run_starttls},
     {"AUTH", IN(READY), NEED_ARGS | NO_LOGIN, check_auth, smtpd_auth},
     {"XCLIENT", IN(HELO) | IN(READY), NEED_ARGS, smtpd_xclient_check, smtpd_xclient},
-    {"VRFY", GREETED, NEED_ARGS, NULL, run_vrfy},
+    {"VRFY", ANY_STATE, NEED_ARGS, NULL, run_vrfy},
     {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
     {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"ETRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},

@@ -5,7 +5,8 @@
  * connected to are recorded. Port 25 only, and nobody is logged in by it: who somebody is only authd says.
  *
  * What is said in several commands before the next EHLO is of one client, the last word on an attribute counts; the first XCLIENT
- * after an EHLO begins with nothing but the address so far. A name that comes without an address is that address's.
+ * after an EHLO begins with nothing but the address so far. A name that comes without an address is that address's. STARTTLS forgets all of
+ * it (RFC 3207 4.2): it came in clear, from anybody between the relay and us.
  */
 #include "smtpd/front.h"
 
@@ -93,6 +94,34 @@ trace(struct front *f, const struct xclient *x, const struct client_address *a)
 	    LOG_END);
 }
 
+/* The session is of that client from now on. False, and it is closed, when its network has too many. */
+static bool
+change_client(struct front *f, const struct client_address *a)
+{
+	if (!listener_moved(f->port->group, &f->client, a)) {
+		/* It counts nowhere any more. */
+		f->uncounted = true;
+		smtpd_close(f, "4.7.0", "Too many connections from your network");
+		return false;
+	}
+	f->client = *a;
+	return true;
+}
+
+bool
+smtpd_xclient_forget(struct front *f)
+{
+	if (f->told == NULL)
+		return true;
+	free(f->told);
+	f->told = NULL;
+	f->telling = false;
+	if (!change_client(f, &f->relay))
+		return false;
+	smtpd_client_begin(f);
+	return true;
+}
+
 void
 smtpd_xclient(struct front *f, struct slice args)
 {
@@ -108,13 +137,10 @@ smtpd_xclient(struct front *f, struct slice args)
 	}
 	move(&x, &a);
 	trace(f, &x, &a);
-	if (!listener_moved(f->port->group, &f->client, &a)) {
-		/* It counts nowhere any more. */
-		f->uncounted = true;
-		smtpd_close(f, "4.7.0", "Too many connections from your network");
+	if (f->told == NULL)
+		f->relay = f->client;
+	if (!change_client(f, &a))
 		return;
-	}
-	f->client = a;
 	if (f->told == NULL)
 		f->told = MEM_NEW(struct xclient);
 	*f->told = x;

@@ -1,6 +1,7 @@
 #include "smtpd/policy.h"
 
 #include "common/dns_name.h"
+#include "smtpd/smtp_grammar.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -69,6 +70,21 @@ policy_arc_overrides(const struct verdict *v, const struct policy_settings *s)
 	return false;
 }
 
+/* ---- the author ---- */
+
+/* A domain that can be looked up, or the address of a machine. Anything else is none, whatever it looks like to a reader. */
+static bool
+has_domain(struct slice domain)
+{
+	struct buf b;
+	bool good;
+
+	buf_init(&b, DNS_NAME_BYTES_MAX);
+	good = dns_name_to_ascii(domain, &b) || smtp_literal_valid(domain);
+	buf_fini(&b);
+	return good;
+}
+
 /* ---- gathering ---- */
 
 struct policy_input
@@ -84,7 +100,7 @@ policy_input_submission(const struct verdict *v)
 	    .from_fields = f->from_fields,
 	    .from_mailboxes = f->from_mailboxes,
 	    .from_domains_differ = f->from_domains_differ,
-	    .from_domain = f->from_domain.n > 0,
+	    .from_domain = has_domain(f->from_domain),
 	    .unqualified = f->unqualified,
 	};
 }

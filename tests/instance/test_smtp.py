@@ -147,6 +147,23 @@ class TestReception(SmtpTest):
         self.say(w, b"NOOP anything at all", rb"250 2\.0\.0")
         self.say(w, b"QUIT  ", rb"221 2\.0\.0")  # trailing space is tolerated (RFC 5321 4.1.1)
 
+    def test_mixed(self):
+        """HELO takes back what EHLO offered; a transaction that is left, by whatever, leaves nothing (RFC 5321 4.1.4)."""
+        w = self.session()
+        self.say(w, b"HELO client.example", b"250 mail")
+        self.say(w, b"MAIL FROM:<a@client.example> BODY=8BITMIME", rb"555 5\.5\.4")
+        w.send(b"BDAT 5 LAST\r\nabcde")
+        self.assertRegex(w.reply(), rb"^503 5\.5\.1 ")
+        self.say(w, b"EHLO client.example", b"250")
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        self.say(w, b"STARTTLS", rb"503 5\.5\.1")
+        self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+        self.say(w, b"STARTTLS", rb"503 5\.5\.1")
+        self.say(w, b"MAIL FROM:<b@client.example>", rb"503 5\.5\.1")
+        self.say(w, b"QUIT", b"221")
+        self.assertTrue(w.at_end(6))
+        self.assertEqual(self.messages(), [])
+
     def test_addresses(self):
         w = self.session()
         for path in (b"a@client.example", b"<a@client_x.example>", b"<a b@client.example>", b" <a@client.example>", b"<a@>"):
@@ -160,6 +177,7 @@ class TestReception(SmtpTest):
             self.say(w, b"RCPT TO:" + path, rb"501 5\.1\.3")
         self.say(w, b"RCPT TO:<" + b"a" * 64 + b"@demo.test>", rb"550 5\.1\.1")
         self.say(w, b"RCPT TO:<\"alice\"@DEMO.test>", rb"250")
+        self.say(w, b"RCPT TO:<\"\"@demo.test>", rb"550 5\.1\.1")
         self.say(w, b"RCPT TO:<Postmaster>", rb"250")
         self.say(w, b"RCPT TO:<alice@demo.test> NOTIFY=NEVER", rb"555 5\.5\.4")
 
@@ -333,6 +351,22 @@ class TestChunking(SmtpTest):
             w.send(b"BDAT %d LAST\r\n" % len(message) + message)
             self.assertRegex(w.reply(), rb"^550 5\.6\.0", head)
         self.assertEqual(self.messages(), [])
+
+    def test_no_mixing(self):
+        """2: between two BDATs of a message there is no DATA, MAIL or RCPT; RSET drops what came."""
+        w = self.begin()
+        w.send(b"BDAT 3\r\nabc")
+        self.assertRegex(w.reply(), b"^250")
+        for line in (b"DATA", b"MAIL FROM:<b@client.example>", b"RCPT TO:<bob@demo.test>", b"STARTTLS"):
+            self.say(w, line, rb"503 5\.5\.1")
+        self.say(w, b"RSET", b"250")
+        self.say(w, b"BDAT 0 LAST", rb"503 5\.5\.1")
+        self.say(w, b"MAIL FROM:<a@client.example>", b"250")
+        self.say(w, b"RCPT TO:<alice@demo.test>", b"250")
+        w.send(b"BDAT %d\r\n" % len(MESSAGE) + MESSAGE + b"BDAT 0 LAST\r\n")
+        self.assertRegex(w.reply(), b"^250 2.0.0 ")
+        self.assertRegex(w.reply(), b"^250 2.0.0 Taken")
+        self.assertTrue(self.messages()[0].endswith(b"\r\n" + MESSAGE))
 
     def test_end_of_data_is_no_end(self):
         """What ends DATA, or would for a sloppy server, ends no chunk; what is behind it is part of the message."""
@@ -611,6 +645,17 @@ class TestXclient(SmtpTest):
         w.starttls()
         self.assertRegex(self.deliver_as(w, b"ADDR=192.0.2.7"), rb"Received: from relay\.example \(unknown \[")
 
+    def test_tls_forgets(self):
+        """RFC 3207 4.2: what was said before STARTTLS is forgotten, and so is for whom it was said."""
+        w = self.session(ehlo=None)
+        self.say(w, b"XCLIENT NAME=client.example ADDR=192.0.2.7 HELO=client.example", b"220")
+        self.say(w, b"EHLO relay.example", b"250")
+        self.say(w, b"STARTTLS", b"220")
+        w.starttls()
+        stored = self.deliver_as(w)
+        self.assertRegex(stored, rb"Received: from relay\.example \(localhost \[127\.0\.0\.1\]\)")
+        self.assertNotIn(b"spf=pass", stored)
+
     def test_limits_go_by_the_client(self):
         """Two of one address at once; the third is told so, and the relay's own share is free again."""
         held = []
@@ -681,6 +726,25 @@ class TestSubmission(SmtpTest):
         w.starttls()
         self.say(w, b"EHLO client.example", b"250")
         return w
+
+    def test_clear_text_where_tls_is_first(self):
+        """RFC 8314 3.3: the connection ends, with an alert perhaps, and not with a reset that would overtake it."""
+        s = socket.create_connection(("127.0.0.1", self.server.ports["submissions"]), 20)
+        self.addCleanup(s.close)
+        s.sendall(b"EHLO client.example\r\n")
+        got = b""
+        while piece := s.recv(1000):
+            got += piece
+        self.assertNotIn(b"250", got)
+
+    def test_commands_of_servers(self):
+        """RFC 6409 7: ETRN and the like are neither offered nor there."""
+        w = self.tls_session()
+        w.send(b"EHLO client.example\r\n")
+        offer = w.reply()
+        for verb in (b"ETRN", b"ATRN", b"EXPN", b"XCLIENT"):
+            self.assertNotIn(verb, offer)
+            self.say(w, verb + b" demo.test", b"5[05][02] ")
 
     def test_nothing_before_login(self):
         w = self.session("submission")

@@ -111,6 +111,19 @@ class TestVerdicts(harness.InstanceTest):
         code, text = self.server.deliver(b"Subject: no author\r\n\r\nx\r\n", sender="a@pass.test")
         self.assertEqual(code, 550, text)
 
+    def test_author_without_a_domain_name(self):
+        """Of what stands behind the @ there can be no policy, and some readers show it as another domain: it is not for the inbox."""
+        for author in ("a@fail.test>", "a@=?utf-8?q?fail?=.test", "a@fail..test", "a@[fail.test]", "a"):
+            with self.subTest(author=author):
+                self.expect("pass.test", 250, "Junk", "pass", header_from=author)
+        # What only looks odd is the domain that it is.
+        for author in ("a@fai\u00adl.test", "a@fail\u200b.test", 'a@"fail.test"', "a@fail.test.", "a@ fail . (c) test"):
+            with self.subTest(author=author):
+                self.expect("pass.test", 550, header_from=author)
+        for author in ("a@[127.0.0.1]", "a@[IPv6:::1]", "a@none.test.", "a@my_host.none.test"):
+            with self.subTest(author=author):
+                self.expect("pass.test", 250, "INBOX", "pass", header_from=author)
+
     def test_forged_results_are_removed(self):
         """R-16 (RFC 8601 5): a field that claims to be ours never survives, another's does."""
         own = self.expect("pass.test", 250, "INBOX")["authentication-results"].split(";")[0].strip()

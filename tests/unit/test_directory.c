@@ -183,7 +183,9 @@ START_TEST(test_resolve)
 	    {"alice@sub.one.test", DIR_NOT_OURS, 0, {0}, ""},
 	    {"alice", DIR_NOT_OURS, 0, {0}, ""},
 	    {"", DIR_NOT_OURS, 0, {0}, ""},
-	    {"@one.test", DIR_NOT_OURS, 0, {0}, ""},
+	    {"@one.test", DIR_UNKNOWN, 0, {0}, ""},
+	    {"\"\"@one.test", DIR_UNKNOWN, 0, {0}, ""},
+	    {"\"\"@three.test", DIR_NOT_OURS, 0, {0}, ""},
 	    {"alice@[127.0.0.1]", DIR_NOT_OURS, 0, {0}, ""},
 	    {"info@b\xc3\xbc"
 	     "cher.test",

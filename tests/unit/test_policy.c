@@ -199,8 +199,16 @@ START_TEST(test_form)
 	v.form.from_domains_differ = true;
 	check(&v, &usual, "from-domains", POLICY_REFUSE, 550);
 	v = good();
-	v.form.from_domain = SLICE("");
-	check(&v, &usual, "from-unqualified", POLICY_JUNK, 250);
+	static const char *const none[] = {"", "a.example>", "a..example", "[a.example]", "=?utf-8?q?a?=.example", "a b.example"};
+	static const char *const some[] = {"a.example.", "[192.0.2.1]", "[IPv6:2001:db8::1]", "b\303\274cher.example", "_a.example"};
+	for (size_t i = 0; i < sizeof(none) / sizeof(*none); i++) {
+		v.form.from_domain = slice_str(none[i]);
+		check(&v, &usual, "from-unqualified", POLICY_JUNK, 250);
+	}
+	for (size_t i = 0; i < sizeof(some) / sizeof(*some); i++) {
+		v.form.from_domain = slice_str(some[i]);
+		check(&v, &usual, "default", POLICY_ACCEPT, 250);
+	}
 	v = good();
 	v.form.ranges_overflow = true;
 	check(&v, &usual, "unreadable", POLICY_REFUSE, 550);
