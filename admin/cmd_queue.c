@@ -155,6 +155,8 @@ print_message(json_t *row)
 	printf("%s %s\n", text_of(row, "id"), text_of(row, "state"));
 	printf("  from <%s>, %lld octets, since %s, session %s\n", text_of(row, "sender"),
 	    (long long)json_integer_value(json_object_get(row, "bytes")), text_of(row, "added"), text_of(row, "session"));
+	if (*text_of(row, "release"))
+		printf("  not before %s\n", text_of(row, "release"));
 	if (*text_of(row, "report"))
 		printf("  its sender is being told, by message %s\n", text_of(row, "report"));
 	json_array_foreach(json_object_get(row, "recipients"), i, r)
@@ -314,7 +316,7 @@ const struct command commands_queue[] = {
     {
 	.name = "queue flush",
 	.args = "",
-	.help = "try everything that waits now",
+	.help = "try everything that waits now, but for what is to be sent later",
 	.needs_config = true,
 	.run = queue_flush,
     },

@@ -460,3 +460,53 @@ date_rfc3339_parse(struct slice s, int64_t *seconds_r)
 	*seconds_r = civil_seconds(&c, 0);
 	return true;
 }
+
+/* time-secfrac, or nothing. */
+static bool
+take_fraction(struct slice *s)
+{
+	size_t n = 1;
+
+	if (s->n == 0 || s->p[0] != '.')
+		return true;
+	while (n < s->n && ascii_digit(s->p[n]))
+		n++;
+	*s = slice_sub(*s, n, s->n);
+	return n > 1;
+}
+
+/* time-offset, in minutes east of UTC. */
+static bool
+take_offset(struct slice *s, int *minutes_r)
+{
+	int sign = s->n > 0 && s->p[0] == '-' ? -1 : 1;
+	int hours, minutes;
+
+	*minutes_r = 0;
+	if (s->n > 0 && ascii_lower(s->p[0]) == 'z') {
+		*s = slice_sub(*s, 1, s->n);
+		return true;
+	}
+	if (!take_octet(s, sign < 0 ? '-' : '+') || !take_digits(s, 2, ':', &hours) || !take_digits(s, 2, 0, &minutes) || hours > 23 ||
+	    minutes > 59)
+		return false;
+	*minutes_r = sign * (hours * 60 + minutes);
+	return true;
+}
+
+bool
+date_time_parse(struct slice s, int64_t *seconds_r)
+{
+	struct civil c = {0};
+	int offset;
+
+	if (!take_digits(&s, 4, '-', &c.year) || !take_digits(&s, 2, '-', &c.month) || !take_digits(&s, 2, 0, &c.day) || s.n == 0 ||
+	    ascii_lower(s.p[0]) != 't')
+		return false;
+	s = slice_sub(s, 1, s.n);
+	if (!take_digits(&s, 2, ':', &c.hour) || !take_digits(&s, 2, ':', &c.minute) || !take_digits(&s, 2, 0, &c.second) ||
+	    !take_fraction(&s) || !take_offset(&s, &offset) || s.n > 0 || !civil_valid(&c, 1))
+		return false;
+	*seconds_r = civil_seconds(&c, offset);
+	return true;
+}

@@ -50,5 +50,7 @@ int64_t date_local_day(struct date_time date);
 void date_rfc3339_print(int64_t seconds, char *out);
 /* Exactly what is printed, or only its day, which is its first second; strict. */
 bool date_rfc3339_parse(struct slice s, int64_t *seconds_r);
+/* date-time of RFC 3339 5.6 as others write it: with a zone, and perhaps a fraction of a second, which is dropped. */
+bool date_time_parse(struct slice s, int64_t *seconds_r);
 
 #endif

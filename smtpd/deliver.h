@@ -129,7 +129,7 @@ struct job {
 	unsigned sign_tries;
 	struct slice signatures;    /* DKIM-Signature fields; empty: none */
 	uint32_t return_path_bytes; /* at the beginning of final: what does not leave with it */
-	bool outside;		    /* a target is: the queue takes all of it first */
+	bool outside;		    /* a target is: the queue takes all of it first, as it does when it is to be sent later */
 	struct forward *forward;    /* NULL: it is sent on to nobody */
 	uint8_t counted;	    /* 1 + what deliver_account_count() said; 0: not yet */
 	struct recipient *recipients; /* one for each of the envelope; NULL: the message has one answer */

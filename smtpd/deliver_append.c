@@ -222,7 +222,7 @@ deliver_append(struct job *j)
 	for (uint32_t i = 0; j->decision && i < j->target_count; i++)
 		j->targets[i].mailbox = j->decision->action == POLICY_JUNK ? STORE_TARGET_JUNK : STORE_TARGET_INBOX;
 	/* From here on it is the queue's: who submits it again has not sent it twice to those who have a mailbox here. */
-	if (j->outside) {
+	if (j->outside || j->envelope.release > 0) {
 		deliver_queue_add(j);
 		return;
 	}

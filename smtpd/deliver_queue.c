@@ -33,6 +33,8 @@ encode_item(struct job *j, struct buf *b)
 	    .envid = j->envelope.envid,
 	    .skip = j->return_path_bytes,
 	    .forward_from = j->forward ? j->forward->from : slice_of(NULL, 0),
+	    .release_ms = j->envelope.release * 1000,
+	    .hold_for = j->envelope.hold_for,
 	};
 
 	bool junk = j->decision && j->decision->action == POLICY_JUNK;

@@ -163,7 +163,7 @@ write_report(struct job *j, struct buf *b)
 	r->id = slice_str(j->queue_id);
 	r->hostname = slice_str(config_string(role_config(), OPT_HOSTNAME));
 	r->now = r->last_attempt = (int64_t)(smtp_queue_id_ms(r->id) / 1000);
-	r->until = r->arrived + (int64_t)(config_number(role_config(), OPT_QUEUE_LIFETIME) / 1000);
+	r->until = (r->release > r->arrived ? r->release : r->arrived) + (int64_t)(config_number(role_config(), OPT_QUEUE_LIFETIME) / 1000);
 	r->eightbit = !j->outside && j->report->utf8_way;
 	good = name_postmaster(j, &postmaster);
 	r->postmaster = buf_slice(&postmaster);

@@ -70,6 +70,8 @@ struct dsn_report {
 	int64_t arrived;      /* the message came here */
 	int64_t last_attempt; /* 0: not known */
 	int64_t until;	      /* when trying will end: of DSN_DELAYED; 0: not known */
+	int64_t release;      /* not to be sent before (RFC 4865); 0: nothing was asked for */
+	uint32_t hold_for;    /* that was asked for as so many seconds; 0: as a time */
 	struct slice original; /* the message from its first octet on, as much of it as there is at hand */
 	bool original_whole;   /* that is all of it */
 	const struct dsn_recipient *recipients;

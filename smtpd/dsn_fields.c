@@ -188,6 +188,23 @@ put_recipient(struct fields *f, const struct dsn_recipient *r)
 		put_date(f, "Will-Retry-Until", report->until);
 }
 
+/* What the sender asked for (RFC 4865 5). */
+static void
+put_future_release(struct fields *f)
+{
+	char date[DATE_RFC3339_SIZE];
+
+	if (f->report->release == 0)
+		return;
+	date_rfc3339_print(f->report->release, date);
+	begin(f, "");
+	if (f->report->hold_for > 0)
+		buf_putf(&f->value, "for;%u", f->report->hold_for);
+	else
+		buf_putf(&f->value, "until;%s", date);
+	end(f, "Future-Release-Request");
+}
+
 void
 dsn_fields_write(const struct dsn_report *r, bool utf8, struct buf *b)
 {
@@ -208,6 +225,7 @@ dsn_fields_write(const struct dsn_report *r, bool utf8, struct buf *b)
 	dsn_put_safe(&f.value, r->hostname, false);
 	end(&f, "Reporting-MTA");
 	put_date(&f, "Arrival-Date", r->arrived);
+	put_future_release(&f);
 	for (uint32_t i = 0; i < r->count; i++)
 		put_recipient(&f, &r->recipients[i]);
 	buf_fini(&f.value);

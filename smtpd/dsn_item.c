@@ -144,6 +144,8 @@ dsn_report_begin(const struct queue_item *item, struct arena *a, struct dsn_repo
 	    .envid = item->envid,
 	    .ret = item->ret,
 	    .requiretls = (item->flags & QUEUE_REQUIRETLS) != 0,
+	    .release = (int64_t)(item->release_ms / 1000),
+	    .hold_for = item->hold_for,
 	    .arrived = (int64_t)item->internal_date,
 	    .recipients = v,
 	};

@@ -38,6 +38,8 @@ envelope_encode(const struct envelope *e, struct buf *b)
 	put_slice(b, e->mail_from);
 	put_u8(b, (uint8_t)e->ret);
 	put_slice(b, e->envid);
+	put_u64(b, e->release);
+	put_u32(b, e->hold_for);
 	put_u32(b, e->recipient_count);
 	for (uint32_t i = 0; fits && i < e->recipient_count; i++) {
 		struct envelope_dsn dsn = e->dsn ? e->dsn[i] : (struct envelope_dsn){0};
@@ -114,5 +116,8 @@ envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
 	uint8_t ret = cursor_u8(&c);
 	e->ret = ret <= SMTP_RET_LAST ? (enum smtp_ret)ret : SMTP_RET_NONE;
 	e->envid = take_text(&c, SMTP_ENVID_CHARS_MAX);
+	e->release = cursor_u64(&c);
+	e->hold_for = cursor_u32(&c);
+	c.bad |= e->release > INT64_MAX / 1000 || e->hold_for > SMTP_HOLD_FOR_MAX;
 	return ret <= SMTP_RET_LAST && take_recipients(&c, a, e) && cursor_done(&c);
 }

@@ -7,6 +7,7 @@
 #include "smtpd/front_login.h"
 
 #include "common/config.h"
+#include "common/date.h"
 #include "common/tls.h"
 #include "smtpd/front_policy.h"
 
@@ -93,6 +94,19 @@ run_helo(struct front *f, struct slice args)
 	smtpd_reply(f, 250, NULL, config_string(role_config(), OPT_HOSTNAME));
 }
 
+/* How far ahead a message may be sent, and until when that is (RFC 4865 3). */
+static void
+put_future_release(struct buf *b)
+{
+	uint64_t seconds = smtpd_release_max();
+	char date[DATE_RFC3339_SIZE];
+
+	if (seconds == 0)
+		return;
+	date_rfc3339_print((int64_t)(clock_wall_us() / 1000000 + seconds), date);
+	buf_putf(b, "250-FUTURERELEASE %llu %s\r\n", (unsigned long long)seconds, date);
+}
+
 /* And LHLO, which is the same (RFC 2033 4.1). */
 static void
 run_ehlo(struct front *f, struct slice args)
@@ -120,6 +134,7 @@ run_ehlo(struct front *f, struct slice args)
 		buf_put_str(&b, "250-REQUIRETLS\r\n");
 	if (smtpd_offers_dsn())
 		buf_put_str(&b, "250-DSN\r\n");
+	put_future_release(&b);
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
 	/* RFC 9422: how many transactions in a session, how many recipients in one. */
 	buf_putf(&b, "250-LIMITS MAILMAX=%u RCPTMAX=%llu\r\n", FRONT_TRANSACTIONS_MAX,

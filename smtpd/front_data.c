@@ -265,6 +265,8 @@ write_envelope(struct front *f, struct buf *b)
 	    .mail_from = t->mail_from,
 	    .ret = t->ret,
 	    .envid = t->envid,
+	    .release = t->release,
+	    .hold_for = t->hold_for,
 	    .recipients = t->recipients,
 	    .dsn = t->dsn,
 	    .recipient_count = (uint32_t)t->recipient_count,

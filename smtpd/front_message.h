@@ -30,6 +30,8 @@ struct front_transaction {
 	uint64_t size; /* as MAIL declared it; 0: it did not */
 	enum smtp_ret ret;
 	struct slice envid;
+	uint64_t release;  /* seconds since 1970; 0: at once (RFC 4865) */
+	uint32_t hold_for; /* as MAIL had it */
 	struct slice *recipients;
 	struct envelope_dsn *dsn; /* of each of them */
 	size_t answered;	  /* of them, from the first on (LMTP) */

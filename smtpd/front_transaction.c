@@ -35,6 +35,12 @@ smtpd_offers_dsn(void)
 	    (smtpd_service.submission || config_bool(role_config(), OPT_TRANSPORT_ENABLED));
 }
 
+uint64_t
+smtpd_release_max(void)
+{
+	return smtpd_service.submission ? config_number(role_config(), OPT_SUBMISSION_FUTURE_RELEASE) / 1000 : 0;
+}
+
 /* AUTH= is a parameter only where AUTH is offered (RFC 4954 5). */
 static struct smtp_offered
 offered_to(const struct front *f)
@@ -45,7 +51,8 @@ offered_to(const struct front *f)
 	    .smtputf8 = f->esmtp,
 	    .auth = f->esmtp && smtpd_service.submission,
 	    .dsn = f->esmtp && smtpd_offers_dsn(),
-	    .requiretls = f->esmtp && stream_is_tls(f->stream)};
+	    .requiretls = f->esmtp && stream_is_tls(f->stream),
+	    .future_release = f->esmtp && smtpd_release_max() > 0};
 }
 
 /* 421 ends the connection (RFC 5321 3.8), everything else is the command's answer. */
@@ -143,6 +150,24 @@ domain_convertible(const struct smtp_path *path)
 	return good;
 }
 
+/* The time that MAIL asks for. NULL, or why it cannot be: it is over, or further ahead than EHLO has said (RFC 4865 4). */
+static const struct smtp_reply_words *
+take_release(struct front *f, const struct smtp_mail *mail)
+{
+	static const struct smtp_reply_words over = {501, "5.5.4", "The time to send the message at is over"};
+	static const struct smtp_reply_words far = {501, "5.5.4", "The time to send the message at is further ahead than EHLO says"};
+	int64_t now = (int64_t)(clock_wall_us() / 1000000);
+	int64_t release = mail->hold_for > 0 ? now + (int64_t)mail->hold_for : mail->hold_until;
+
+	f->t.release = (uint64_t)release;
+	f->t.hold_for = mail->hold_for;
+	if (release == 0)
+		return NULL;
+	if (release <= now)
+		return &over;
+	return (uint64_t)(release - now) > smtpd_release_max() ? &far : NULL;
+}
+
 static void
 start_transaction(struct front *f, const struct smtp_mail *mail)
 {
@@ -154,7 +179,7 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 	f->t.ret = mail->requiretls ? SMTP_RET_HDRS : mail->ret;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_STR("envid", f->t.envid), LOG_NUM("size", mail->size),
 	    LOG_CSTR("body", smtp_body_name(f->t.body)),
-	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_NUM("requiretls", f->t.requiretls), LOG_END);
+	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_NUM("requiretls", f->t.requiretls), LOG_NUM("release", f->t.release), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
 	else
@@ -196,7 +221,9 @@ smtpd_mail(struct front *f, struct slice args)
 	}
 	/* Kept first: a refusal tells it. */
 	bool kept = keep_path(f, &mail.path, &f->t.mail_from) && arena_copy(f->t.arena, mail.envid, &f->t.envid);
-	const struct smtp_reply_words *w = kept ? judge_mail(f, &mail) : &no_memory;
+	const struct smtp_reply_words *w = kept ? take_release(f, &mail) : &no_memory;
+	if (w == NULL)
+		w = judge_mail(f, &mail);
 	if (w)
 		mail_refused(f, w);
 	else

@@ -63,6 +63,7 @@ struct queue_message {
 	bool delayed;  /* the sender was told that it takes long, or is not to be */
 	uint32_t attempts; /* of all pieces */
 	uint64_t next_ms;
+	uint64_t release_ms; /* nothing is tried before, and times count from then; 0: from when it was added */
 	uint64_t added_ms;
 	uint64_t bytes;
 	uint8_t sha256[32];

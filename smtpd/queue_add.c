@@ -33,6 +33,7 @@ new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *i
 	fresh->attempts = 1; /* deliver's own, before it came here */
 	fresh->added_ms = queue_now_ms();
 	fresh->held = (item_r->flags & QUEUE_HELD) != 0;
+	fresh->release_ms = item_r->release_ms;
 	return fresh;
 }
 
@@ -46,7 +47,7 @@ first_times(struct queue_item *item)
 	buf_init(&name, QUEUE_ADDRESS_BYTES_MAX);
 	for (uint16_t i = 0; i < item->count; i++) {
 		struct queue_recipient *r = &item->recipients[i];
-		r->next_ms = r->attempts > 0 ? now + queue_pause_ms(config_number(role_config(), OPT_QUEUE_RETRY), 1, 0) : 0;
+		r->next_ms = r->attempts > 0 ? now + queue_pause_ms(config_number(role_config(), OPT_QUEUE_RETRY), 1, 0) : item->release_ms;
 		if (r->state == QUEUE_PENDING && !queue_destination(r, &name)) {
 			r->state = QUEUE_FAILED;
 			r->status = SLICE("5.1.2");

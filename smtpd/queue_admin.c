@@ -1,8 +1,8 @@
 /*
  * The mailstead command's questions. "list": pages of JSON, one object a line (docs of the format: mailstead queue
  * list --json); arg is the last id of the page before. The others change the message whose id is arg, and tell what became of it:
- * "retry" (now; without an id: everything that waits), "hold", "release", "delete" (nobody is told), "discard" (the sender is told that it
- * failed).
+ * "retry" (now; without an id: everything that waits; not what is to be sent later), "hold", "release" (what is held goes on; what is not,
+ * and is to be sent later, is sent now), "delete" (nobody is told), "discard" (the sender is told that it failed).
  */
 #include "common/date.h"
 #include "smtpd/queue.h"
@@ -24,6 +24,8 @@ state_of(const struct queue_message *m)
 
 	if (m->held)
 		return names[QUEUE_PARKED];
+	if (m->release_ms > queue_now_ms())
+		return "scheduled";
 	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
 		if (p->place != QUEUE_PARKED && p->place > place)
 			place = p->place;
@@ -123,6 +125,8 @@ row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 	(void)json_object_set_new(row, "attempts", json_integer(m->attempts));
 	put_date(row, "added", m->added_ms);
 	put_date(row, "next", next_of(m));
+	if (m->release_ms > 0)
+		put_date(row, "release", m->release_ms);
 	if ((c = queue_change_begin(m)) != NULL) {
 		(void)json_object_set_new(row, "session", text_of(c->item.session));
 		(void)json_object_set_new(row, "sender", text_of(c->item.mail_from));
@@ -236,6 +240,10 @@ hold(struct queue_item *item)
 static void
 release(struct queue_item *item)
 {
+	uint64_t now = queue_now_ms();
+
+	if (!(item->flags & QUEUE_HELD) && item->release_ms > now)
+		item->release_ms = now;
 	item->flags &= (uint8_t)~QUEUE_HELD;
 }
 
@@ -287,6 +295,8 @@ change(struct edge *e, const struct msg_QUEUE_ADMIN *q, const struct verb *v)
 	} else if ((c = queue_change_begin(m)) == NULL) {
 		answer(e, q->id, ERR_TEMP, "its record cannot be read");
 	} else {
+		bool later = c->item.release_ms > queue_now_ms();
+
 		queue_trace(m, c->item.session, "queue-admin", LOG_CSTR("verb", v->name), LOG_END);
 		v->fn(&c->item);
 		bool done = queue_change_now(c, &err) == 0;
@@ -296,6 +306,8 @@ change(struct edge *e, const struct msg_QUEUE_ADMIN *q, const struct verb *v)
 			queue_items_stop(m);
 		if (m != NULL)
 			queue_items_reschedule(m);
+		if (m != NULL && later && m->release_ms <= queue_now_ms())
+			(void)queue_items_retry(m);
 		answer(e, q->id, done ? ERR_NONE : ERR_TEMP, done ? v->done : err.client);
 	}
 	(void)queue_must_end();

@@ -176,6 +176,7 @@ write_change(struct queue_change *c, struct err *e)
 	if (r < 0)
 		return r;
 	m->held = (c->item.flags & QUEUE_HELD) != 0;
+	m->release_ms = c->item.release_ms;
 	close_change(c);
 	if (id[0] != '\0')
 		queue_piece_for_report(m, slice_str(id));

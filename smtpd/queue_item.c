@@ -18,7 +18,7 @@ queue_state_name(enum queue_state s)
 
 /* What an item takes without its recipients, at most. */
 #define HEAD_BYTES_MAX (1 + 8 + 4 + QUEUE_SESSION_BYTES_MAX + 2 * (4 + QUEUE_ADDRESS_BYTES_MAX) + 2 + \
-	4 + SMTP_ENVID_CHARS_MAX + 4 + 4 + SMTP_QUEUE_ID_CHARS + 2)
+	4 + SMTP_ENVID_CHARS_MAX + 4 + 4 + SMTP_QUEUE_ID_CHARS + 8 + 4 + 1 + 2)
 /* What a recipient takes without address, orcpt, text and mta, at most. */
 #define RECIPIENT_BYTES_FIXED (8 + 4 + 1 + 1 + 4 + 4 + 1 + 4 + 1 + 4 + QUEUE_STATUS_BYTES_MAX + 4 + 4 + 8)
 
@@ -76,7 +76,8 @@ queue_item_encode(const struct queue_item *i, struct buf *b)
 {
 	bool fits = i->count > 0 && i->session.n <= QUEUE_SESSION_BYTES_MAX &&
 	    i->mail_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->envid.n <= SMTP_ENVID_CHARS_MAX &&
-	    i->forward_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->report_id.n <= SMTP_QUEUE_ID_CHARS;
+	    i->forward_from.n <= QUEUE_ADDRESS_BYTES_MAX && i->report_id.n <= SMTP_QUEUE_ID_CHARS &&
+	    i->priority >= SMTP_PRIORITY_MIN && i->priority <= SMTP_PRIORITY_MAX;
 	size_t share = fits ? share_of(i) : 0;
 
 	put_u8(b, QUEUE_ITEM_VERSION);
@@ -89,6 +90,9 @@ queue_item_encode(const struct queue_item *i, struct buf *b)
 	put_u32(b, i->skip);
 	put_slice(b, i->forward_from);
 	put_slice(b, i->report_id);
+	put_u64(b, i->release_ms);
+	put_u32(b, i->hold_for);
+	put_u8(b, (uint8_t)(i->priority - SMTP_PRIORITY_MIN));
 	put_u16(b, i->count);
 	for (uint16_t k = 0; k < i->count; k++)
 		fits = put_recipient(b, &i->recipients[k], share) && fits;
@@ -105,7 +109,20 @@ take_state(struct cursor *c)
 	return c->bad ? QUEUE_PENDING : (enum queue_state)s;
 }
 
-/* What version 1 did not have, and version 2. */
+/* Of a message that is to wait, and of its turn. */
+static void
+take_schedule(struct cursor *c, struct queue_item *item)
+{
+	uint8_t priority;
+
+	item->release_ms = cursor_u64(c);
+	item->hold_for = cursor_u32(c);
+	priority = cursor_u8(c);
+	c->bad |= item->release_ms > INT64_MAX || item->hold_for > SMTP_HOLD_FOR_MAX || priority > SMTP_PRIORITY_MAX - SMTP_PRIORITY_MIN;
+	item->priority = c->bad ? 0 : (int8_t)(priority + SMTP_PRIORITY_MIN);
+}
+
+/* What version 1 did not have, and version 2, and version 3. */
 static void
 take_wishes(struct cursor *c, uint8_t version, struct queue_item *item)
 {
@@ -121,6 +138,8 @@ take_wishes(struct cursor *c, uint8_t version, struct queue_item *item)
 		item->forward_from = cursor_slice(c, QUEUE_ADDRESS_BYTES_MAX);
 		item->report_id = cursor_slice(c, SMTP_QUEUE_ID_CHARS);
 	}
+	if (version > 3)
+		take_schedule(c, item);
 }
 
 static void

@@ -3,11 +3,12 @@
  * deliver and queue (QUEUE_ADD.item, QUEUE_ITEM.item) and as it is kept in the queue's
  * database, and what came of a try (QUEUE_RESULT.results).
  *
- * The encoded forms, version 3; of an item also version 2, without what is in <>, and version 1, without what is in brackets either,
- * is read. Integers are big-endian, a slice is a u32 length and that many octets.
+ * The encoded forms, version 4; of an item also version 3, without what is between bars, version 2, without what is in <> either, and
+ * version 1, without what is in brackets either, is read. Integers are big-endian, a slice is a u32 length and that many octets.
  *
  * item:    u8 version, u64 internal date (seconds since 1970), slice session, slice mail_from,
  *          [u8 flags, u8 ret, slice envid,] <u32 skip, slice forward_from, slice report_id,>
+ *          |u64 release (milliseconds since 1970), u32 hold_for, u8 priority (9 is 0),|
  *          u16 count, that many of { u64 account, u32 sequence, u8 target, u8 state, slice address, slice text [, u8 notify, slice orcpt]
  *          <, u8 flags, slice status, slice mta, u32 attempts, u64 next try (milliseconds since 1970)> }; nothing follows
  * results: u16 count, that many of { u32 sequence, u8 state, u8 flags, slice status, slice mta, slice text }; nothing follows
@@ -23,7 +24,7 @@
 #include "common/slice.h"
 #include "smtpd/smtp_grammar.h"
 
-#define QUEUE_ITEM_VERSION 3
+#define QUEUE_ITEM_VERSION 4
 #define QUEUE_ITEM_BYTES_MAX 65000 /* with what the queue adds it is one record of its database */
 #define QUEUE_ADDRESS_BYTES_MAX 320
 /* Of words that are not in the way of others: when an item has many recipients each of its texts is cut to its share. */
@@ -85,6 +86,9 @@ struct queue_item {
 	uint32_t skip; /* octets before what leaves: the Return-Path that is for mailboxes alone */
 	struct slice report_id; /* of the report to the sender that is being made; empty: none is */
 	struct slice forward_from; /* the reverse-path of those with QUEUE_FORWARDED */
+	uint64_t release_ms; /* nothing is tried before (RFC 4865); 0: at once */
+	uint32_t hold_for;   /* the sender asked for so many seconds; 0: for a time, or not at all */
+	int8_t priority;     /* SMTP_PRIORITY_MIN to SMTP_PRIORITY_MAX (RFC 6710) */
 	struct queue_recipient *recipients;
 	uint16_t count; /* 1 ... */
 };

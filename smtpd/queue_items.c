@@ -299,15 +299,17 @@ void
 queue_piece_again(struct queue_piece *p, uint64_t when_ms)
 {
 	uint64_t now = queue_now_ms();
-	uint64_t longest = pause_max(p);
+	uint64_t latest = now + pause_max(p);
 
 	if (p->place == QUEUE_OUT) {
 		unlink_piece(p);
 		link_last(p);
 	}
+	if (p->message->release_ms > latest)
+		latest = p->message->release_ms;
 	/* Further ahead nothing was ever put: the clock has been set back since. */
-	if (when_ms > now + longest)
-		when_ms = now + longest;
+	if (when_ms > latest)
+		when_ms = latest;
 	if (p->message->held)
 		queue_plan_park(plan, p);
 	else if (when_ms <= now)
@@ -396,8 +398,9 @@ bool
 queue_past(const struct queue_message *m, enum option o)
 {
 	uint64_t now = queue_now_ms();
+	uint64_t from = m->release_ms > m->added_ms ? m->release_ms : m->added_ms;
 
-	return now > m->added_ms && now - m->added_ms > config_number(role_config(), o);
+	return now > from && now - from > config_number(role_config(), o);
 }
 
 /* The clock was set back: times that it had before are none any more. */
@@ -457,10 +460,11 @@ on_tick(void *arg)
 static unsigned
 retry(const struct queue_message *m)
 {
+	bool early = m->release_ms > queue_now_ms();
 	unsigned n = 0;
 
 	for (struct queue_piece *p = m->pieces; p; p = p->of_message)
-		if (p->place == QUEUE_WAITING) {
+		if (p->place == QUEUE_WAITING && (!early || p->report)) {
 			queue_plan_wake(plan, p);
 			queue_plan_ready(plan, p, queue_now_ms());
 			n++;
@@ -499,7 +503,7 @@ queue_items_reschedule(struct queue_message *m)
 		if (p->place != QUEUE_OUT && m->held)
 			queue_plan_park(plan, p);
 		else if (p->place == QUEUE_PARKED)
-			queue_plan_ready(plan, p, queue_now_ms());
+			queue_piece_again(p, p->report ? 0 : m->release_ms);
 	queue_deliver_up();
 	queue_transport_pump();
 }
@@ -526,6 +530,7 @@ found(struct queue_message *m)
 		if (m->added_ms > queue_now_ms())
 			m->added_ms = queue_now_ms();
 		m->held = (item.flags & QUEUE_HELD) != 0;
+		m->release_ms = item.release_ms;
 		for (uint16_t i = 0; i < item.count; i++)
 			m->delayed = m->delayed || (item.recipients[i].flags & QUEUE_REPORTED_DELAY) != 0;
 		queue_items_new(m);

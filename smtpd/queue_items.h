@@ -36,7 +36,7 @@ void queue_items_new(struct queue_message *m);
 void queue_items_done(struct queue_message *m);
 /* Whether such a message was done with, of as many as are remembered. */
 bool queue_items_has_gone(struct slice id);
-/* What waits of m (NULL: of all messages) is due now. Gives how many pieces. */
+/* What waits of m (NULL: of all messages) is due now, but for what is to be sent later. Gives how many pieces. */
 unsigned queue_items_retry(const struct queue_message *m);
 /* Nothing of m, of which nothing is out, is tried any more. */
 void queue_items_stop(struct queue_message *m);

@@ -7,6 +7,7 @@
 #include "smtpd/smtp_grammar.h"
 
 #include "common/charset.h"
+#include "common/date.h"
 
 enum {
 	C_ALPHA = 1,
@@ -528,6 +529,25 @@ param_ret(struct slice value, enum smtp_ret *ret_r)
 	return *ret_r == SMTP_RET_FULL || slice_eq_nocase(value, SLICE("HDRS"));
 }
 
+/* future-release-integer, nine digits that do not begin with 0 (RFC 4865 3) */
+static bool
+param_hold_for(const struct param *p, struct smtp_mail *mail)
+{
+	uint64_t seconds;
+
+	if (!p->has_value || p->value.n == 0 || p->value.p[0] == '0' || !slice_u64(p->value, SMTP_HOLD_FOR_MAX, &seconds))
+		return false;
+	mail->hold_for = (uint32_t)seconds;
+	return mail->hold_until == 0;
+}
+
+/* date-time of RFC 3339 5.6 (RFC 4865 3, with its erratum) */
+static bool
+param_hold_until(const struct param *p, struct smtp_mail *mail)
+{
+	return p->has_value && date_time_parse(p->value, &mail->hold_until) && mail->hold_until > 0 && mail->hold_for == 0;
+}
+
 static enum smtp_syntax
 mail_param(const struct param *p, const struct smtp_offered *offered, struct smtp_mail *mail)
 {
@@ -552,6 +572,10 @@ mail_param(const struct param *p, const struct smtp_offered *offered, struct smt
 	} else if (offered->dsn && slice_eq_nocase(p->keyword, SLICE("ENVID"))) {
 		mail->envid = p->value;
 		good = p->value.n <= SMTP_ENVID_CHARS_MAX && param_xtext(p->value, true);
+	} else if (offered->future_release && slice_eq_nocase(p->keyword, SLICE("HOLDFOR"))) {
+		good = param_hold_for(p, mail);
+	} else if (offered->future_release && slice_eq_nocase(p->keyword, SLICE("HOLDUNTIL"))) {
+		good = param_hold_until(p, mail);
 	} else {
 		return SMTP_SYNTAX_UNKNOWN_PARAM;
 	}

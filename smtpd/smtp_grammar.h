@@ -60,6 +60,9 @@ enum smtp_ret { SMTP_RET_NONE = 0, SMTP_RET_FULL = 1, SMTP_RET_HDRS = 2, SMTP_RE
 enum smtp_notify { SMTP_NOTIFY_SUCCESS = 1, SMTP_NOTIFY_FAILURE = 2, SMTP_NOTIFY_DELAY = 4, SMTP_NOTIFY_NEVER = 8, SMTP_NOTIFY_ALL = 15 };
 #define SMTP_ENVID_CHARS_MAX 100 /* RFC 3461 4.4 */
 #define SMTP_ORCPT_CHARS_MAX 500 /* RFC 3461 4.2 */
+#define SMTP_HOLD_FOR_MAX 999999999 /* RFC 4865 */
+#define SMTP_PRIORITY_MIN (-9) /* RFC 6710 */
+#define SMTP_PRIORITY_MAX 9
 
 struct smtp_mail {
 	struct smtp_path path;
@@ -71,6 +74,9 @@ struct smtp_mail {
 	bool smtputf8;
 	bool requiretls; /* RFC 8689 */
 	bool has_auth; /* AUTH= was given (RFC 4954 5); its value is checked and ignored */
+	/* Of future release (RFC 4865) at most one is given. */
+	uint32_t hold_for;   /* seconds; 0: not given */
+	int64_t hold_until; /* seconds since 1970; 0: not given */
 };
 
 struct smtp_rcpt {
@@ -88,6 +94,7 @@ struct smtp_offered {
 	bool auth;
 	bool dsn;
 	bool requiretls;
+	bool future_release;
 };
 
 /*

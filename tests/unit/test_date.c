@@ -221,6 +221,41 @@ START_TEST(test_rfc3339_parse)
 }
 END_TEST
 
+START_TEST(test_date_time)
+{
+	static const struct {
+		const char *text;
+		bool good;
+		int64_t seconds;
+	} rows[] = {
+	    {"1996-07-17T09:44:25Z", true, 837596665},
+	    {"1996-07-17t09:44:25z", true, 837596665},
+	    {"1996-07-17T09:44:25.123456789Z", true, 837596665},
+	    {"1996-07-17T11:44:25+02:00", true, 837596665},
+	    {"1996-07-17T04:14:25-05:30", true, 837596665},
+	    {"1996-07-17T09:44:25-00:00", true, 837596665},
+	    {"1996-07-17", false, 0},
+	    {"1996-07-17T09:44:25", false, 0},
+	    {"1996-07-17T09:44Z", false, 0},
+	    {"1996-07-17T09:44:25.Z", false, 0},
+	    {"1996-07-17T09:44:25+0200", false, 0},
+	    {"1996-07-17T09:44:25+24:00", false, 0},
+	    {"1996-07-17T09:44:25+02:60", false, 0},
+	    {"1996-07-17 09:44:25Z", false, 0},
+	    {"1996-07-17T09:44:25Zx", false, 0},
+	    {"1996-02-30T09:44:25Z", false, 0},
+	    {"", false, 0},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		int64_t seconds = 0;
+		bool good = date_time_parse(slice_str(rows[i].text), &seconds);
+
+		ck_assert_msg(good == rows[i].good && seconds == rows[i].seconds, "%s: %d %lld", rows[i].text, good, (long long)seconds);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -229,6 +264,7 @@ main(void)
 
 	tcase_add_test(t, test_rfc5322);
 	tcase_add_test(t, test_rfc3339_parse);
+	tcase_add_test(t, test_date_time);
 	tcase_add_test(t, test_zone_unknown);
 	tcase_add_test(t, test_imap);
 	tcase_add_test(t, test_day);

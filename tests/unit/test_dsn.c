@@ -282,6 +282,23 @@ START_TEST(test_status_grammar)
 }
 END_TEST
 
+/* As it was asked for (RFC 4865). */
+START_TEST(test_future_release)
+{
+	static const char *const as_time[] = {"Future-Release-Request: until;1970-01-01T03:00:00Z\r\n", NULL};
+	static const char *const as_interval[] = {"Future-Release-Request: for;7200\r\n", NULL};
+	static const char *const no[] = {"!Future-Release-Request", NULL};
+	struct dsn_recipient v = refused();
+	struct dsn_report r = report_of(&v, 1);
+
+	check_wants("not asked for", &r, no);
+	r.release = 10800;
+	check_wants("a time", &r, as_time);
+	r.hold_for = 7200;
+	check_wants("an interval", &r, as_interval);
+}
+END_TEST
+
 /* What is not known is not said (RFC 3464 2.3.5, 2.3.7). */
 START_TEST(test_unknown_is_left_out)
 {
@@ -785,12 +802,13 @@ START_TEST(test_report_of_item)
 		.orcpt = SLICE("rfc822;e")},
 	};
 	struct queue_item item = {.mail_from = SLICE("alice@demo.test"), .envid = SLICE("x"), .ret = SMTP_RET_FULL, .internal_date = 5,
-	    .flags = QUEUE_REQUIRETLS, .recipients = v, .count = 5};
+	    .flags = QUEUE_REQUIRETLS, .release_ms = 7000, .hold_for = 2, .recipients = v, .count = 5};
 	struct arena *a = arena_new(1u << 16);
 	struct dsn_report r;
 
 	ck_assert(dsn_report_begin(&item, a, &r));
 	ck_assert(slice_eq(r.mail_from, item.mail_from) && slice_eq(r.envid, item.envid) && r.ret == SMTP_RET_FULL && r.requiretls && r.arrived == 5);
+	ck_assert(r.release == 7 && r.hold_for == 2);
 	ck_assert_uint_eq(r.count, 4);
 	ck_assert(r.recipients[0].action == DSN_FAILED && slice_eq(r.recipients[0].text, SLICE("gone")) &&
 	    slice_eq(r.recipients[0].status, SLICE("5.2.1")));
@@ -935,6 +953,7 @@ main(void)
 	tcase_add_test(t, test_forwarded);
 	tcase_add_test(t, test_unsure);
 	tcase_add_test(t, test_status_grammar);
+	tcase_add_test(t, test_future_release);
 	tcase_add_test(t, test_unknown_is_left_out);
 	tcase_add_test(t, test_diagnostics);
 	tcase_add_test(t, test_hostile);

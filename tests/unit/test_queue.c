@@ -31,7 +31,8 @@ sample_item(void)
 {
 	return (struct queue_item){
 	    .internal_date = 12345, .session = SLICE("s1"), .mail_from = SLICE("x@y"), .flags = QUEUE_BINARY,
-	    .ret = SMTP_RET_FULL, .envid = SLICE("e1"), .skip = 40, .forward_from = SLICE("z@y"), .recipients = two, .count = 2};
+	    .ret = SMTP_RET_FULL, .envid = SLICE("e1"), .skip = 40, .forward_from = SLICE("z@y"),
+	    .release_ms = 1800000000000, .hold_for = 60, .priority = -9, .recipients = two, .count = 2};
 }
 
 /* ---- items and results ---- */
@@ -51,6 +52,7 @@ START_TEST(test_item_round_trip)
 	ck_assert_int_eq(out.recipients[1].state, QUEUE_PENDING);
 	ck_assert(slice_eq(out.recipients[1].text, SLICE("full")));
 	ck_assert(out.flags == QUEUE_BINARY && out.ret == SMTP_RET_FULL && slice_eq(out.envid, SLICE("e1")));
+	ck_assert(out.release_ms == in.release_ms && out.hold_for == 60 && out.priority == -9);
 	ck_assert(out.recipients[1].notify == SMTP_NOTIFY_SUCCESS && slice_eq(out.recipients[1].orcpt, SLICE("rfc822;c@d")));
 	ck_assert(queue_item_encode(&out, &again));
 	ck_assert(slice_eq(buf_slice(&b), buf_slice(&again)));
@@ -90,6 +92,21 @@ START_TEST(test_item_version_2)
 	ck_assert(queue_item_decode(slice_of(old, sizeof(old)), a, &out));
 	ck_assert(out.count == 1 && out.recipients[0].notify == SMTP_NOTIFY_NEVER && out.recipients[0].orcpt.n == 1);
 	ck_assert(out.flags == QUEUE_BINARY && out.envid.n == 1 && out.skip == 0 && out.recipients[0].attempts == 0);
+	arena_free(&a);
+}
+END_TEST
+
+START_TEST(test_item_version_3)
+{
+	static const uint8_t old[] = {3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 's', 0, 0, 0, 3, 'x', '@', 'y', QUEUE_BINARY, SMTP_RET_HDRS,
+	    0, 0, 0, 1, 'e', 0, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, QUEUE_PENDING, 0, 0, 0, 3,
+	    'a', '@', 'b', 0, 0, 0, 0, SMTP_NOTIFY_NEVER, 0, 0, 0, 0, QUEUE_UNSURE, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4};
+	struct queue_item out;
+	struct arena *a = arena_new(65536);
+
+	ck_assert(queue_item_decode(slice_of(old, sizeof(old)), a, &out));
+	ck_assert(out.skip == 40 && out.release_ms == 0 && out.hold_for == 0 && out.priority == 0);
+	ck_assert(out.count == 1 && out.recipients[0].attempts == 3 && out.recipients[0].next_ms == 4);
 	arena_free(&a);
 }
 END_TEST
@@ -985,6 +1002,7 @@ main(void)
 	tcase_add_test(t, test_item_round_trip);
 	tcase_add_test(t, test_item_version_1);
 	tcase_add_test(t, test_item_version_2);
+	tcase_add_test(t, test_item_version_3);
 	tcase_add_test(t, test_item_full);
 	tcase_add_test(t, test_item_refused);
 	tcase_add_test(t, test_apply);

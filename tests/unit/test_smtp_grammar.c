@@ -8,7 +8,8 @@
 #define LABEL63 X60 "xxx"
 #define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
 
-static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true, .requiretls = true};
+static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true, .requiretls = true,
+    .future_release = true};
 
 static void
 check_text(const char *line, struct slice got, const char *want)
@@ -80,7 +81,7 @@ START_TEST(test_mail)
 	    {"FROM:<a@b> BODY=BINARY", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> BODY=binarymime", SMTP_SYNTAX_OK, "a@b", 0, SMTP_BODY_BINARYMIME},
 	    {"FROM:<a@b> RET=HDR", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
-	    {"FROM:<a@b> HOLDFOR=1", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
+	    {"FROM:<a@b> BY=1", SMTP_SYNTAX_UNKNOWN_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> X=a=b", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> -X=a", SMTP_SYNTAX_BAD_PARAM, NULL, 0, 0},
 	    {"FROM:<a@b> AUTH=<>", SMTP_SYNTAX_OK, "a@b", 0, 0},
@@ -172,6 +173,47 @@ START_TEST(test_requiretls)
 	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS=1"), &all, a, &mail), SMTP_SYNTAX_BAD_PARAM);
 	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS REQUIRETLS"), &all, a, &mail), SMTP_SYNTAX_BAD_PARAM);
 	ck_assert_int_eq(smtp_mail_parse(SLICE("FROM:<> REQUIRETLS"), &clear, a, &mail), SMTP_SYNTAX_UNKNOWN_PARAM);
+	arena_free(&a);
+}
+END_TEST
+
+/* RFC 4865 3: one of the two. */
+START_TEST(test_future_release)
+{
+	static const struct {
+		const char *args;
+		enum smtp_syntax want;
+		uint32_t hold_for;
+		int64_t hold_until;
+	} rows[] = {
+	    {"FROM:<a@b> HOLDFOR=1", SMTP_SYNTAX_OK, 1, 0},
+	    {"FROM:<a@b> holdfor=999999999", SMTP_SYNTAX_OK, 999999999, 0},
+	    {"FROM:<a@b> HOLDUNTIL=1996-07-17T09:44:25Z", SMTP_SYNTAX_OK, 0, 837596665},
+	    {"FROM:<a@b> HOLDUNTIL=1996-07-17T11:44:25.5+02:00 SIZE=1", SMTP_SYNTAX_OK, 0, 837596665},
+	    {"FROM:<a@b> HOLDFOR", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=0", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=01", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=-1", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=1000000000", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDUNTIL", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDUNTIL=1996-07-17", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDUNTIL=1960-07-17T09:44:25Z", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=1 HOLDFOR=1", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDFOR=1 HOLDUNTIL=1996-07-17T09:44:25Z", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	    {"FROM:<a@b> HOLDUNTIL=1996-07-17T09:44:25Z HOLDFOR=1", SMTP_SYNTAX_BAD_PARAM, 0, 0},
+	};
+	struct smtp_offered none = all;
+	struct arena *a = arena_new(65536);
+	struct smtp_mail mail;
+
+	none.future_release = false;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		ck_assert_msg(smtp_mail_parse(slice_str(rows[i].args), &all, a, &mail) == rows[i].want, "%s", rows[i].args);
+		if (rows[i].want != SMTP_SYNTAX_OK)
+			continue;
+		ck_assert_msg(mail.hold_for == rows[i].hold_for && mail.hold_until == rows[i].hold_until, "%s", rows[i].args);
+		ck_assert_int_eq(smtp_mail_parse(slice_str(rows[i].args), &none, a, &mail), SMTP_SYNTAX_UNKNOWN_PARAM);
+	}
 	arena_free(&a);
 }
 END_TEST
@@ -458,6 +500,7 @@ main(void)
 	tcase_add_test(t, test_mail);
 	tcase_add_test(t, test_bdat);
 	tcase_add_test(t, test_requiretls);
+	tcase_add_test(t, test_future_release);
 	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_not_offered);
 	tcase_add_test(t, test_rcpt);

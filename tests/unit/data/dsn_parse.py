@@ -12,7 +12,7 @@ import sys
 import traceback
 import unicodedata
 
-FIELDS = {"original-envelope-id", "reporting-mta", "arrival-date"}
+FIELDS = {"original-envelope-id", "reporting-mta", "arrival-date", "future-release-request"}
 RECIPIENT_FIELDS = {"original-recipient", "final-recipient", "action", "status", "remote-mta", "diagnostic-code", "last-attempt-date",
                     "will-retry-until"}
 HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
