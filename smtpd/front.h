@@ -178,8 +178,7 @@ void smtpd_close(struct front *f, const char *enhanced, const char *text);
 void smtpd_transaction_reset(struct front *f);
 /* DSN is offered (RFC 3461): where senders are our own users, or reports can reach those of other servers. */
 bool smtpd_offers_dsn(void);
-/* How many seconds ahead a message may be sent (RFC 4865); 0: that is not offered. */
-uint64_t smtpd_release_max(void);
+uint64_t smtpd_release_max(void); /* how many seconds ahead a message may be sent (RFC 4865); 0: not offered */
 
 /* ---- front_reply.c ---- */
 
