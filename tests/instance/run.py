@@ -8,6 +8,7 @@ for more than INSTANCE_SECONDS, or when it leaves something running. Nothing is 
 that it has started ends too, and its directories are removed; those of a failed class that keeps something stay.
 """
 
+import contextlib
 import ctypes
 import faulthandler
 import glob
@@ -226,10 +227,13 @@ class Runner:
                 self.failures.append(r.name)
 
     def end(self):
+        """The signal may come when one has been waited for and is not taken out yet."""
         for pid in self.running:
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         for r in self.running.values():
-            os.waitpid(r.pid, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(r.pid, 0)
             r.show()
 
 
