@@ -128,6 +128,16 @@ ends_item(uint8_t c, const struct item *item, bool in_group)
 	return c == ':' && !in_group && item->angle.p == NULL;
 }
 
+/* Behind "<...>" another address begins, without the comma between them. */
+static bool
+address_follows(struct slice s, size_t i)
+{
+	for (; i < s.n && s.p[i] != ',' && s.p[i] != ';' && s.p[i] != '<'; i = skip_token(s, i))
+		if (s.p[i] == '@')
+			return true;
+	return false;
+}
+
 /* Scans one item at the start of *s and advances *s past it and what ended it. */
 static void
 scan_item(struct slice *s, bool in_group, struct item *item)
@@ -139,6 +149,11 @@ scan_item(struct slice *s, bool in_group, struct item *item)
 	while (i < s->n && !ends_item(s->p[i], item, in_group)) {
 		size_t from = i;
 
+		if (item->angle.p != NULL && !item->malformed && !is_fws(s->p[i]) && s->p[i] != '(' && address_follows(*s, i)) {
+			item->malformed = true;
+			item->ended_by = '<';
+			break;
+		}
 		if (s->p[i] == '<') {
 			before_end = i;
 			i = scan_angle(*s, i + 1, item);
@@ -153,7 +168,7 @@ scan_item(struct slice *s, bool in_group, struct item *item)
 	if (item->angle.p == NULL)
 		before_end = i;
 	item->before = slice_sub(*s, 0, before_end);
-	if (i < s->n) {
+	if (i < s->n && item->ended_by == 0) {
 		item->ended_by = s->p[i];
 		i += item->ended_by != '<';
 	}
@@ -416,7 +431,7 @@ parse_into(struct slice value, size_t max, struct arena *a, struct address_list 
 	assert(l->n <= max);
 }
 
-/* An upper bound of the items in value: each is ended by one of four octets, a group by two. */
+/* An upper bound of the items in value: each is ended by one of four octets, or another one follows its "<...>"; a group has two ends. */
 static size_t
 items_bound(struct slice value)
 {
@@ -425,7 +440,7 @@ items_bound(struct slice value)
 	for (size_t i = 0; i < value.n; i++) {
 		uint8_t c = value.p[i];
 
-		n += c == ',' || c == ';' || c == '<' ? 1 : c == ':' ? 2 : 0;
+		n += c == ',' || c == ';' ? 1 : c == ':' || c == '<' ? 2 : 0;
 	}
 	return n;
 }

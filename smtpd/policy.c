@@ -50,6 +50,12 @@ no_author(const struct policy_input *in)
 }
 
 static bool
+several_authors(const struct policy_input *in)
+{
+	return in->from_mailboxes > 1;
+}
+
+static bool
 authors_differ(const struct policy_input *in)
 {
 	return in->from_domains_differ;
@@ -352,6 +358,8 @@ static const struct rule submission[] = {
     {too_many_hops, REFUSE("hops", 554, "5.4.6", "Too many Received fields: a mail loop")},
     {from_fields_not_one, REFUSE("from-fields", 554, "5.6.0", "Exactly one From field is needed (RFC 5322 3.6)")},
     {no_author, REFUSE("from-empty", 554, "5.6.0", "The From field has no address (RFC 5322 3.6.2)")},
+    /* Who says that he writes for others as well would have them all vouched for, by our signature too. */
+    {several_authors, REFUSE("from-several", 550, "5.7.1", "From must name one address, which is yours")},
     {unqualified, REFUSE("unqualified", 554, "5.6.0", "An address in the header has no domain (RFC 6409 4.2)")},
     {account_messages, DEFER("account-messages", 450, "4.7.0", "Your account has sent as many messages as it may in a day")},
     {account_recipients, DEFER("account-recipients", 450, "4.7.0", "Your account has sent to as many recipients as it may in a day")},

@@ -72,17 +72,20 @@ policy_arc_overrides(const struct verdict *v, const struct policy_settings *s)
 
 /* ---- the author ---- */
 
-/* A domain that can be looked up, or the address of a machine. Anything else is none, whatever it looks like to a reader. */
+/*
+ * A domain that can be looked up, or the address of a machine, and one "@" before it. Anything else is none, whatever it looks like to a
+ * reader.
+ */
 static bool
-has_domain(struct slice domain)
+has_domain(const struct verdict_form *f)
 {
 	struct buf b;
 	bool good;
 
 	buf_init(&b, DNS_NAME_BYTES_MAX);
-	good = dns_name_to_ascii(domain, &b) || smtp_literal_valid(domain);
+	good = dns_name_to_ascii(f->from_domain, &b) || smtp_literal_valid(f->from_domain);
 	buf_fini(&b);
-	return good;
+	return good && slice_index(f->from_address, '@') == slice_rindex(f->from_address, '@');
 }
 
 /* ---- gathering ---- */
@@ -100,7 +103,7 @@ policy_input_submission(const struct verdict *v)
 	    .from_fields = f->from_fields,
 	    .from_mailboxes = f->from_mailboxes,
 	    .from_domains_differ = f->from_domains_differ,
-	    .from_domain = has_domain(f->from_domain),
+	    .from_domain = has_domain(f),
 	    .unqualified = f->unqualified,
 	};
 }

@@ -797,6 +797,10 @@ class TestSubmission(SmtpTest):
                 s.sendmail("alice@demo.test", ["bob@demo.test"], OWN.replace(b"alice@", b"bob@"))
             self.assertEqual(refused.exception.smtp_code, 550)
             self.assertTrue(refused.exception.smtp_error.startswith(b"5.7.1"))
+            for author in (b"alice@demo.test, bob@demo.test", b"<alice@demo.test> bob@demo.test", b"all: alice@demo.test, bob@demo.test;"):
+                with self.assertRaises(smtplib.SMTPDataError) as refused:
+                    s.sendmail("alice@demo.test", ["bob@demo.test"], OWN.replace(b"From: alice@demo.test", b"From: " + author))
+                self.assertEqual(refused.exception.smtp_code, 550, author)
             with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
                 s.sendmail("alice@demo.test", ["x@elsewhere.example"], OWN)
             code, text = refused.exception.recipients["x@elsewhere.example"]

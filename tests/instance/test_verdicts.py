@@ -105,7 +105,7 @@ class TestVerdicts(harness.InstanceTest):
 
     def test_several_or_no_from(self):
         """Not evaluated, refused by local policy."""
-        for header_from in ("a@pass.test, b@fail.test", "a@pass.test\r\nFrom: b@fail.test"):
+        for header_from in ("a@pass.test, b@fail.test", "a@pass.test\r\nFrom: b@fail.test", "<a@pass.test> b@fail.test"):
             code, text, _ = self.send("pass.test", header_from=header_from)
             self.assertEqual(code, 550, text)
         code, text = self.server.deliver(b"Subject: no author\r\n\r\nx\r\n", sender="a@pass.test")
@@ -113,7 +113,7 @@ class TestVerdicts(harness.InstanceTest):
 
     def test_author_without_a_domain_name(self):
         """Of what stands behind the @ there can be no policy, and some readers show it as another domain: it is not for the inbox."""
-        for author in ("a@fail.test>", "a@=?utf-8?q?fail?=.test", "a@fail..test", "a@[fail.test]", "a"):
+        for author in ("a@fail.test>", "a@=?utf-8?q?fail?=.test", "a@fail..test", "a@[fail.test]", "a", '"a@fail.test"@pass.test', "a@fail.test a@pass.test"):
             with self.subTest(author=author):
                 self.expect("pass.test", 250, "Junk", "pass", header_from=author)
         # What only looks odd is the domain that it is.

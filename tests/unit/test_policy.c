@@ -205,6 +205,10 @@ START_TEST(test_form)
 		v.form.from_domain = slice_str(none[i]);
 		check(&v, &usual, "from-unqualified", POLICY_JUNK, 250);
 	}
+	v.form.from_domain = SLICE("a.example");
+	v.form.from_address = SLICE("\"x@b.example\"@a.example");
+	check(&v, &usual, "from-unqualified", POLICY_JUNK, 250);
+	v.form.from_address = SLICE("x@a.example");
 	for (size_t i = 0; i < sizeof(some) / sizeof(*some); i++) {
 		v.form.from_domain = slice_str(some[i]);
 		check(&v, &usual, "default", POLICY_ACCEPT, 250);

@@ -288,6 +288,10 @@ START_TEST(test_from)
 	    {"From: g: a@b.test;\r\n", 1, 1, 1, false, false, "b.test"},
 	    {"From:\r\n", 1, 0, 0, false, false, ""},
 	    {"From: a@b.test <c@d.test>\r\n", 1, 1, 0, false, true, "d.test"},
+	    {"From: <c@d.test> a@b.test\r\n", 1, 2, 0, true, true, "d.test"},
+	    {"From: <c@d.test> (x) \"y\" a@b.test <e@d.test> f@d.test\r\n", 1, 3, 0, false, true, "d.test"},
+	    {"From: <c@d.test> \"a@b.test\"\r\n", 1, 1, 0, false, true, "d.test"},
+	    {"From: g: <c@d.test> a@b.test;\r\n", 1, 2, 1, true, true, "d.test"},
 	    {"From: root\r\n", 1, 1, 0, false, true, ""},
 	    {"From: root, a@b\r\n", 1, 2, 0, true, true, ""},
 	};
