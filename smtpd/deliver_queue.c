@@ -35,6 +35,7 @@ encode_item(struct job *j, struct buf *b)
 	    .forward_from = j->forward ? j->forward->from : slice_of(NULL, 0),
 	    .release_ms = j->envelope.release * 1000,
 	    .hold_for = j->envelope.hold_for,
+	    .priority = j->envelope.priority,
 	};
 
 	bool junk = j->decision && j->decision->action == POLICY_JUNK;

@@ -98,7 +98,10 @@ take(struct job *j, const struct msg_QUEUE_ITEM *m)
 	r->domain = own_domain(&item);
 	r->utf8_way = (item.flags & QUEUE_SMTPUTF8) != 0;
 	j->report = r;
-	return read_original(j, m, item.skip) && address_report(j);
+	if (!read_original(j, m, item.skip) || !address_report(j))
+		return false;
+	j->envelope.priority = item.priority; /* RFC 6710 4.6 */
+	return true;
 }
 
 /* For explain: of whom it tells what. */

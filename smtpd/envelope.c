@@ -18,7 +18,8 @@ enum {
 bool
 envelope_encode(const struct envelope *e, struct buf *b)
 {
-	bool fits = e->envid.n <= SMTP_ENVID_CHARS_MAX && e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
+	bool fits = e->priority >= SMTP_PRIORITY_MIN && e->priority <= SMTP_PRIORITY_MAX &&
+	    e->envid.n <= SMTP_ENVID_CHARS_MAX && e->helo.n <= ENVELOPE_TEXT_BYTES_MAX && e->rdns.n <= ENVELOPE_TEXT_BYTES_MAX &&
 	    e->tls_text.n <= ENVELOPE_TEXT_BYTES_MAX && e->client.n <= ENVELOPE_CLIENT_BYTES_MAX &&
 	    e->mail_from.n <= ENVELOPE_ADDRESS_BYTES_MAX &&
 	    e->recipient_count > 0 && e->recipient_count <= ENVELOPE_RECIPIENTS_MAX;
@@ -40,6 +41,7 @@ envelope_encode(const struct envelope *e, struct buf *b)
 	put_slice(b, e->envid);
 	put_u64(b, e->release);
 	put_u32(b, e->hold_for);
+	put_u8(b, (uint8_t)(e->priority - SMTP_PRIORITY_MIN));
 	put_u32(b, e->recipient_count);
 	for (uint32_t i = 0; fits && i < e->recipient_count; i++) {
 		struct envelope_dsn dsn = e->dsn ? e->dsn[i] : (struct envelope_dsn){0};
@@ -118,6 +120,8 @@ envelope_decode(struct slice in, struct arena *a, struct envelope *envelope_r)
 	e->envid = take_text(&c, SMTP_ENVID_CHARS_MAX);
 	e->release = cursor_u64(&c);
 	e->hold_for = cursor_u32(&c);
-	c.bad |= e->release > INT64_MAX / 1000 || e->hold_for > SMTP_HOLD_FOR_MAX;
+	uint8_t priority = cursor_u8(&c);
+	c.bad |= e->release > INT64_MAX / 1000 || e->hold_for > SMTP_HOLD_FOR_MAX || priority > SMTP_PRIORITY_MAX - SMTP_PRIORITY_MIN;
+	e->priority = c.bad ? 0 : (int8_t)(priority + SMTP_PRIORITY_MIN);
 	return ret <= SMTP_RET_LAST && take_recipients(&c, a, e) && cursor_done(&c);
 }

@@ -3,12 +3,13 @@
  * memory file beside DELIVER_MESSAGE. It says what the client said, and how
  * it was connected; who an authenticated client is stands in the lease, never here.
  *
- * The encoded form, version 3. Integers are big-endian, a slice is a u32
+ * The encoded form, version 4. Integers are big-endian, a slice is a u32
  * length and that many octets:
  *
  *   u8 version, u8 flags, u64 time received (microseconds since 1970),
  *   16 octets client address (IPv4 as ::ffff:a.b.c.d), u16 client port,
  *   slice helo, slice rdns, slice tls, slice client, slice mail_from, u8 ret, slice envid, u64 release (seconds since 1970), u32 hold_for,
+ *   u8 priority (9 is 0),
  *   u32 count of recipients, that many of { slice address, u8 notify, slice orcpt }; nothing follows.
  */
 #ifndef SMTPD_ENVELOPE_H
@@ -19,7 +20,7 @@
 #include "common/slice.h"
 #include "smtpd/smtp_grammar.h"
 
-#define ENVELOPE_VERSION 3
+#define ENVELOPE_VERSION 4
 #define ENVELOPE_ADDRESS_BYTES_MAX 320
 #define ENVELOPE_TEXT_BYTES_MAX 512 /* helo, rdns, tls */
 #define ENVELOPE_CLIENT_BYTES_MAX 8192
@@ -52,6 +53,7 @@ struct envelope {
 	struct slice envid; /* as written */
 	uint64_t release;   /* not to be delivered before (RFC 4865); 0: at once */
 	uint32_t hold_for;  /* that was asked for as so many seconds; 0: as a time */
+	int8_t priority;    /* SMTP_PRIORITY_MIN to SMTP_PRIORITY_MAX (RFC 6710) */
 	struct slice *recipients;
 	struct envelope_dsn *dsn; /* one for each of them; to be encoded it may be NULL: nothing was said */
 	uint32_t recipient_count; /* 1 ... ENVELOPE_RECIPIENTS_MAX */

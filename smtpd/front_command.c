@@ -135,6 +135,8 @@ run_ehlo(struct front *f, struct slice args)
 	if (smtpd_offers_dsn())
 		buf_put_str(&b, "250-DSN\r\n");
 	put_future_release(&b);
+	if (smtpd_service.submission)
+		buf_put_str(&b, "250-MT-PRIORITY\r\n");
 	buf_put_str(&b, "250-ENHANCEDSTATUSCODES\r\n");
 	/* RFC 9422: how many transactions in a session, how many recipients in one. */
 	buf_putf(&b, "250-LIMITS MAILMAX=%u RCPTMAX=%llu\r\n", FRONT_TRANSACTIONS_MAX,

@@ -267,6 +267,7 @@ write_envelope(struct front *f, struct buf *b)
 	    .envid = t->envid,
 	    .release = t->release,
 	    .hold_for = t->hold_for,
+	    .priority = t->priority,
 	    .recipients = t->recipients,
 	    .dsn = t->dsn,
 	    .recipient_count = (uint32_t)t->recipient_count,

@@ -32,6 +32,8 @@ struct front_transaction {
 	struct slice envid;
 	uint64_t release;  /* seconds since 1970; 0: at once (RFC 4865) */
 	uint32_t hold_for; /* as MAIL had it */
+	int8_t priority;   /* RFC 6710 */
+	bool lowered;	   /* that is less than MAIL had */
 	struct slice *recipients;
 	struct envelope_dsn *dsn; /* of each of them */
 	size_t answered;	  /* of them, from the first on (LMTP) */

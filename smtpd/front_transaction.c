@@ -52,7 +52,8 @@ offered_to(const struct front *f)
 	    .auth = f->esmtp && smtpd_service.submission,
 	    .dsn = f->esmtp && smtpd_offers_dsn(),
 	    .requiretls = f->esmtp && stream_is_tls(f->stream),
-	    .future_release = f->esmtp && smtpd_release_max() > 0};
+	    .future_release = f->esmtp && smtpd_release_max() > 0,
+	    .priority = f->esmtp && smtpd_service.submission};
 }
 
 /* 421 ends the connection (RFC 5321 3.8), everything else is the command's answer. */
@@ -70,8 +71,14 @@ refusal(struct front *f, const struct smtp_reply_words *w)
 static void
 mail_taken(struct front *f)
 {
+	char text[64];
+
 	smtpd_set_state(f, FRONT_STATE_MAIL);
-	smtpd_reply(f, 250, "2.1.0", "Sender OK");
+	(void)snprintf(text, sizeof text, "%d is the new priority assigned to the message", f->t.priority);
+	if (f->t.lowered)
+		smtpd_reply(f, 250, "2.3.6", text);
+	else
+		smtpd_reply(f, 250, "2.1.0", "Sender OK");
 }
 
 static void
@@ -168,9 +175,20 @@ take_release(struct front *f, const struct smtp_mail *mail)
 	return (uint64_t)(release - now) > smtpd_release_max() ? &far : NULL;
 }
 
+/* No higher than is allowed (RFC 6710 4.1); any lower one is the sender's own matter. */
+static void
+take_priority(struct front *f, const struct smtp_mail *mail)
+{
+	int8_t most = (int8_t)config_number(role_config(), OPT_SUBMISSION_PRIORITY_MAX);
+
+	f->t.lowered = mail->priority > most;
+	f->t.priority = f->t.lowered ? most : mail->priority;
+}
+
 static void
 start_transaction(struct front *f, const struct smtp_mail *mail)
 {
+	take_priority(f, mail);
 	f->t.body = mail->body;
 	f->t.smtputf8 = mail->smtputf8;
 	f->t.size = mail->has_size ? mail->size : 0;
@@ -179,7 +197,8 @@ start_transaction(struct front *f, const struct smtp_mail *mail)
 	f->t.ret = mail->requiretls ? SMTP_RET_HDRS : mail->ret;
 	smtpd_trace(f, "mail", LOG_STR("from", f->t.mail_from), LOG_STR("envid", f->t.envid), LOG_NUM("size", mail->size),
 	    LOG_CSTR("body", smtp_body_name(f->t.body)),
-	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_NUM("requiretls", f->t.requiretls), LOG_NUM("release", f->t.release), LOG_END);
+	    LOG_NUM("smtputf8", f->t.smtputf8), LOG_NUM("requiretls", f->t.requiretls), LOG_NUM("release", f->t.release),
+	    LOG_NUM("asked_priority", mail->priority), LOG_NUM("priority", f->t.priority), LOG_END);
 	if (smtpd_service.submission && !mail->path.null)
 		ask_sender(f);
 	else

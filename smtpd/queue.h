@@ -60,6 +60,7 @@ struct queue_message {
 	struct queue_change *change; /* not written yet; else NULL */
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 	bool held;     /* by an operator or a guard: nothing of it is tried */
+	int8_t priority; /* of its pieces (RFC 6710) */
 	bool delayed;  /* the sender was told that it takes long, or is not to be */
 	uint32_t attempts; /* of all pieces */
 	uint64_t next_ms;

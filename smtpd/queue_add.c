@@ -34,6 +34,7 @@ new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *i
 	fresh->added_ms = queue_now_ms();
 	fresh->held = (item_r->flags & QUEUE_HELD) != 0;
 	fresh->release_ms = item_r->release_ms;
+	fresh->priority = item_r->priority;
 	return fresh;
 }
 
@@ -121,7 +122,8 @@ take(struct waiting *w)
 
 	w->fresh = NULL;
 	queue_item_forget(m);
-	queue_trace(m, w->item.session, "queued", LOG_NUM("recipients", w->item.count), LOG_NUM("bytes", m->bytes), LOG_END);
+	queue_trace(m, w->item.session, "queued", LOG_NUM("recipients", w->item.count), LOG_NUM("bytes", m->bytes),
+	    LOG_NUM("priority", m->priority), LOG_END);
 	trace_failed(m, &w->item);
 	queue_items_new(m);
 	queue_pieces_make(m, &w->item);

@@ -243,7 +243,7 @@ piece_new(struct queue_message *m, struct slice name, unsigned count)
 {
 	struct queue_piece *p = mem_new_array(1, sizeof *p + count * sizeof *p->recipients);
 
-	*p = (struct queue_piece){.message = m, .recipients = (uint16_t *)(p + 1)};
+	*p = (struct queue_piece){.message = m, .recipients = (uint16_t *)(p + 1), .priority = m->priority};
 	link_last(p);
 	queue_plan_add(plan, p, name);
 	return p;
@@ -531,6 +531,7 @@ found(struct queue_message *m)
 			m->added_ms = queue_now_ms();
 		m->held = (item.flags & QUEUE_HELD) != 0;
 		m->release_ms = item.release_ms;
+		m->priority = item.priority;
 		for (uint16_t i = 0; i < item.count; i++)
 			m->delayed = m->delayed || (item.recipients[i].flags & QUEUE_REPORTED_DELAY) != 0;
 		queue_items_new(m);

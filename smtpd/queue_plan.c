@@ -8,13 +8,21 @@
 #define NOWHERE SIZE_MAX
 #define HEAP_FIRST 256
 
+/* Pieces of one priority that are ready, in the order in which they became so. */
+struct queue_line {
+	struct queue_piece *first;
+	struct queue_piece *last;
+	int8_t priority;
+};
+
 struct queue_destination {
 	struct name_link link;
 	/* in the ring of those whose turn may come */
 	struct queue_destination *next;
 	struct queue_destination *previous;
-	struct queue_piece *first;
-	struct queue_piece *last;
+	struct queue_line *lines; /* one for each priority that there was, the highest first */
+	unsigned line_count;
+	unsigned ready; /* pieces in them */
 	unsigned pieces;
 	unsigned out;
 	unsigned window;
@@ -28,6 +36,8 @@ struct queue_destination {
 struct queue_plan {
 	struct name_table destinations;
 	struct queue_destination *turn; /* of the ring; NULL: it is empty */
+	struct queue_destination *urgent; /* has the turn out of its order */
+	bool urgent_had;		  /* the last turn was such a one */
 	struct queue_piece **heap;
 	size_t heap_count;
 	size_t heap_cap;
@@ -126,7 +136,7 @@ heap_remove(struct queue_plan *plan, struct queue_piece *p)
 static bool
 eligible(const struct queue_destination *d)
 {
-	return !d->here && d->first != NULL && d->out < d->window;
+	return !d->here && d->ready > 0 && d->out < d->window;
 }
 
 static void
@@ -134,6 +144,8 @@ ring_leave(struct queue_plan *plan, struct queue_destination *d)
 {
 	if (plan->turn == d)
 		plan->turn = d->next == d ? NULL : d->next;
+	if (plan->urgent == d)
+		plan->urgent = NULL;
 	d->next->previous = d->previous;
 	d->previous->next = d->next;
 	d->next = d->previous = NULL;
@@ -162,36 +174,90 @@ ring_settle(struct queue_plan *plan, struct queue_destination *d)
 		ring_leave(plan, d);
 }
 
+/* Its destination is next, unless one was so just now; the others keep their order. */
+static void
+ring_hurry(struct queue_plan *plan, struct queue_destination *d)
+{
+	if (plan->urgent != NULL || plan->urgent_had || d->next == NULL)
+		return;
+	if (plan->turn != d) {
+		ring_leave(plan, d);
+		ring_enter(plan, d);
+		plan->turn = d;
+	}
+	plan->urgent = d;
+}
+
 /* ---- the line ---- */
+
+static struct queue_line *
+line_of(struct queue_destination *d, int8_t priority)
+{
+	unsigned at = 0;
+
+	while (at < d->line_count && d->lines[at].priority > priority)
+		at++;
+	if (at < d->line_count && d->lines[at].priority == priority)
+		return &d->lines[at];
+	d->lines = mem_resize(d->lines, d->line_count + 1, sizeof *d->lines);
+	memmove(d->lines + at + 1, d->lines + at, (d->line_count - at) * sizeof *d->lines);
+	d->line_count++;
+	d->lines[at] = (struct queue_line){.priority = priority};
+	return &d->lines[at];
+}
 
 static void
 line_add(struct queue_piece *p)
 {
-	struct queue_destination *d = p->to;
+	struct queue_line *l = line_of(p->to, p->priority);
 
 	p->line_next = NULL;
-	p->line_previous = d->last;
-	if (d->last != NULL)
-		d->last->line_next = p;
+	p->line_previous = l->last;
+	if (l->last != NULL)
+		l->last->line_next = p;
 	else
-		d->first = p;
-	d->last = p;
+		l->first = p;
+	l->last = p;
+	p->to->ready++;
 }
 
 static void
 line_remove(struct queue_piece *p)
 {
-	struct queue_destination *d = p->to;
+	struct queue_line *l = line_of(p->to, p->priority);
 
 	if (p->line_previous != NULL)
 		p->line_previous->line_next = p->line_next;
 	else
-		d->first = p->line_next;
+		l->first = p->line_next;
 	if (p->line_next != NULL)
 		p->line_next->line_previous = p->line_previous;
 	else
-		d->last = p->line_previous;
+		l->last = p->line_previous;
 	p->line_next = p->line_previous = NULL;
+	p->to->ready--;
+}
+
+/* When it would have become ready, had it no priority. */
+static int64_t
+since(const struct queue_piece *p)
+{
+	return (int64_t)p->when_ms - (int64_t)p->priority * QUEUE_PRIORITY_MS;
+}
+
+/* The next piece of all lines, or NULL. */
+static struct queue_piece *
+line_first(const struct queue_destination *d)
+{
+	struct queue_piece *best = NULL;
+
+	for (unsigned i = 0; i < d->line_count; i++) {
+		struct queue_piece *p = d->lines[i].first;
+
+		if (p != NULL && (best == NULL || since(p) < since(best)))
+			best = p;
+	}
+	return best;
 }
 
 /* ---- places ---- */
@@ -223,6 +289,8 @@ enter(struct queue_plan *plan, struct queue_piece *p, enum queue_place place, ui
 	if (!p->to->here)
 		plan->count[place]++;
 	ring_settle(plan, p->to);
+	if (place == QUEUE_READY && p->priority > 0)
+		ring_hurry(plan, p->to);
 }
 
 static void
@@ -267,6 +335,7 @@ queue_plan_remove(struct queue_plan *plan, struct queue_piece *p)
 	ring_settle(plan, d);
 	if (d->pieces == 0) {
 		name_table_remove(&plan->destinations, &d->link);
+		free(d->lines);
 		free(d);
 	}
 	p->to = NULL;
@@ -290,7 +359,7 @@ queue_plan_ready(struct queue_plan *plan, struct queue_piece *p, uint64_t now_ms
 	if (now_ms < p->to->asleep_until_ms)
 		move(plan, p, QUEUE_WAITING, p->to->asleep_until_ms);
 	else
-		move(plan, p, QUEUE_READY, 0);
+		move(plan, p, QUEUE_READY, now_ms);
 }
 
 void
@@ -323,8 +392,10 @@ queue_plan_next(struct queue_plan *plan)
 {
 	if (plan->turn == NULL)
 		return NULL;
-	struct queue_piece *p = plan->turn->first;
+	struct queue_piece *p = line_first(plan->turn);
 
+	plan->urgent_had = plan->urgent != NULL;
+	plan->urgent = NULL;
 	plan->turn = plan->turn->next;
 	return p;
 }
@@ -334,7 +405,7 @@ queue_plan_next_here(struct queue_plan *plan)
 {
 	struct name_link *l = name_table_find(&plan->destinations, slice_of(NULL, 0));
 
-	return l ? destination_of(plan, slice_of(NULL, 0))->first : NULL;
+	return l ? line_first(destination_of(plan, slice_of(NULL, 0))) : NULL;
 }
 
 /* ---- what destinations are like ---- */
@@ -375,7 +446,7 @@ queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_
 struct queue_piece *
 queue_plan_in_line(const struct queue_piece *p)
 {
-	return p->to->first;
+	return line_first(p->to);
 }
 
 void

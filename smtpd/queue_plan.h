@@ -3,6 +3,10 @@
  * stands in its destination's line, then is out. Each step takes logarithmic time in the number of pieces. Pure: the clock is the
  * caller's, and so are the pieces.
  *
+ * In a line the earlier goes first; each step of priority (RFC 6710) counts as QUEUE_PRIORITY_MS of waiting. So what is urgent overtakes,
+ * and whatever has waited so much longer is overtaken by nothing that comes any more. A destination that gets a piece with a priority over
+ * 0 has the next turn, but not more than every second one, and as its window has it.
+ *
  * Destinations take turns, so that a long line delays no other. As many pieces of a destination are out as its window has room for, which
  * begins small, grows with each piece that reached a server and shrinks when none could be reached. A destination without a
  * reachable server sleeps, longer each time; then one piece tries for all of them.
@@ -15,6 +19,7 @@
 #include <stdbool.h>
 
 #define QUEUE_WINDOW_FIRST 2
+#define QUEUE_PRIORITY_MS (10u * 60 * 1000)
 /* So many times in a row no server was reached, and the destination sleeps; at once when none ever was. */
 #define QUEUE_FAILURES_AWAKE 3
 
@@ -43,6 +48,7 @@ struct queue_piece {
 	uint16_t *recipients; /* their places in the item, ascending; behind the piece */
 	uint32_t attempts;
 	uint16_t count;
+	int8_t priority; /* the caller's, before it is added */
 	enum queue_place place;
 	bool end_sent; /* while it is out: it may have arrived */
 };

@@ -118,6 +118,8 @@ received_print(const struct received_facts *f, struct buf *b)
 	/* With several recipients it would tell each of them about another (RFC 5321 7.2). */
 	if (e->recipient_count == 1)
 		buf_putf(b, "\r\n\tfor <%.*s>", SLICE_ARG(e->recipients[0]));
+	if (e->priority != 0)
+		buf_putf(b, "\r\n\tpriority %d", e->priority);
 	if (e->tls && cipher(e->tls_text).n > 0)
 		buf_putf(b, "\r\n\ttls %.*s", SLICE_ARG(cipher(e->tls_text)));
 	buf_putf(b, ";\r\n\t%s\r\n", date);

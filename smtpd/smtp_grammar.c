@@ -548,6 +548,19 @@ param_hold_until(const struct param *p, struct smtp_mail *mail)
 	return p->has_value && date_time_parse(p->value, &mail->hold_until) && mail->hold_until > 0 && mail->hold_for == 0;
 }
 
+/* priority-value = (["-"] NZDIGIT) / "0" (RFC 6710 7) */
+static bool
+param_priority(const struct param *p, int8_t *priority_r)
+{
+	bool negative = p->has_value && p->value.n == 2 && p->value.p[0] == '-';
+	struct slice digit = slice_sub(p->value, negative ? 1 : 0, p->value.n);
+
+	if (!p->has_value || digit.n != 1 || !ascii_digit(digit.p[0]) || (negative && digit.p[0] == '0'))
+		return false;
+	*priority_r = (int8_t)(negative ? '0' - digit.p[0] : digit.p[0] - '0');
+	return true;
+}
+
 static enum smtp_syntax
 mail_param(const struct param *p, const struct smtp_offered *offered, struct smtp_mail *mail)
 {
@@ -576,6 +589,8 @@ mail_param(const struct param *p, const struct smtp_offered *offered, struct smt
 		good = param_hold_for(p, mail);
 	} else if (offered->future_release && slice_eq_nocase(p->keyword, SLICE("HOLDUNTIL"))) {
 		good = param_hold_until(p, mail);
+	} else if (offered->priority && slice_eq_nocase(p->keyword, SLICE("MT-PRIORITY"))) {
+		good = param_priority(p, &mail->priority);
 	} else {
 		return SMTP_SYNTAX_UNKNOWN_PARAM;
 	}

@@ -77,6 +77,7 @@ struct smtp_mail {
 	/* Of future release (RFC 4865) at most one is given. */
 	uint32_t hold_for;   /* seconds; 0: not given */
 	int64_t hold_until; /* seconds since 1970; 0: not given */
+	int8_t priority;    /* RFC 6710; 0 when it is not given */
 };
 
 struct smtp_rcpt {
@@ -95,6 +96,7 @@ struct smtp_offered {
 	bool dsn;
 	bool requiretls;
 	bool future_release;
+	bool priority;
 };
 
 /*

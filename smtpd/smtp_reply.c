@@ -238,7 +238,8 @@ take_keyword(struct slice line, struct smtp_offer *o)
 		bool *flag;
 	} flags[] = {{SLICE("STARTTLS"), &o->starttls}, {SLICE("PIPELINING"), &o->pipelining}, {SLICE("8BITMIME"), &o->eightbit},
 	    {SLICE("SMTPUTF8"), &o->smtputf8}, {SLICE("CHUNKING"), &o->chunking}, {SLICE("BINARYMIME"), &o->binary},
-	    {SLICE("DSN"), &o->dsn}, {SLICE("REQUIRETLS"), &o->requiretls}, {SLICE("SIZE"), &o->size}};
+	    {SLICE("DSN"), &o->dsn}, {SLICE("REQUIRETLS"), &o->requiretls}, {SLICE("MT-PRIORITY"), &o->priority},
+	    {SLICE("SIZE"), &o->size}};
 	struct slice word = first_word(&line);
 
 	for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)

@@ -58,7 +58,7 @@ bool smtp_reply_print(const struct smtp_reply *r, struct buf *out);
 /* What a server's EHLO reply offers (RFC 5321 4.1.1.1). */
 struct smtp_offer {
 	struct slice name; /* what the server calls itself: the first word of the first line; into the reply */
-	bool starttls, pipelining, eightbit, smtputf8, chunking, binary, dsn, requiretls, size;
+	bool starttls, pipelining, eightbit, smtputf8, chunking, binary, dsn, requiretls, priority, size;
 	uint64_t size_max;  /* 0: no limit was told (RFC 1870 4) */
 	/* RFC 9422: recipients of a transaction, and transactions of a session; 0: no limit was told. */
 	uint64_t rcpt_max, mail_max;

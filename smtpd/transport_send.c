@@ -256,6 +256,8 @@ put_mail(const struct transport_session *t, struct buf *b)
 		buf_putf(b, " RET=%s", item->ret == SMTP_RET_FULL ? "FULL" : "HDRS");
 	if (t->offer.dsn)
 		put_xtext(t, "ENVID", item->envid, b);
+	if (t->offer.priority)
+		buf_putf(b, " MT-PRIORITY=%d", item->priority);
 	if ((item->flags & QUEUE_REQUIRETLS) && t->offer.requiretls && t->secured)
 		buf_put_str(b, " REQUIRETLS");
 	buf_put_str(b, "\r\n");

@@ -37,7 +37,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true, .requiretls = true,
-	    .future_release = true};
+	    .future_release = true, .priority = true};
 	struct arena *a = arena_new(65536);
 	struct slice line = slice_of(data, size < 16384 ? size : 16384);
 	struct slice verb, args;

@@ -114,3 +114,56 @@ class TestNoFutureRelease(SubmissionTest):
         with self.server.submission() as s:
             s.ehlo()
             self.assertEqual(s.mail("alice@demo.test", ["HOLDFOR=10"])[0], 555)
+
+
+class TestPriority(SubmissionTest):
+    """RFC 6710."""
+    more_settings = {"submission.priority_max": "4"}
+
+    def send(self, priority):
+        """The reply to MAIL, what the next server was told, and the message as it has it."""
+        self.first.reset()
+        with self.server.submission() as s:
+            s.ehlo()
+            told = s.mail("alice@demo.test", ["MT-PRIORITY=%s" % priority] if priority is not None else [])
+            self.assertEqual(s.rcpt("x@" + self.domain)[0], 250)
+            code, text = s.data(test_outbound.MESSAGE)
+        queue_id = text.split()[-1].decode()
+        self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
+        (mail, _, octets, _), = self.first.messages
+        return told, re.search(r"MT-PRIORITY=(\S+)", mail + " MT-PRIORITY=none")[1], octets.partition(b"\r\n\r\n")[0], queue_id
+
+    def test_passed_on(self):
+        self.assertEqual(self.offered("mt-priority"), "")
+        for offers, said in ((("PIPELINING", "MT-PRIORITY"), True), (("PIPELINING",), False)):
+            for asked, reply, got in ((None, b"2.1.0", 0), ("0", b"2.1.0", 0), ("4", b"2.1.0", 4), ("-9", b"2.1.0", -9),
+                                      ("5", b"2.3.6 4 is the new priority", 4), ("9", b"2.3.6 4 is the new priority", 4)):
+                with self.subTest(offers=offers, asked=asked):
+                    self.first.offers = list(offers)
+                    told, mail, header, queue_id = self.send(asked)
+                    self.assertEqual(told[0], 250)
+                    self.assertTrue(told[1].startswith(reply), told)
+                    self.assertEqual(mail, str(got) if said else "none")
+                    self.assertEqual(b"priority %d" % got in header, got != 0)
+        fields = self.events(queue_id, "queued")[0]
+        self.assertEqual(fields["priority"], "4")
+        self.assertIn("asked_priority=9", self.server.run("explain", queue_id).stdout)
+
+    def test_refused(self):
+        with self.server.submission() as s:
+            s.ehlo()
+            for value in ("10", "-0", "x", ""):
+                self.assertEqual(s.mail("alice@demo.test", ["MT-PRIORITY=" + value])[0], 501, value)
+        with self.server.smtp() as s:
+            s.ehlo()
+            self.assertFalse(s.has_extn("mt-priority"))
+            self.assertEqual(s.mail("a@client.example", ["MT-PRIORITY=-1"])[0], 555)
+
+
+class TestPriorityOfNobody(SubmissionTest):
+    def test_default(self):
+        with self.server.submission() as s:
+            s.ehlo()
+            self.assertEqual(s.mail("alice@demo.test", ["MT-PRIORITY=1"]), (250, b"2.3.6 0 is the new priority assigned to the message"))
+            s.rset()
+            self.assertEqual(s.mail("alice@demo.test", ["MT-PRIORITY=-1"])[1][:5], b"2.1.0")

@@ -34,6 +34,7 @@ sample(void)
 	    .envid = SLICE("QQ314159"),
 	    .release = 1800000000,
 	    .hold_for = SMTP_HOLD_FOR_MAX,
+	    .priority = SMTP_PRIORITY_MIN,
 	    .recipients = recipients,
 	    .dsn = dsn,
 	    .recipient_count = 3,
@@ -66,7 +67,7 @@ START_TEST(test_round_trip)
 	ck_assert_uint_eq(out.client_port, 65535);
 	ck_assert_uint_eq(out.recipient_count, 3);
 	ck_assert(slice_eq(out.recipients[1], recipients[1]));
-	ck_assert(out.release == in.release && out.hold_for == in.hold_for);
+	ck_assert(out.release == in.release && out.hold_for == in.hold_for && out.priority == SMTP_PRIORITY_MIN);
 	ck_assert(out.ret == SMTP_RET_HDRS && slice_eq(out.envid, in.envid) && slice_eq(out.dsn[0].orcpt, dsn[0].orcpt));
 	ck_assert(out.dsn[0].notify == 5 && out.dsn[1].notify == SMTP_NOTIFY_NEVER && out.dsn[2].notify == 0);
 	ck_assert(envelope_encode(&out, &again));

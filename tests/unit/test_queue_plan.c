@@ -103,6 +103,59 @@ START_TEST(test_turns)
 }
 END_TEST
 
+static void
+add_at(unsigned i, const char *name, int priority, uint64_t now_ms)
+{
+	p[i].priority = (int8_t)priority;
+	add(i, name);
+	queue_plan_ready(plan, &p[i], now_ms);
+}
+
+/* In one line what is urgent overtakes, and what is not waits no longer than its steps are worth (RFC 6710 5.1). */
+START_TEST(test_priorities)
+{
+	static const struct {
+		int priority;
+		uint64_t since_ms;
+	} rows[] = {{0, 1}, {0, 2}, {-1, 3}, {9, 4}, {1, 5}, {9, 6}, {0, 7}, {-9, 8}, {1, 2 + QUEUE_PRIORITY_MS}, {0, 3 + 9 * (uint64_t)QUEUE_PRIORITY_MS}};
+	static const int order[] = {3, 5, 4, 0, 8, 1, 6, 2, 9, 7};
+
+	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
+		add_at(i, "a.example", rows[i].priority, rows[i].since_ms);
+	for (unsigned i = 0; i < sizeof order / sizeof *order; i++) {
+		ck_assert_int_eq(go(), order[i]);
+		queue_plan_remove(plan, &p[order[i]]);
+	}
+	ck_assert_int_eq(go(), -1);
+	/* Those for mailboxes here as well. */
+	add_at(20, "", 0, 1);
+	add_at(21, "", 1, 2);
+	ck_assert_ptr_eq(queue_plan_next_here(plan), &p[21]);
+}
+END_TEST
+
+/* What is urgent has the next turn, every second one at most, and the others keep their order. */
+START_TEST(test_urgent_turns)
+{
+	add_ready(0, "a.example");
+	add_ready(1, "b.example");
+	add_ready(2, "c.example");
+	add_ready(3, "d.example");
+	add_at(4, "c.example", 1, 2);
+	ck_assert_int_eq(go(), 4);
+	add_at(5, "d.example", 1, 2);
+	ck_assert_int_eq(go(), 0);
+	add_at(6, "c.example", 1, 2);
+	ck_assert_int_eq(go(), 6);
+	ck_assert_int_eq(go(), 1);
+	ck_assert_int_eq(go(), 5);
+	ck_assert_int_eq(go(), 3);
+	/* One whose window is full has no turn. */
+	add_at(7, "c.example", 9, 2);
+	ck_assert_int_eq(go(), -1);
+}
+END_TEST
+
 START_TEST(test_window)
 {
 	for (unsigned i = 0; i < 100; i++)
@@ -199,6 +252,7 @@ START_TEST(test_random)
 		uint64_t when = (unsigned)rand() % 1000;
 		if (q->to == NULL) {
 			(void)snprintf(name, sizeof name, "%d.example", rand() % 50);
+			q->priority = (int8_t)(rand() % 19 - 9);
 			queue_plan_add(plan, q, slice_str(name));
 			continue;
 		}
@@ -238,6 +292,8 @@ main(void)
 	tcase_add_checked_fixture(t, set_up, tear_down);
 	tcase_add_test(t, test_times);
 	tcase_add_test(t, test_turns);
+	tcase_add_test(t, test_priorities);
+	tcase_add_test(t, test_urgent_turns);
 	tcase_add_test(t, test_window);
 	tcase_add_test(t, test_failures);
 	tcase_add_test(t, test_sleep);

@@ -126,6 +126,24 @@ START_TEST(test_no_address)
 }
 END_TEST
 
+/* RFC 6710 4.1 */
+START_TEST(test_priority)
+{
+	struct envelope e;
+	struct received_facts f = sample(&e);
+	struct buf b;
+
+	buf_init(&b, RECEIVED_BYTES_MAX);
+	ck_assert(received_print(&f, &b));
+	ck_assert(slice_find(buf_slice(&b), SLICE("priority")) == b.n);
+	e.priority = -9;
+	buf_reset(&b);
+	ck_assert(received_print(&f, &b));
+	ck_assert(slice_find(buf_slice(&b), SLICE("\r\n\tpriority -9")) < b.n);
+	buf_fini(&b);
+}
+END_TEST
+
 START_TEST(test_protocols)
 {
 	static const struct {
@@ -203,6 +221,7 @@ main(void)
 	tcase_add_test(t, test_tls_several_null_sender);
 	tcase_add_test(t, test_hostile_texts);
 	tcase_add_test(t, test_no_address);
+	tcase_add_test(t, test_priority);
 	tcase_add_test(t, test_protocols);
 	tcase_add_test(t, test_complete);
 	tcase_add_test(t, test_full);

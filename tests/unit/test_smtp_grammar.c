@@ -9,7 +9,7 @@
 #define DOMAIN191 LABEL63 "." LABEL63 "." LABEL63
 
 static const struct smtp_offered all = {.size = true, .eightbit = true, .binary = true, .smtputf8 = true, .auth = true, .dsn = true, .requiretls = true,
-    .future_release = true};
+    .future_release = true, .priority = true};
 
 static void
 check_text(const char *line, struct slice got, const char *want)
@@ -213,6 +213,33 @@ START_TEST(test_future_release)
 			continue;
 		ck_assert_msg(mail.hold_for == rows[i].hold_for && mail.hold_until == rows[i].hold_until, "%s", rows[i].args);
 		ck_assert_int_eq(smtp_mail_parse(slice_str(rows[i].args), &none, a, &mail), SMTP_SYNTAX_UNKNOWN_PARAM);
+	}
+	arena_free(&a);
+}
+END_TEST
+
+/* RFC 6710 7. */
+START_TEST(test_priority)
+{
+	static const struct {
+		const char *value;
+		int want; /* 99: 501 */
+	} rows[] = {{"=0", 0}, {"=9", 9}, {"=-9", -9}, {"=1", 1}, {"=-1", -1}, {"", 99}, {"=", 99}, {"=-0", 99}, {"=+1", 99}, {"=10", 99},
+	    {"=-10", 99}, {"=01", 99}, {"=a", 99}, {"=--1", 99}, {"=1 MT-PRIORITY=1", 99}};
+	struct smtp_offered none = all;
+	struct arena *a = arena_new(65536);
+	struct smtp_mail mail;
+	char args[64];
+
+	none.priority = false;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		(void)snprintf(args, sizeof args, "FROM:<> MT-Priority%s", rows[i].value);
+		ck_assert_msg(smtp_mail_parse(slice_str(args), &all, a, &mail) == (rows[i].want == 99 ? SMTP_SYNTAX_BAD_PARAM : SMTP_SYNTAX_OK),
+		    "%s", args);
+		if (rows[i].want == 99)
+			continue;
+		ck_assert_int_eq(mail.priority, rows[i].want);
+		ck_assert_int_eq(smtp_mail_parse(slice_str(args), &none, a, &mail), SMTP_SYNTAX_UNKNOWN_PARAM);
 	}
 	arena_free(&a);
 }
@@ -501,6 +528,7 @@ main(void)
 	tcase_add_test(t, test_bdat);
 	tcase_add_test(t, test_requiretls);
 	tcase_add_test(t, test_future_release);
+	tcase_add_test(t, test_priority);
 	tcase_add_test(t, test_dsn);
 	tcase_add_test(t, test_not_offered);
 	tcase_add_test(t, test_rcpt);

@@ -25,6 +25,7 @@ struct row {
 	const char *mail_from;	/* NULL: s@me.example */
 	unsigned recoded;	/* bodies encoded */
 	uint8_t flags;
+	int8_t priority;
 	enum transport_tls tls;
 	bool unproven;
 	const char *user;
@@ -193,7 +194,7 @@ play_begin(struct play *p, const struct row *row)
 	memset(p, 0, sizeof *p);
 	p->row = row;
 	buf_init(&p->out, 4u << 20);
-	p->item = (struct queue_item){.mail_from = slice_str(row->mail_from != NULL ? row->mail_from : "s@me.example"), .flags = row->flags,
+	p->item = (struct queue_item){.mail_from = slice_str(row->mail_from != NULL ? row->mail_from : "s@me.example"), .flags = row->flags, .priority = row->priority,
 	    .ret = SMTP_RET_HDRS, .envid = SLICE("e+3Did")};
 	play_recipients(p, row->recipients != NULL ? row->recipients : "r1@x.example");
 	buf_init(&b, 1u << 20);
@@ -345,6 +346,11 @@ static const struct row rows[] = {
 	"C:MAIL FROM:<s@me.example> SIZE=26 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=e+3Did",
 	"C:RCPT TO:<r1@x.example> NOTIFY=FAILURE,DELAY ORCPT=rfc822;o@x.example", "C:DATA", "S:250 ok", "S:250 ok", "S:354 go", BODY, "S:250 2.6.0 ok"},
 	.flags = QUEUE_SMTPUTF8 | QUEUE_EIGHTBIT, .outcome = "done 2.6.0"},
+    {.name = "priority", .script = {HELLO, "S:250-mx.example", "S:250 MT-PRIORITY MIXER", "C:MAIL FROM:<s@me.example> MT-PRIORITY=-9", "!:close"},
+	.priority = -9, .outcome = "-", .rest = "mail 4.4.2 idle"},
+    {.name = "no priority", .script = {HELLO, "S:250-mx.example", "S:250 MT-PRIORITY", "C:MAIL FROM:<s@me.example> MT-PRIORITY=0", "!:close"}, .outcome = "-",
+	.rest = "mail 4.4.2 idle"},
+    {.name = "priority, not offered", .script = {PLAIN, MAIL, "!:close"}, .priority = 9, .outcome = "-", .rest = "mail 4.4.2 idle"},
     {.name = "too large", .script = {HELLO, "S:250-mx.example", "S:250 SIZE 25", "C:QUIT"}, .outcome = "-", .rest = "mail 5.3.4 permanent"},
     {.name = "large enough", .script = {HELLO, "S:250-mx.example", "S:250 SIZE 26", "C:MAIL FROM:<s@me.example> SIZE=26", "!:close"}, .outcome = "-",
 	.rest = "mail 4.4.2 idle"},
