@@ -483,6 +483,8 @@ from_domains(struct from_info *info)
 {
 	bool first = true;
 
+	/* Of those that are left out nothing is known. */
+	info->domains_differ = info->list.truncated;
 	for (size_t i = 0; i < info->list.n; i++) {
 		const struct address *addr = &info->list.v[i];
 

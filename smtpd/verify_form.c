@@ -12,8 +12,9 @@
 
 #include <assert.h>
 
-/* Addresses of one field; freed with the arena after each. */
-#define FIELD_ARENA_BYTES (512 * 1024)
+/* Addresses of one field, or of all From fields; freed with the arena after each. No octet of them is copied more than three times, so
+ * that no header is so large that the author could not be told from it. */
+#define FIELD_ARENA_BYTES (4u * VERIFY_HEADER_BYTES_MAX)
 
 static void
 leave_out(struct verdict *v, uint64_t offset, uint64_t octets)

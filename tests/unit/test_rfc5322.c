@@ -311,6 +311,26 @@ START_TEST(test_from)
 }
 END_TEST
 
+/* More authors than are looked at may be of any domain. */
+START_TEST(test_from_many)
+{
+	static char block[32 * ADDRESSES_MAX];
+
+	for (size_t extra = 0; extra < 2; extra++) {
+		struct arena *a = arena_new(1 << 20);
+		struct from_info f;
+		size_t n = (size_t)snprintf(block, sizeof block, "From: a@b.test");
+
+		for (size_t i = 1; i < ADDRESSES_MAX + extra; i++)
+			n += (size_t)snprintf(block + n, sizeof block - n, ",\r\n a%zu@b.test", i);
+		from_examine(slice_of((const uint8_t *)block, n), a, &f);
+		ck_assert_uint_eq(f.list.mailboxes, ADDRESSES_MAX);
+		ck_assert(f.domains_differ == (extra > 0) && slice_eq(f.domain, SLICE("b.test")));
+		arena_free(&a);
+	}
+}
+END_TEST
+
 START_TEST(test_msgids)
 {
 	static const struct {
@@ -365,6 +385,7 @@ main(void)
 	tcase_add_test(t, test_comment_depth);
 	tcase_add_test(t, test_split);
 	tcase_add_test(t, test_from);
+	tcase_add_test(t, test_from_many);
 	tcase_add_test(t, test_msgids);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);

@@ -410,6 +410,27 @@ START_TEST(test_authors)
 }
 END_TEST
 
+/* Whatever size the field has, within what a header may have. */
+START_TEST(test_large_author)
+{
+	static char header[VERIFY_HEADER_BYTES_MAX];
+	static const struct {
+		const char *begin, *end;
+	} rows[] = {{"From: joe@example.org(", ")\r\n\r\n"}, {"From: \"", "\" <joe(c)@example.org>\r\n\r\n"}, {"From: (", ") joe@ example . org\r\n\r\n"}};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		size_t n = (size_t)snprintf(header, sizeof header, "%s", rows[i].begin), end = strlen(rows[i].end);
+
+		for (; n + 2 + end < sizeof header; n += 2)
+			memcpy(header + n, "\\x", 2);
+		(void)snprintf(header + n, sizeof header - n, "%s", rows[i].end);
+		usual_zone();
+		judge(header, false);
+		ck_assert_msg(slice_eq(got.form.from_domain, SLICE("example.org")), "row %zu", i);
+	}
+}
+END_TEST
+
 /* Temporary failures are results. */
 START_TEST(test_temporary)
 {
@@ -502,7 +523,7 @@ int
 main(void)
 {
 	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_recoding, test_ranges_overflow,
-	    test_header_lengths, test_pass, test_null_path, test_authors, test_temporary, test_time_limit, test_wrong_size,
+	    test_header_lengths, test_pass, test_null_path, test_authors, test_large_author, test_temporary, test_time_limit, test_wrong_size,
 	    test_largest_verdict};
 	Suite *s = suite_create("verify");
 	TCase *t = tcase_create("verify");
