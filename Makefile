@@ -70,6 +70,7 @@ help:
 	@echo 'make fuzz         libFuzzer over every target, or those in FUZZ, FUZZ_SECONDS each (default 60), FUZZ_JOBS at a time'
 	@echo 'make crash        explore crash states of the store at length'
 	@echo 'make cuts         end connections to other servers after every octet of the dialogue'
+	@echo 'make scale        a million recipients in the queue: memory of each, time of a step'
 	@echo 'make outbound-death  kill processes on the way out under load, OUTBOUND_ROUNDS times (default 1000)'
 	@echo 'make death        kill processes under load, DEATH_ROUNDS times (default 2000); part of make crash'
 	@echo 'make descriptors  processes without free descriptors, every case; part of make crash'

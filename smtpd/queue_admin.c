@@ -184,7 +184,7 @@ put_message(struct buf *b, struct place *at)
 	return true;
 }
 
-/* "" is the beginning, "ID" behind that message, "ID NUMBER" within it. The end when it has gone. */
+/* "" is the beginning, "ID" behind that message, "ID NUMBER" within it; when it has gone, what came before it. */
 static struct place
 place_of(struct slice text)
 {
@@ -196,9 +196,11 @@ place_of(struct slice text)
 	if (!slice_cut(&number, ' ', &id) || id.n == 0)
 		return at;
 	at.m = queue_items_find(id);
-	if (number.n > 0 && slice_u64(number, UINT16_MAX, &from))
+	if (at.m == NULL)
+		at.m = queue_items_older(id);
+	else if (number.n > 0 && slice_u64(number, UINT16_MAX, &from))
 		at.from = (unsigned)from;
-	else if (at.m)
+	else
 		at.m = at.m->next;
 	return at;
 }

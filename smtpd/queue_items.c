@@ -129,6 +129,17 @@ queue_items_report(struct slice id)
 }
 
 struct queue_message *
+queue_items_older(struct slice id)
+{
+	struct queue_message *m = all;
+
+	/* The newest comes first, and ids sort by time. */
+	while (m != NULL && memcmp(m->id, id.p, id.n < SMTP_QUEUE_ID_CHARS ? id.n : SMTP_QUEUE_ID_CHARS) >= 0)
+		m = m->next;
+	return m;
+}
+
+struct queue_message *
 queue_items_first(void)
 {
 	return all;
@@ -429,7 +440,7 @@ queue_items_arm(void)
 	if (now + TICK_MS_MAX < last)
 		clock_set_back(now);
 	last = now;
-	next = queue_plan_next_ms(plan);
+	next = queue_plan_sleeper(plan) != NULL ? now : queue_plan_next_ms(plan);
 	if (next > now + TICK_MS_MAX)
 		next = now + TICK_MS_MAX;
 	loop_timer_set(timer, next > now ? next - now : 0);
@@ -444,7 +455,12 @@ on_tick(void *arg)
 	struct queue_piece *p;
 
 	(void)arg;
-	for (unsigned n = 0; n < DUE_AT_ONCE && (p = queue_plan_due(plan, now)) != NULL; n++) {
+	for (unsigned n = 0; n < DUE_AT_ONCE; n++) {
+		p = queue_plan_due(plan, now);
+		if (p == NULL)
+			p = queue_plan_sleeper(plan);
+		if (p == NULL)
+			break;
 		if (p->place == QUEUE_OUT)
 			log_event(LOG_WARN, NO_SESSION, "queue-piece-overdue", LOG_CSTR("id", p->message->id), LOG_END);
 		queue_piece_again(p, now);

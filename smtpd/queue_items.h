@@ -27,6 +27,8 @@ struct queue_plan *queue_items_plan(void);
 struct queue_message *queue_items_find(struct slice id);
 /* All messages, for the command; NULL at the end. */
 struct queue_message *queue_items_first(void);
+/* The first that is older than that id, which has gone: for a list that is told in parts. NULL: none is. Linear. */
+struct queue_message *queue_items_older(struct slice id);
 size_t queue_items_count(void);
 /* The piece of the report with that id, which is to be made; NULL: there is none. */
 struct queue_piece *queue_items_report(struct slice id);

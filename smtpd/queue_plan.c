@@ -17,7 +17,8 @@ struct queue_line {
 
 struct queue_destination {
 	struct name_link link;
-	/* in the ring of those whose turn may come */
+	/* in the ring of those whose turn may come, or of those that sleep with a line; NULL: in none */
+	struct queue_destination **ring;
 	struct queue_destination *next;
 	struct queue_destination *previous;
 	struct queue_line *lines; /* one for each priority that there was, the highest first */
@@ -29,13 +30,16 @@ struct queue_destination {
 	unsigned failures;
 	bool answered; /* a server was reached since the destination is known */
 	bool here;
+	bool asleep;
 	uint64_t asleep_until_ms;
 	uint8_t name[];
 };
 
 struct queue_plan {
 	struct name_table destinations;
-	struct queue_destination *turn; /* of the ring; NULL: it is empty */
+	/* Of each ring one; NULL: it is empty. */
+	struct queue_destination *turn;
+	struct queue_destination *sleeper;
 	struct queue_destination *urgent; /* has the turn out of its order */
 	bool urgent_had;		  /* the last turn was such a one */
 	struct queue_piece **heap;
@@ -132,35 +136,41 @@ heap_remove(struct queue_plan *plan, struct queue_piece *p)
 
 /* ---- the ring ---- */
 
-/* Whether its turn may come. */
-static bool
-eligible(const struct queue_destination *d)
+/* Where it belongs now. */
+static struct queue_destination **
+ring_of(struct queue_plan *plan, const struct queue_destination *d)
 {
-	return !d->here && d->ready > 0 && d->out < d->window;
+	if (d->here || d->ready == 0)
+		return NULL;
+	if (d->asleep)
+		return &plan->sleeper;
+	return d->out < d->window ? &plan->turn : NULL;
 }
 
 static void
 ring_leave(struct queue_plan *plan, struct queue_destination *d)
 {
-	if (plan->turn == d)
-		plan->turn = d->next == d ? NULL : d->next;
+	if (*d->ring == d)
+		*d->ring = d->next == d ? NULL : d->next;
 	if (plan->urgent == d)
 		plan->urgent = NULL;
 	d->next->previous = d->previous;
 	d->previous->next = d->next;
 	d->next = d->previous = NULL;
+	d->ring = NULL;
 }
 
 /* At the end of the ring. */
 static void
-ring_enter(struct queue_plan *plan, struct queue_destination *d)
+ring_enter(struct queue_destination **ring, struct queue_destination *d)
 {
-	if (plan->turn == NULL) {
-		plan->turn = d->next = d->previous = d;
+	d->ring = ring;
+	if (*ring == NULL) {
+		*ring = d->next = d->previous = d;
 		return;
 	}
-	d->next = plan->turn;
-	d->previous = plan->turn->previous;
+	d->next = *ring;
+	d->previous = (*ring)->previous;
 	d->previous->next = d;
 	d->next->previous = d;
 }
@@ -168,21 +178,25 @@ ring_enter(struct queue_plan *plan, struct queue_destination *d)
 static void
 ring_settle(struct queue_plan *plan, struct queue_destination *d)
 {
-	if (eligible(d) && d->next == NULL)
-		ring_enter(plan, d);
-	else if (!eligible(d) && d->next != NULL)
+	struct queue_destination **ring = ring_of(plan, d);
+
+	if (d->ring == ring)
+		return;
+	if (d->ring != NULL)
 		ring_leave(plan, d);
+	if (ring != NULL)
+		ring_enter(ring, d);
 }
 
 /* Its destination is next, unless one was so just now; the others keep their order. */
 static void
 ring_hurry(struct queue_plan *plan, struct queue_destination *d)
 {
-	if (plan->urgent != NULL || plan->urgent_had || d->next == NULL)
+	if (plan->urgent != NULL || plan->urgent_had || d->ring != &plan->turn)
 		return;
 	if (plan->turn != d) {
 		ring_leave(plan, d);
-		ring_enter(plan, d);
+		ring_enter(&plan->turn, d);
 		plan->turn = d;
 	}
 	plan->urgent = d;
@@ -356,10 +370,12 @@ queue_plan_wait(struct queue_plan *plan, struct queue_piece *p, uint64_t when_ms
 void
 queue_plan_ready(struct queue_plan *plan, struct queue_piece *p, uint64_t now_ms)
 {
-	if (now_ms < p->to->asleep_until_ms)
+	if (now_ms < p->to->asleep_until_ms) {
 		move(plan, p, QUEUE_WAITING, p->to->asleep_until_ms);
-	else
+	} else {
+		p->to->asleep = false;
 		move(plan, p, QUEUE_READY, now_ms);
+	}
 }
 
 void
@@ -417,6 +433,7 @@ queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned wind
 
 	d->answered = true;
 	d->failures = 0;
+	d->asleep = false;
 	d->asleep_until_ms = 0;
 	if (d->window < window_max)
 		d->window++;
@@ -438,20 +455,22 @@ queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p)
 void
 queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms)
 {
+	p->to->asleep = true;
 	p->to->asleep_until_ms = until_ms;
 	p->to->window = 1;
 	ring_settle(plan, p->to);
 }
 
 struct queue_piece *
-queue_plan_in_line(const struct queue_piece *p)
+queue_plan_sleeper(const struct queue_plan *plan)
 {
-	return line_first(p->to);
+	return plan->sleeper != NULL ? line_first(plan->sleeper) : NULL;
 }
 
 void
 queue_plan_wake(struct queue_plan *plan, struct queue_piece *p)
 {
+	p->to->asleep = false;
 	p->to->asleep_until_ms = 0;
 	ring_settle(plan, p->to);
 }

@@ -85,11 +85,12 @@ struct queue_piece *queue_plan_next_here(struct queue_plan *plan);
 void queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned window_max);
 /*
  * Gives the number of failures in a row when the destination is to sleep, else 0. Then the caller says for how long with
- * queue_plan_sleep(), and moves those in its line, which queue_plan_in_line() gives one after the other.
+ * queue_plan_sleep(). Those in its line are not tried; queue_plan_sleeper() gives them, of all that sleep, one after the other, for the
+ * caller to move.
  */
 unsigned queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p);
 void queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms);
-struct queue_piece *queue_plan_in_line(const struct queue_piece *p);
+struct queue_piece *queue_plan_sleeper(const struct queue_plan *plan);
 /* The destination of p is tried again at once when p is ready. */
 void queue_plan_wake(struct queue_plan *plan, struct queue_piece *p);
 

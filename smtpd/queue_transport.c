@@ -160,7 +160,6 @@ unreachable(struct queue_piece *p)
 {
 	struct queue_plan *plan = queue_items_plan();
 	unsigned failures = queue_plan_unreachable(plan, p);
-	struct queue_piece *other;
 	uint64_t until;
 
 	if (failures == 0)
@@ -169,9 +168,6 @@ unreachable(struct queue_piece *p)
 	queue_plan_sleep(plan, p, until);
 	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("failures", failures),
 	    LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
-	/* Due at once: so many at a time are looked at, and sleep on or have failed. */
-	while ((other = queue_plan_in_line(p)) != NULL)
-		queue_plan_wait(plan, other, queue_now_ms());
 }
 
 void

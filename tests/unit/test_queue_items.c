@@ -11,6 +11,7 @@
 
 #include <check.h>
 #include <ftw.h>
+#include <malloc.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -87,6 +88,7 @@ static struct sent item; /* the last that deliver got */
 static char report_id[SMTP_QUEUE_ID_CHARS + 1];
 static unsigned items_found, items_none;
 static int added_class;
+static unsigned added_count;
 static uint8_t report_flags; /* of the first recipient that the report is about */
 
 static void
@@ -154,6 +156,7 @@ on_added(struct edge *e, struct msg_QUEUE_ADDED *m)
 {
 	(void)e;
 	added_class = (int)m->class;
+	added_count++;
 }
 
 static void
@@ -163,8 +166,21 @@ on_result_reply(struct edge *e, struct msg_QUEUE_RESULT_REPLY *m)
 	(void)m;
 }
 
+static char page_place[64]; /* where the list goes on; empty: nowhere */
+static unsigned page_rows;
+
+static void
+on_page(struct edge *e, struct msg_QUEUE_ADMIN_REPLY *m)
+{
+	(void)e;
+	ck_assert(slice_cstr(m->more ? m->text : SLICE(""), page_place, sizeof page_place));
+	for (size_t i = 0; i < m->json.n; i++)
+		page_rows += m->json.p[i] == '\n';
+}
+
 static const struct ipc_dispatch deliver_hears = {
     .QUEUE_ADDED = on_added, .QUEUE_DUE = on_due, .QUEUE_ITEM = on_item, .QUEUE_RESULT_REPLY = on_result_reply};
+static const struct ipc_dispatch admin_hears = {.QUEUE_ADMIN_REPLY = on_page};
 static const struct ipc_dispatch transport_hears = {.TRANSPORT_SEND = on_send, .TRANSPORT_TAKEN = on_taken};
 static const struct ipc_dispatch from_deliver = {.QUEUE_ADD = queue_on_add, .QUEUE_NEXT = queue_on_next, .QUEUE_RESULT = queue_on_result};
 
@@ -196,13 +212,13 @@ join(enum role role)
 {
 	static const struct edge_events down = {.on_down = ours_down};
 	static const struct edge_events fake_down = {.on_down = theirs_down};
+	const struct ipc_dispatch *ours = role == ROLE_DELIVER ? &from_deliver : role == ROLE_ADMIN ? &queue_from_admin : &queue_from_transport;
+	const struct ipc_dispatch *theirs = role == ROLE_DELIVER ? &deliver_hears : role == ROLE_ADMIN ? &admin_hears : &transport_hears;
 	int fd[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
-	edges[role] = edge_new(loop, fd[0], ROLE_QUEUE, (struct edge_peer){role, 0, 1},
-	    role == ROLE_DELIVER ? &from_deliver : &queue_from_transport, &down, NULL);
-	fakes[role] = edge_new(loop, fd[1], role, (struct edge_peer){ROLE_QUEUE, 0, 1},
-	    role == ROLE_DELIVER ? &deliver_hears : &transport_hears, &fake_down, NULL);
+	edges[role] = edge_new(loop, fd[0], ROLE_QUEUE, (struct edge_peer){role, 0, 1}, ours, &down, NULL);
+	fakes[role] = edge_new(loop, fd[1], role, (struct edge_peer){ROLE_QUEUE, 0, 1}, theirs, &fake_down, NULL);
 }
 
 #define ROUNDS 12
@@ -755,6 +771,192 @@ START_TEST(test_not_changed)
 }
 END_TEST
 
+static void
+list_from(const char *place)
+{
+	ck_assert(IPC_SEND(fakes[ROLE_ADMIN], QUEUE_ADMIN, .id = 1, .verb = SLICE("list"), .arg = slice_str(place)));
+	settle();
+}
+
+/* A list in pages goes on although the last message of a page has gone meanwhile. */
+START_TEST(test_list)
+{
+	char id[SMTP_QUEUE_ID_CHARS + 1];
+	unsigned gone = 0, pages = 0;
+
+	for (unsigned i = 0; i < 60; i++) {
+		(void)snprintf(id, sizeof id, "%016u", i);
+		add(id, TO("a@a.example", "b@b.example", "c@c.example", "d@d.example", "e@e.example", "f@f.example", "g@g.example"), 0);
+	}
+	join(ROLE_ADMIN);
+	list_from("");
+	while (page_place[0] != '\0') {
+		struct queue_message *m = queue_items_find(slice_str(page_place));
+		struct queue_change *c = queue_change_begin(m);
+		struct err e;
+
+		ck_assert_ptr_nonnull(c);
+		for (uint16_t i = 0; i < c->item.count; i++)
+			c->item.recipients[i].state = QUEUE_DONE;
+		ck_assert_int_eq(queue_change_now(c, &e), 0);
+		ck_assert_ptr_null(queue_items_find(slice_str(page_place)));
+		gone++;
+		list_from(page_place);
+		ck_assert_uint_lt(pages++, 100);
+	}
+	ck_assert_uint_ge(gone, 1);
+	ck_assert_uint_eq(page_rows, 60);
+	edge_free(&edges[ROLE_ADMIN]);
+	edge_free(&fakes[ROLE_ADMIN]);
+	over();
+}
+END_TEST
+
+/* ---- many ---- */
+
+/* A queue of some size: so many messages of so many recipients each, for 1,000 destinations in all. */
+struct scale {
+	unsigned messages, recipients;
+};
+
+#define SCALE_DESTINATIONS 1000
+#define SCALE_STEPS 1000
+#define SCALE_RECIPIENTS_MAX 10
+/* What a recipient may take in memory, with its share of the message; and the index's cache, whatever it holds. */
+#define SCALE_RECIPIENT_BYTES_MAX 512
+#define SCALE_CACHE_BYTES (16u << 20)
+/* A step among many may take so many times the time of one among few: the logarithm, and memory that is not in the processor's cache. */
+#define SCALE_SLOWER_MAX 8
+
+static const struct scale few = {1000, 1};
+/* All of it by MAILSTEAD_SCALE=all. */
+static const struct scale slices[] = {{2000, 10}, {20000, 1}};
+static const struct scale wholes[] = {{100000, 10}, {1000000, 1}};
+
+static const struct scale *
+scale_of(int i)
+{
+	const char *all = getenv("MAILSTEAD_SCALE");
+
+	return all != NULL && strcmp(all, "all") == 0 ? &wholes[i] : &slices[i];
+}
+
+static double
+cpu_ms(void)
+{
+	struct timespec t;
+
+	ck_assert_int_eq(syscall(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* One round of the loop. */
+static void
+turn(void)
+{
+	rounds = ROUNDS - 1;
+	loop_timer_set(round_timer, 0);
+	loop_run(loop);
+}
+
+static void
+fill(const struct scale *s, unsigned destinations)
+{
+	struct queue_recipient to[SCALE_RECIPIENTS_MAX];
+	char address[SCALE_RECIPIENTS_MAX][40], id[SMTP_QUEUE_ID_CHARS + 1];
+	uint8_t hash[32];
+	struct err e;
+	int message = memfd_of(SLICE(A_MESSAGE), &e), summary = memfd_of(SLICE("summary"), &e);
+	unsigned number = 0;
+
+	SHA256((const uint8_t *)A_MESSAGE, strlen(A_MESSAGE), hash);
+	added_count = 0;
+	for (unsigned i = 0; i < s->messages; i++) {
+		struct queue_item item_to = {.internal_date = queue_now_ms() / 1000, .session = SLICE("s"), .mail_from = SLICE("from@ours.example"),
+		    .recipients = to, .count = (uint16_t)s->recipients};
+		struct buf b;
+
+		for (unsigned k = 0; k < s->recipients; k++) {
+			(void)snprintf(address[k], sizeof address[k], "user@d%03u.example", number++ % destinations);
+			to[k] = (struct queue_recipient){.sequence = k, .state = QUEUE_PENDING, .address = slice_str(address[k]), .notify = SMTP_NOTIFY_NEVER};
+		}
+		(void)snprintf(id, sizeof id, "%016u", s->messages * 10 + i);
+		buf_init(&b, QUEUE_ITEM_BYTES_MAX);
+		ck_assert(queue_item_encode(&item_to, &b));
+		ck_assert(IPC_SEND(fakes[ROLE_DELIVER], QUEUE_ADD, .id = i, .queue_id = slice_str(id), .item = buf_slice(&b),
+		    .bytes = strlen(A_MESSAGE), .sha256 = slice_of(hash, sizeof hash), .message = message, .summary = summary));
+		buf_fini(&b);
+		if (i % 32 == 31 || i + 1 == s->messages)
+			while (added_count <= i)
+				turn();
+	}
+	(void)close(message);
+	(void)close(summary);
+}
+
+/* Processor time of a piece that goes out and comes back, and of the round of the loop that took longest. */
+static double
+step_us(unsigned steps, enum transport_reached reached, double *longest_ms_r)
+{
+	double begun = cpu_ms(), last = begun, now;
+	unsigned done = 0;
+
+	*longest_ms_r = 0;
+	for (unsigned next = 0; done < steps;) {
+		for (; next < sent_count; next++, done++)
+			say_result(sent[next].id, sent[next].queue_id, reached, sent[next].sequence, QUEUE_PENDING);
+		next = sent_count = 0;
+		turn();
+		now = cpu_ms();
+		if (now - last > *longest_ms_r)
+			*longest_ms_r = now - last;
+		last = now;
+	}
+	return (last - begun) * 1000 / done;
+}
+
+/* Memory grows with the recipients, time with their logarithm. */
+START_TEST(test_scale)
+{
+	const struct scale *many = scale_of(_i);
+	size_t before;
+	double few_us, many_us, longest;
+
+	fill(&few, SCALE_DESTINATIONS);
+	few_us = step_us(SCALE_STEPS, TRANSPORT_REACHED, &longest);
+	before = mallinfo2().uordblks;
+	fill(many, SCALE_DESTINATIONS);
+	size_t bytes = mallinfo2().uordblks - before, each = bytes / many->messages / many->recipients;
+
+	many_us = step_us(SCALE_STEPS, TRANSPORT_REACHED, &longest);
+	printf("%u messages of %u recipients: %zu octets of memory a recipient, %.0f us a step (%.0f us among %u), longest round %.1f ms\n",
+	    many->messages, many->recipients, each, many_us, few_us, few.messages, longest);
+	ck_assert_uint_lt(bytes, SCALE_CACHE_BYTES + (size_t)many->messages * many->recipients * SCALE_RECIPIENT_BYTES_MAX);
+	ck_assert(many_us < few_us * SCALE_SLOWER_MAX);
+	over();
+}
+END_TEST
+
+/* All of it for one destination, which is dead: its line is looked at in parts. */
+START_TEST(test_scale_dead)
+{
+	const struct scale *many = scale_of(1);
+	double us, longest;
+
+	fill(many, 1);
+	us = step_us(1, TRANSPORT_UNREACHABLE, &longest);
+	for (double begun; queue_plan_count(queue_items_plan(), QUEUE_WAITING) < many->messages;) {
+		begun = cpu_ms();
+		turn();
+		if (cpu_ms() - begun > longest)
+			longest = cpu_ms() - begun;
+	}
+	printf("%u messages for a dead destination: %.0f us for the first, longest round %.1f ms\n", many->messages, us, longest);
+	ck_assert(longest < 200);
+	over();
+}
+END_TEST
+
 static Suite *
 suite(void)
 {
@@ -776,7 +978,14 @@ suite(void)
 	tcase_add_test(t, test_many_destinations);
 	tcase_add_loop_test(t, test_any_order, 0, 5);
 	tcase_add_test(t, test_unwritten);
+	tcase_add_test(t, test_list);
 	tcase_add_test(t, test_not_changed);
+	suite_add_tcase(s, t);
+	t = tcase_create("scale");
+	tcase_set_timeout(t, 3600);
+	tcase_add_checked_fixture(t, set_up, tear_down);
+	tcase_add_loop_test(t, test_scale, 0, sizeof slices / sizeof *slices);
+	tcase_add_test(t, test_scale_dead);
 	suite_add_tcase(s, t);
 	return s;
 }

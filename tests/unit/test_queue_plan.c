@@ -198,11 +198,16 @@ START_TEST(test_sleep)
 	/* It never answered: the first failure tells. */
 	ck_assert_uint_eq(queue_plan_unreachable(plan, &p[0]), 1);
 	queue_plan_sleep(plan, &p[0], 500);
-	for (struct queue_piece *other; (other = queue_plan_in_line(&p[0])) != NULL;)
-		queue_plan_wait(plan, other, 500);
 	queue_plan_wait(plan, &p[0], 700);
+	/* Those in its line are not tried, whether they are moved or not. */
+	ck_assert_ptr_eq(queue_plan_sleeper(plan), &p[1]);
+	queue_plan_ready(plan, &p[1], 100);
+	ck_assert_int_eq(p[1].place, QUEUE_WAITING);
+	ck_assert_uint_eq(p[1].when_ms, 500);
 	ck_assert_int_eq(go(), 5);
 	ck_assert_int_eq(go(), -1);
+	for (struct queue_piece *other; (other = queue_plan_sleeper(plan)) != NULL;)
+		queue_plan_wait(plan, other, 500);
 	/* What comes meanwhile waits as well. */
 	add(6, "dead.example");
 	queue_plan_ready(plan, &p[6], 100);
@@ -217,10 +222,13 @@ START_TEST(test_sleep)
 	queue_plan_reached(plan, &p[at], 20);
 	ck_assert_int_ge(go(), 0);
 	queue_plan_sleep(plan, &p[at], 9000);
+	ck_assert_int_eq(go(), -1);
+	ck_assert_ptr_nonnull(queue_plan_sleeper(plan));
 	add(7, "dead.example");
 	queue_plan_wake(plan, &p[7]);
 	queue_plan_ready(plan, &p[7], 600);
 	ck_assert_int_eq(p[7].place, QUEUE_READY);
+	ck_assert_ptr_null(queue_plan_sleeper(plan));
 }
 END_TEST
 
@@ -268,7 +276,7 @@ START_TEST(test_random)
 				queue_plan_sleep(plan, q, when);
 			break;
 		default:
-			if ((q = queue_plan_due(plan, when)) != NULL)
+			if ((q = queue_plan_due(plan, when)) != NULL || (q = queue_plan_sleeper(plan)) != NULL)
 				queue_plan_ready(plan, q, when);
 		}
 	}
