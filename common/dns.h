@@ -42,6 +42,7 @@ struct dns_answer {
 	bool secure;
 	uint32_t ttl;
 	struct dns_record *records; /* of the type asked for, after following CNAMEs */
+	struct slice alias;	    /* the name that the CNAMEs lead to, in the form of struct dns_record; empty: there was none */
 	unsigned count;
 	char why_bogus[256];
 };

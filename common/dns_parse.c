@@ -213,6 +213,7 @@ struct parse {
 	struct arena *arena;
 	struct dns_answer *answer;
 	struct name_text owner; /* whose records are looked for */
+	bool aliased;
 	bool malformed;
 };
 
@@ -289,7 +290,7 @@ walk_answers(struct parse *p, bool *again)
 	}
 	if (answer->count == 0 && has_target && !p->malformed) {
 		p->owner = target;
-		*again = true;
+		p->aliased = *again = true;
 	}
 	return true;
 }
@@ -352,6 +353,8 @@ dns_answer_parse(struct slice packet, struct slice name, uint16_t type, struct a
 		answer_r->ttl = 0;
 		return true;
 	}
+	if (p.aliased && !arena_copy(a, name_slice(&p.owner), &answer_r->alias))
+		return false;
 	if (answer_r->ttl == UINT32_MAX)
 		answer_r->ttl = 0;
 	if (answer_r->count > 0)

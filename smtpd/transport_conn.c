@@ -24,7 +24,8 @@ struct transport_conn {
 	char key[TRANSPORT_KEY_MAX];
 	char mta[TRANSPORT_MTA_MAX];
 	/* What the handshake is to prove; copied, since the route may be gone. */
-	char names[2][TLS_CLIENT_NAME_BYTES_MAX + 1];
+	char names[2][TLS_CLIENT_NAME_BYTES_MAX + 1]; /* the base domain of its TLSA records, the domain of the mail */
+	char host[TLS_CLIENT_NAME_BYTES_MAX + 1];     /* its own name, which a policy wants (RFC 8461 4.2) */
 	struct slice tlsa[TRANSPORT_TLSA_MAX];
 	unsigned tlsa_count;
 	struct arena *arena;
@@ -98,9 +99,10 @@ wire_starttls(void *ctx)
 	/* Records of which none counts prove nothing; then it is as if there were none for who wants a proof. */
 	if (!c->dane || (c->name_proven && !tls_client_tlsa_usable(transport_tls_client(), &want)))
 		want.check = c->name_proven ? TLS_CLIENT_NAME : TLS_CLIENT_ANY;
-	/* A policy wants the host's own name (RFC 8461 4.2). */
-	if (want.check == TLS_CLIENT_NAME && want.name_count > 1)
+	if (want.check == TLS_CLIENT_NAME && want.name_count > 0) {
+		want.names[0] = slice_str(c->host);
 		want.name_count = 1;
+	}
 	c->handshake = true;
 	tls_client_start(c->stream, transport_tls_client(), &want);
 }
@@ -331,10 +333,11 @@ on_timer(void *arg)
 static void
 set_names(struct transport_conn *c, const struct transport_target *t)
 {
-	if (t->host->literal || !slice_cstr(t->host->name, c->names[0], sizeof c->names[0]))
+	struct slice base = t->host->tlsa == TRANSPORT_TLSA_RECORDS ? t->host->base : t->host->name;
+
+	if (t->host->literal || !slice_cstr(t->host->name, c->host, sizeof c->host) || !slice_cstr(base, c->names[0], sizeof c->names[0]))
 		return;
-	if (t->destination.n > 0 && !slice_eq(t->destination, t->host->name) &&
-	    !slice_cstr(t->destination, c->names[1], sizeof c->names[1]))
+	if (t->destination.n > 0 && !slice_eq(t->destination, base) && !slice_cstr(t->destination, c->names[1], sizeof c->names[1]))
 		c->names[1][0] = '\0';
 }
 

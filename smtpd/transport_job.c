@@ -276,6 +276,8 @@ trace_route(const struct transport_job *job, const struct transport_route *route
 			buf_putf(&b, "%s%s", k > 0 ? " " : " [", ip);
 		}
 		buf_putf(&b, "]%s", h->tlsa == TRANSPORT_TLSA_RECORDS ? " tlsa" : "");
+		if (!slice_eq(h->base, h->name) && h->tlsa == TRANSPORT_TLSA_RECORDS)
+			buf_putf(&b, " of %.*s", SLICE_ARG(h->base));
 	}
 	const struct log_field fields[] = {LOG_CSTR("destination", job->destination), LOG_STR("hosts", buf_slice(&b)),
 	    LOG_NUM("secure", route->mx_secure), LOG_CSTR("status", route->ok ? "" : route->failure.status),

@@ -1,7 +1,8 @@
 /*
  * Three rounds of questions: the MX records of the domain; A and AAAA of each host that is left; TLSA of each host whose addresses the
- * DNS proves. The TLSA base domain is the host's name as the MX record has it; a CNAME of the host is followed for its
- * addresses only (RFC 7672 2.2.2 would also look at the name behind it).
+ * DNS proves. The TLSA base domain is the name behind the host's CNAMEs, when there are such and records there, else the host's
+ * name as the MX record has it (RFC 7672 2.2.2). Where a CNAME leads to addresses that the DNS does not prove it may itself be proved:
+ * that is asked, and then the host's own name counts.
  *
  * A list of MX records that the DNS does not prove makes no TLSA record count (RFC 7672 2.2.1): who can forge the list chooses the host.
  */
@@ -17,8 +18,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-/* A, AAAA and TLSA of each host. */
-#define QUESTIONS_MAX (3 * TRANSPORT_HOSTS_MAX + 1)
+/* A, AAAA, and two for TLSA of each host. */
+#define QUESTIONS_MAX (4 * TRANSPORT_HOSTS_MAX + 1)
 
 struct question {
 	struct transport_search *search;
@@ -90,7 +91,7 @@ ask(struct transport_search *s, struct transport_host *host, struct slice name, 
 	q->waits = s->dns->ask(s->dns->ctx, name, type, on_answer, q, &q->ticket);
 	if (q->waits)
 		s->waiting++;
-	else if (host != NULL && type == DNS_TLSA)
+	else if (host != NULL && (type == DNS_TLSA || type == DNS_CNAME))
 		host->tlsa = TRANSPORT_TLSA_FAILED;
 	else if (host != NULL)
 		host->failed = true;
@@ -175,6 +176,7 @@ add_host(struct transport_search *s, struct slice name, uint16_t preference)
 		s->cut = true;
 		return NULL;
 	}
+	h->base = h->name;
 	h->preference = preference;
 	s->route.hosts[s->route.host_count++] = h;
 	return h;
@@ -193,35 +195,58 @@ host_name_is_good(struct slice name)
 /* ---- TLSA, the third round ---- */
 
 static void
+ask_tlsa_of(struct transport_search *s, struct transport_host *h, struct slice base)
+{
+	char name[DNS_NAME_BYTES_MAX + 32];
+	uint16_t port = h->address_count > 0 ? h->addresses[0].port : s->config.port;
+
+	h->base = base;
+	snprintf(name, sizeof name, "_%u._tcp.%.*s", port, SLICE_ARG(base));
+	ask(s, h, slice_str(name), DNS_TLSA);
+}
+
+static void
 on_tlsa(struct transport_search *s, struct transport_host *h, const struct dns_answer *answer)
 {
 	if (answer->status == DNS_TEMP || answer->status == DNS_BOGUS) {
 		h->tlsa = TRANSPORT_TLSA_FAILED;
 		return;
 	}
-	if (answer->status != DNS_OK || !answer->secure)
+	if (answer->status != DNS_OK || !answer->secure) {
+		if (h->base.p != h->name.p)
+			ask_tlsa_of(s, h, h->name);
 		return;
+	}
 	h->tlsa = TRANSPORT_TLSA_RECORDS;
 	for (unsigned i = 0; i < answer->count && h->tlsa_count < TRANSPORT_TLSA_MAX; i++)
 		if (!arena_copy(s->arena, answer->records[i].data, &h->tlsa_records[h->tlsa_count++]))
 			s->cut = true;
 }
 
+/* The host's first CNAME, whose addresses are not proved. */
+static void
+on_cname(struct transport_search *s, struct transport_host *h, const struct dns_answer *answer)
+{
+	if (answer->status == DNS_TEMP || answer->status == DNS_BOGUS)
+		h->tlsa = TRANSPORT_TLSA_FAILED;
+	else if (answer->status == DNS_OK && answer->secure)
+		ask_tlsa_of(s, h, h->name);
+}
+
 static void
 ask_tlsa(struct transport_search *s)
 {
-	char name[DNS_NAME_BYTES_MAX + 32];
-
 	s->tlsa_asked = true;
 	s->asking = true;
-	for (unsigned i = 0; i < s->route.host_count; i++) {
+	for (unsigned i = 0; i < s->route.host_count && s->route.mx_secure; i++) {
 		struct transport_host *h = s->route.hosts[i];
-		uint16_t port = h->address_count > 0 ? h->addresses[0].port : s->config.port;
 
-		if (h->literal || h->failed || h->address_count == 0 || !h->secure || !s->route.mx_secure)
+		if (h->literal || h->failed || h->address_count == 0)
 			continue;
-		snprintf(name, sizeof name, "_%u._tcp.%.*s", port, SLICE_ARG(h->name));
-		ask(s, h, slice_str(name), DNS_TLSA);
+		if (h->secure)
+			ask_tlsa_of(s, h, h->alias.n > 0 ? h->alias : h->name);
+		else if (h->alias.n > 0)
+			ask(s, h, h->name, DNS_CNAME);
 	}
 	s->asking = false;
 }
@@ -280,6 +305,9 @@ on_addresses(struct transport_search *s, struct transport_host *h, const struct 
 	h->secure = h->secure && answer->secure;
 	if (answer->status == DNS_TEMP || answer->status == DNS_BOGUS)
 		h->failed = true;
+	if (answer->status == DNS_OK && h->alias.n == 0 && host_name_is_good(answer->alias) &&
+	    !arena_copy(s->arena, answer->alias, &h->alias))
+		s->cut = true;
 	for (unsigned i = 0; answer->status == DNS_OK && i < answer->count; i++)
 		add_address(s, h, answer->records[i].data);
 }
@@ -408,6 +436,8 @@ on_answer(void *arg, const struct dns_answer *answer)
 	}
 	if (q->type == DNS_TLSA)
 		on_tlsa(s, q->host, answer);
+	else if (q->type == DNS_CNAME)
+		on_cname(s, q->host, answer);
 	else
 		on_addresses(s, q->host, answer);
 	round_is_over(s);

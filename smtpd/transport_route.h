@@ -29,6 +29,8 @@ struct transport_host {
 	unsigned address_count;
 	bool literal; /* no name to be proved */
 	bool secure;  /* the DNS proves its addresses */
+	struct slice alias; /* the name that its CNAMEs lead to; empty: it has none */
+	struct slice base;  /* whose TLSA records there are, and who is to be proved: name or alias */
 	enum transport_tlsa tlsa;
 	struct slice tlsa_records[TRANSPORT_TLSA_MAX]; /* RDATA */
 	unsigned tlsa_count;

@@ -19,6 +19,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (dns_answer_parse(slice_of(data + 1, n - 1), names[data[0] >> 6], types[(data[0] & 63) % 9], a, &answer)) {
 		assert((answer.status == DNS_OK) == (answer.count > 0));
 		assert(answer.count <= DNS_RECORDS_MAX);
+		assert(answer.alias.n <= 4 * 255);
 		for (unsigned i = 0; i < answer.count; i++)
 			assert(answer.records[i].name.n <= 4 * 255);
 	}

@@ -368,6 +368,13 @@ class TestDane(OutboundTest):
         text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
         text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
             FIRST, cls.port, records["bad"], cls.port, records["good"])
+        # Hosts that are CNAMEs: records behind them, and at their own name.
+        behind = issue("real.behind.dane.example")
+        cls.pairs["behind"] = behind
+        for name, where, record in (("alias", "real.alias", records["good"]), ("own", "a.own", records["good"]), ("behind", "real.behind", records["ta"]),
+                                    ("wrong", "real.wrong", records["ta"])):
+            text += "%s IN MX 10 a.%s\na.%s IN CNAME real.%s\nreal.%s IN A %s\n_%d._tcp.%s IN TLSA %s\n" % (
+                name, name, name, name, name, FIRST, cls.port, where, record)
         signed, anchor = dnsserver.sign(directory + "/keys", "dane.example", text, lambda owner: False)
         cls.more_zones = {"dane.example": signed}
         cls.more_settings = {"dns.trust_anchor": anchor, "tls.authorities": cls.ca}
@@ -385,6 +392,19 @@ class TestDane(OutboundTest):
                 self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], [proof] if proof else [])
                 self.assertEqual(len(self.first.messages), 1 if want == "done" else 0)
                 self.assertTrue(all(s.tls or not s.mail for s in self.first.sessions))
+
+    def test_cname(self):
+        """The name behind a host's CNAME comes first: for the records, as server name, and in the certificate."""
+        for name, pair, want, proof, sni in (("alias", "pair", "done", "dane-ee", "real.alias"), ("own", "pair", "done", "dane-ee", "a.own"),
+                                             ("behind", "behind", "done", "dane-ta", "real.behind"), ("wrong", "behind", "pending", None, None)):
+            with self.subTest(name=name):
+                self.first.reset()
+                self.first.context = receiver.context(self.pairs[pair], self.ca)
+                queue_id = self.submit("x@%s.dane.example" % name)
+                self.assertEqual(self.results(queue_id)["x"][0], want)
+                self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], [proof] if proof else [])
+                if sni:
+                    self.assertEqual(self.first.sessions[0].sni, sni + ".dane.example")
 
     def test_no_starttls(self):
         """A server that has TLSA records and does not offer TLS gets nothing."""

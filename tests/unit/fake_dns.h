@@ -157,8 +157,10 @@ fake_lookup(struct fake_dns *d, struct slice name, uint16_t type, unsigned depth
 		if (r->type == type && a->count < DNS_RECORDS_MAX)
 			a->records[a->count++] = (struct dns_record){.data = r->data,
 			    .name = slice_str(r->target), .preference = r->preference};
-		else if (r->type == DNS_CNAME)
-			return fake_lookup(d, slice_str(r->target), type, depth + 1, a);
+		else if (r->type == DNS_CNAME) {
+			a->alias = slice_str(r->target);
+			return fake_lookup(d, a->alias, type, depth + 1, a);
+		}
 	}
 	return a->count > 0 ? DNS_OK : status;
 }

@@ -159,7 +159,9 @@ START_TEST(test_chains)
 	record_name("@12", DNS_CNAME, "b.example");
 	record("b.example", DNS_A, "\1\2\3\4", 4);
 	ck_assert_int_eq(parse("a.example", DNS_A), DNS_OK);
+	ck_assert(slice_eq(answer.alias, SLICE("b.example")));
 	ck_assert_int_eq(parse("a.example", DNS_CNAME), DNS_OK);
+	ck_assert(answer.alias.n == 0);
 	ck_assert(slice_eq(answer.records[0].name, SLICE("b.example")));
 	begin(3);
 	record_name("@12", DNS_CNAME, "b.example");

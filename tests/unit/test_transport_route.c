@@ -95,7 +95,9 @@ host_text(const struct transport_route *route, const struct transport_host *h, c
 			n += snprintf(text_r + n, size - (size_t)n, "@%u", h->addresses[i].port);
 	}
 	if (h->tlsa == TRANSPORT_TLSA_RECORDS)
-		snprintf(text_r + n, size - (size_t)n, " tlsa=%u", h->tlsa_count);
+		n += snprintf(text_r + n, size - (size_t)n, " tlsa=%u", h->tlsa_count);
+	if (!slice_eq(h->base, h->name))
+		snprintf(text_r + n, size - (size_t)n, " of %.*s", SLICE_ARG(h->base));
 	ck_assert(route->mx_secure || h->tlsa == TRANSPORT_TLSA_NONE);
 }
 
@@ -189,6 +191,24 @@ static const struct row rows[] = {
     {.name = "TLSA not proved", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example tlsa x"}, .want = "a.example 192.0.2.1", .secure = true},
     {.name = "MX not proved", .zone = {"x.example mx 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1", .secure = true},
     {.name = "address not proved", .zone = {"x.example MX 10/a.example", "a.example a 192.0.2.1", "_25._tcp.a.example servfail"}, .want = "a.example 192.0.2.1", .secure = true},
+    /* A host with a CNAME (RFC 7672 2.2.2). */
+    {.name = "TLSA behind the CNAME", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1", "_25._tcp.b.example TLSA x"},
+	.want = "a.example 192.0.2.1 tlsa=1 of b.example", .secure = true},
+    {.name = "TLSA behind two", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example CNAME c.example", "c.example A 192.0.2.1", "_25._tcp.b.example TLSA x",
+	"_25._tcp.c.example TLSA x", "_25._tcp.c.example TLSA x"}, .want = "a.example 192.0.2.1 tlsa=2 of c.example", .secure = true},
+    {.name = "TLSA at both", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1", "_25._tcp.b.example TLSA x", "_25._tcp.b.example TLSA x",
+	"_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1 tlsa=2 of b.example", .secure = true},
+    {.name = "TLSA at the host's own name", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1", "_25._tcp.a.example TLSA x"},
+	.want = "a.example 192.0.2.1 tlsa=1", .secure = true},
+    {.name = "TLSA behind it not proved", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1", "_25._tcp.b.example tlsa x",
+	"_25._tcp.b.example tlsa x", "_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1 tlsa=1", .secure = true},
+    {.name = "TLSA behind it fails", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1", "_25._tcp.b.example bogus",
+	"_25._tcp.a.example TLSA x"}, .want = "later 4.4.3", .secure = true},
+    {.name = "CNAME to what is not proved", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example a 192.0.2.1", "_25._tcp.b.example TLSA x",
+	"_25._tcp.b.example TLSA x", "_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1 tlsa=1", .secure = true},
+    {.name = "CNAME not proved", .zone = {"x.example MX 10/a.example", "a.example cname b.example", "b.example A 192.0.2.1", "_25._tcp.b.example TLSA x", "_25._tcp.a.example servfail"},
+	.want = "a.example 192.0.2.1", .secure = true},
+    {.name = "CNAME without TLSA", .zone = {"x.example MX 10/a.example", "a.example CNAME b.example", "b.example A 192.0.2.1"}, .want = "a.example 192.0.2.1", .secure = true},
     {.name = "TLSA fails", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example servfail"}, .want = "later 4.4.3", .secure = true},
     {.name = "TLSA bogus, another host", .zone = {"x.example MX 10/a.example", "x.example MX 20/b.example", "a.example A 192.0.2.1", "b.example A 192.0.2.2", "_25._tcp.a.example bogus"}, .want = "b.example 192.0.2.2", .secure = true},
 };
