@@ -1,13 +1,15 @@
-"""DKIM signing (RFC 6376, 8301, 8463) through the real daemons: keys, their records in the DNS, and what is signed; verified by dkimpy
-and by this server's own port 25."""
+"""DKIM signing (RFC 6376, 8301, 8463) through the real daemons: keys, their records in the DNS, and what is signed; verified by dkimpy,
+by opendkim and by this server's own port 25."""
 
 import datetime
 import json
 import os
 import re
 import signal
+import shutil
 import ssl
 import stat
+import subprocess
 import threading
 import time
 
@@ -19,6 +21,7 @@ import receiver
 
 REMOTE = "you@else.example"
 RECEIVER = "127.0.0.4"
+OPENDKIM = shutil.which("opendkim") or "/usr/sbin/opendkim"
 HEAD = (b"From: Alice <alice@demo.test>\r\nTo: bob@demo.test,\r\n\tyou@else.example\r\nSubject: %s\r\n"
         b"Date: Mon, 01 Jan 2024 00:00:00 +0000\r\nMessage-ID: <%s@demo.test>\r\n")
 MESSAGES = {
@@ -122,6 +125,25 @@ class SigningTest(harness.InstanceTest):
             self.assertEqual(d.domain.decode(), domain)
         return found
 
+    def check_by_opendkim(self, message, records):
+        """It tells of one signature, so each is alone in the message that it is shown."""
+        base = self.server.directory + "/opendkim"
+        with open(base + ".keys", "w", encoding="ascii") as f:
+            f.writelines("%s %s\n" % (r["name"], r["record"]) for r in records)
+        with open(base + ".conf", "w", encoding="ascii") as f:
+            f.write("Mode v\nTestDNSData file:%s.keys\n" % base)
+        header, end, body = message.partition(b"\r\n\r\n")
+        fields = re.findall(rb"(?is)(?:\A|(?<=\r\n))dkim-signature:.*?\r\n(?![ \t])", header + b"\r\n")
+        for one in fields:
+            alone = header + b"\r\n"
+            for other in fields:
+                alone = alone if other == one else alone.replace(other, b"")
+            with open(base + ".eml", "wb") as f:
+                f.write(alone + end[2:] + body)
+            done = subprocess.run([OPENDKIM, "-x", base + ".conf", "-t", base + ".eml"], capture_output=True, text=True, timeout=60)
+            self.assertRegex(done.stdout + done.stderr, r"verification \(s=\S+,? d=demo.test, .*\) succeeded")
+        return len(fields)
+
     def tearDown(self):
         for row in json.loads(self.server.run("--json", "queue", "list").stdout):
             self.server.run("queue", "hold", row["id"], check=False)
@@ -158,7 +180,10 @@ class TestMessages(SigningTest):
                 (_, rcpts, octets, _), = self.receiver.messages
                 self.assertEqual((rcpts, octets), (["<%s>" % REMOTE], message.split(b"\r\n", 1)[1]))
                 self.receiver.messages.clear()
+                with self.assertRaisesRegex(AssertionError, "verification"):
+                    self.check_by_opendkim(octets + b"more\r\n", self.records)
                 self.check(octets, self.records)
+                self.assertEqual(self.check_by_opendkim(octets, self.records), 2)
                 code, reply = self.server.deliver(message.split(b"\r\n", 1)[1], sender="alice@demo.test")
                 self.assertEqual(code, 250, reply)
                 results = re.sub(rb"\s+", b" ", self.copy("alice").partition(b"\r\n\r\n")[0])
