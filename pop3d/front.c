@@ -12,6 +12,7 @@
 #include "common/role.h"
 #include "common/tls.h"
 #include "pop3d/pop3_command.h"
+#include "pop3d/pop3_lang.h"
 
 #include <stdio.h>
 
@@ -63,7 +64,8 @@ cmd_capa(struct front_conn *c, const struct pop3_command *cmd)
 
 	(void)cmd;
 	say(c,
-	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nUTF8 USER");
+	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
+	    "EXPIRE NEVER\r\nLANG\r\nUTF8 USER");
 	if (tls)
 		say(c, "USER\r\nSASL PLAIN LOGIN");
 	else if (tls_server_ready(tls_server()))
@@ -96,6 +98,12 @@ cmd_utf8(struct front_conn *c, const struct pop3_command *cmd)
 	(void)cmd;
 	c->conn.utf8 = true;
 	say(c, "+OK UTF-8 enabled");
+}
+
+static void
+cmd_lang(struct front_conn *c, const struct pop3_command *cmd)
+{
+	say(c, pop3_lang_answer(cmd));
 }
 
 static void
@@ -173,6 +181,7 @@ static void (*const commands[POP3_VERB_COUNT])(struct front_conn *, const struct
     [POP3_TOP] = cmd_not_yet,
     [POP3_APOP] = cmd_unknown,
     [POP3_UTF8] = cmd_utf8,
+    [POP3_LANG] = cmd_lang,
 };
 
 static void

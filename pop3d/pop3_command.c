@@ -44,6 +44,7 @@ pop3_frame_next(
 enum args {
 	ARGS_NONE,
 	ARGS_WORDS,    /* one or two */
+	ARGS_WORD,     /* one or none */
 	ARGS_REST,     /* the rest of the line */
 	ARGS_ANY,      /* not looked at */
 	ARGS_NUMBER,   /* a message */
@@ -71,6 +72,7 @@ static const struct {
     [POP3_TOP] = {"TOP", ARGS_TOP},
     [POP3_APOP] = {"APOP", ARGS_ANY},
     [POP3_UTF8] = {"UTF8", ARGS_NONE},
+    [POP3_LANG] = {"LANG", ARGS_WORD},
 };
 
 static enum pop3_verb
@@ -154,6 +156,9 @@ pop3_command_parse(struct slice line, struct pop3_command *cmd_r)
 		return cmd_r->verb == POP3_UNKNOWN || forgive_end(rest).n == 0;
 	case ARGS_WORDS:
 		return parse_words(forgive_end(rest), cmd_r);
+	case ARGS_WORD:
+		rest = forgive_end(rest);
+		return rest.n == 0 || (parse_words(rest, cmd_r) && cmd_r->args == 1);
 	case ARGS_REST:
 		cmd_r->arg[0] = rest;
 		cmd_r->args = has_rest;

@@ -49,12 +49,13 @@ enum pop3_verb {
 	POP3_TOP,
 	POP3_APOP,
 	POP3_UTF8,
+	POP3_LANG,
 	POP3_VERB_COUNT
 };
 
 struct pop3_command {
 	enum pop3_verb verb;
-	/* USER, AUTH: words; PASS: all after the one space, spaces kept; others: not set. */
+	/* USER, AUTH, LANG: words; PASS: all after the one space, spaces kept; others: not set. */
 	struct slice arg[2];
 	/* RETR, DELE, LIST, UIDL, TOP: numbers; a message number is at least 1. */
 	uint32_t number[2];

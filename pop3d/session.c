@@ -12,6 +12,7 @@
 #include "common/mem.h"
 #include "common/role.h"
 #include "pop3d/keeper.h"
+#include "pop3d/pop3_lang.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -204,7 +205,7 @@ cmd_capa(struct session *s)
 {
 	session_say(s,
 	    "+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-	    "EXPIRE NEVER\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
+	    "EXPIRE NEVER\r\nLANG\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\n");
 	session_answer(s, "IMPLEMENTATION Mailstead\r\n.");
 }
 
@@ -212,6 +213,12 @@ static void
 cmd_noop(struct session *s)
 {
 	session_answer(s, "+OK");
+}
+
+static void
+cmd_lang(struct session *s)
+{
+	session_answer(s, pop3_lang_answer(&s->command));
 }
 
 static void
@@ -244,6 +251,7 @@ static void (*const commands[POP3_VERB_COUNT])(struct session *) = {
     [POP3_TOP] = cmd_retr,
     [POP3_APOP] = cmd_unknown,
     [POP3_UTF8] = cmd_login, /* RFC 6856 2: only in the AUTHORIZATION state */
+    [POP3_LANG] = cmd_lang,
 };
 
 static void

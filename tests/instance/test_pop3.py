@@ -100,6 +100,22 @@ class Pop3Test(harness.InstanceTest):
         self.assertTrue(self.say(c, "STLS").startswith("-ERR"))
         c.close()
 
+    def test_languages(self):
+        """RFC 6856 3: in both states; English is all there is."""
+        c = self.connect("pop3s")
+        for logged_in in (False, True):
+            if logged_in:
+                self.login(c)
+            self.assertTrue(self.say(c, "CAPA").startswith("+OK"))
+            self.assertIn(b"LANG\r\n", self.multi(c))
+            self.assertTrue(self.say(c, "LANG").startswith("+OK"))
+            self.assertEqual([line.rstrip() for line in self.multi(c)], [b"en English"])
+            for wanted in ("en", "EN", "*"):
+                self.assertTrue(self.say(c, "LANG " + wanted).startswith("+OK en "), wanted)
+            for wanted in ("en-GB", "MUL", "i", "\u00f6"):
+                self.assertTrue(self.say(c, "LANG " + wanted).startswith("-ERR"), wanted)
+        c.close()
+
     def test_no_password_in_clear(self):
         c = self.connect("pop3")
         self.assertTrue(self.say(c, "USER alice@demo.test").startswith("-ERR [AUTH]"))

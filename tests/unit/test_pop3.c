@@ -167,6 +167,11 @@ START_TEST(command_lines)
 	    {"STLS now", POP3_STLS, false, 0, "", "", 0, 0},
 	    {"UTF8", POP3_UTF8, true, 0, "", "", 0, 0},
 	    {"utf8 ", POP3_UTF8, true, 0, "", "", 0, 0},
+	    {"LANG", POP3_LANG, true, 0, "", "", 0, 0},
+	    {"lang ", POP3_LANG, true, 0, "", "", 0, 0},
+	    {"LANG en-GB", POP3_LANG, true, 1, "en-GB", "", 0, 0},
+	    {"LANG en de", POP3_LANG, false, 2, "en", "de", 0, 0},
+	    {"LANG  en", POP3_LANG, false, 0, "", "", 0, 0},
 	    {"UTF8 USER", POP3_UTF8, false, 0, "", "", 0, 0},
 	};
 

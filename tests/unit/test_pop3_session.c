@@ -395,12 +395,15 @@ START_TEST(every_command)
 	    {"STAT\r\n", "+OK 3 93\r\n"},
 	    {"USER x\r\n", "-ERR Already logged in\r\n"},
 	    {"UTF8\r\n", "-ERR Already logged in\r\n"},
+	    {"LANG\r\n", "+OK Languages\r\nen English\r\n.\r\n"},
+	    {"LANG *\r\n", "+OK en English it is\r\n"},
+	    {"LANG sv\r\n", "-ERR There is only English\r\n"},
 	    {"XYZ\r\n", "-ERR Unknown command\r\n"},
 	    {"RETR x\r\n", "-ERR Wrong arguments\r\n"},
 	    {"NOOP\n", "-ERR Lines end in CRLF\r\n"},
 	    {"CAPA\r\n",
 		"+OK Capability list follows\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
-		"EXPIRE NEVER\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
+		"EXPIRE NEVER\r\nLANG\r\nUTF8 USER\r\nUSER\r\nSASL PLAIN LOGIN\r\nIMPLEMENTATION Mailstead\r\n.\r\n"},
 	    {"QUIT\r\n", "+OK Bye\r\n"},
 	};
 	int fd = client();
