@@ -89,7 +89,7 @@ static void
 trace_failed(const struct queue_message *m, const struct queue_item *item)
 {
 	for (uint16_t i = 0; i < item->count; i++)
-		queue_trace_failed(m, item->session, &item->recipients[i]);
+		queue_trace_failed(m, item, &item->recipients[i]);
 }
 
 /* A request that waits for those that come with it. */

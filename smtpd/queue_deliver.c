@@ -135,6 +135,9 @@ report_tried(struct queue_piece *p, enum err_class class, struct err *e)
 		queue_piece_again(p, queue_now_ms() + queue_pause_of(p, p->attempts));
 		return 0;
 	}
+	if (class == ERR_TEMP || class == ERR_LIMIT)
+		log_event(LOG_INFO, NO_SESSION, "report-undeliverable", LOG_CSTR("id", p->report->id), LOG_CSTR("of", p->message->id),
+		    LOG_CSTR("why", "it could not be made within the queue's lifetime"), LOG_END);
 	return queue_piece_reported(p, class == ERR_NONE ? "sent" : "given up", e);
 }
 

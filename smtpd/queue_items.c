@@ -171,11 +171,15 @@ queue_trace_fields(const struct queue_message *m, struct slice session, const ch
 }
 
 void
-queue_trace_failed(const struct queue_message *m, struct slice session, const struct queue_recipient *r)
+queue_trace_failed(const struct queue_message *m, const struct queue_item *item, const struct queue_recipient *r)
 {
-	if (r->state == QUEUE_FAILED)
-		queue_trace(m, session, "undeliverable", LOG_STR("to", r->address), LOG_STR("status", r->status), LOG_STR("by", r->mta),
-		    LOG_STR("text", r->text), LOG_END);
+	if (r->state != QUEUE_FAILED)
+		return;
+	queue_trace(m, item->session, "undeliverable", LOG_STR("to", r->address), LOG_STR("status", r->status), LOG_STR("by", r->mta),
+	    LOG_STR("text", r->text), LOG_END);
+	if (item->mail_from.n == 0)
+		log_event(LOG_INFO, item->session, "undeliverable", LOG_CSTR("id", m->id), LOG_STR("to", r->address),
+		    LOG_STR("status", r->status), LOG_STR("by", r->mta), LOG_STR("text", r->text), LOG_END);
 }
 
 /* ---- pieces ---- */

@@ -114,7 +114,7 @@ queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 	queue_trace(m, c->item.session, "queue-result", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("attempts", p->attempts),
 	    LOG_CSTR("then", again ? "again" : "done"), LOG_NUM("pause", again ? (when - queue_now_ms()) / 1000 : 0), LOG_END);
 	for (unsigned k = 0; k < p->count && !again; k++)
-		queue_trace_failed(m, c->item.session, queue_piece_recipient(p, &c->item, k));
+		queue_trace_failed(m, &c->item, queue_piece_recipient(p, &c->item, k));
 	if (again)
 		queue_piece_again(p, when);
 	else

@@ -135,6 +135,7 @@ class TestCuts(harness.InstanceTest):
         cls.cutter = Cutter(port, cls.receivers)
         cls.zones = {"cuts.example": zone()}
         cls.settings = {**test_outbound.FAST, "transport.port": port, "queue.remote_retry": "1s", "tls.authorities": ca,
+                        **{"transport.timeout_" + what: "20s" for what in ("connect", "command", "data", "dot")},
                         **{"submission.day_" + what: "0" for what in ("messages", "recipients", "addresses")}}
         super().setUpClass()
 
@@ -191,6 +192,7 @@ class TestCuts(harness.InstanceTest):
                     count[group["Final-Recipient"].split(";")[1].strip()] += 1
             if int(n[0]):
                 m.store("1:*", "+FLAGS", r"(\Deleted)")
+                m.expunge()
         return count
 
     def arrivals(self, dialogue):
@@ -201,11 +203,9 @@ class TestCuts(harness.InstanceTest):
         for number, cut in cuts.items():
             you, nobody = ("%s@%s" % (who, domain(dialogue, number)) for who in ("you", "nobody"))
             with self.subTest(cut=cut, id=queue_id, to=you):
-                states = [r["state"] for r in results[you]]
-                self.assertEqual(states.count("done"), 1, states)
-                self.assertNotIn("failed", states)
+                self.assertEqual([r["state"] for r in results[you] if r["state"] != "pending"], ["done"])
                 self.assertIn(arrived[you], (1, 1 + sum(r["unsure"] == "1" for r in results[you])))
-                self.assertEqual([r["state"] for r in results[nobody]], ["failed"])
+                self.assertEqual([r["state"] for r in results[nobody] if r["state"] != "pending"], ["failed"])
                 self.assertEqual((arrived[nobody], reported[nobody], reported[you]), (0, 1, 0))
 
     def send(self, cuts):

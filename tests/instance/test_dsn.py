@@ -354,6 +354,16 @@ class TestOutside(DsnTest):
         self.settled()
         self.assertEqual(len(self.other.messages), 1)
 
+    def test_report_refused(self):
+        """A report that another server refuses is the end of it: nobody is told, the log and the time line say so."""
+        self.other.script = {"rcpt": "550 5.1.1 who"}
+        queue_id = self.send("bob@demo.test", params=" NOTIFY=SUCCESS", sender="x@" + self.domain, user=None)
+        harness.wait_for(lambda: re.search("role=queue level=info event=undeliverable .*to=x@%s status=5.1.1 " % self.domain, self.server.log()), 20, 0.1)
+        self.settled()
+        rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
+        self.assertEqual([r["fields"]["to"] for r in rows if r["event"] == "undeliverable"], ["x@" + self.domain])
+        self.assertEqual(self.taken(), [])
+
     def test_wishes(self):
         """Success: relayed to a server without DSN, left to one with it. NEVER and the default: nothing."""
         for params in ("", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY"):
