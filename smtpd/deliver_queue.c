@@ -28,6 +28,7 @@ encode_item(struct job *j, struct buf *b)
 	    .mail_from = j->envelope.mail_from,
 	    .flags = (uint8_t)((j->envelope.smtputf8 ? QUEUE_SMTPUTF8 : 0) | (j->envelope.eightbit ? QUEUE_EIGHTBIT : 0) |
 		(j->envelope.binary ? QUEUE_BINARY : 0) | (j->envelope.requiretls ? QUEUE_REQUIRETLS : 0) |
+		(j->verdict.form.tls_optional && !j->envelope.requiretls ? QUEUE_TLS_OPTIONAL : 0) |
 		(j->decision && j->decision->action == POLICY_HOLD ? QUEUE_HELD : 0)),
 	    .ret = j->envelope.ret,
 	    .envid = j->envelope.envid,

@@ -132,6 +132,7 @@ row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 		(void)json_object_set_new(row, "sender", text_of(c->item.mail_from));
 		(void)json_object_set_new(row, "forward_from", text_of(c->item.forward_from));
 		(void)json_object_set_new(row, "requiretls", json_boolean((c->item.flags & QUEUE_REQUIRETLS) != 0));
+		(void)json_object_set_new(row, "tls_optional", json_boolean((c->item.flags & QUEUE_TLS_OPTIONAL) != 0));
 		(void)json_object_set_new(row, "priority", json_integer(c->item.priority));
 		(void)json_object_set_new(row, "report", text_of(c->item.report_id));
 		(void)json_object_set_new(row, "recipients", recipients_of(&c->item, from, n));

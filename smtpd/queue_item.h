@@ -74,13 +74,15 @@ struct queue_recipient {
 };
 
 /* Stable numbers: they are on disk. */
-enum queue_flags { QUEUE_SMTPUTF8 = 1, QUEUE_EIGHTBIT = 2, QUEUE_BINARY = 4, QUEUE_REQUIRETLS = 8, QUEUE_HELD = 16, QUEUE_FLAGS_ALL = 31 };
+enum queue_flags { QUEUE_SMTPUTF8 = 1, QUEUE_EIGHTBIT = 2, QUEUE_BINARY = 4, QUEUE_REQUIRETLS = 8, QUEUE_HELD = 16,
+	QUEUE_TLS_OPTIONAL = 32, /* what the recipient's domain says of TLS does not count (RFC 8689 4.2.2); never with QUEUE_REQUIRETLS */
+	QUEUE_FLAGS_ALL = 63 };
 
 struct queue_item {
 	uint64_t internal_date;
 	struct slice session;
 	struct slice mail_from; /* empty: the null reverse-path */
-	uint8_t flags; /* bits of enum queue_flags: what MAIL said of the message */
+	uint8_t flags; /* bits of enum queue_flags: what MAIL and the header say of the message */
 	enum smtp_ret ret;
 	struct slice envid;
 	uint32_t skip; /* octets before what leaves: the Return-Path that is for mailboxes alone */

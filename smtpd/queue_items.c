@@ -333,6 +333,8 @@ queue_piece_again(struct queue_piece *p, uint64_t when_ms)
 		queue_plan_wait(plan, p, when_ms);
 }
 
+#define TLS_OPTIONAL_MARK '-'
+
 /* A recipient with something left to try. */
 struct pending {
 	struct slice destination;
@@ -351,23 +353,48 @@ by_destination(const void *a, const void *b)
 	return order != 0 ? order : left->recipient - right->recipient;
 }
 
-/* Those of item, by destination, in a. */
+/*
+ * The plan's name for where r goes. What nothing that a domain says of TLS may hold back has a line of its own: it does not wait because
+ * others must (RFC 8689 4.2.2). No domain begins with the mark. False when r's address leads nowhere.
+ */
+static bool
+plan_name(const struct queue_item *item, const struct queue_recipient *r, struct buf *destination, struct buf *name)
+{
+	if (!queue_destination(r, destination))
+		return false;
+	buf_reset(name);
+	if ((item->flags & QUEUE_TLS_OPTIONAL) && destination->n > 0)
+		buf_put_u8(name, TLS_OPTIONAL_MARK);
+	return buf_put_slice(name, buf_slice(destination));
+}
+
+struct slice
+queue_piece_destination(const struct queue_piece *p)
+{
+	struct slice name = queue_plan_name(p);
+
+	return slice_sub(name, name.n > 0 && name.p[0] == TLS_OPTIONAL_MARK, name.n);
+}
+
+/* Those of item, by the plan's names of their destinations, in a. */
 static unsigned
 pending_of(const struct queue_item *item, struct arena *a, struct pending **list_r)
 {
 	struct pending *list = arena_array(a, item->count, sizeof *list);
-	struct buf name;
+	struct buf name, destination;
 	unsigned n = 0;
 
 	assert(list != NULL);
 	buf_init(&name, QUEUE_ADDRESS_BYTES_MAX);
+	buf_init(&destination, QUEUE_ADDRESS_BYTES_MAX);
 	for (uint16_t i = 0; i < item->count; i++)
-		if (item->recipients[i].state == QUEUE_PENDING && queue_destination(&item->recipients[i], &name)) {
+		if (item->recipients[i].state == QUEUE_PENDING && plan_name(item, &item->recipients[i], &destination, &name)) {
 			list[n].recipient = i;
 			if (!arena_copy(a, buf_slice(&name), &list[n++].destination))
 				assert(false);
 		}
 	buf_fini(&name);
+	buf_fini(&destination);
 	qsort(list, n, sizeof *list, by_destination);
 	*list_r = list;
 	return n;

@@ -53,6 +53,8 @@ bool queue_destination(const struct queue_recipient *r, struct buf *out);
 void queue_pieces_make(struct queue_message *m, const struct queue_item *item);
 /* One for the report that the item names, which deliver makes. */
 void queue_piece_for_report(struct queue_message *m, struct slice report_id);
+/* Where p goes: the domain or literal; empty: this server. */
+struct slice queue_piece_destination(const struct queue_piece *p);
 /* Recipient k of those that p has in the item of its message. */
 struct queue_recipient *queue_piece_recipient(const struct queue_piece *p, const struct queue_item *item, unsigned k);
 /* p is being tried, until then at most: those that are come first among the pieces of their message. */

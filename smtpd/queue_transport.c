@@ -52,7 +52,7 @@ send(struct edge *e, const struct queue_change *c, const struct queue_piece *p, 
 	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
 	sent = encode_piece(c, p, &b) &&
 	    IPC_SEND(e, TRANSPORT_SEND, .id = last_id + 1, .session = c->item.session, .queue_id = slice_str(m->id),
-		.destination = queue_plan_name(p), .item = buf_slice(&b), .bytes = m->bytes, .message = message);
+		.destination = queue_piece_destination(p), .item = buf_slice(&b), .bytes = m->bytes, .message = message);
 	buf_fini(&b);
 	return sent;
 }
@@ -128,7 +128,7 @@ on_held(struct edge *e, struct msg_TRANSPORT_HELD *m)
 	struct queue_piece *p = message ? message->pieces : NULL;
 
 	(void)e;
-	while (p != NULL && (p->report || !slice_eq(queue_plan_name(p), m->destination)))
+	while (p != NULL && (p->report || !slice_eq(queue_piece_destination(p), m->destination)))
 		p = p->of_message;
 	if (p == NULL || m->destination.n == 0) {
 		log_event(LOG_INFO, NO_SESSION, "transport-held-unknown", LOG_STR("id", m->queue_id), LOG_END);
@@ -166,7 +166,8 @@ unreachable(struct queue_piece *p)
 		return;
 	until = queue_now_ms() + queue_pause_of(p, failures);
 	queue_plan_sleep(plan, p, until);
-	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("failures", failures),
+	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_piece_destination(p)),
+	    LOG_NUM("failures", failures),
 	    LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
 }
 
@@ -227,7 +228,7 @@ cut(struct queue_piece *p)
 	for (unsigned k = 0; k < p->count; k++)
 		if (queue_piece_recipient(p, &c->item, k)->state == QUEUE_PENDING)
 			queue_piece_recipient(p, &c->item, k)->flags |= QUEUE_UNSURE;
-	queue_trace(c->message, c->item.session, "reply-lost", LOG_STR("destination", queue_plan_name(p)),
+	queue_trace(c->message, c->item.session, "reply-lost", LOG_STR("destination", queue_piece_destination(p)),
 	    LOG_CSTR("text", "The message was sent, its reply is not known; it is sent again"), LOG_END);
 	queue_change_end(c);
 }

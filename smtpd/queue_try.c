@@ -111,7 +111,8 @@ queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 		expire(&c->item, p);
 	when = queue_now_ms() + queue_pause_of(p, p->attempts);
 	again = put_off(&c->item, p, when);
-	queue_trace(m, c->item.session, "queue-result", LOG_STR("destination", queue_plan_name(p)), LOG_NUM("attempts", p->attempts),
+	queue_trace(m, c->item.session, "queue-result", LOG_STR("destination", queue_piece_destination(p)),
+	    LOG_NUM("attempts", p->attempts),
 	    LOG_CSTR("then", again ? "again" : "done"), LOG_NUM("pause", again ? (when - queue_now_ms()) / 1000 : 0), LOG_END);
 	for (unsigned k = 0; k < p->count && !again; k++)
 		queue_trace_failed(m, &c->item, queue_piece_recipient(p, &c->item, k));

@@ -102,7 +102,7 @@ void transport_job_over(struct transport_job *job, const struct transport_failur
 /* ---- transport_conn.c ---- */
 
 struct transport_target {
-	struct slice key; /* whose messages it takes: the destination, or "@" and the relay */
+	struct slice key; /* whose messages it takes: the destination, "@" and the relay, or "-" and the destination */
 	const struct transport_host *host;
 	const struct stream_address *address;
 	struct slice destination; /* another name that the certificate may have (RFC 7672 3.2.2); empty: none */

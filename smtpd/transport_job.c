@@ -139,6 +139,16 @@ remember(struct transport_job *job, const struct transport_failure *f, const cha
 
 /* ---- server after server ---- */
 
+/*
+ * The sender has asked that no policy of the recipient's domain holds the message back, DANE or MTA-STS (RFC 8689 4.2.2): TLS is taken as
+ * it comes. What is between us and a relay is no such policy.
+ */
+static bool
+tls_is_optional(const struct transport_job *job)
+{
+	return job->relay[0] == '\0' && (job->item.flags & (QUEUE_TLS_OPTIONAL | QUEUE_REQUIRETLS)) == QUEUE_TLS_OPTIONAL;
+}
+
 /* The next address, or the next host. */
 static void
 step(struct transport_job *job, bool host)
@@ -150,13 +160,16 @@ step(struct transport_job *job, bool host)
 	}
 }
 
-/* Whose messages a connection for job takes. */
+/* Whose messages a connection for job takes. One that need not prove anything takes no others. */
 static struct slice
 conn_key(const struct transport_job *job, char key[TRANSPORT_KEY_MAX])
 {
-	if (job->relay[0] == '\0')
+	if (tls_is_optional(job))
+		snprintf(key, TRANSPORT_KEY_MAX, "-%s", job->destination);
+	else if (job->relay[0] == '\0')
 		return slice_str(job->destination);
-	snprintf(key, TRANSPORT_KEY_MAX, "@%s", job->relay);
+	else
+		snprintf(key, TRANSPORT_KEY_MAX, "@%s", job->relay);
 	return slice_str(key);
 }
 
@@ -280,7 +293,8 @@ trace_route(const struct transport_job *job, const struct transport_route *route
 			buf_putf(&b, " of %.*s", SLICE_ARG(h->base));
 	}
 	const struct log_field fields[] = {LOG_CSTR("destination", job->destination), LOG_STR("hosts", buf_slice(&b)),
-	    LOG_NUM("secure", route->mx_secure), LOG_CSTR("status", route->ok ? "" : route->failure.status),
+	    LOG_NUM("secure", route->mx_secure), LOG_CSTR("tls", tls_is_optional(job) ? "optional" : ""),
+	    LOG_CSTR("status", route->ok ? "" : route->failure.status),
 	    LOG_CSTR("text", route->ok ? "" : route->failure.text), LOG_END};
 
 	transport_trace(job, "route", fields);
@@ -317,11 +331,14 @@ on_policy(void *arg, bool known, const struct sts_policy *policy, const char *wh
 		policy_unknown(job, "the MTA-STS policy of the domain cannot be looked up for the moment");
 }
 
-/* Of a relay or an address literal there is none (RFC 8461 3.4: the relay's name would be the domain, and is not one of an MX). */
+/*
+ * Of a relay or an address literal there is none (RFC 8461 3.4: the relay's name would be the domain, and is not one of an MX), and to some
+ * messages it is nothing.
+ */
 static void
 ask_policy(struct transport_job *job)
 {
-	if (job->route->relay || job->route->hosts[0]->literal) {
+	if (job->route->relay || job->route->hosts[0]->literal || tls_is_optional(job)) {
 		next_server(job);
 		return;
 	}
@@ -353,6 +370,7 @@ find_route(struct transport_job *job)
 	const struct transport_route_config config = {.own_name = slice_str(config_string(role_config(), OPT_HOSTNAME)),
 	    .port = (uint16_t)config_number(role_config(), OPT_TRANSPORT_PORT),
 	    .relay = slice_str(job->relay),
+	    .no_dane = tls_is_optional(job),
 	    .loopback = config_bool(role_config(), OPT_TRANSPORT_LOOPBACK)};
 
 	transport_search_free(&job->search);

@@ -238,7 +238,7 @@ ask_tlsa(struct transport_search *s)
 {
 	s->tlsa_asked = true;
 	s->asking = true;
-	for (unsigned i = 0; i < s->route.host_count && s->route.mx_secure; i++) {
+	for (unsigned i = 0; i < s->route.host_count && s->route.mx_secure && !s->config.no_dane; i++) {
 		struct transport_host *h = s->route.hosts[i];
 
 		if (h->literal || h->failed || h->address_count == 0)
@@ -257,7 +257,7 @@ ask_tlsa(struct transport_search *s)
 static bool
 host_may_be_used(const struct transport_search *s, const struct transport_host *h)
 {
-	return h->address_count > 0 && h->tlsa != TRANSPORT_TLSA_FAILED && !(h->failed && s->route.mx_secure);
+	return h->address_count > 0 && h->tlsa != TRANSPORT_TLSA_FAILED && !(h->failed && s->route.mx_secure && !s->config.no_dane);
 }
 
 static void

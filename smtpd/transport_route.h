@@ -50,6 +50,7 @@ struct transport_route_config {
 	struct slice own_name; /* this server, as in MX records */
 	uint16_t port;
 	struct slice relay;    /* HOST or HOST@PORT, asked instead of any MX; empty: none */
+	bool no_dane;	       /* no TLSA records are looked for, and a failed look-up leaves no host out that has an address */
 	bool loopback;	       /* addresses of this machine itself, as the DNS has them, may be used */
 };
 

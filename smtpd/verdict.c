@@ -12,7 +12,7 @@
 /* What each part takes at most, every text at its maximum. */
 #define TEXT(n) (4 + (n))
 enum {
-	FORM_BYTES = 7 * 4 + 12 + 2 * TEXT(VERDICT_TEXT_BYTES_MAX),
+	FORM_BYTES = 7 * 4 + 14 + 2 * TEXT(VERDICT_TEXT_BYTES_MAX),
 	SPF_BYTES = 1 + TEXT(VERDICT_TEXT_BYTES_MAX) + TEXT(SPF_EXPLANATION_BYTES_MAX) + TEXT(SPF_MECHANISM_BYTES_MAX),
 	DKIM_BYTES = 1 + 6 * TEXT(DKIM_TAG_BYTES_MAX) + 3 + 4,
 	ARC_BYTES = 1 + TEXT(VERDICT_TEXT_BYTES_MAX) + 2 * 4 + 2 + ARC_SEALERS_MAX * (TEXT(DKIM_TAG_BYTES_MAX) + 1),
@@ -126,6 +126,7 @@ code_form(struct coder *c, struct verdict_form *f)
 	field_bool(c, &f->stray_octets);
 	field_bool(c, &f->line_too_long);
 	field_bool(c, &f->body_8bit);
+	field_bool(c, &f->tls_optional);
 	field_bool(c, &f->looped);
 }
 

@@ -2,7 +2,7 @@
  * verdict: what verify found in one message, as it crosses to deliver in
  * VERIFY_REPLY. deliver decides by policy; nothing here is a decision.
  *
- * The encoded form, version 5, is written and read by smtpd/verdict.c alone:
+ * The encoded form, version 6, is written and read by smtpd/verdict.c alone:
  * u8 version, then the fields of the structs below in their order (bools and
  * enums as u8, numbers as u32 or u64, texts as u32 length and octets, lists
  * as u16 count and items). Nothing follows.
@@ -17,7 +17,7 @@
 #include "smtpd/sevenbit.h"
 #include "smtpd/spf.h"
 
-#define VERDICT_VERSION 5
+#define VERDICT_VERSION 6
 #define VERDICT_BYTES_MAX 65536 /* VERIFY_REPLY.verdict; one with every field at its maximum fits (smtpd/verdict.c) */
 #define VERDICT_RANGES_MAX 256	/* octet ranges to leave out; adjacent ones are joined */
 #define VERDICT_TEXT_BYTES_MAX 1024
@@ -52,6 +52,7 @@ struct verdict_form {
 	bool stray_octets; /* one of the three where neither BODY=BINARYMIME nor a part's encoding lets it be */
 	bool line_too_long; /* over 998 octets without its CRLF (RFC 5322 2.1.1) */
 	bool body_8bit;
+	bool tls_optional; /* TLS-Required: No, once (RFC 8689 3) */
 	bool looped; /* a Delivered-To names an address that is to send it on (facts.marks) */
 };
 

@@ -136,6 +136,16 @@ examine_author(struct slice block, struct arena *a, struct arena *scratch, struc
 		}
 }
 
+/* requiretls-field; one that stands there twice says nothing (RFC 8689 3). */
+static bool
+says_tls_optional(struct slice block)
+{
+	struct header_field f;
+
+	return header_count(block, SLICE("TLS-Required")) == 1 && header_find(block, SLICE("TLS-Required"), &f) &&
+	    slice_eq_nocase(slice_trim(f.value), SLICE("No"));
+}
+
 void
 verify_form_header(struct slice block, const struct facts *f, struct arena *a, struct verdict *v)
 {
@@ -163,6 +173,7 @@ verify_form_header(struct slice block, const struct facts *f, struct arena *a, s
 		v->form.header_sane = false;
 		v->form.ranges_overflow = true;
 	}
+	v->form.tls_optional = says_tls_optional(block);
 	examine_author(block, a, scratch, &v->form);
 	arena_free(&scratch);
 }

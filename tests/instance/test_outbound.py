@@ -364,7 +364,8 @@ class TestDane(OutboundTest):
         cls.pairs = {"pair": pair, "late": late, "other": other}
         cls.port = ports.take()
         records = {"good": receiver.tlsa(3, 1, pair[0]), "silent": receiver.tlsa(3, 1, pair[0]), "whole": receiver.tlsa(3, 0, pair[0]), "late": receiver.tlsa(3, 1, late[0]),
-                   "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0])}
+                   "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0]),
+                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict")}}
         text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
         text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
             FIRST, cls.port, records["bad"], cls.port, records["good"])
@@ -413,6 +414,26 @@ class TestDane(OutboundTest):
         queue_id = self.submit("x@silent.dane.example")
         self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4"))
         self.assertEqual(self.first.messages, [])
+
+    def test_tls_optional(self):
+        """What its sender has marked TLS-Required: No is not held back by records (RFC 8689 4.2.2), nor by what they hold back; and shares no
+        connection with what is."""
+        optional = MESSAGE.replace(b"Subject", b"TLS-Required: No\r\nSubject")
+        for name, context, tls in (("lax", receiver.context(self.pairs["pair"], self.ca), True), ("laxer", None, False)):
+            with self.subTest(name=name):
+                self.first.reset()
+                self.first.context = context
+                for message, state, count in ((optional, "done", 1), (MESSAGE, "pending", 1), (optional, "done", 2)):
+                    queue_id = self.submit("x@%s.dane.example" % name, message=message)
+                    self.assertEqual(self.results(queue_id)["x"][0], state)
+                    self.assertEqual(len(self.first.messages), count)
+                self.assertEqual({r["proof"] for r in self.events(queue_id, "remote-tls")}, {"none"} if tls else set())
+                self.assertIn(b"TLS-Required: No\r\n", self.first.messages[0][2])
+        # With the parameter the field is nothing (4.1).
+        self.first.reset()
+        queue_id = self.submit("x@strict.dane.example", message=optional, options=["REQUIRETLS"])
+        self.assertEqual(self.results(queue_id)["x"][0], "pending")
+        self.assertEqual(self.events(queue_id, "route")[0]["tls"], "")
 
 
 class TestDeath(OutboundTest):

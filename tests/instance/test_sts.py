@@ -55,7 +55,7 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax"]
         cls.host = PolicyHost(cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
         for n in names + ["wrongname"]:
@@ -107,6 +107,17 @@ class TestPolicies(test_outbound.OutboundTest):
         where, queue_id = self.server_of("other", "pending")
         self.assertIsNone(where)
         self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.5"))
+
+    def test_tls_optional(self):
+        """RFC 8689 4.2.2: the policy does not hold it back, even when it cannot be looked up; TLS is used all the same."""
+        self.policy("lax", mx=("mx.elsewhere.example",))
+        self.first.reset()
+        self.second.reset()
+        queue_id = self.submit("x@lax.sts.example", message=test_outbound.MESSAGE.replace(b"Subject", b"TLS-Required: No\r\nSubject"))
+        self.assertEqual(self.results(queue_id)["x"][0], "done")
+        (_, _, _, session), = self.second.messages
+        self.assertTrue(session.tls)
+        self.assertEqual(self.server_of("lax", "pending")[0], None)
 
     def test_not_enforced(self):
         for name, mode in (("testing", "testing"), ("none", "none")):

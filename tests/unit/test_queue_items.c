@@ -89,6 +89,7 @@ static char report_id[SMTP_QUEUE_ID_CHARS + 1];
 static unsigned items_found, items_none;
 static int added_class;
 static unsigned added_count;
+static uint64_t release_ms; /* of what is added */
 static uint8_t report_flags; /* of the first recipient that the report is about */
 
 static void
@@ -335,7 +336,7 @@ static void
 add_text(const char *id, const char *from, struct queue_recipient *to, unsigned count, uint8_t flags, const char *text)
 {
 	struct queue_item i = {.internal_date = queue_now_ms() / 1000, .session = SLICE("s"), .mail_from = slice_str(from), .flags = flags,
-	    .recipients = to, .count = (uint16_t)count};
+	    .release_ms = release_ms, .recipients = to, .count = (uint16_t)count};
 	uint8_t hash[32];
 	struct err e;
 	int message = memfd_of(slice_str(text), &e), summary = memfd_of(SLICE("summary"), &e);
@@ -578,6 +579,50 @@ START_TEST(test_stale_report)
 END_TEST
 
 /* The clock was a year ahead and is set right. */
+/* What may go without what the domain's policy demands does not wait because what may not has to (RFC 8689 4.2.2). */
+START_TEST(test_tls_optional)
+{
+	add(ID_1, TO("x@a.example"), 0);
+	result_of_last(TRANSPORT_UNREACHABLE, QUEUE_PENDING);
+	add(ID_2, TO("x@a.example", "y@b.example"), QUEUE_TLS_OPTIONAL);
+	ck_assert_uint_eq(sent_count, 3);
+	for (unsigned i = 1; i < 3; i++) {
+		ck_assert_str_eq(sent[i].destination, sent[i].sequence == 0 ? "a.example" : "b.example");
+		remote_result(sent[i].id, ID_2, TRANSPORT_REACHED, sent[i].sequence, QUEUE_DONE);
+	}
+	ck_assert_ptr_null(queue_items_find(SLICE(ID_2)));
+	ck_assert_uint_eq(sent_count, 3);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 4);
+	over();
+}
+END_TEST
+
+/* Nothing of it is tried before its time, nor by hand; its lifetime begins then. */
+START_TEST(test_future_release)
+{
+	release_ms = queue_now_ms() + (uint64_t)10 * DAY;
+	add(ID_1, TO("x@a.example", "here@ours.example"), 0);
+	release_ms = 0;
+	if (_i == 1)
+		restart_queue();
+	pass((int64_t)10 * DAY - HOUR);
+	ck_assert_uint_eq(queue_items_retry(NULL), 0);
+	hold(ID_1, true);
+	hold(ID_1, false);
+	ck_assert_uint_eq(sent_count, 0);
+	ck_assert_ptr_null(queue_items_plan() ? queue_plan_next_here(queue_items_plan()) : NULL);
+	pass(HOUR);
+	ck_assert_uint_eq(sent_count, 1);
+	result_of_last(TRANSPORT_REACHED, QUEUE_PENDING);
+	ck_assert_ptr_nonnull(queue_items_find(SLICE(ID_1)));
+	ck_assert(queue_items_find(SLICE(ID_1))->release_ms > 0);
+	pass(2 * HOUR);
+	ck_assert_uint_eq(sent_count, 2);
+	over();
+}
+END_TEST
+
 START_TEST(test_clock_back)
 {
 	wall_skew_ms = (int64_t)365 * DAY;
@@ -972,6 +1017,8 @@ suite(void)
 	tcase_add_test(t, test_report_for_ever);
 	tcase_add_loop_test(t, test_report_once, 0, 2);
 	tcase_add_test(t, test_stale_report);
+	tcase_add_test(t, test_tls_optional);
+	tcase_add_loop_test(t, test_future_release, 0, 2);
 	tcase_add_loop_test(t, test_clock_back, 0, 2);
 	tcase_add_test(t, test_expiry_of_many);
 	tcase_add_test(t, test_restarts);

@@ -18,7 +18,7 @@ struct row {
 	const char *want;	    /* hosts as "name address address"; those of one preference in any order when sorted is set */
 	const char *destination;    /* NULL: x.example */
 	const char *relay;
-	bool secure, sorted, loopback;
+	bool secure, sorted, loopback, no_dane;
 };
 
 struct play {
@@ -127,7 +127,8 @@ static void
 play(const struct row *w, struct play *p, unsigned fail_at, unsigned refuse_at)
 {
 	const struct transport_route_config config = {
-	    .own_name = SLICE("me.example"), .port = 25, .relay = slice_str(w->relay), .loopback = w->loopback};
+	    .own_name = SLICE("me.example"), .port = 25, .relay = slice_str(w->relay), .loopback = w->loopback,
+	    .no_dane = w->no_dane};
 
 	fake_dns_init(&p->dns);
 	p->dns.secure = w->secure;
@@ -188,6 +189,8 @@ static const struct row rows[] = {
     {.name = "TLSA of the implicit MX", .zone = {"x.example A 192.0.2.1", "_25._tcp.x.example TLSA x"}, .want = "x.example 192.0.2.1 tlsa=1", .secure = true},
     {.name = "TLSA of a relay", .zone = {"relay.example A 192.0.2.1", "_587._tcp.relay.example TLSA x"}, .want = "relay.example 192.0.2.1@587 tlsa=1", .relay = "relay.example@587", .secure = true},
     {.name = "no TLSA", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1"}, .want = "a.example 192.0.2.1", .secure = true},
+    {.name = "TLSA that does not count", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example servfail"}, .want = "a.example 192.0.2.1", .secure = true, .no_dane = true},
+    {.name = "one address is enough when TLSA does not count", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1", .secure = true, .no_dane = true},
     {.name = "TLSA not proved", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example tlsa x"}, .want = "a.example 192.0.2.1", .secure = true},
     {.name = "MX not proved", .zone = {"x.example mx 10/a.example", "a.example A 192.0.2.1", "_25._tcp.a.example TLSA x"}, .want = "a.example 192.0.2.1", .secure = true},
     {.name = "address not proved", .zone = {"x.example MX 10/a.example", "a.example a 192.0.2.1", "_25._tcp.a.example servfail"}, .want = "a.example 192.0.2.1", .secure = true},

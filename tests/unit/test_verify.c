@@ -271,6 +271,25 @@ START_TEST(test_ranges)
 }
 END_TEST
 
+/* RFC 8689 3: once, and nothing but No. */
+START_TEST(test_tls_required)
+{
+	static const struct {
+		const char *fields;
+		bool want;
+	} rows[] = {{"TLS-Required: No\r\n", true}, {"tls-required:no\r\n", true}, {"TLS-Required:\r\n No\r\n", true}, {"TLS-Required: Yes\r\n", false},
+	    {"TLS-Required: No thanks\r\n", false}, {"TLS-Required:\r\n", false}, {"TLS-Required: No\r\nTLS-Required: No\r\n", false},
+	    {"", false}, {"Subject: x\r\n\r\nTLS-Required: No\r\n", false}};
+	char message[200];
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		(void)snprintf(message, sizeof message, "From: a@b.example\r\n%s\r\nx\r\n", rows[i].fields);
+		judge(message, i % 2 == 0);
+		ck_assert_msg(got.form.tls_optional == rows[i].want, "row %zu", i);
+	}
+}
+END_TEST
+
 /* How it would be 7 bits is planned of what is submitted, with octets that are left out in it. */
 START_TEST(test_recoding)
 {
@@ -522,9 +541,9 @@ END_TEST
 int
 main(void)
 {
-	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_recoding, test_ranges_overflow,
-	    test_header_lengths, test_pass, test_null_path, test_authors, test_large_author, test_temporary, test_time_limit, test_wrong_size,
-	    test_largest_verdict};
+	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_tls_required, test_recoding,
+	    test_ranges_overflow, test_header_lengths, test_pass, test_null_path, test_authors, test_large_author, test_temporary, test_time_limit,
+	    test_wrong_size, test_largest_verdict};
 	Suite *s = suite_create("verify");
 	TCase *t = tcase_create("verify");
 	SRunner *r;
