@@ -58,6 +58,7 @@ extern const struct command commands_explain[];
 extern const struct command commands_lab[];
 extern const struct command commands_queue[];
 extern const struct command commands_dkim[];
+extern const struct command commands_srs[];
 
 /* Says what is wrong with the words on stderr, with the subcommand's usage; gives COMMAND_USAGE. */
 enum command_status command_usage(const struct command_call *call, const char *fmt, ...)

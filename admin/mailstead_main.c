@@ -26,6 +26,7 @@ static const struct command *const tables[] = {
     commands_lab,
     commands_queue,
     commands_dkim,
+    commands_srs,
 };
 
 #define TABLES (sizeof tables / sizeof tables[0])

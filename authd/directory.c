@@ -161,7 +161,7 @@ directory_close(struct directory **dp)
 	buf_fini(&d->value);
 	buf_fini(&d->index);
 	buf_fini(&d->key);
-	mem_wipe(d->secret, sizeof d->secret);
+	mem_wipe(&d->secrets, sizeof d->secrets);
 	MEM_FREE(dp);
 }
 

@@ -17,9 +17,12 @@
  *   sender-grant    ADDRESS or @DOMAIN, accounts or aliases one a line: they may send as that account or alias, besides those that may
  *   sender-revoke   ADDRESS or @DOMAIN, those that may not any more, one a line; "": nobody else
  *   sender-list     DOMAIN or "", where to go on
+ *   srs-list        "": the secrets of forwarding, without themselves
+ *   srs-rotate      "", "" or "force"
  */
 #include "authd/directory_admin.h"
 
+#include "authd/directory_forward.h"
 #include "authd/directory_resolve.h"
 #include "common/cursor.h"
 #include "common/date.h"
@@ -749,6 +752,30 @@ alias_resolve(struct request *q, struct err *e)
 
 /* ---- the door ---- */
 
+/* ---- forwarding ---- */
+
+static int
+srs_list(struct request *q, struct err *e)
+{
+	struct dir_srs_state state;
+
+	if (directory_srs_state(q->d, &state, e) != 0)
+		return -1;
+	if (state.any)
+		(void)page_take(q, SLICE("1"), json_pack("{s:s, s:o, s:s}", "secret", "newest", "since",
+		    state.since > 0 ? json_time(state.since) : json_string(""), "until", ""));
+	if (state.older_until > 0)
+		(void)page_take(q, SLICE("2"), json_pack("{s:s, s:s, s:o}", "secret", "older", "since", "", "until",
+		    json_time(state.older_until)));
+	return page_end(q, 0);
+}
+
+static int
+srs_rotate(struct request *q, struct err *e)
+{
+	return directory_srs_rotate(q->d, q->now, slice_eq(q->m->value, SLICE("force")), e);
+}
+
 static const struct verb verbs[] = {
     {"domain-add", domain_add},
     {"domain-delete", domain_delete},
@@ -769,6 +796,8 @@ static const struct verb verbs[] = {
     {"sender-grant", sender_grant},
     {"sender-revoke", sender_revoke},
     {"sender-list", sender_list},
+    {"srs-list", srs_list},
+    {"srs-rotate", srs_rotate},
 };
 
 void

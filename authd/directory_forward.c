@@ -8,38 +8,85 @@
 #include "authd/srs.h"
 
 #include "common/log.h"
+#include "common/mem.h"
 
 #include <assert.h>
 #include <openssl/rand.h>
 
-static int
-secret_make(struct directory *d, struct err *e)
-{
-	bool encoded;
+#define DAY_SECONDS 86400
 
-	if (RAND_bytes(d->secret, sizeof d->secret) != 1)
+/* A new newest one; what was the newest is the older one, if there was any. */
+static int
+secrets_make(struct directory *d, uint64_t now, struct err *e)
+{
+	struct srs_secrets next = {.has_older = d->has_secrets, .since = now};
+	bool encoded;
+	int r;
+
+	memcpy(next.older, d->secrets.newest, sizeof next.older);
+	if (RAND_bytes(next.newest, sizeof next.newest) != 1)
 		return err_set(e, ERR_TEMP, ERR_CODE_NONE, "no random numbers", "RAND_bytes failed");
 	if (directory_db_begin(d->db, e) != 0)
 		return -1;
-	encoded = dir_secret_encode(d->secret, &d->index);
+	encoded = dir_secrets_encode(&next, &d->index);
 	assert(encoded);
-	return directory_change_end(d, directory_db_put(d->db, directory_key_secret(d), buf_slice(&d->index), e), e);
+	r = directory_change_end(d, directory_db_put(d->db, directory_key_secret(d), buf_slice(&d->index), e), e);
+	if (r == 0) {
+		d->secrets = next;
+		d->has_secrets = true;
+	}
+	mem_wipe(&next, sizeof next);
+	return r;
 }
 
+/* 1; 0: there are none yet; -1 and e. */
 static int
-secret_load(struct directory *d, struct err *e)
+secrets_read(struct directory *d, struct err *e)
 {
 	int r;
 
-	if (d->has_secret)
-		return 0;
+	if (d->has_secrets)
+		return 1;
 	r = directory_db_get(d->db, directory_key_secret(d), &d->value, e);
-	if (r == 1 && !dir_secret_decode(buf_slice(&d->value), d->secret))
-		r = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "directory damaged", "the secret does not decode");
-	else if (r == 0)
-		r = secret_make(d, e);
-	d->has_secret = r >= 0;
+	if (r == 1 && !dir_secrets_decode(buf_slice(&d->value), &d->secrets))
+		return err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "directory damaged", "the secrets do not decode");
+	d->has_secrets = r == 1;
+	return r;
+}
+
+static int
+secrets_load(struct directory *d, uint64_t now, struct err *e)
+{
+	int r = secrets_read(d, e);
+
+	if (r == 0)
+		r = secrets_make(d, now, e);
 	return r < 0 ? -1 : 0;
+}
+
+int
+directory_srs_state(struct directory *d, struct dir_srs_state *s_r, struct err *e)
+{
+	int r = secrets_read(d, e);
+
+	*s_r = (struct dir_srs_state){.any = r == 1};
+	if (r == 1 && d->secrets.has_older)
+		s_r->older_until = d->secrets.since + SRS_DAYS_MAX * DAY_SECONDS;
+	if (r == 1)
+		s_r->since = d->secrets.since;
+	return r < 0 ? -1 : 0;
+}
+
+int
+directory_srs_rotate(struct directory *d, uint64_t now, bool force, struct err *e)
+{
+	struct dir_srs_state state;
+
+	if (directory_srs_state(d, &state, e) != 0)
+		return -1;
+	if (now < state.older_until && !force)
+		return err_set(e, ERR_PERM, ERR_CODE_NONE, "the secret before this one is still needed for bounces; see srs list", NULL);
+	return secrets_make(d, now, e);
 }
 
 /* Is the domain of address ours: 1, 0, or -1 and e. */
@@ -68,9 +115,11 @@ bounce_for(struct directory *d, const struct dir_envelope *envelope, struct buf 
 	ours = is_ours(d, envelope->recipient, e);
 	if (ours != 1)
 		return ours;
-	if (secret_load(d, e) != 0)
+	if (secrets_load(d, envelope->now, e) != 0)
 		return -1;
-	r = srs_reverse(d->secret, envelope->recipient, envelope->now, whom);
+	r = srs_reverse(d->secrets.newest, envelope->recipient, envelope->now, whom);
+	if (r == SRS_FORGED && d->secrets.has_older)
+		r = srs_reverse(d->secrets.older, envelope->recipient, envelope->now, whom);
 	if (r == SRS_GOOD && envelope->sender.n > 0)
 		buf_reset(whom);
 	return r == SRS_GOOD || r == SRS_EXPIRED;
@@ -84,11 +133,11 @@ sender_for(struct directory *d, const struct dir_envelope *envelope, struct dir_
 	int ours = envelope->sender.n == 0 ? 1 : is_ours(d, envelope->sender, e);
 	bool kept;
 
-	if (ours < 0 || secret_load(d, e) != 0)
+	if (ours < 0 || secrets_load(d, envelope->now, e) != 0)
 		return -1;
 	buf_init(&path, SRS_ADDRESS_BYTES_MAX);
 	kept = ours == 1 ? buf_put_slice(&path, envelope->sender)
-			 : srs_forward(d->secret, envelope->sender, slice_str(out->resolved.domain), envelope->now, &path);
+			 : srs_forward(d->secrets.newest, envelope->sender, slice_str(out->resolved.domain), envelope->now, &path);
 	if (!kept || !slice_cstr(buf_slice(&path), out->sender, sizeof out->sender)) {
 		log_event(LOG_INFO, NO_SESSION, "sender-too-long", LOG_STR("sender", envelope->sender), LOG_END);
 		out->sender[0] = '\0';

@@ -1,7 +1,7 @@
 /*
  * directory_forward: mail that the directory sends on to another server: under which reverse-path it leaves, and whose a bounce to
- * such a reverse-path is (authd/srs.h). The secret is made at its first use and kept in the directory's database: no other
- * process has it.
+ * such a reverse-path is (authd/srs.h). The secret is made at its first use and kept in the directory's database, with the one before it:
+ * no other process has them.
  */
 #ifndef AUTHD_DIRECTORY_FORWARD_H
 #define AUTHD_DIRECTORY_FORWARD_H
@@ -30,5 +30,20 @@ struct dir_forwarded {
  * when the secret is made.
  */
 void directory_forward(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *r_r);
+
+/* Times in seconds since 1970; 0: not known, or there is none. */
+struct dir_srs_state {
+	bool any;	      /* there is a secret: it was needed once */
+	uint64_t since;	      /* which is as old as this */
+	uint64_t older_until; /* until then the one before it is needed for addresses that were made with it */
+};
+
+/* 0, or -1 and e. */
+int directory_srs_state(struct directory *d, struct dir_srs_state *s_r, struct err *e);
+/*
+ * A new secret makes addresses from now on; those of the last one stay good as long as they would have been, those of the one before
+ * are none any more. That is refused (ERR_PERM) while some of them may be good, unless force is set. 0, durable; or -1 and e.
+ */
+int directory_srs_rotate(struct directory *d, uint64_t now, bool force, struct err *e);
 
 #endif

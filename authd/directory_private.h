@@ -11,8 +11,8 @@ struct directory {
 	struct buf value; /* the record last found */
 	struct buf index; /* values of index entries and of encodings */
 	struct buf key;
-	bool has_secret; /* of authd/srs.h, read already */
-	uint8_t secret[SRS_SECRET_BYTES];
+	bool has_secrets; /* of authd/srs.h, read already */
+	struct srs_secrets secrets;
 };
 
 /* Keys; each is valid until the next one is made. */

@@ -213,25 +213,35 @@ dir_alias_decode(struct slice in, struct dir_alias *a_r)
 }
 
 bool
-dir_secret_encode(const uint8_t secret[SRS_SECRET_BYTES], struct buf *b)
+dir_secrets_encode(const struct srs_secrets *s, struct buf *b)
 {
 	record_begin(b, DIR_KIND_SECRET);
-	put_slice(b, slice_of(secret, SRS_SECRET_BYTES));
+	put_slice(b, slice_of(s->newest, SRS_SECRET_BYTES));
+	put_slice(b, slice_of(s->older, s->has_older ? SRS_SECRET_BYTES : 0));
+	put_u64(b, s->since);
 	return record_end(b);
 }
 
 bool
-dir_secret_decode(struct slice in, uint8_t secret_r[SRS_SECRET_BYTES])
+dir_secrets_decode(struct slice in, struct srs_secrets *s_r)
 {
 	struct cursor c = record_open(in, DIR_KIND_SECRET);
-	struct slice secret;
+	struct slice newest, older = slice_of(NULL, 0);
 
 	if (c.bad)
 		return false;
-	secret = cursor_slice(&c, SRS_SECRET_BYTES);
-	if (!cursor_done(&c) || secret.n != SRS_SECRET_BYTES)
+	*s_r = (struct srs_secrets){.since = 0};
+	newest = cursor_slice(&c, SRS_SECRET_BYTES);
+	if (cursor_left(&c) > 0) {
+		older = cursor_slice(&c, SRS_SECRET_BYTES);
+		s_r->since = cursor_u64(&c);
+	}
+	if (!cursor_done(&c) || newest.n != SRS_SECRET_BYTES || (older.n != 0 && older.n != SRS_SECRET_BYTES))
 		return false;
-	memcpy(secret_r, secret.p, SRS_SECRET_BYTES);
+	memcpy(s_r->newest, newest.p, SRS_SECRET_BYTES);
+	s_r->has_older = older.n > 0;
+	if (s_r->has_older)
+		memcpy(s_r->older, older.p, SRS_SECRET_BYTES);
 	return true;
 }
 

@@ -10,7 +10,8 @@
  *   "X" domain NUL local   struct dir_alias; local is empty for a catch-all
  *   "G" domain NUL local   struct dir_alias: who may send as the account or alias of that name
  *   "F" domain NUL folded  the local part of the account or alias that has this folded form (authd/directory_fold.c)
- *   "S"                    the secret of authd/srs.h (a slice), made when it is first needed
+ *   "S"                    struct srs_secrets: slice newest, slice older (empty: none), u64 since; of an older format the first alone;
+ *                          made when it is first needed
  *   "E" u8 effect u64 id   nothing: something that other processes must still be told (enum dir_effect)
  * What is read from disk is treated as hostile: a record that does not decode is damage, not a crash.
  */
@@ -83,7 +84,7 @@ bool dir_meta_encode(const struct dir_meta *m, struct buf *b);
 bool dir_domain_encode(const struct dir_domain *d, struct buf *b);
 bool dir_account_encode(const struct dir_account *a, struct buf *b);
 bool dir_alias_encode(const struct dir_alias *a, struct buf *b);
-bool dir_secret_encode(const uint8_t secret[SRS_SECRET_BYTES], struct buf *b);
+bool dir_secrets_encode(const struct srs_secrets *s, struct buf *b);
 
 /* False for anything but exactly one whole record of that kind with the right checksum and values
  * in range. */
@@ -91,7 +92,7 @@ bool dir_meta_decode(struct slice in, struct dir_meta *m_r);
 bool dir_domain_decode(struct slice in, struct dir_domain *d_r);
 bool dir_account_decode(struct slice in, struct dir_account *a_r);
 bool dir_alias_decode(struct slice in, struct dir_alias *a_r);
-bool dir_secret_decode(struct slice in, uint8_t secret_r[SRS_SECRET_BYTES]);
+bool dir_secrets_decode(struct slice in, struct srs_secrets *s_r);
 
 /* Splits the normal form "local@domain" of a stored address; false when it is none. */
 bool dir_name_of(struct slice normal, struct address_name *name_r);

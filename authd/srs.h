@@ -22,6 +22,14 @@
 /* A bounce comes later than a queue gives up; most do after 5 days. */
 #define SRS_DAYS_MAX 21
 
+/* The newest makes addresses, both are good for what comes back. */
+struct srs_secrets {
+	uint8_t newest[SRS_SECRET_BYTES];
+	uint8_t older[SRS_SECRET_BYTES];
+	bool has_older;
+	uint64_t since; /* when the newest was made, in seconds since 1970; 0: that is not known */
+};
+
 /*
  * Appends the address under which domain, one of ours, sends on what sender (not empty, as an envelope has it) sent; now:
  * seconds since 1970. False, with out unchanged, for what does not fit into one.

@@ -26,6 +26,7 @@ check(struct slice in, struct buf *b)
 	static struct dir_alias alias;
 	struct dir_account account;
 	struct dir_domain domain;
+	struct srs_secrets secrets;
 	struct dir_meta meta;
 
 	if (dir_meta_decode(in, &meta))
@@ -36,6 +37,9 @@ check(struct slice in, struct buf *b)
 		assert(account.id != 0 && account.login.n <= ADDRESS_BYTES_MAX);
 		assert(dir_account_encode(&account, b) && slice_eq(buf_slice(b), in));
 	}
+	/* One that has the newest alone is written with more. */
+	if (dir_secrets_decode(in, &secrets))
+		assert(dir_secrets_encode(&secrets, b) && (slice_eq(buf_slice(b), in) || in.n < b->n));
 	if (dir_alias_decode(in, &alias)) {
 		assert(alias.n > 0 && alias.n <= DIR_ALIAS_TARGETS_MAX);
 		assert(dir_alias_encode(&alias, b) && slice_eq(buf_slice(b), in));

@@ -203,6 +203,29 @@ class TestBounce(ForwardTest):
             self.assertEqual(self.send(wrong, sender="")[0], 550, wrong)
         self.assertEqual(self.send(path.replace("@demo.test", "@elsewhere.example"), sender="")[0], 550)
 
+    def test_rotate(self):
+        """With a new secret senders are rewritten otherwise; a bounce to what was made with the last one still comes back."""
+        def path():
+            self.assertEqual(self.send("out@demo.test")[0], 250)
+            made = self.item()[0]["forward_from"]
+            self.tearDown()
+            return made
+
+        def secrets():
+            return {r["secret"]: bool(r["until"]) for r in json.loads(self.server.run("--json", "srs", "list").stdout)}
+        first = path()
+        self.assertEqual(secrets(), {"newest": False})
+        self.server.run("srs", "rotate")
+        self.assertEqual(secrets(), {"newest": False, "older": True})
+        self.assertNotEqual(path(), first)
+        self.assertEqual(self.send(first, sender="")[0], 250)
+        self.tearDown()
+        done = self.server.run("srs", "rotate", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("still needed", done.stderr)
+        self.server.run("srs", "rotate", "--force")
+        self.assertEqual(self.send(first, sender="")[0], 550)
+
     def test_second_forwarder(self):
         """A rewritten sender of another server becomes one that leads back there."""
         theirs = "SRS0=HHHH=TT=client.example=a@second.example"

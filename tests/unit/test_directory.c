@@ -476,6 +476,38 @@ START_TEST(test_outside_most)
 }
 END_TEST
 
+/* What was made with the secret before is good as long as ever; with one before that, no more. */
+START_TEST(test_rotate)
+{
+	char bounce[2][SRS_ADDRESS_BYTES_MAX + 1];
+	struct dir_srs_state state;
+
+	domain_add("one.test");
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@one.test", "bob@elsewhere.test"), 0);
+	ck_assert_int_eq(directory_srs_state(d, &state, &e), 0);
+	ck_assert(!state.any && state.older_until == 0);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(forward("a@client.test", "out@one.test", NOW), DIR_LOCAL);
+		memcpy(bounce[i], forwarded.sender, sizeof bounce[i]);
+		ck_assert(i == 0 || strcmp(bounce[i], bounce[i - 1]) != 0);
+		if (i == 1) {
+			ck_assert_int_eq(directory_srs_rotate(d, NOW + SRS_DAYS_MAX * DAY - 1, false, &e), -1);
+			ck_assert_int_eq(e.class, ERR_PERM);
+		}
+		ck_assert_int_eq(forward("", bounce[0], NOW), DIR_LOCAL);
+		ck_assert_int_eq(directory_srs_rotate(d, NOW, i == 1, &e), 0);
+		open_again(false);
+		ck_assert_int_eq(directory_srs_state(d, &state, &e), 0);
+		ck_assert(state.any && state.since == NOW && state.older_until == NOW + SRS_DAYS_MAX * DAY);
+		ck_assert_int_eq(forward("", bounce[i], NOW), DIR_LOCAL);
+		ck_assert_str_eq(outside_at(0), "a@client.test");
+	}
+	ck_assert_int_eq(forward("", bounce[0], NOW), DIR_UNKNOWN);
+	ck_assert_int_eq(directory_srs_rotate(d, NOW + SRS_DAYS_MAX * DAY, false, &e), 0);
+	ck_assert_int_eq(forward("", bounce[1], NOW), DIR_UNKNOWN);
+}
+END_TEST
+
 START_TEST(test_bounce)
 {
 	char bounce[SRS_ADDRESS_BYTES_MAX + 1];
@@ -1206,6 +1238,7 @@ main(void)
 	tcase_add_test(t, test_outside);
 	tcase_add_test(t, test_outside_most);
 	tcase_add_test(t, test_bounce);
+	tcase_add_test(t, test_rotate);
 	tcase_add_test(t, test_alias_refused);
 	tcase_add_test(t, test_alias_depth);
 	tcase_add_test(t, test_alias_names);
