@@ -17,7 +17,7 @@ $(B)/tests/unit/%: $(B)/obj/tests/unit/%.o $(ARCHIVES)
 # This one starts the programs themselves.
 $(B)/tests/unit/test_auth_roles: | $(B)/libexec/authd-directory $(B)/libexec/authd-verifier
 
-# A fuzz target is fuzz_NAME.c with LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/NAME/.
+# A fuzz target is fuzz_NAME.c with LLVMFuzzerTestOneInput; its corpus is tests/fuzz/corpus/NAME/, its words, if any, tests/fuzz/dict/NAME.
 # `make check` replays the corpora with any compiler; `make fuzz` runs libFuzzer.
 $(B)/tests/replay/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(ARCHIVES)
 	@mkdir -p $(@D)

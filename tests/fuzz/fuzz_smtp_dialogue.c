@@ -2,7 +2,8 @@
  * Whole dialogues with the SMTP front: its session behind a real socket, the processes that it asks faked by the words of the
  * addresses. Whatever a client sends, all at once or in pieces, it gets the same answers, each of them well-formed; deliver
  * gets the same messages, each with recipients that the directory knew, within the limit, its lines ended by CRLF alone; and in the end
- * nothing is left of the session. Over LMTP every recipient has a reply, whatever deliver says of some of them.
+ * nothing is left of the session. Over LMTP every recipient has a reply, whatever deliver says of some of them. The submission front is one
+ * of them, as a user of this machine meets it: there is no TLS here, without which nobody logs in.
  *
  * The first four octets say how the server is set up and in which pieces the second run sends; the rest is what the client sends.
  */
@@ -33,11 +34,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
 	SETUP_FULL = 1,	    /* the account is */
-	SETUP_NO_SPOOL = 2, /* the queue has no room */
+	SETUP_NO_SPOOL = 2, /* with SETUP_SPOOL: the queue has no room */
 	SETUP_NO_DSN = 4,
 	SETUP_XCLIENT = 8,
 	SETUP_PROXY = 16, /* what comes begins with a PROXY header */
 	SETUP_LMTP = 32,
+	SETUP_LOCAL = 64, /* the submission front's socket; with SETUP_XCLIENT the user may not, with SETUP_PROXY the directory dies */
+	SETUP_SPOOL = 128, /* as if others' messages had taken all memory: this one's go to files */
 };
 
 /* What the server's TLS context holds is looked for when OpenSSL has ended already, and is not found; what is ours is. */
@@ -61,9 +64,11 @@ role_exit(int status)
 	abort();
 }
 
-/* Where the front listens: places without names in the file system; the second is that of LMTP. */
-static struct sockaddr_un places[2] = {{.sun_family = AF_UNIX}, {.sun_family = AF_UNIX}};
-static socklen_t place_bytes[2] = {sizeof(places[0]), sizeof(places[1])};
+/* Where the front listens: places without names in the file system. */
+#define PLACES 3
+static const char *const place_names[PLACES] = {"smtp", "lmtp", "local"};
+static struct sockaddr_un places[PLACES];
+static socklen_t place_bytes[PLACES];
 
 /* ---- the fakes ---- */
 
@@ -96,12 +101,44 @@ fake_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (begins(m->address, rows[i].word))
 			status = rows[i].status;
-	if (status == DIR_LOCAL) {
+	if (status == DIR_LOCAL || (status == DIR_NOT_OURS && (setup & SETUP_LOCAL))) {
 		buf_put_slice(&known, m->address);
 		buf_put_u8(&known, '\n');
 	}
 	MUST(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = status,
 	    .accounts = slice_of(account, status == DIR_LOCAL ? sizeof(account) : 0)));
+}
+
+static void
+fake_local(struct edge *e, struct msg_DIR_LOCAL *m)
+{
+	bool refused = (setup & SETUP_XCLIENT) != 0;
+
+	events++;
+	if (setup & SETUP_PROXY)
+		edge_free(&fakes[ROLE_DIRECTORY]);
+	else
+		MUST(IPC_SEND(e, DIR_LOCAL_REPLY, .id = m->id, .class = refused ? ERR_PERM : ERR_NONE, .account = refused ? 0 : 7,
+		    .login = SLICE("alice@mail.test"), .user = 1000));
+}
+
+static void
+fake_sender(struct edge *e, struct msg_DIR_SENDER *m)
+{
+	events++;
+	if (begins(m->address, "die"))
+		edge_free(&fakes[ROLE_DIRECTORY]);
+	else
+		MUST(IPC_SEND(e, DIR_SENDER_REPLY, .id = m->id, .class = begins(m->address, "temp") ? ERR_TEMP : ERR_NONE,
+		    .allowed = !begins(m->address, "foreign")));
+}
+
+static void
+fake_lease_close(struct edge *e, struct msg_LEASE_CLOSE *m)
+{
+	(void)e;
+	(void)m;
+	events++;
 }
 
 static void
@@ -182,7 +219,7 @@ fake_deliver(struct edge *e, struct msg_DELIVER_MESSAGE *m)
 	MUST(memfd_read_all(m->envelope, &envelope, &err) == 0 && envelope_decode(buf_slice(&envelope), a, &env));
 	MUST(memfd_read_all(m->message, &message, &err) == 0 && message.n == m->bytes);
 	look_at_message(&env, buf_slice(&message));
-	MUST(env.lmtp == ((setup & SETUP_LMTP) != 0));
+	MUST(env.lmtp == ((setup & (SETUP_LMTP | SETUP_LOCAL)) == SETUP_LMTP));
 	if (env.lmtp)
 		answer_recipients(e, m->id, &env);
 	if (begins(env.mail_from, "kill"))
@@ -235,6 +272,15 @@ fake_edge_down(struct edge *e, void *arg)
 }
 
 static void
+part(enum role role)
+{
+	if (edges[role] != NULL)
+		edge_free(&edges[role]);
+	if (fakes[role] != NULL)
+		edge_free(&fakes[role]);
+}
+
+static void
 join(enum role role, const struct ipc_dispatch *ours, const struct ipc_dispatch *theirs)
 {
 	static const struct edge_events down = {.on_down = session_edge_down};
@@ -243,24 +289,28 @@ join(enum role role, const struct ipc_dispatch *ours, const struct ipc_dispatch 
 
 	if (edges[role] != NULL && fakes[role] != NULL)
 		return;
-	if (edges[role] != NULL)
-		edge_free(&edges[role]);
-	if (fakes[role] != NULL)
-		edge_free(&fakes[role]);
+	part(role);
 	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) == 0);
-	edges[role] = edge_new(loop, fd[0], ROLE_SMTP_FRONT, (struct edge_peer){role, 0, 1}, ours, &down, NULL);
+	edges[role] = edge_new(loop, fd[0], self.role, (struct edge_peer){role, 0, 1}, ours, &down, NULL);
 	fakes[role] = edge_new(loop, fd[1], role, self, theirs, &fake_down, NULL);
 }
 
 static void
 join_all(void)
 {
-	static const struct ipc_dispatch directory = {.DIR_RESOLVE = fake_resolve};
-	static const struct ipc_dispatch store = {.STORE_USAGE = fake_usage};
+	static const struct ipc_dispatch directory = {.DIR_RESOLVE = fake_resolve, .DIR_LOCAL = fake_local, .DIR_SENDER = fake_sender};
+	static const struct ipc_dispatch store = {.STORE_USAGE = fake_usage, .LEASE_CLOSE = fake_lease_close};
 	static const struct ipc_dispatch deliver = {.DELIVER_MESSAGE = fake_deliver};
 	static const struct ipc_dispatch queue = {.SPOOL_OPEN = fake_spool, .SPOOL_DONE = fake_spool_done};
 
-	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
+	const enum role role = setup & SETUP_LOCAL ? ROLE_SUBMISSION : ROLE_SMTP_FRONT;
+
+	/* Another role has other edges. */
+	for (unsigned r = 0; role != self.role && r < ROLE_COUNT; r++)
+		part((enum role)r);
+	self.role = role;
+	smtpd_service.submission = role == ROLE_SUBMISSION;
+	join(ROLE_DIRECTORY, smtpd_service.submission ? &smtpd_from_directory : &smtpd_from_port25_directory, &directory);
 	join(ROLE_STORE, &smtpd_from_store, &store);
 	join(ROLE_DELIVER, &smtpd_from_deliver, &deliver);
 	join(ROLE_QUEUE, &smtpd_from_queue, &queue);
@@ -290,12 +340,14 @@ begin_once(void)
 	set(OPT_SMTP_RATE_UNKNOWN, SLICE("0"));
 	MUST(smtpd_init(&e) == 0);
 	smtpd_service.name = "smtp";
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < PLACES; i++) {
+		places[i].sun_family = AF_UNIX;
+		place_bytes[i] = sizeof(places[i]);
 		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 		MUST(bind(fd, (struct sockaddr *)&places[i], sizeof(places[i].sun_family)) == 0 && listen(fd, 4) == 0 &&
 		    getsockname(fd, (struct sockaddr *)&places[i], &place_bytes[i]) == 0);
-		smtpd_on_listener(i == 0 ? "smtp" : "lmtp", fd);
+		smtpd_on_listener(place_names[i], fd);
 	}
 }
 
@@ -326,7 +378,7 @@ settle(struct buf *out)
 		struct front *f = smtpd_service.sessions;
 		const unsigned before = events;
 
-		if (f != NULL && f->state == FRONT_STATE_GREETING) {
+		if (f != NULL && f->state == FRONT_STATE_GREETING && !f->port->local) {
 			smtpd_greet(f);
 			smtpd_step(f);
 			events++;
@@ -356,6 +408,18 @@ look_at_answers(struct slice s)
 			MUST(s.p[i] >= ' ' && s.p[i] != 127);
 		s = slice_sub(s, n + 1, s.n);
 	}
+}
+
+/* Until when a message may be held (RFC 4865) is told in seconds of the clock. */
+static void
+forget_times(struct buf *answers)
+{
+	const struct slice word = SLICE("250-FUTURERELEASE ");
+	size_t at = 0;
+
+	while ((at += slice_find(slice_sub(buf_slice(answers), at, answers->n), word)) < answers->n)
+		for (at += word.n; answers->p[at] != '\r'; at++)
+			answers->p[at] = 'x';
 }
 
 struct outcome {
@@ -389,8 +453,11 @@ run(struct slice in, uint32_t seed, struct outcome *out)
 	buf_init(&out->messages, OUTCOME_BYTES_MAX);
 	messages = &out->messages;
 	client = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	unsigned port = setup & SETUP_LMTP ? 1 : 0;
+	unsigned port = setup & SETUP_LOCAL ? 2 : setup & SETUP_LMTP ? 1 : 0;
 
+	const uint64_t taken = setup & SETUP_SPOOL ? FRONT_MEMORY_BYTES_MAX : 0;
+
+	smtpd_service.memory_bytes += taken;
 	MUST(connect(client, (struct sockaddr *)&places[port], place_bytes[port]) == 0);
 	settle(&out->answers);
 	while (in.n > 0) {
@@ -408,8 +475,11 @@ run(struct slice in, uint32_t seed, struct outcome *out)
 	settle(&out->answers);
 	(void)close(client);
 	smtpd_proxied_drain();
-	MUST(listener_group_count(smtpd_service.group) == 0 && listener_group_count(smtpd_service.lmtp_group) == 0 && smtpd_service.sessions == NULL && smtpd_service.memory_bytes == 0);
+	smtpd_service.memory_bytes -= taken;
+	MUST(listener_group_count(smtpd_service.group) == 0 && listener_group_count(smtpd_service.lmtp_group) == 0 &&
+	    listener_group_count(smtpd_service.local_group) == 0 && smtpd_service.sessions == NULL && smtpd_service.memory_bytes == 0);
 	look_at_answers(buf_slice(&out->answers));
+	forget_times(&out->answers);
 }
 
 static void
@@ -431,11 +501,15 @@ has_word(const uint8_t *data, size_t size, const char *word)
 }
 
 /* A client that talks before the greeting (behind a proxy's header), or has sent more behind a DATA that is refused, is told so:
- * that depends on what has come. */
+ * that depends on what has come. So does whether a message needs a file (one that comes at once with its end needs none), and what is
+ * answered before the session of a user ends with deliver. */
 static bool
 is_same_by_pieces(struct slice answers)
 {
-	return !(setup & SETUP_PROXY) && memmem(answers.p, answers.n, "behind a DATA", 13) == NULL;
+	if ((setup & SETUP_SPOOL) && (setup & SETUP_NO_SPOOL))
+		return false;
+	return (!(setup & SETUP_PROXY) || (setup & SETUP_LOCAL)) && slice_find(answers, SLICE("behind a DATA")) == answers.n &&
+	    slice_find(answers, SLICE("Restarting")) == answers.n;
 }
 
 int
