@@ -55,7 +55,7 @@ struct stream_address {
 /*
  * A stream over a new TCP connection to that address, from the address `from` (its port 0: any) or from any when NULL. on_ready
  * tells that it has come about, on_end(STREAM_ERROR or, with a timeout set, STREAM_TIMEOUT) that it has not; until then
- * nothing is to be written. NULL, with *error_r saying why, when there is no descriptor or no way there at all. Does not block.
+ * nothing is to be written. NULL, with *error_r saying why, and errno, when there is no descriptor or no way there at all. Does not block.
  */
 struct stream *stream_connect(struct loop *l, const struct stream_address *to, const struct stream_address *from, size_t in_max,
     const struct stream_events *ev, void *arg, const char **error_r);

@@ -15,10 +15,16 @@ struct queue_line {
 	int8_t priority;
 };
 
+/* Destinations that take turns. */
+struct queue_ring {
+	struct queue_destination *turn; /* NULL: it is empty */
+	struct queue_destination *urgent; /* has the turn out of its order */
+	bool urgent_had;		  /* the last turn was such a one */
+};
+
 struct queue_destination {
 	struct name_link link;
-	/* in the ring of those whose turn may come, or of those that sleep with a line; NULL: in none */
-	struct queue_destination **ring;
+	struct queue_ring *ring; /* NULL: it is in none */
 	struct queue_destination *next;
 	struct queue_destination *previous;
 	struct queue_line *lines; /* one for each priority that there was, the highest first */
@@ -37,11 +43,13 @@ struct queue_destination {
 
 struct queue_plan {
 	struct name_table destinations;
-	/* Of each ring one; NULL: it is empty. */
-	struct queue_destination *turn;
-	struct queue_destination *sleeper;
-	struct queue_destination *urgent; /* has the turn out of its order */
-	bool urgent_had;		  /* the last turn was such a one */
+	struct queue_ring known;   /* whose turn may come, and whose servers answer */
+	struct queue_ring unknown; /* the others whose turn may come */
+	struct queue_ring asleep;  /* with a line */
+	struct queue_ring idle;	   /* known, and without a piece */
+	unsigned idle_count;
+	unsigned unknown_out; /* pieces that are out to destinations that are not known */
+	bool unknown_had;     /* the last turn */
 	struct queue_piece **heap;
 	size_t heap_count;
 	size_t heap_cap;
@@ -57,16 +65,6 @@ queue_plan_new(void)
 	plan->heap_cap = HEAP_FIRST;
 	plan->heap = mem_new_array(plan->heap_cap, sizeof(struct queue_piece *));
 	return plan;
-}
-
-void
-queue_plan_free(struct queue_plan **plan)
-{
-	if (*plan == NULL)
-		return;
-	name_table_fini(&(*plan)->destinations);
-	free((*plan)->heap);
-	MEM_FREE(plan);
 }
 
 /* ---- the heap: what is due first is on top ---- */
@@ -132,74 +130,6 @@ heap_remove(struct queue_plan *plan, struct queue_piece *p)
 	heap_set(plan, at, last);
 	heap_up(plan, at);
 	heap_down(plan, last->heap_at);
-}
-
-/* ---- the ring ---- */
-
-/* Where it belongs now. */
-static struct queue_destination **
-ring_of(struct queue_plan *plan, const struct queue_destination *d)
-{
-	if (d->here || d->ready == 0)
-		return NULL;
-	if (d->asleep)
-		return &plan->sleeper;
-	return d->out < d->window ? &plan->turn : NULL;
-}
-
-static void
-ring_leave(struct queue_plan *plan, struct queue_destination *d)
-{
-	if (*d->ring == d)
-		*d->ring = d->next == d ? NULL : d->next;
-	if (plan->urgent == d)
-		plan->urgent = NULL;
-	d->next->previous = d->previous;
-	d->previous->next = d->next;
-	d->next = d->previous = NULL;
-	d->ring = NULL;
-}
-
-/* At the end of the ring. */
-static void
-ring_enter(struct queue_destination **ring, struct queue_destination *d)
-{
-	d->ring = ring;
-	if (*ring == NULL) {
-		*ring = d->next = d->previous = d;
-		return;
-	}
-	d->next = *ring;
-	d->previous = (*ring)->previous;
-	d->previous->next = d;
-	d->next->previous = d;
-}
-
-static void
-ring_settle(struct queue_plan *plan, struct queue_destination *d)
-{
-	struct queue_destination **ring = ring_of(plan, d);
-
-	if (d->ring == ring)
-		return;
-	if (d->ring != NULL)
-		ring_leave(plan, d);
-	if (ring != NULL)
-		ring_enter(ring, d);
-}
-
-/* Its destination is next, unless one was so just now; the others keep their order. */
-static void
-ring_hurry(struct queue_plan *plan, struct queue_destination *d)
-{
-	if (plan->urgent != NULL || plan->urgent_had || d->ring != &plan->turn)
-		return;
-	if (plan->turn != d) {
-		ring_leave(plan, d);
-		ring_enter(&plan->turn, d);
-		plan->turn = d;
-	}
-	plan->urgent = d;
 }
 
 /* ---- the line ---- */
@@ -274,6 +204,123 @@ line_first(const struct queue_destination *d)
 	return best;
 }
 
+/* ---- the rings ---- */
+
+/* A server of it was reached, the last time that one was tried. */
+static bool
+is_known(const struct queue_destination *d)
+{
+	return d->answered && d->failures == 0;
+}
+
+/* Where it belongs now. */
+static struct queue_ring *
+ring_of(struct queue_plan *plan, const struct queue_destination *d)
+{
+	if (d->here)
+		return NULL;
+	if (d->pieces == 0 && is_known(d))
+		return &plan->idle;
+	if (d->ready == 0)
+		return NULL;
+	if (d->asleep)
+		return &plan->asleep;
+	return d->out >= d->window ? NULL : is_known(d) ? &plan->known : &plan->unknown;
+}
+
+static void
+ring_leave(struct queue_plan *plan, struct queue_destination *d)
+{
+	struct queue_ring *ring = d->ring;
+
+	if (ring->turn == d)
+		ring->turn = d->next == d ? NULL : d->next;
+	if (ring->urgent == d)
+		ring->urgent = NULL;
+	d->next->previous = d->previous;
+	d->previous->next = d->next;
+	d->next = d->previous = NULL;
+	d->ring = NULL;
+	plan->idle_count -= ring == &plan->idle;
+}
+
+/* At the end of the ring. */
+static void
+ring_enter(struct queue_plan *plan, struct queue_ring *ring, struct queue_destination *d)
+{
+	d->ring = ring;
+	plan->idle_count += ring == &plan->idle;
+	if (ring->turn == NULL) {
+		ring->turn = d->next = d->previous = d;
+		return;
+	}
+	d->next = ring->turn;
+	d->previous = ring->turn->previous;
+	d->previous->next = d;
+	d->next->previous = d;
+}
+
+static void
+ring_settle(struct queue_plan *plan, struct queue_destination *d)
+{
+	struct queue_ring *ring = ring_of(plan, d);
+
+	if (d->ring == ring)
+		return;
+	if (d->ring != NULL)
+		ring_leave(plan, d);
+	if (ring != NULL)
+		ring_enter(plan, ring, d);
+}
+
+/* Its destination is next, unless one was so just now; the others keep their order. */
+static void
+ring_hurry(struct queue_plan *plan, struct queue_destination *d)
+{
+	struct queue_ring *ring = d->ring;
+
+	if ((ring != &plan->known && ring != &plan->unknown) || ring->urgent != NULL || ring->urgent_had)
+		return;
+	if (ring->turn != d) {
+		ring_leave(plan, d);
+		ring_enter(plan, ring, d);
+		ring->turn = d;
+	}
+	ring->urgent = d;
+}
+
+static struct queue_piece *
+ring_next(struct queue_ring *ring)
+{
+	struct queue_piece *p = line_first(ring->turn);
+
+	ring->urgent_had = ring->urgent != NULL;
+	ring->urgent = NULL;
+	ring->turn = ring->turn->next;
+	return p;
+}
+
+/* What is known of a destination, which may be that nobody answers there. */
+static void
+learn(struct queue_plan *plan, struct queue_destination *d, bool answered, unsigned failures)
+{
+	if (!is_known(d))
+		plan->unknown_out -= d->out;
+	d->answered = answered;
+	d->failures = failures;
+	if (!is_known(d))
+		plan->unknown_out += d->out;
+	ring_settle(plan, d);
+}
+
+static void
+count_out(struct queue_plan *plan, struct queue_destination *d, bool out)
+{
+	d->out = out ? d->out + 1 : d->out - 1;
+	if (!d->here && !is_known(d))
+		plan->unknown_out = out ? plan->unknown_out + 1 : plan->unknown_out - 1;
+}
+
 /* ---- places ---- */
 
 static void
@@ -284,7 +331,7 @@ leave(struct queue_plan *plan, struct queue_piece *p)
 	if (p->place == QUEUE_READY)
 		line_remove(p);
 	if (p->place == QUEUE_OUT)
-		p->to->out--;
+		count_out(plan, p->to, false);
 	if (!p->to->here)
 		plan->count[p->place]--;
 }
@@ -299,7 +346,7 @@ enter(struct queue_plan *plan, struct queue_piece *p, enum queue_place place, ui
 	if (place == QUEUE_READY)
 		line_add(p);
 	if (place == QUEUE_OUT)
-		p->to->out++;
+		count_out(plan, p->to, true);
 	if (!p->to->here)
 		plan->count[place]++;
 	ring_settle(plan, p->to);
@@ -330,6 +377,16 @@ destination_of(struct queue_plan *plan, struct slice name)
 	return d;
 }
 
+static void
+forget(struct queue_plan *plan, struct queue_destination *d)
+{
+	if (d->ring != NULL)
+		ring_leave(plan, d);
+	name_table_remove(&plan->destinations, &d->link);
+	free(d->lines);
+	free(d);
+}
+
 void
 queue_plan_add(struct queue_plan *plan, struct queue_piece *p, struct slice name)
 {
@@ -347,10 +404,12 @@ queue_plan_remove(struct queue_plan *plan, struct queue_piece *p)
 	leave(plan, p);
 	d->pieces--;
 	ring_settle(plan, d);
-	if (d->pieces == 0) {
-		name_table_remove(&plan->destinations, &d->link);
-		free(d->lines);
-		free(d);
+	if (d->ring == &plan->idle) {
+		d->window = QUEUE_WINDOW_FIRST;
+		if (plan->idle_count > QUEUE_KNOWN_IDLE_MAX)
+			forget(plan, plan->idle.turn);
+	} else if (d->pieces == 0) {
+		forget(plan, d);
 	}
 	p->to = NULL;
 }
@@ -404,16 +463,21 @@ queue_plan_due(const struct queue_plan *plan, uint64_t now_ms)
 }
 
 struct queue_piece *
-queue_plan_next(struct queue_plan *plan)
+queue_plan_next(struct queue_plan *plan, unsigned unknown_max)
 {
-	if (plan->turn == NULL)
-		return NULL;
-	struct queue_piece *p = line_first(plan->turn);
+	bool may = plan->unknown.turn != NULL && plan->unknown_out < unknown_max;
 
-	plan->urgent_had = plan->urgent != NULL;
-	plan->urgent = NULL;
-	plan->turn = plan->turn->next;
-	return p;
+	/* Both have something: each second turn. */
+	plan->unknown_had = may && (plan->known.turn == NULL || !plan->unknown_had);
+	if (plan->unknown_had)
+		return ring_next(&plan->unknown);
+	return plan->known.turn != NULL ? ring_next(&plan->known) : NULL;
+}
+
+bool
+queue_plan_fresh(const struct queue_piece *p)
+{
+	return !p->to->answered && p->to->failures == 0;
 }
 
 struct queue_piece *
@@ -431,13 +495,11 @@ queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned wind
 {
 	struct queue_destination *d = p->to;
 
-	d->answered = true;
-	d->failures = 0;
 	d->asleep = false;
 	d->asleep_until_ms = 0;
 	if (d->window < window_max)
 		d->window++;
-	ring_settle(plan, d);
+	learn(plan, d, true, 0);
 }
 
 unsigned
@@ -445,10 +507,9 @@ queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p)
 {
 	struct queue_destination *d = p->to;
 
-	d->failures++;
 	if (d->window > 1)
 		d->window /= 2;
-	ring_settle(plan, d);
+	learn(plan, d, d->answered, d->failures + 1);
 	return d->answered && d->failures < QUEUE_FAILURES_AWAKE ? 0 : d->failures;
 }
 
@@ -464,7 +525,7 @@ queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_
 struct queue_piece *
 queue_plan_sleeper(const struct queue_plan *plan)
 {
-	return plan->sleeper != NULL ? line_first(plan->sleeper) : NULL;
+	return plan->asleep.turn != NULL ? line_first(plan->asleep.turn) : NULL;
 }
 
 void
@@ -479,4 +540,16 @@ unsigned
 queue_plan_count(const struct queue_plan *plan, enum queue_place place)
 {
 	return plan->count[place];
+}
+
+void
+queue_plan_free(struct queue_plan **plan)
+{
+	if (*plan == NULL)
+		return;
+	while ((*plan)->idle.turn != NULL)
+		forget(*plan, (*plan)->idle.turn);
+	name_table_fini(&(*plan)->destinations);
+	free((*plan)->heap);
+	MEM_FREE(plan);
 }

@@ -10,6 +10,9 @@
  * Destinations take turns, so that a long line delays no other. As many pieces of a destination are out as its window has room for, which
  * begins small, grows with each piece that reached a server and shrinks when none could be reached. A destination without a
  * reachable server sleeps, longer each time; then one piece tries for all of them.
+ *
+ * A destination of which nobody knows whether it answers may take long to find out. Such ones have turns of their own, and a part of what
+ * may be out: however many of them are dead, those that are known to answer have the rest.
  */
 #ifndef SMTPD_QUEUE_PLAN_H
 #define SMTPD_QUEUE_PLAN_H
@@ -18,8 +21,10 @@
 
 #include <stdbool.h>
 
-#define QUEUE_WINDOW_FIRST 2
+#define QUEUE_WINDOW_FIRST 1
 #define QUEUE_PRIORITY_MS (10u * 60 * 1000)
+/* Destinations that answered and have nothing now: so many are remembered, those that had something last. */
+#define QUEUE_KNOWN_IDLE_MAX 2000
 /* So many times in a row no server was reached, and the destination sleeps; at once when none ever was. */
 #define QUEUE_FAILURES_AWAKE 3
 
@@ -77,8 +82,11 @@ uint64_t queue_plan_next_ms(const struct queue_plan *plan);
 /* The first piece whose time has come, or NULL. It stays where it is: the caller moves it. */
 struct queue_piece *queue_plan_due(const struct queue_plan *plan, uint64_t now_ms);
 
-/* The piece whose turn it is, of other servers' or of this one; NULL: none may go. It stays where it is. */
-struct queue_piece *queue_plan_next(struct queue_plan *plan);
+/* The piece whose turn it is, of other servers' or of this one; NULL: none may go. It stays where it is. Of destinations that are not
+ * known to answer at most unknown_max are out. */
+struct queue_piece *queue_plan_next(struct queue_plan *plan, unsigned unknown_max);
+/* Nothing is known of its destination yet. */
+bool queue_plan_fresh(const struct queue_piece *p);
 struct queue_piece *queue_plan_next_here(struct queue_plan *plan);
 
 /* What a try of that piece's destination came to; it is out. window_max: the most pieces of one destination that are out. */

@@ -52,7 +52,8 @@ send(struct edge *e, const struct queue_change *c, const struct queue_piece *p, 
 	buf_init(&b, QUEUE_ITEM_BYTES_MAX);
 	sent = encode_piece(c, p, &b) &&
 	    IPC_SEND(e, TRANSPORT_SEND, .id = last_id + 1, .session = c->item.session, .queue_id = slice_str(m->id),
-		.destination = queue_piece_destination(p), .item = buf_slice(&b), .bytes = m->bytes, .message = message);
+		.destination = queue_piece_destination(p), .fresh = queue_plan_fresh(p), .item = buf_slice(&b), .bytes = m->bytes,
+		.message = message);
 	buf_fini(&b);
 	return sent;
 }
@@ -90,9 +91,11 @@ void
 queue_transport_pump(void)
 {
 	struct edge *e = role_edge(ROLE_TRANSPORT, 0);
+	unsigned unknown_max = room > 1 ? room / 2 : room;
 	struct queue_piece *p;
 
-	while (e != NULL && queue_plan_count(queue_items_plan(), QUEUE_OUT) < room && (p = queue_plan_next(queue_items_plan())) != NULL)
+	while (e != NULL && queue_plan_count(queue_items_plan(), QUEUE_OUT) < room &&
+	    (p = queue_plan_next(queue_items_plan(), unknown_max)) != NULL)
 		if (!give(e, p))
 			break; /* more when one comes back */
 	queue_items_arm();

@@ -26,6 +26,9 @@
 #define TRANSPORT_MESSAGES_MAX 100
 /* How long a connection waits for another message of its destination. */
 #define TRANSPORT_IDLE_MS 3000
+/* The longest wait for a connection when nobody knows whether the destination answers, time for three tries of TCP: others like it wait for
+ * their turn. The next time it is transport.timeout_connect. */
+#define TRANSPORT_FRESH_CONNECT_MS 5000
 #define TRANSPORT_ITEM_ARENA_BYTES (4u << 20)
 #define TRANSPORT_DESTINATION_MAX 256
 
@@ -50,6 +53,7 @@ struct transport_job {
 	unsigned host, address; /* the next to be tried */
 	unsigned tries;
 	struct transport_conn *conn;
+	bool fresh;    /* nobody knows whether the destination answers */
 	bool reused;   /* conn had a message before this one */
 	bool dot;      /* it may have arrived */
 	bool begun;    /* a server was told of it */
@@ -118,6 +122,8 @@ struct transport_conn *transport_conn_new(struct transport_job *job, const struc
     struct transport_failure *why_r);
 /* One that waits for messages of key; it is the job's then. NULL: there is none. */
 struct transport_conn *transport_conn_waiting(struct transport_job *job, struct slice key);
+/* The same of one to that server, whatever destination it was made for, when neither relay, policy nor TLSA records make a difference. */
+struct transport_conn *transport_conn_to_server(struct transport_job *job, const struct transport_target *target);
 /* Begins to send the job's message. False, with *why_r: this server cannot take it; the connection waits for others then. */
 bool transport_conn_take(struct transport_conn *c, struct transport_failure *why_r) __attribute__((warn_unused_result));
 /* The job is not interested any more. */
@@ -127,6 +133,8 @@ void transport_conns_quit(void);
 /* "mx.example[192.0.2.1]" */
 const char *transport_conn_mta(const struct transport_conn *c);
 #define TRANSPORT_KEY_MAX (TRANSPORT_RELAY_BYTES_MAX + 2)
+/* A key that begins so is that of a relay. */
+#define TRANSPORT_KEY_RELAY '@'
 /* TLS may be tried, and was not demanded. */
 bool transport_conn_tls_was_choice(const struct transport_conn *c);
 

@@ -8,6 +8,7 @@
 #include "common/stream.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 
 /* Unread input held: replies, a few at a time. */
@@ -31,6 +32,7 @@ struct transport_conn {
 	struct arena *arena;
 	bool dane;
 	bool name_proven;
+	bool mx_proven;
 	enum transport_tls tls;
 	unsigned messages;
 	bool connected, handshake, closing, waiting;
@@ -368,25 +370,49 @@ session_new(struct transport_conn *c, const struct transport_target *t)
 	return transport_session_new(&session, &wire, c, &events, c);
 }
 
+/* This machine has no socket, port or memory left: that says nothing of the server. */
+static bool
+lacks_means(int error)
+{
+	return error == EADDRNOTAVAIL || error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM || error == EAGAIN;
+}
+
+static uint64_t
+connect_ms(const struct transport_job *job)
+{
+	uint64_t ms = config_number(role_config(), OPT_TRANSPORT_TIMEOUT_CONNECT);
+
+	return job->fresh && ms > TRANSPORT_FRESH_CONNECT_MS ? TRANSPORT_FRESH_CONNECT_MS : ms;
+}
+
+static void
+name_server(const struct transport_target *t, char mta[TRANSPORT_MTA_MAX])
+{
+	char ip[TRANSPORT_IP_TEXT_MAX];
+
+	transport_address_text(t->address, ip);
+	snprintf(mta, TRANSPORT_MTA_MAX, "%.*s[%s]", t->host->literal ? 0 : (int)t->host->name.n, (const char *)t->host->name.p, ip);
+}
+
 struct transport_conn *
 transport_conn_new(struct transport_job *job, const struct transport_target *t, struct transport_failure *why_r)
 {
 	static const struct stream_events events = {.on_ready = on_ready, .on_end = on_end};
 	struct transport_conn *c = MEM_NEW(struct transport_conn);
-	char ip[TRANSPORT_IP_TEXT_MAX];
 	const char *error = "";
 
-	transport_address_text(t->address, ip);
-	snprintf(c->mta, sizeof c->mta, "%.*s[%s]", t->host->literal ? 0 : (int)t->host->name.n, (const char *)t->host->name.p, ip);
+	name_server(t, c->mta);
 	c->stream = stream_connect(role_loop(), t->address, NULL, INPUT_BYTES_MAX, &events, c, &error);
 	if (c->stream == NULL) {
 		transport_failure_set(why_r, TRANSPORT_AT_CONNECT, false, "4.4.1", error);
+		why_r->ours = lacks_means(errno);
 		MEM_FREE(&c);
 		return NULL;
 	}
 	c->job = job;
 	c->tls = t->tls;
 	c->name_proven = t->name_proven;
+	c->mx_proven = t->mx_proven;
 	c->tls_first = t->tls_first;
 	(void)!slice_cstr(t->key, c->key, sizeof c->key);
 	set_names(c, t);
@@ -395,7 +421,16 @@ transport_conn_new(struct transport_job *job, const struct transport_target *t, 
 	c->session = session_new(c, t);
 	c->next = conns;
 	conns = c;
-	loop_timer_set(c->timer, config_number(role_config(), OPT_TRANSPORT_TIMEOUT_CONNECT));
+	loop_timer_set(c->timer, connect_ms(job));
+	return c;
+}
+
+static struct transport_conn *
+take_waiting(struct transport_conn *c, struct transport_job *job)
+{
+	c->waiting = false;
+	c->job = job;
+	trace_again(c);
 	return c;
 }
 
@@ -403,11 +438,31 @@ struct transport_conn *
 transport_conn_waiting(struct transport_job *job, struct slice key)
 {
 	for (struct transport_conn *c = conns; c != NULL; c = c->next)
-		if (c->waiting && transport_session_idle(c->session) && slice_eq(slice_str(c->key), key)) {
-			c->waiting = false;
-			c->job = job;
-			trace_again(c);
-			return c;
+		if (c->waiting && transport_session_idle(c->session) && slice_eq(slice_str(c->key), key))
+			return take_waiting(c, job);
+	return NULL;
+}
+
+/* Nothing about it depends on the destination: neither relay nor policy nor TLSA records. */
+static bool
+is_general(const struct transport_conn *c)
+{
+	return c->tls == TRANSPORT_TLS_MAY && !c->name_proven && !c->dane && c->key[0] != TRANSPORT_KEY_RELAY;
+}
+
+struct transport_conn *
+transport_conn_to_server(struct transport_job *job, const struct transport_target *t)
+{
+	char mta[TRANSPORT_MTA_MAX];
+
+	if (t->tls != TRANSPORT_TLS_MAY || t->name_proven || t->key.p[0] == TRANSPORT_KEY_RELAY || t->host->literal)
+		return NULL;
+	name_server(t, mta);
+	for (struct transport_conn *c = conns; c != NULL; c = c->next)
+		if (c->waiting && is_general(c) && c->mx_proven == t->mx_proven && strcmp(c->mta, mta) == 0 &&
+		    transport_session_idle(c->session)) {
+			(void)!slice_cstr(t->key, c->key, sizeof c->key);
+			return take_waiting(c, job);
 		}
 	return NULL;
 }

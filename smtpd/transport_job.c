@@ -16,6 +16,8 @@
 
 #define TRACE_BYTES_MAX 4096
 #define TLS_FIRST_PORT 465
+/* Between two lines of the log about the same want. */
+#define NO_MEANS_TELL_MS 60000
 /* "mx.example[192.0.2.1]: " before our own words. */
 #define WORDS_BYTES_MAX (TRANSPORT_MTA_MAX + TRANSPORT_TEXT_MAX + 4)
 
@@ -169,7 +171,7 @@ conn_key(const struct transport_job *job, char key[TRANSPORT_KEY_MAX])
 	else if (job->relay[0] == '\0')
 		return slice_str(job->destination);
 	else
-		snprintf(key, TRANSPORT_KEY_MAX, "@%s", job->relay);
+		snprintf(key, TRANSPORT_KEY_MAX, "%c%s", TRANSPORT_KEY_RELAY, job->relay);
 	return slice_str(key);
 }
 
@@ -186,7 +188,34 @@ set_login(const struct transport_job *job, struct transport_target *target)
 	target->name_proven = true;
 }
 
+/* A connection that waited takes the message of job. False: it cannot, and waits on. When it ends at once job has gone on by itself. */
+static bool
+reuse(struct transport_job *job)
+{
+	struct transport_failure why;
+	bool begun = job->begun;
+
+	job->reused = job->reached = job->begun = true;
+	if (transport_conn_take(job->conn, &why))
+		return true;
+	job->conn = NULL;
+	job->reused = false;
+	job->begun = begun;
+	return false;
+}
+
 static void
+could_not_connect(struct transport_job *job, const struct transport_target *t, const struct transport_failure *why)
+{
+	char mta[TRANSPORT_MTA_MAX], ip[TRANSPORT_IP_TEXT_MAX];
+
+	transport_address_text(t->address, ip);
+	snprintf(mta, sizeof mta, "%.*s[%s]", t->host->literal ? 0 : (int)t->host->name.n, (const char *)t->host->name.p, ip);
+	remember(job, why, mta);
+}
+
+/* False: no connection is under way. */
+static bool
 connect_to(struct transport_job *job, enum transport_tls tls)
 {
 	const struct transport_host *h = job->route->hosts[job->host];
@@ -203,14 +232,13 @@ connect_to(struct transport_job *job, enum transport_tls tls)
 	/* The list of MX records is proved, else there would be no TLSA records. */
 	target.destination = h->literal || job->route->relay ? SLICE("") : slice_str(job->destination);
 	set_login(job, &target);
+	job->conn = transport_conn_to_server(job, &target);
+	if (job->conn != NULL && reuse(job))
+		return true;
 	job->conn = transport_conn_new(job, &target, &why);
-	if (job->conn == NULL) {
-		char mta[TRANSPORT_MTA_MAX], ip[TRANSPORT_IP_TEXT_MAX];
-
-		transport_address_text(target.address, ip);
-		snprintf(mta, sizeof mta, "%.*s[%s]", h->literal ? 0 : (int)h->name.n, (const char *)h->name.p, ip);
-		remember(job, &why, mta);
-	}
+	if (job->conn == NULL)
+		could_not_connect(job, &target, &why);
+	return job->conn != NULL;
 }
 
 /* The policy of the domain does not name this host. True: it is left out. */
@@ -253,19 +281,37 @@ falls_back(struct transport_job *job)
 	return true;
 }
 
+/* It is nobody's fault but this machine's: tried again soon, and not held against the destination. */
+static void
+no_means(struct transport_job *job)
+{
+	static uint64_t told_ms;
+	uint64_t now = clock_ms();
+
+	if (told_ms == 0 || now - told_ms > NO_MEANS_TELL_MS) {
+		log_event(LOG_WARN, NO_SESSION, "transport-no-socket", LOG_CSTR("text", job->failure.text), LOG_END);
+		told_ms = now;
+	}
+	finish(job, TRANSPORT_RETURNED);
+}
+
 /* Tries on until a connection is under way, or ends. */
 static void
 next_server(struct transport_job *job)
 {
-	while (job->conn == NULL && undecided(job) && job->host < job->route->host_count && job->tries < TRANSPORT_TRIES_MAX) {
+	while (undecided(job) && job->host < job->route->host_count && job->tries < TRANSPORT_TRIES_MAX) {
 		if (forbidden(job))
 			continue;
 		job->tries++;
-		connect_to(job, TRANSPORT_TLS_MAY);
-		if (job->conn == NULL)
-			step(job, false);
+		if (connect_to(job, TRANSPORT_TLS_MAY))
+			return;
+		if (job->failure.ours && !job->begun) {
+			no_means(job);
+			return;
+		}
+		step(job, false);
 	}
-	if (job->conn == NULL && !falls_back(job))
+	if (!falls_back(job))
 		finish(job, job->reached ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
 }
 
@@ -383,20 +429,14 @@ transport_job_start(struct transport_job *job)
 {
 	struct slice relay = transport_relay_for(slice_str(config_string(role_config(), OPT_TRANSPORT_ROUTES)),
 	    slice_str(config_string(role_config(), OPT_TRANSPORT_RELAY)), slice_str(job->destination));
-	struct transport_failure why;
 	char key[TRANSPORT_KEY_MAX];
 
 	/* Longer ones are refused at start. */
 	if (!slice_cstr(relay, job->relay, sizeof job->relay))
 		job->relay[0] = '\0';
 	job->conn = transport_conn_waiting(job, conn_key(job, key));
-	if (job->conn != NULL) {
-		job->reused = job->reached = job->begun = true;
-		if (transport_conn_take(job->conn, &why))
-			return;
-		job->conn = NULL;
-		job->reused = job->begun = false;
-	}
+	if (job->conn != NULL && reuse(job))
+		return;
 	find_route(job);
 }
 
@@ -444,6 +484,7 @@ static void
 begin_anew(struct transport_job *job)
 {
 	job->reused = job->reached = job->begun = job->sts_enforced = false;
+	job->host = job->address = 0;
 	find_route(job);
 }
 
@@ -479,8 +520,7 @@ transport_job_over(struct transport_job *job, const struct transport_failure *wh
 		const struct log_field fields[] = {LOG_CSTR("mta", transport_conn_mta(c)), LOG_CSTR("text", why->text), LOG_END};
 
 		transport_trace(job, "remote-tls-failed", fields);
-		connect_to(job, TRANSPORT_TLS_NONE);
-		if (job->conn != NULL)
+		if (connect_to(job, TRANSPORT_TLS_NONE))
 			return;
 	} else {
 		remember(job, why, transport_conn_mta(c));

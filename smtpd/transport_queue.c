@@ -103,6 +103,7 @@ job_fill(struct transport_job *job, const struct msg_TRANSPORT_SEND *m)
 	if (!arena_copy(job->arena, m->item, &item) || !queue_item_decode(item, job->arena, &job->item) || job->item.skip > m->bytes)
 		return false;
 	job->message.item = &job->item;
+	job->fresh = m->fresh != 0;
 	job->message.from = job->item.skip;
 	job->message.to = m->bytes;
 	job->message.outcomes = calloc(job->item.count, sizeof *job->message.outcomes);

@@ -56,6 +56,7 @@ struct transport_failure {
 	bool tls;  /* the handshake itself failed: the same server may be tried without */
 	bool idle; /* the connection ended before it said anything of the message: another one may be better */
 	bool said; /* text is what the server said */
+	bool ours; /* this machine lacks a socket, a port or memory: no word of the server */
 	char status[TRANSPORT_STATUS_MAX];
 	char text[TRANSPORT_TEXT_MAX];
 };

@@ -2,7 +2,7 @@
 """The way out beside Debian's Postfix, in one run: BENCH_MESSAGES messages (100,000) of 2 KB to 1,000 destinations, of which 20 % are dead, from
 the first one submitted until the last one for a living destination has arrived; and the memory that all processes had at most meanwhile.
 
-Each side takes the messages by the same client, over connections of its own, from a user who need not log in: Postfix over TCP from a network
+Each side takes the messages by the same BENCH_CLIENTS clients (50) at once, over connections of their own, from a user who need not log in: Postfix over TCP from a network
 that it trusts, Mailstead over its socket for programs of the machine. A dead destination's server is an address that never answers (half of
 them) or refuses connections. The living ones are one smtp-sink. Both ask the same nsd, and neither signs.
 
@@ -29,7 +29,8 @@ import dnsserver  # noqa: E402
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", "100000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "1"))
 DESTINATIONS = int(os.environ.get("BENCH_DESTINATIONS", "1000"))
-CLIENTS = int(os.environ.get("BENCH_CLIENTS", "8"))
+CLIENTS = int(os.environ.get("BENCH_CLIENTS", "50"))
+MESSAGES_A_CONNECTION = 100
 SECONDS_MAX = int(os.environ.get("BENCH_SECONDS", "1800"))
 ADDRESS = "192.0.2.1"
 # Nothing listens there; nobody answers there.
@@ -93,29 +94,46 @@ def body(number):
     return text + b"A line of the text of this message, as long as lines are.\r\n" * 30 + b".\r\n"
 
 
-def client(where, first, step):
-    """Sends its share over one connection."""
-    s = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
-    s.connect(where)
-    f = s.makefile("rb")
+class Connection:
+    def __init__(self, where):
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+        self.socket.connect(where)
+        self.file = self.socket.makefile("rb")
+        self.reply(b"220")
+        self.socket.sendall(b"EHLO client.demo.test\r\n")
+        self.reply(b"250")
 
-    def reply(code):
-        line = f.readline()
+    def reply(self, code):
+        line = self.file.readline()
         while line[3:4] == b"-":
-            line = f.readline()
+            line = self.file.readline()
         if not line.startswith(code):
             raise RuntimeError(line.decode())
 
-    reply(b"220")
-    s.sendall(b"EHLO client.demo.test\r\n")
-    reply(b"250")
-    for i in range(first, MESSAGES, step):
-        s.sendall(b"MAIL FROM:<alice@demo.test>\r\nRCPT TO:<you@%s>\r\nDATA\r\n" % name(i % DESTINATIONS).encode())
+    def send(self, number):
+        self.socket.sendall(b"MAIL FROM:<alice@demo.test>\r\nRCPT TO:<you@%s>\r\nDATA\r\n" % name(number % DESTINATIONS).encode())
         for code in (b"250", b"250", b"354"):
-            reply(code)
-        s.sendall(body(i))
-        reply(b"250")
-    s.sendall(b"QUIT\r\n")
+            self.reply(code)
+        self.socket.sendall(body(number))
+        self.reply(b"250")
+
+    def close(self):
+        self.socket.sendall(b"QUIT\r\n")
+        self.file.close()
+        self.socket.close()
+
+
+def client(where, first, step):
+    """Sends its share, some messages over each connection."""
+    connection = None
+    for n, number in enumerate(range(first, MESSAGES, step)):
+        if n % MESSAGES_A_CONNECTION == 0:
+            if connection:
+                connection.close()
+            connection = Connection(where)
+        connection.send(number)
+    if connection:
+        connection.close()
 
 
 class Ours(bench.Ours):

@@ -15,6 +15,7 @@ import harness
 import ports
 import receiver
 from receiver import CLOSE, HANG, RESET
+from test_descriptors import Without
 
 MESSAGE = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\n.dot\r\nhello\r\n"
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
@@ -166,6 +167,22 @@ class TestDialogue(OutboundTest):
         harness.wait_for(lambda: len(self.first.sessions) == 2)
         # It is not kept for ever.
         harness.wait_for(lambda: self.first.sessions[1].commands[-1] == "QUIT", 10)
+
+    def test_one_connection_to_a_server(self):
+        """It may be for another domain that has the same server."""
+        for i in range(3):
+            self.one(("done", "2.0.0"), to="x@s%d-%s" % (i, self.domain))
+        self.assertEqual([len(self.first.messages), len(self.first.sessions)], [3, 1])
+        self.assertEqual([rcpts for _, rcpts, _, _ in self.first.messages], [["<x@s%d-%s>" % (i, self.domain)] for i in range(3)])
+
+    def test_no_socket_left(self):
+        """What this machine lacks is not held against the destination: it is tried again soon."""
+        self.server.allow("transport-no-socket")
+        with Without(self.server.processes()["smtpd-transport"], 1):  # for the message
+            queue_id = self.submit("x")
+            harness.wait_for(lambda: "transport-no-socket" in self.server.log(), 20)
+        self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
+        self.assertNotIn("destination-asleep destination=" + self.domain, self.server.log())
 
     def test_goes_when_used_again(self):
         self.one(("done", "2.0.0"))

@@ -2,6 +2,7 @@
 #include "smtpd/queue_plan.h"
 
 #include <check.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #define MANY 2000
@@ -45,14 +46,31 @@ add_ready(unsigned i, const char *name)
 
 /* The number of the piece that goes now, which is out then; -1: none. */
 static int
-go(void)
+go_of(unsigned unknown_max)
 {
-	struct queue_piece *next = queue_plan_next(plan);
+	struct queue_piece *next = queue_plan_next(plan, unknown_max);
 
 	if (next == NULL)
 		return -1;
 	queue_plan_out(plan, next, 1000000);
 	return (int)(next - p);
+}
+
+static int
+go(void)
+{
+	return go_of(UINT_MAX);
+}
+
+/* It is done with at once. */
+static int
+go_and_end(void)
+{
+	int at = go();
+
+	if (at >= 0)
+		queue_plan_remove(plan, &p[at]);
+	return at;
 }
 
 START_TEST(test_times)
@@ -91,15 +109,14 @@ START_TEST(test_turns)
 	add_ready(100, "short.example");
 	ck_assert_int_eq(go(), 0);
 	ck_assert_int_eq(go(), 100);
-	ck_assert_int_eq(go(), 1);
 	/* The window of a destination that nobody knows yet. */
-	ck_assert_uint_eq(QUEUE_WINDOW_FIRST, 2);
+	ck_assert_uint_eq(QUEUE_WINDOW_FIRST, 1);
 	ck_assert_int_eq(go(), -1);
 	queue_plan_reached(plan, &p[0], 20);
-	ck_assert_int_eq(go(), 2);
+	ck_assert_int_eq(go(), 1);
 	ck_assert_int_eq(go(), -1);
 	queue_plan_remove(plan, &p[0]);
-	ck_assert_int_eq(go(), 3);
+	ck_assert_int_eq(go(), 2);
 }
 END_TEST
 
@@ -142,17 +159,95 @@ START_TEST(test_urgent_turns)
 	add_ready(2, "c.example");
 	add_ready(3, "d.example");
 	add_at(4, "c.example", 1, 2);
-	ck_assert_int_eq(go(), 4);
+	ck_assert_int_eq(go_and_end(), 4);
 	add_at(5, "d.example", 1, 2);
-	ck_assert_int_eq(go(), 0);
+	ck_assert_int_eq(go_and_end(), 0);
 	add_at(6, "c.example", 1, 2);
-	ck_assert_int_eq(go(), 6);
-	ck_assert_int_eq(go(), 1);
-	ck_assert_int_eq(go(), 5);
-	ck_assert_int_eq(go(), 3);
+	ck_assert_int_eq(go_and_end(), 6);
+	ck_assert_int_eq(go_and_end(), 1);
+	ck_assert_int_eq(go_and_end(), 5);
+	ck_assert_int_eq(go_and_end(), 2);
+	ck_assert_int_eq(go_and_end(), 3);
 	/* One whose window is full has no turn. */
-	add_at(7, "c.example", 9, 2);
+	add_at(7, "c.example", 0, 2);
+	ck_assert_int_eq(go(), 7);
+	add_at(8, "c.example", 9, 2);
 	ck_assert_int_eq(go(), -1);
+}
+END_TEST
+
+/* However many destinations may be dead, those that are known to answer have the rest. */
+START_TEST(test_unknown)
+{
+	char name[32];
+
+	for (unsigned i = 0; i < 10; i++) {
+		(void)snprintf(name, sizeof name, "d%u.example", i);
+		add_ready(i, name);
+		ck_assert(queue_plan_fresh(&p[i]));
+	}
+	add_ready(10, "d1.example");
+	add_ready(11, "d1.example");
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(go_of(3), (int)i);
+	ck_assert_int_eq(go_of(3), -1);
+	/* One answers: it has room of its own, and another takes its place; both in turn. */
+	queue_plan_reached(plan, &p[1], 20);
+	ck_assert(!queue_plan_fresh(&p[1]));
+	ck_assert_int_eq(go_of(3), 3);
+	ck_assert_int_eq(go_of(3), 10);
+	ck_assert_int_eq(go_of(3), -1);
+	queue_plan_remove(plan, &p[1]);
+	ck_assert_int_eq(go_of(3), 11);
+	/* It fails: not known any more, with all that is out. */
+	ck_assert_uint_eq(queue_plan_unreachable(plan, &p[10]), 0);
+	queue_plan_remove(plan, &p[0]);
+	queue_plan_remove(plan, &p[2]);
+	ck_assert_int_eq(go_of(3), -1);
+	ck_assert_int_eq(go_of(4), 4);
+	/* The other way round. */
+	queue_plan_reached(plan, &p[11], 20);
+	ck_assert_int_eq(go_of(3), 5);
+	ck_assert_int_eq(go_of(3), -1);
+}
+END_TEST
+
+/* Who answered is remembered when there is nothing for him. */
+START_TEST(test_idle)
+{
+	char name[32];
+
+	add_ready(0, "known.example");
+	ck_assert_int_eq(go(), 0);
+	queue_plan_reached(plan, &p[0], 20);
+	queue_plan_reached(plan, &p[0], 20);
+	queue_plan_remove(plan, &p[0]);
+	add_ready(0, "known.example");
+	ck_assert(!queue_plan_fresh(&p[0]));
+	ck_assert_int_eq(go_of(0), 0);
+	/* With a small window: that was long ago, maybe. */
+	add_ready(1, "known.example");
+	ck_assert_int_eq(go_of(0), -1);
+	queue_plan_remove(plan, &p[0]);
+	queue_plan_remove(plan, &p[1]);
+	/* Not for ever: as many as that come after it. */
+	for (unsigned i = 0; i < QUEUE_KNOWN_IDLE_MAX; i++) {
+		add(0, "known.example");
+		ck_assert_msg(!queue_plan_fresh(&p[0]), "%u", i);
+		if (i == 0)
+			queue_plan_remove(plan, &p[0]);
+		else
+			queue_plan_reached(plan, &p[0], 20), queue_plan_remove(plan, &p[0]);
+		(void)snprintf(name, sizeof name, "d%u.example", i);
+		add_ready(1, name);
+		ck_assert_int_eq(go(), 1);
+		queue_plan_reached(plan, &p[1], 20);
+		queue_plan_remove(plan, &p[1]);
+	}
+	add(0, "d0.example");
+	ck_assert(queue_plan_fresh(&p[0]));
+	add(1, "d2.example");
+	ck_assert(!queue_plan_fresh(&p[1]));
 }
 END_TEST
 
@@ -302,6 +397,8 @@ main(void)
 	tcase_add_test(t, test_turns);
 	tcase_add_test(t, test_priorities);
 	tcase_add_test(t, test_urgent_turns);
+	tcase_add_test(t, test_unknown);
+	tcase_add_test(t, test_idle);
 	tcase_add_test(t, test_window);
 	tcase_add_test(t, test_failures);
 	tcase_add_test(t, test_sleep);
