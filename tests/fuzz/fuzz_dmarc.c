@@ -1,4 +1,7 @@
-/* A DMARC evaluation: the first two lines are the author and an identifier, the others records, from the author's domain up. */
+/*
+ * A DMARC evaluation: the first two lines are the author and an identifier, the others records, from the author's domain up; "!" is one that
+ * cannot be looked up. When the last line is "?", time is up before the last answer.
+ */
 #include "smtpd/dmarc.h"
 #include "tests/unit/fake_dns.h"
 
@@ -42,7 +45,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	name = lines[0];
 	for (unsigned i = 2; i < count && name.n > 0 && name.n < 200; i++) {
 		snprintf(names[i], sizeof names[i], "_dmarc.%.*s", SLICE_ARG(name));
-		if (lines[i].n > 0)
+		if (slice_eq(lines[i], SLICE("!")))
+			fake_status(&d, names[i], DNS_TEMP);
+		else if (lines[i].n > 0)
 			fake_row(&d, names[i], DNS_TXT)->data = lines[i];
 		if (lines[i].n == 0 || lines[i].p[lines[i].n - 1] == '+')
 			name = slice_sub(name, slice_index(name, '.') + 1, name.n);
@@ -52,8 +57,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	ids[1] = (struct dmarc_identifier){lines[1], false, count % 2 == 1};
 	struct dmarc_check *c = dmarc_check_new(&d.asker, &q, on_done, &ended);
 	dmarc_check_start(c);
+	if (slice_eq(lines[count - 1], SLICE("?"))) {
+		for (unsigned i = 2; i + 1 < count; i++)
+			(void)fake_dns_step(&d);
+		dmarc_check_expire(c);
+	}
 	fake_dns_run(&d);
-	assert(ended);
+	assert(ended && d.pending_count == 0);
 	assert(d.asked <= 2 * DMARC_WALK_QUERIES_MAX + 1);
 	dmarc_check_free(&c);
 	return 0;
