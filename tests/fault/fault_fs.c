@@ -90,7 +90,7 @@ static struct {
 	bool on, from_then_on, paused, sync_failed, full_next;
 	struct shot *shot;
 	char *path_of_fd[FDS_MAX];
-	char *bad_path; /* the sector's file and place */
+	ino_t bad_file; /* the sector's, whatever its name is; 0: none */
 	off_t bad_at;
 	struct undo *undo;
 	char *evicted[EVICTED_MAX];
@@ -138,10 +138,18 @@ fault_part_parse(int argc, char **argv, struct fault_part *part_r)
 			return false;
 		if (strcmp(argv[i], "--every") == 0)
 			ok = sscanf(argv[i + 1], "%u", &p->every) == 1;
+		else if (strcmp(argv[i], "--kind") == 0)
+			ok = snprintf(p->kind, sizeof p->kind, "%s", argv[i + 1]) < (int)sizeof p->kind;
 		else
 			ok = strcmp(argv[i], "--share") == 0 && sscanf(argv[i + 1], "%u/%u", &p->share, &p->shares) == 2;
 	}
 	return ok && p->every > 0 && p->share < p->shares;
+}
+
+bool
+fault_part_has(const struct fault_part *p, const char *kind_name)
+{
+	return p->kind[0] == '\0' || strcmp(p->kind, kind_name) == 0;
 }
 
 void
@@ -290,7 +298,7 @@ fault_die(void)
 	bool failed = f.sync_failed;
 
 	f.on = false;
-	MEM_FREE(&f.bad_path);
+	f.bad_file = 0;
 	for (unsigned fd = 0; fd < FDS_MAX; fd++)
 		MEM_FREE(&f.path_of_fd[fd]);
 	while (f.undo != NULL) {
@@ -366,15 +374,16 @@ read_fails(enum call call, int fd, size_t n, off_t at)
 {
 	const char *path = path_of(fd);
 	bool bad = fails(call, path);
+	struct stat st;
 
-	if (f.kind != FAULT_SECTOR || !f.on || f.paused || path == NULL)
+	if (f.kind != FAULT_SECTOR || !f.on || f.paused || path == NULL || fstat(fd, &st) < 0)
 		return bad;
-	if (bad && f.bad_path == NULL) {
-		f.bad_path = mem_copy_str(path, strlen(path));
+	if (bad && f.bad_file == 0) {
+		f.bad_file = st.st_ino;
 		f.bad_at = at;
 	}
 	errno = EIO;
-	return f.bad_path != NULL && strcmp(f.bad_path, path) == 0 && at <= f.bad_at && f.bad_at < at + (off_t)n;
+	return f.bad_file == st.st_ino && at <= f.bad_at && f.bad_at < at + (off_t)n;
 }
 
 static ssize_t
@@ -590,7 +599,7 @@ fault_start(const char *root, enum fault_kind kind, unsigned at, bool from_then_
 	f.kind = kind;
 	f.at = at;
 	f.from_then_on = from_then_on && !fault_only_once(kind);
-	MEM_FREE(&f.bad_path);
+	f.bad_file = 0;
 	f.on = true;
 	if (f.shot == NULL)
 		f.shot = mmap(NULL, sizeof *f.shot, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

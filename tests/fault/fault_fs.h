@@ -37,9 +37,12 @@ struct fault_part {
 	unsigned every;
 	unsigned share;
 	unsigned shares;
+	char kind[16]; /* "": every one */
 };
-/* From the words "--every N" and "--share K/N"; all when there are none. False for any other word. */
+/* From the words "--every N", "--share K/N" and "--kind NAME"; all when there are none. False for any other word. */
 bool fault_part_parse(int argc, char **argv, struct fault_part *part_r);
+/* Is it of that part? */
+bool fault_part_has(const struct fault_part *p, const char *kind_name);
 
 /* This process ends by a signal when it has taken so much of the processor, or when TIME_LIMIT_TIMES as much has gone by on the clock: the
  * machine may be busy with other things. */

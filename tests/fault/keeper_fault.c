@@ -197,7 +197,7 @@ explore(const struct fault_part *p)
 
 	for (uint64_t seed = 1; seed <= SEEDS; seed++)
 		for (kind = 0; kind < FAULT_KINDS; kind++)
-			for (unsigned mode = 0; mode < (fault_only_once(kind) ? 1u : 2u); mode++) {
+			for (unsigned mode = 0; fault_part_has(p, fault_kind_name(kind)) && mode < (fault_only_once(kind) ? 1u : 2u); mode++) {
 				unsigned stride = fault_stride(kind, p->every);
 
 				on = mode == 1;

@@ -6,7 +6,7 @@
  *   - a fresh process opens the account, finds it consistent and goes on with it;
  *   - no descriptor is left open (and under AddressSanitizer no memory).
  *
- *   store_fault [--every N] [--share K/N]            each N-th call (1: all); the K-th of N parts, from 0 on
+ *   store_fault [--every N] [--share K/N] [--kind K] each N-th call (1: all); the K-th of N parts, from 0 on; one kind of failure
  *   store_fault --replay SCENARIO:KIND:CALL:once|on   one run again, with its log
  */
 #include "tests/fault/fault_fs.h"
@@ -670,7 +670,7 @@ explore(const struct fault_part *p)
 	for (size_t i = 0; i < SCENARIOS; i++) {
 		make_template(&scenarios[i], template);
 		for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++)
-			for (int on = 0; on < (fault_only_once(kind) ? 1 : 2); on++)
+			for (int on = 0; fault_part_has(p, fault_kind_name(kind)) && on < (fault_only_once(kind) ? 1 : 2); on++)
 				loop(&scenarios[i], template, kind, on != 0, p, &c);
 		fixture_remove(template);
 	}

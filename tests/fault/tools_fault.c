@@ -401,7 +401,7 @@ explore_tool(const struct tool *tool, const struct fault_part *p, struct count *
 	for (r.kind = 0; r.kind < KINDS; r.kind++)
 		for (int on = 0; on < (r.kind < FAULT_KINDS && fault_only_once((enum fault_kind)r.kind) ? 1 : 2); on++) {
 			r.on = on != 0;
-			if (((size_t)(tool - store_tools) * KINDS + r.kind) % skip == 0)
+			if (((size_t)(tool - store_tools) * KINDS + r.kind) % skip == 0 && fault_part_has(p, kind_name(r.kind)))
 				loop(&r, p, c);
 		}
 	expected_free(&x);
