@@ -460,39 +460,20 @@ sync_shards(struct keeper *k, struct err *e)
 	return 0;
 }
 
-/* Objects that could not be removed. Until there is an entry with a higher number the next opening would find them, too. */
-#define LEFT_MAX 64
-static uint8_t left[LEFT_MAX][STORE_OBJECT_ID_BYTES];
-static unsigned left_count;
-
-/* The object of an append that did not come to pass: no entry refers to it, and no quota counts it. */
+/*
+ * The object of an append that did not come to pass: no entry refers to it, and no quota counts it. When it cannot be removed this process
+ * ends, before there is an entry with a higher number: its successor looks for such objects as it opens the account, and nobody does later.
+ */
 static void
 drop_object(struct keeper *k, const struct keeper_append *p)
 {
 	struct err e;
 
 	k->pending_dropped = true;
-	if (object_remove(k->root, p->a.object_id, &e) == 0)
-		return;
-	log_event(LOG_WARN, NO_SESSION, "object-left-behind", LOG_ERR(&e), LOG_END);
-	if (left_count < LEFT_MAX)
-		memcpy(left[left_count++], p->a.object_id, STORE_OBJECT_ID_BYTES);
-}
-
-/* What could not be removed before, durably. -1 and e: only when a sync has failed. */
-static int
-remove_left(const struct keeper *k, struct err *e)
-{
-	unsigned still = 0;
-
-	for (unsigned i = 0; i < left_count; i++) {
-		if (object_remove(k->root, left[i], e) < 0)
-			memmove(left[still++], left[i], STORE_OBJECT_ID_BYTES);
-		else if (object_sync_shard(k->root, object_shard(object_number(left[i])), e) < 0)
-			return -1;
+	if (object_remove(k->root, p->a.object_id, &e) < 0 && !k->stopped) {
+		log_event(LOG_ERROR, NO_SESSION, "object-left-behind", LOG_ERR(&e), LOG_END);
+		end_broken();
 	}
-	left_count = still;
-	return 0;
 }
 
 /* Before there is an entry with a higher number: from then on nobody would look for an object that came back. */
@@ -503,7 +484,7 @@ settle_dropped(struct keeper *k)
 
 	if (k->stopped)
 		return false;
-	if (k->pending_dropped && !MUTANT(KEEPER_DROP_SYNC) && (remove_left(k, &e) < 0 || sync_shards(k, &e) < 0)) {
+	if (k->pending_dropped && !MUTANT(KEEPER_DROP_SYNC) && sync_shards(k, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return false;
@@ -545,7 +526,7 @@ keeper_pending_sync(void)
 	struct keeper *k = &the_keeper;
 	struct err e;
 
-	if (!k->pending_synced && !MUTANT(KEEPER_ORDER) && (remove_left(k, &e) < 0 || sync_shards(k, &e) < 0)) {
+	if (!k->pending_synced && !MUTANT(KEEPER_ORDER) && sync_shards(k, &e) < 0) {
 		log_event(LOG_ERROR, NO_SESSION, "sync-failed", LOG_ERR(&e), LOG_END);
 		end_broken();
 		return false;
