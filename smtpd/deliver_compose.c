@@ -34,7 +34,7 @@ struct composer {
 	uint64_t prefix_lines;
 	uint64_t total; /* octets that come out */
 	uint64_t at;	/* in the source */
-	struct sevenbit_change changes[VERDICT_RANGES_MAX + SEVENBIT_CHANGES_MAX];
+	struct sevenbit_change *changes;
 	unsigned count;
 	struct sevenbit_writer writer;
 	int fd;
@@ -58,6 +58,7 @@ deliver_compose_free(struct job *j)
 		(void)close(c->fd);
 	loop_timer_free(&c->timer);
 	buf_fini(&c->prefix);
+	free(c->changes);
 	EVP_MD_CTX_free(c->source_hash);
 	EVP_MD_CTX_free(c->final_hash);
 	MEM_FREE(&j->composer);
@@ -305,6 +306,7 @@ gather_changes(struct composer *c)
 	const struct verdict *v = &c->job->verdict;
 	uint16_t change = 0, changes = c->recoding ? v->recoding.count : 0;
 
+	c->changes = mem_new_array((size_t)v->range_count + changes, sizeof *c->changes);
 	for (uint16_t range = 0; range < v->range_count; range++) {
 		const struct sevenbit_change out = {v->ranges[range].offset, v->ranges[range].octets, 0, SEVENBIT_LEAVE_OUT};
 
