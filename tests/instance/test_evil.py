@@ -105,7 +105,8 @@ class TestEvilSmtpFront(EvilTest):
         self.server.run("dkim", "create", "demo.test", "--force")
         for line in ("dkim-find", "dkim-sign"):
             before = self.server.processes()["smtpd-front"]
-            self.assertIn(harness.wait_for(lambda: self.told("smtp", line) or "-"), ("sent", "-"))
+            # "no key": the role that has them is being replaced.
+            self.assertIn(harness.wait_for(lambda: (lambda a: a if a != "no key" else None)(self.told("smtp", line) or "-")), ("sent", "-"))
             harness.wait_for(lambda: self.server.processes().get("smtpd-front") not in (None, [], before))
         self.assertIn("ipc-garbage", self.server.log())
         self.assertNotIn("evil-got", self.server.log())

@@ -783,6 +783,19 @@ class TestSubmission(SmtpTest):
         self.say(w, base64.b64encode(b"alice@demo.test"), b"334 UGFzc3dvcmQ6")
         self.say(w, base64.b64encode(good.encode()), b"235")
 
+    def test_all_at_once(self):
+        """What should wait for an answer (RFC 2920 3.1) and does not is answered in order, each once, and read as nothing else."""
+        w = self.tls_session()
+        w.send(b"EHLO client.example\r\nAUTH PLAIN " + self.plain("alice@demo.test", self.server.password("alice")) + b"\r\n"
+               b"MAIL FROM:<alice@demo.test>\r\nRCPT TO:<bob@demo.test>\r\nDATA\r\n" + OWN + b".\r\nAUTH PLAIN =\r\nQUIT\r\n")
+        self.assertEqual([w.reply()[:3] for _ in range(8)], [b"250", b"235", b"250", b"250", b"354", b"250", b"503", b"221"])
+        self.assertTrue(w.at_end(6))
+        self.assertTrue(self.messages("bob")[0].endswith(OWN))
+        # The lines of an exchange are no commands, and after a failed one they are nothing else.
+        w = self.tls_session()
+        w.send(b"AUTH PLAIN\r\nNOOP\r\nNOOP\r\n")
+        self.assertEqual([w.reply()[:3] for _ in range(3)], [b"334", b"535", b"250"])
+
     def test_three_failures(self):
         w = self.tls_session()
         for user in ("alice@demo.test", "nobody@demo.test", "alice@demo.test"):
