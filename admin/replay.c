@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define NOT_WHOLE "not all that it was judged from is recorded"
+
 /* What stands before one decision. */
 struct evidence {
 	const json_t *rows;
@@ -232,7 +234,7 @@ static const char *
 dkim_lacks(const struct evidence *e)
 {
 	if (e->cut[VERDICT_CHECK_DKIM])
-		return "not all that it was judged from is recorded";
+		return NOT_WHOLE;
 	if (e->input.dkim_count == 0)
 		return "what it was judged from is not recorded";
 	return e->input.dkim_bad || e->input.dkim_count != e->verdict.dkim_count ? "what it was judged from cannot be read" : NULL;
@@ -275,7 +277,7 @@ static const char *
 arc_lacks(const struct evidence *e)
 {
 	if (e->cut[VERDICT_CHECK_ARC])
-		return "not all that it was judged from is recorded";
+		return NOT_WHOLE;
 	if (!e->input.has_arc)
 		return "what it was judged from is not recorded";
 	return e->input.arc_bad ? "what it was judged from cannot be read" : NULL;
@@ -299,6 +301,10 @@ judge_arc(struct run *run, struct evidence *e, struct policy_input *in)
 		status = replay_check_arc(&run->check, &e->input, &got);
 	if (status != COMMAND_OK)
 		return status;
+	if (slice_eq(got.reason, slice_str(ARC_NOT_KEPT))) {
+		set_why(e->arc, NOT_WHOLE);
+		return COMMAND_OK;
+	}
 	in->arc = got.result;
 	set_again(e, e->arc, arc_same(e->arc, &got),
 	    json_pack("{s:s, s:s%}", "result", arc_result_name(got.result), "reason", got.reason.p, got.reason.n));

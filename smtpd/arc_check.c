@@ -231,7 +231,7 @@ verify_message(struct arc_check *c, struct set *s)
 {
 	if (s->message.wrong != NULL)
 		return s->message.wrong;
-	return hash_message(c, s) ? verify(&s->message, c->evidence.message[s - c->sets]) : "its hash was not kept";
+	return hash_message(c, s) ? verify(&s->message, c->evidence.message[s - c->sets]) : ARC_NOT_KEPT;
 }
 
 /* Once the body is complete. */
@@ -300,6 +300,8 @@ conclude(struct arc_check *c)
 {
 	struct arc_outcome *o = &c->outcome;
 
+	if (c->count > 0 && c->why == NULL && !c->evidence.has_body[c->sets[c->count - 1].message.fields.body_relaxed])
+		fail(c, ARC_RESULT_FAIL, ARC_NOT_KEPT);
 	if (c->count > 0 && c->why == NULL && !body_matches(c, &c->sets[c->count - 1]))
 		fail(c, ARC_RESULT_FAIL, "body hash does not match");
 	if (c->count > 0)

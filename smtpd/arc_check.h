@@ -23,6 +23,9 @@ enum arc_result {
 	ARC_RESULT_COUNT
 };
 
+/* The reason of a chain that is judged again when a hash of it is missing: nothing is known of it then. */
+#define ARC_NOT_KEPT "a hash of it was not kept"
+
 const char *arc_result_name(enum arc_result r);
 
 struct arc_sealer {

@@ -96,6 +96,13 @@ event(const char *name, const char *fields)
 #define RFC8463_KEY                                                                                                     \
 	{"dns", "check=dkim~name=brisbane._domainkey.football.example.com~type=16~status=ok~"                             \
 		"answer=v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=~more=0"}
+#define ONE_SET                                                                                                         \
+	"ARC-Authentication-Results: i=1; x.example; none%0d%0a"                                                           \
+	"ARC-Message-Signature: i=1; a=ed25519-sha256; d=x.example; s=k; b=AAAA; bh=AAAA; h=from%0d%0a"                   \
+	"ARC-Seal: i=1; a=ed25519-sha256; d=x.example; s=k; b=AAAA; cv=none%0d%0a"
+#define ONE_SET_KEY                                                                                                     \
+	{"dns", "check=arc~name=k._domainkey.x.example~type=16~status=ok~"                                                \
+		"answer=v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=~more=0"}
 #define KEPT(number, header) "number=" number "~at=1800000000~broken=~too_long=0~header=" header "~body=" RFC8463_BODY "~body_octets=0"
 
 /* Fields with ~ between them. "!": judged again, it comes out otherwise. */
@@ -175,6 +182,16 @@ static const struct {
     {{{"message", ""}, HELO_ROWS, {"arc-input", "at=1~author=~large=1~fields=ARC-Seal: x%0d%0a~more=0"},
 	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"}, {"!arc", "result=pass~sets=1~oldest_pass=0~sealers=x.example~reason="},
 	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=1"}}, 1},
+    /* a chain of whose hashes one was lost on the way to the record */
+    {{{"message", ""}, HELO_ROWS, {"arc-input", "at=1800000000~author=~large=0~fields=" ONE_SET "~more=0"}, ONE_SET_KEY,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"arc", "result=pass~sets=1~oldest_pass=0~sealers=x.example~reason="},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=1"}}, 0},
+    {{{"message", ""}, HELO_ROWS, {"arc-hash", "of=1~hash=" RFC8463_BODY}, {"arc-hash", "of=simple~hash=" RFC8463_BODY},
+	 {"arc-input", "at=1800000000~author=~large=0~fields=" ONE_SET "~more=0"}, ONE_SET_KEY,
+	 {"spf", "identity=mailfrom~domain=h.example~result=none~mechanism=~check=helo"},
+	 {"arc", "result=fail~sets=1~oldest_pass=0~sealers=~reason=signature does not match"},
+	 {"decision", "table=incoming~rule=default~action=accept~code=250~" INPUTS "arc=2"}}, 0},
     /* a question without an answer: its time was up */
     {{{"message", ""}, HELO_ROWS,
 	 {"dns", "check=mailfrom~name=d.example~type=16~status=none~answer=~more=0"},
