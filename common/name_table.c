@@ -107,3 +107,16 @@ name_table_remove(struct name_table *t, struct name_link *link)
 	*at = link->next;
 	t->count--;
 }
+
+void
+name_table_drain(struct name_table *t, void (*fn)(struct name_link *link))
+{
+	for (size_t i = 0; i < t->bucket_count; i++)
+		while (t->buckets[i] != NULL) {
+			struct name_link *l = t->buckets[i];
+
+			t->buckets[i] = l->next;
+			t->count--;
+			fn(l);
+		}
+}

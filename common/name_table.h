@@ -27,6 +27,8 @@ void name_table_fini(struct name_table *t);
 struct name_link *name_table_find(const struct name_table *t, struct slice name);
 /* name must not be in the table, and its octets must stay where they are as long as link is in it. */
 void name_table_add(struct name_table *t, struct name_link *link, struct slice name);
+/* Takes every link out and gives it to fn, which may free what it is part of. */
+void name_table_drain(struct name_table *t, void (*fn)(struct name_link *link));
 /* link is in the table. */
 void name_table_remove(struct name_table *t, struct name_link *link);
 

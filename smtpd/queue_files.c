@@ -90,11 +90,17 @@ key_of(const uint64_t *number)
 }
 
 static struct pack *
+pack_of(struct name_link *l)
+{
+	return (struct pack *)((uint8_t *)l - offsetof(struct pack, link));
+}
+
+static struct pack *
 pack_find(uint64_t number)
 {
 	struct name_link *l = name_table_find(&packs, key_of(&number));
 
-	return l != NULL ? (struct pack *)((uint8_t *)l - offsetof(struct pack, link)) : NULL;
+	return l != NULL ? pack_of(l) : NULL;
 }
 
 static struct pack *
@@ -800,8 +806,8 @@ int
 queue_files_open(const char *dir, struct err *e)
 {
 	memcpy(messages_dir, dir, strlen(dir) + 1);
+	queue_files_close();
 	name_table_init(&packs);
-	last_number = 0;
 	return file_each(messages_dir, find_pack, NULL, e);
 }
 
@@ -809,4 +815,20 @@ bool
 queue_files_any(void)
 {
 	return packs.count > 0 || old_found;
+}
+
+static void
+free_pack(struct name_link *l)
+{
+	free(pack_of(l));
+}
+
+void
+queue_files_close(void)
+{
+	name_table_drain(&packs, free_pack);
+	name_table_fini(&packs);
+	current = NULL;
+	last_number = 0;
+	names_unsynced = old_found = false;
 }

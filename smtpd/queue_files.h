@@ -45,8 +45,10 @@ struct queue_spot {
 /* QUEUE_PACK_BYTES_MAX, or less where a test wants many packs of a short history. */
 void queue_files_set_pack_bytes(uint32_t bytes);
 
-/* Once in a process. The directory exists; looks which packs there are. */
+/* The directory exists; looks which packs there are. */
 int queue_files_open(const char *messages_dir, struct err *e) __attribute__((warn_unused_result));
+/* Nothing is written any more. Harmless when nothing is open. */
+void queue_files_close(void);
 /* At the start: is there any pack, or what an older server has added? */
 bool queue_files_any(void);
 

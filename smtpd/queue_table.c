@@ -435,4 +435,5 @@ void
 queue_table_close(void)
 {
 	env_close(&env);
+	queue_files_close();
 }
