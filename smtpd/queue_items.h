@@ -98,7 +98,7 @@ void queue_change_drop(struct queue_change *c);
  * pieces; m may be gone then. What cannot be written is written when it can be.
  */
 void queue_change_end(struct queue_change *c);
-/* The same at once: 0, or -1 and e, and this change is none. */
+/* The same at once: 0, or -1 and e: then this change is none, unless others of that message wait and are written with it later. */
 int queue_change_now(struct queue_change *c, struct err *e);
 /* Writes what is open. False: some of it cannot be written for now. */
 bool queue_changes_write(void);
