@@ -164,13 +164,17 @@ class Receiver:
                 except OSError:
                     pass
 
-    def reset(self, **script):
-        """Ends and forgets what was, and follows this script from now on."""
+    def end_sessions(self):
+        """What comes next comes over a new connection."""
         for session in self.sessions:
             try:
                 session.conn.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def reset(self, **script):
+        """Ends and forgets what was, and follows this script from now on."""
+        self.end_sessions()
         self.script = script
         self.sessions, self.messages = [], []
 

@@ -369,12 +369,13 @@ class TestOutside(DsnTest):
         for params in ("", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY"):
             self.send("you@" + self.domain, params=params)
         self.settled()
-        # Another destination, with a connection of its own.
         self.other.offers.append("DSN")
+        self.other.end_sessions()
         self.send("you@dsn-" + self.domain, params=" NOTIFY=SUCCESS,FAILURE", options=" ENVID=E2 RET=HDRS")
         self.settled()
         self.assertIn("NOTIFY=SUCCESS,FAILURE", " ".join(self.other.sessions[-1].commands))
         self.other.offers.remove("DSN")
+        self.other.end_sessions()
         self.send("you@" + self.domain, params=" NOTIFY=SUCCESS", options=" ENVID=E3")
         r = self.report()
         (one,) = r.recipients
