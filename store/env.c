@@ -959,7 +959,8 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 	memcpy(env->dir, dir, strlen(dir));
 	file_error_reset();
 	file_pages_written(0);
-	if (logfile_look(dir, true, &look, NULL) == 0 &&
+	/* Berkeley DB believes the length that the first record of a damaged log says. */
+	if (logfile_look(dir, true, &look, NULL) == 0 && !look.damaged &&
 	    look_at_pages(dir, SUMMARY_FILE, look.pages.summary, &cut, NULL) == 0 && cut == ENV_WHOLE &&
 	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&

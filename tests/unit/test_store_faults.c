@@ -8,6 +8,8 @@
 #include "store/file.h"
 #include "store/rebuild.h"
 
+#include "store/env.h"
+
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -354,6 +356,43 @@ START_TEST(test_lost_summaries)
 END_TEST
 
 /* The log ends anywhere: what lies before is there, and the account is sound. */
+static bool
+count_summary(void *arg, uint64_t object, struct slice value)
+{
+	(void)object;
+	(void)value;
+	++*(unsigned *)arg;
+	return true;
+}
+
+/* Berkeley DB would read as many octets as the first record of a damaged log says it has. */
+START_TEST(test_summaries_of_a_damaged_log)
+{
+	static const uint8_t length[] = {0, 0, 0, 0x7f};
+	char dir[64], path[128];
+	struct index *ix;
+	uint32_t uid;
+	unsigned n = 0;
+
+	fixture_dir(root);
+	(void)snprintf(dir, sizeof dir, "%.50s/index", root);
+	(void)snprintf(path, sizeof path, "%s/log.0000000001", dir);
+	ck_assert_int_eq(index_open(root, FIXTURE_NOW, &ix, &e), 0);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(fixture_append(ix, root, inbox_of(ix), "with a summary", &uid, &e), 0);
+	ck_assert_int_eq(index_flush(ix, &e), 0);
+	index_close(&ix);
+	int fd = open(path, O_RDWR);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(pwrite(fd, length, sizeof length, 4), sizeof length);
+	close(fd);
+	env_summary_read(dir, count_summary, &n);
+	ck_assert_uint_eq(n, 0);
+	fixture_remove(root);
+}
+END_TEST
+
 START_TEST(test_cut_log)
 {
 	char path[128], copy[64];
@@ -402,7 +441,7 @@ main(void)
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
 	const TTest *tests[] = {test_failed_lookup, test_reserve, test_cut_back, test_kill, test_damaged_pages, test_lost_database,
-	    test_lost_summaries, test_cut_log};
+	    test_lost_summaries, test_summaries_of_a_damaged_log, test_cut_log};
 
 	log_init("test_store_faults", LOG_BUG);
 	file_hook_db();
