@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ITEM_ARENA_BYTES_MAX (1u << 20)
 /* After this time it is tried again to write what could not be written. */
 #define WRITE_AGAIN_MS 1000
 
@@ -61,7 +60,7 @@ first_times(struct queue_item *item)
 static bool
 is_from_nobody(struct slice item)
 {
-	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
+	struct arena *a = arena_new(QUEUE_ITEM_ARENA_BYTES_MAX);
 	struct queue_item i;
 	bool nobody = queue_item_decode(item, a, &i) && i.mail_from.n == 0;
 
@@ -214,7 +213,8 @@ queue_add_edge_down(const struct edge *edge)
 static bool
 wait_for_others(struct edge *edge, struct msg_QUEUE_ADD *m, enum err_class *class_r, struct err *e)
 {
-	struct waiting w = {.edge = edge, .id = m->id, .arena = arena_new(ITEM_ARENA_BYTES_MAX), .text = m->message, .summary = m->summary};
+	struct waiting w = {
+	    .edge = edge, .id = m->id, .arena = arena_new(QUEUE_ITEM_ARENA_BYTES_MAX), .text = m->message, .summary = m->summary};
 	struct slice kept;
 
 	*class_r = ERR_TEMP;

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #define PAGE_BYTES_MAX 60000
-#define ARENA_BYTES_MAX (1u << 20)
 
 /* The place of the message's piece that is furthest. */
 static const char *

@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define ITEM_ARENA_BYTES_MAX (1u << 20)
 /* Changes that are open at once. */
 #define KEPT_MAX 64
 
@@ -39,7 +38,7 @@ queue_change_begin(struct queue_message *m)
 		return m->change;
 	c = MEM_NEW(struct queue_change);
 	c->message = m;
-	c->arena = arena_new(ITEM_ARENA_BYTES_MAX);
+	c->arena = arena_new(QUEUE_ITEM_ARENA_BYTES_MAX);
 	if (queue_table_read(m, &e) == 0) {
 		struct slice octets = slice_of(m->item, m->item_bytes);
 

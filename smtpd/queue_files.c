@@ -66,17 +66,16 @@ pack_path(uint64_t number, char *path_r)
 static uint64_t
 number_of(struct slice name)
 {
-	static const char digits[16] = "0123456789abcdef";
 	uint64_t number = 0;
 
 	if (name.n != NUMBER_CHARS + 5 || !slice_eq(slice_sub(name, NUMBER_CHARS, name.n), SLICE(".pack")))
 		return 0;
 	for (size_t i = 0; i < NUMBER_CHARS; i++) {
-		const char *digit = memchr(digits, name.p[i], sizeof digits);
+		uint8_t value;
 
-		if (digit == NULL)
+		if (!ascii_hex_value(name.p[i], &value))
 			return 0;
-		number = number << 4 | (uint64_t)(digit - digits);
+		number = number << 4 | value;
 	}
 	return number;
 }
@@ -375,9 +374,8 @@ struct batch {
 	int own[QUEUE_ADDS_MAX]; /* the file of a text; -1: none */
 };
 
-/* All of them that are good so far fail for the same reason. */
-static void
-fail_all(struct queue_add *adds, unsigned count, const struct err *e)
+void
+queue_adds_fail(struct queue_add *adds, unsigned count, const struct err *e)
 {
 	for (unsigned i = 0; i < count; i++)
 		if (adds[i].result == 0) {
@@ -542,7 +540,7 @@ put_batch(struct batch *w)
 	struct buf b;
 
 	if (open_pack(w, &e) < 0) {
-		fail_all(w->adds, w->count, &e);
+		queue_adds_fail(w->adds, w->count, &e);
 		return;
 	}
 	buf_init(&b, QUEUE_PACK_BYTES_MAX + QUEUE_ENTRY_BYTES_MAX);
@@ -552,7 +550,7 @@ put_batch(struct batch *w)
 
 		w->pack->end += (uint32_t)b.n;
 		if (file_write(w->fd, at, buf_slice(&b), &e) < 0) {
-			fail_all(w->adds, w->count, &e);
+			queue_adds_fail(w->adds, w->count, &e);
 			/* What of it is there may not come to stand behind a shorter one. */
 			w->pack->end = pack_bytes;
 		}
@@ -581,7 +579,7 @@ sync_batch(struct batch *w)
 		if (w->own[i] >= 0 && finish(w->own[i], w->adds[i].result == 0 && !MUTANT(QUEUE_TEXT_SYNC), &w->adds[i].error) < 0)
 			w->adds[i].result = -1;
 	if (w->fd >= 0 && finish(w->fd, good_count(w->adds, w->count) > 0 && !MUTANT(QUEUE_PACK_SYNC), &e) < 0)
-		fail_all(w->adds, w->count, &e);
+		queue_adds_fail(w->adds, w->count, &e);
 }
 
 /* Gives how many of them were in it. */
@@ -614,7 +612,7 @@ queue_files_write(struct queue_add *adds, unsigned count)
 	if (!names_unsynced || good_count(adds, count) == 0 || MUTANT(QUEUE_NAMES_SYNC))
 		return;
 	if (file_sync_dir(messages_dir, &e) < 0)
-		fail_all(adds, count, &e);
+		queue_adds_fail(adds, count, &e);
 	else
 		names_unsynced = false;
 }
@@ -629,7 +627,7 @@ struct row_walk {
 	void *arg;
 };
 
-/* The batch at `at`: its octets; 0: there is none. -1 and e when it cannot be read. */
+/* The batch at `at`: its octets. -1 and e when it cannot be read. */
 static int64_t
 each_row_of(uint64_t number, int fd, uint64_t at, const struct row_walk *walk, struct buf *b, struct err *e)
 {
@@ -790,7 +788,6 @@ static int
 find_pack(void *arg, const char *path, const char *name, struct err *e)
 {
 	uint64_t number = number_of(slice_str(name));
-
 	char id[SMTP_QUEUE_ID_CHARS + 1];
 
 	(void)arg;

@@ -57,6 +57,8 @@ bool queue_files_any(void);
  * that have another result than 0 before are left out.
  */
 void queue_files_write(struct queue_add *adds, unsigned count);
+/* All of them that are good so far fail for the same reason. */
+void queue_adds_fail(struct queue_add *adds, unsigned count, const struct err *e);
 /* The text as a new descriptor: its file, or a sealed memory file. */
 int queue_files_text(const struct queue_message *m, int *text_r, struct err *e) __attribute__((warn_unused_result));
 /* Is the text what the message says, by its length and hash? */

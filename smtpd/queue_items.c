@@ -15,7 +15,6 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define ITEM_ARENA_BYTES_MAX (1u << 20)
 /* More than the recipients of an item and their destinations take. */
 #define PENDING_BYTES_MAX (4u << 20)
 /* The timer never sleeps longer: the wall clock may be set. */
@@ -569,7 +568,7 @@ old_times(const struct queue_message *m, struct queue_item *item)
 static void
 found(struct queue_message *m)
 {
-	struct arena *a = arena_new(ITEM_ARENA_BYTES_MAX);
+	struct arena *a = arena_new(QUEUE_ITEM_ARENA_BYTES_MAX);
 	struct queue_item item;
 
 	if (queue_item_decode(slice_of(m->item, m->item_bytes), a, &item)) {

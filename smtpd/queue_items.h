@@ -17,6 +17,9 @@
 
 struct queue_message;
 
+/* An item of QUEUE_ITEM_BYTES_MAX octets, decoded, with what is changed in it. */
+#define QUEUE_ITEM_ARENA_BYTES_MAX (1u << 20)
+
 /* ---- queue_items.c ---- */
 
 int queue_items_init(struct err *e);

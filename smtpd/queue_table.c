@@ -9,7 +9,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -155,17 +154,6 @@ queue_table_read(struct queue_message *m, struct err *e)
 
 /* ---- new messages ---- */
 
-/* All that have come so far fail for the same reason. */
-static void
-fail_rest(struct queue_add *adds, unsigned count, const struct err *e)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (adds[i].result == 0) {
-			adds[i].result = -1;
-			adds[i].error = *e;
-		}
-}
-
 void
 queue_table_add(struct queue_add *adds, unsigned count)
 {
@@ -181,7 +169,7 @@ queue_table_add(struct queue_add *adds, unsigned count)
 			adds[i].result = put_record(adds[i].message, &adds[i].error);
 	}
 	if (queue_table_flush(&e) < 0)
-		fail_rest(adds, count, &e);
+		queue_adds_fail(adds, count, &e);
 	/* After a failed commit the record may be there all the same: the files are left for the next start. */
 	for (unsigned i = 0; i < count && !queue_table_failed(); i++)
 		if (adds[i].result < 0 && is_written[i])
@@ -403,11 +391,13 @@ forget(struct queue_message *m)
 	queue_table_free(&m);
 }
 
+static queue_found_fn *tell;
+
 static void
-count(struct queue_message *m)
+count_and_tell(struct queue_message *m)
 {
 	queue_files_count(m);
-	queue_table_free(&m);
+	tell(m);
 }
 
 int
@@ -425,7 +415,8 @@ queue_table_open(const char *state_dir, struct slice boot, queue_found_fn *found
 	if ((look_for_index(e) < 0 || open_index(opened_in(boot), e) < 0 || load(forget, e) < 0) &&
 	    (e->code != ERR_CODE_CORRUPT || rebuild(e) < 0))
 		return -1;
-	if (load(count, e) < 0 || queue_files_sweep(has_record, e) < 0 || load(found, e) < 0)
+	tell = found;
+	if (load(count_and_tell, e) < 0 || queue_files_sweep(has_record, e) < 0)
 		return -1;
 	note_boot(boot);
 	return 0;

@@ -170,8 +170,7 @@ unreachable(struct queue_piece *p)
 	until = queue_now_ms() + queue_pause_of(p, failures);
 	queue_plan_sleep(plan, p, until);
 	log_event(LOG_INFO, NO_SESSION, "destination-asleep", LOG_STR("destination", queue_piece_destination(p)),
-	    LOG_NUM("failures", failures),
-	    LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
+	    LOG_NUM("failures", failures), LOG_NUM("seconds", (until - queue_now_ms()) / 1000), LOG_END);
 }
 
 void

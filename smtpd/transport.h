@@ -118,6 +118,8 @@ struct transport_target {
 };
 
 /* A new connection for job. NULL, with *why_r, when it cannot even be begun. */
+/* Server and address of a target, as the time line has them: "mx.example[192.0.2.1]". */
+void transport_target_name(const struct transport_target *t, char mta[TRANSPORT_MTA_MAX]);
 struct transport_conn *transport_conn_new(struct transport_job *job, const struct transport_target *target,
     struct transport_failure *why_r);
 /* One that waits for messages of key; it is the job's then. NULL: there is none. */

@@ -385,8 +385,8 @@ connect_ms(const struct transport_job *job)
 	return job->fresh && ms > TRANSPORT_FRESH_CONNECT_MS ? TRANSPORT_FRESH_CONNECT_MS : ms;
 }
 
-static void
-name_server(const struct transport_target *t, char mta[TRANSPORT_MTA_MAX])
+void
+transport_target_name(const struct transport_target *t, char mta[TRANSPORT_MTA_MAX])
 {
 	char ip[TRANSPORT_IP_TEXT_MAX];
 
@@ -401,7 +401,7 @@ transport_conn_new(struct transport_job *job, const struct transport_target *t, 
 	struct transport_conn *c = MEM_NEW(struct transport_conn);
 	const char *error = "";
 
-	name_server(t, c->mta);
+	transport_target_name(t, c->mta);
 	c->stream = stream_connect(role_loop(), t->address, NULL, INPUT_BYTES_MAX, &events, c, &error);
 	if (c->stream == NULL) {
 		transport_failure_set(why_r, TRANSPORT_AT_CONNECT, false, "4.4.1", error);
@@ -457,7 +457,7 @@ transport_conn_to_server(struct transport_job *job, const struct transport_targe
 
 	if (t->tls != TRANSPORT_TLS_MAY || t->name_proven || t->key.p[0] == TRANSPORT_KEY_RELAY || t->host->literal)
 		return NULL;
-	name_server(t, mta);
+	transport_target_name(t, mta);
 	for (struct transport_conn *c = conns; c != NULL; c = c->next)
 		if (c->waiting && is_general(c) && c->mx_proven == t->mx_proven && strcmp(c->mta, mta) == 0 &&
 		    transport_session_idle(c->session)) {

@@ -207,10 +207,9 @@ reuse(struct transport_job *job)
 static void
 could_not_connect(struct transport_job *job, const struct transport_target *t, const struct transport_failure *why)
 {
-	char mta[TRANSPORT_MTA_MAX], ip[TRANSPORT_IP_TEXT_MAX];
+	char mta[TRANSPORT_MTA_MAX];
 
-	transport_address_text(t->address, ip);
-	snprintf(mta, sizeof mta, "%.*s[%s]", t->host->literal ? 0 : (int)t->host->name.n, (const char *)t->host->name.p, ip);
+	transport_target_name(t, mta);
 	remember(job, why, mta);
 }
 
