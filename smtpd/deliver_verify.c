@@ -1,7 +1,8 @@
 /*
  * The pool of verify processes. Each judges a bounded number of messages at a time; the others stand in line in
  * the order they came. A process that ends takes its messages back into the line, once: a message that has
- * ended two of them is deferred, so that a poisonous one cannot keep the pool down.
+ * ended two of them is deferred, so that a poisonous one cannot keep the pool down. After MESSAGES_BEFORE_RENEWAL
+ * a process gets no more, and is told to end when it has answered: what a message may have done to it ends there too.
  */
 #include "smtpd/deliver.h"
 #include "smtpd/deliver_forward.h"
@@ -22,10 +23,13 @@
  */
 #define IN_FLIGHT_MAX 64
 #define POOL_MAX 16
+#define MESSAGES_BEFORE_RENEWAL 1000
 
-static struct {
+static struct pool_process {
 	struct edge *edge;
 	unsigned in_flight;
+	unsigned given;
+	bool leaving;
 	bool suspect; /* what is in flight is one message whose first process ended: it has this one to itself */
 } pool[POOL_MAX];
 
@@ -63,12 +67,12 @@ line_take(void)
 
 /* ---- the pool ---- */
 
-static unsigned *
-in_flight_of(const struct edge *e)
+static struct pool_process *
+process_of(const struct edge *e)
 {
 	for (unsigned i = 0; i < POOL_MAX; i++)
 		if (pool[i].edge == e)
-			return &pool[i].in_flight;
+			return &pool[i];
 	return NULL;
 }
 
@@ -80,17 +84,15 @@ pool_refresh(void)
 		bool alive = false;
 		for (unsigned k = 0; k < role_edge_count(ROLE_VERIFY) && !alive; k++)
 			alive = role_edge_at(ROLE_VERIFY, k) == pool[i].edge;
-		if (!alive) {
-			pool[i].edge = NULL;
-			pool[i].in_flight = 0;
-			pool[i].suspect = false;
-		}
+		if (!alive)
+			pool[i] = (struct pool_process){.edge = NULL};
 	}
 	for (unsigned k = 0; k < role_edge_count(ROLE_VERIFY); k++) {
 		struct edge *e = role_edge_at(ROLE_VERIFY, k);
-		for (unsigned i = 0; in_flight_of(e) == NULL && i < POOL_MAX; i++)
-			if (pool[i].edge == NULL)
-				pool[i].edge = e;
+		struct pool_process *p = process_of(e) ? NULL : process_of(NULL);
+
+		if (p)
+			p->edge = e;
 	}
 }
 
@@ -102,27 +104,49 @@ free_process(const struct job *j)
 	struct edge *found = NULL;
 
 	for (unsigned i = 0; i < POOL_MAX; i++)
-		if (pool[i].edge && !pool[i].suspect && pool[i].in_flight < most) {
+		if (pool[i].edge && !pool[i].suspect && !pool[i].leaving && pool[i].in_flight < most) {
 			most = pool[i].in_flight;
 			found = pool[i].edge;
 		}
 	return found;
 }
 
-/* One message more, or one less, for the process behind e. */
-static void
-count(const struct edge *e, const struct job *taken)
+/* One at a time, while there is another one to take what comes. */
+static bool
+may_leave(const struct pool_process *p)
 {
+	unsigned staying = 0;
+
 	for (unsigned i = 0; i < POOL_MAX; i++) {
-		if (pool[i].edge != e)
-			continue;
-		if (taken != NULL) {
-			pool[i].in_flight++;
-			pool[i].suspect = taken->verify_tries > 1;
-		} else if (pool[i].in_flight > 0 && --pool[i].in_flight == 0) {
-			pool[i].suspect = false;
-		}
+		if (pool[i].leaving)
+			return false;
+		if (pool[i].edge && &pool[i] != p)
+			staying++;
 	}
+	return p->given >= MESSAGES_BEFORE_RENEWAL && staying > 0;
+}
+
+static void
+count_given(struct pool_process *p, const struct job *j)
+{
+	p->in_flight++;
+	p->given++;
+	p->suspect = j->verify_tries > 1;
+	p->leaving = may_leave(p);
+}
+
+/* The process behind e has answered. */
+static void
+count_answered(const struct edge *e)
+{
+	struct pool_process *p = process_of(e);
+
+	if (p == NULL || p->in_flight == 0 || --p->in_flight > 0)
+		return;
+	p->suspect = false;
+	/* Were it not sent, it would have more messages, and be told so after them. */
+	if (p->leaving)
+		p->leaving = IPC_SEND(p->edge, VERIFY_LEAVE, );
 }
 
 /* ---- asking ---- */
@@ -202,7 +226,7 @@ ask(struct job *j, struct edge *v, int facts)
 	if (sent) {
 		j->open++;
 		j->verify_tries++;
-		count(v, j);
+		count_given(process_of(v), j);
 	}
 	return sent;
 }
@@ -221,8 +245,8 @@ pump(void)
 			continue;
 		}
 		if (!ask(j, v, facts)) {
-			/* It is about to end (each is replaced now and then): no more for it, the message for the next. */
-			*in_flight_of(v) = IN_FLIGHT_MAX;
+			/* It has ended, which we are about to hear: no more for it, the message for the next. */
+			process_of(v)->leaving = true;
 			line_put(j, true);
 		}
 		(void)close(facts);
@@ -286,7 +310,7 @@ deliver_on_verified(struct edge *e, struct msg_VERIFY_REPLY *m)
 	struct job *j = ipc_answered(e, m->id);
 
 	/* Also for an answer that comes after its deadline: the process has room again. */
-	count(e, NULL);
+	count_answered(e);
 	if (j != NULL) {
 		j->open--;
 		if (m->class == ERR_NONE && take_verdict(j, m)) {

@@ -1,8 +1,8 @@
 /*
  * The role VERIFY: messages from deliver, answers to it, questions to the
  * resolver. Reading a message takes all of the process; waiting for the DNS does not, so a
- * message from a domain with slow servers holds up no other. After JOBS_BEFORE_RENEWAL messages it
- * ends as soon as it is idle: what a message may have done to it ends there too.
+ * message from a domain with slow servers holds up no other. It ends when deliver says so, which is after a
+ * number of messages: what one of them may have done to it ends there too.
  */
 #include "common/log.h"
 #include "common/mem.h"
@@ -20,7 +20,6 @@
 
 /* Twice what deliver has under way with one process, since what has ended is freed a moment later. */
 #define JOBS_MAX 128
-#define JOBS_BEFORE_RENEWAL 1000
 #define SESSION_BYTES_MAX 64
 #define TRACE_BYTES_MAX 4096
 #define TRACE_ID_BYTES_MAX 998
@@ -43,7 +42,6 @@ struct job {
 
 static struct job *jobs;
 static unsigned job_count;
-static unsigned jobs_done;
 static bool draining;
 static struct loop_timer *reaper;
 
@@ -340,7 +338,7 @@ answer(struct job *j, const struct verify_result *r)
 static void
 leave_when_due(void)
 {
-	if (job_count == 0 && (draining || jobs_done >= JOBS_BEFORE_RENEWAL))
+	if (job_count == 0 && draining)
 		role_exit(0);
 }
 
@@ -363,7 +361,6 @@ reap(void *arg)
 		free(j);
 		assert(job_count > 0);
 		job_count--;
-		jobs_done++;
 	}
 	leave_when_due();
 }
@@ -440,6 +437,14 @@ on_drain(void)
 	leave_when_due();
 }
 
+static void
+on_leave(struct edge *e, struct msg_VERIFY_LEAVE *m)
+{
+	(void)e;
+	(void)m;
+	on_drain();
+}
+
 static int
 init(struct err *e)
 {
@@ -452,7 +457,7 @@ init(struct err *e)
 int
 main(int argc, char **argv)
 {
-	static const struct ipc_dispatch from_deliver = {.VERIFY_MESSAGE = on_message};
+	static const struct ipc_dispatch from_deliver = {.VERIFY_MESSAGE = on_message, .VERIFY_LEAVE = on_leave};
 	static const struct ipc_dispatch from_resolver = {.DNS_ANSWER = dns_client_answer};
 	static const struct ipc_dispatch from_recorder;
 	static const struct role_spec spec = {

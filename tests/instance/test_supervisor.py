@@ -14,6 +14,7 @@ import time
 import unittest
 
 import harness
+import ports
 
 
 def status(server):
@@ -211,6 +212,37 @@ class TestSystemd(unittest.TestCase):
                 told(b"STOPPING=1")
             finally:
                 server.close()
+
+
+class TestRenewal(harness.InstanceTest):
+    clients = 50
+    messages_each = 80
+
+    @classmethod
+    def setUpClass(cls):
+        cls.port = ports.take()
+        cls.settings = {"lmtp.listen": "127.0.0.1@%d" % cls.port, "smtp.connections_per_address": str(cls.clients)}
+        super().setUpClass()
+
+    def client(self, number):
+        """All at once (RFC 3030 4.2), so that the server never waits for the client."""
+        message = b"From: sender@example.org\r\nSubject: %d\r\n\r\n.\r\n" % number
+        transaction = b"MAIL FROM:<sender@example.org>\r\nRCPT TO:<%s>\r\nBDAT %d LAST\r\n%s" % (
+            self.server.address("alice").encode(), len(message), message)
+        with harness.Wire(socket.create_connection(("127.0.0.1", self.port), timeout=60)) as w:
+            w.reply()
+            w.send(b"LHLO client.example\r\n").reply()
+            w.send(transaction * self.messages_each)
+            for _ in range(3 * self.messages_each):
+                self.assertEqual(w.reply()[:3], b"250")
+
+    def test_a_process_is_renewed_and_no_message_notices(self):
+        """verify ends after 1,000 messages; the next ones may be on their way to it already."""
+        before = {r["pid"] for r in rows(self.server, "verify")}
+        harness.in_threads([lambda n=n: self.client(n) for n in range(self.clients)])
+        harness.wait_for(lambda: len(rows(self.server, "verify")) == 2)
+        self.assertFalse(before & {r["pid"] for r in rows(self.server, "verify")})
+        self.assertNotIn("event=verify-lost", self.server.log())
 
 
 class TestRefusals(unittest.TestCase):
