@@ -305,6 +305,12 @@ edge_sent_garbage(const struct edge *e)
 	return e->garbage;
 }
 
+bool
+edge_has_ended(const struct edge *e)
+{
+	return e->down || e->broken;
+}
+
 /* Ends the edge from the loop; the caller holds `busy`. */
 static void
 go_down(struct edge *e)
@@ -666,7 +672,7 @@ ipc_send(struct edge *e, const struct msg *m)
 
 	assert(!e->freed);
 	assert(msg_allowed(m->type, e->self, e->peer.role));
-	if (e->down || e->broken)
+	if (edge_has_ended(e))
 		return false;
 	if (packet.p == NULL) {
 		/* All its memory at once: growing would leave copies of secrets behind. */

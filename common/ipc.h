@@ -67,6 +67,8 @@ void edge_set_arg(struct edge *e, void *arg);
 
 /* Why on_down came: true when the peer sent garbage, false when it left or a write failed. */
 bool edge_sent_garbage(const struct edge *e);
+/* Why nothing could be sent: true when the peer has ended, of which on_down tells or has told; false when the queue is full. */
+bool edge_has_ended(const struct edge *e);
 
 /*
  * Sends m; descriptors are duplicated into the message and stay the caller's. False when the queue

@@ -134,7 +134,7 @@ static void
 send_reply(struct edge *front, uint64_t id, unsigned code, const char *enhanced, const char *text)
 {
 	if (front && !IPC_SEND(front, DELIVER_REPLY, .id = id, .code = (uint16_t)code,
-		.enhanced = slice_str(enhanced), .text = slice_str(text)))
+		.enhanced = slice_str(enhanced), .text = slice_str(text)) && !edge_has_ended(front))
 		log_event(LOG_WARN, NO_SESSION, "reply-unsent", LOG_NUM("code", code), LOG_END);
 }
 

@@ -40,7 +40,7 @@ answer(struct edge *e, uint64_t id, struct slice session, const struct sign_resu
 
 	/* A full edge: deliver's deadline passes, and it asks again. */
 	if (!IPC_SEND(e, SIGN_REPLY, .id = id, .class = r->err.class, .text = text,
-		.sha256 = slice_of(r->sha256, r->fields.n > 0 ? sizeof r->sha256 : 0), .fields = r->fields))
+		.sha256 = slice_of(r->sha256, r->fields.n > 0 ? sizeof r->sha256 : 0), .fields = r->fields) && !edge_has_ended(e))
 		log_event(LOG_WARN, session, "sign-reply-unsent", LOG_END);
 }
 

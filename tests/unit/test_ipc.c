@@ -412,6 +412,7 @@ START_TEST(the_queue_is_bounded_and_drains)
 	while (ipc_send(end_a, &sent))
 		ck_assert_uint_lt(++taken, 200);
 	ck_assert_uint_ge(taken, IPC_QUEUE_BYTES_MAX / 66000);
+	ck_assert(!edge_has_ended(end_a));
 	ck_assert_uint_eq(drains, 0);
 
 	end_b = edge_new(loop, pair[1], ROLE_ADMIN, (struct edge_peer){.role = ROLE_QUEUE}, &all,
@@ -745,6 +746,22 @@ START_TEST(requests_meet_their_deadline)
 }
 END_TEST
 
+START_TEST(the_end_shows_before_it_is_told)
+{
+	set_up();
+	join_ends(ROLE_QUEUE, ROLE_DELIVER);
+	ck_assert(IPC_SEND(end_a, QUEUE_DUE, ));
+	ck_assert(!edge_has_ended(end_a));
+	edge_free(&end_b);
+	ck_assert(!IPC_SEND(end_a, QUEUE_DUE, ));
+	ck_assert(edge_has_ended(end_a));
+	ck_assert_uint_eq(downs, 0);
+	run_for(5);
+	ck_assert_uint_eq(downs, 1);
+	tear_down();
+}
+END_TEST
+
 START_TEST(the_end_fails_all_requests)
 {
 	int x;
@@ -862,6 +879,7 @@ main(void)
 	tcase_add_test(t, a_handler_may_free_its_edge);
 	tcase_add_test(t, what_was_said_before_the_end_is_heard);
 	tcase_add_test(t, requests_meet_their_deadline);
+	tcase_add_test(t, the_end_shows_before_it_is_told);
 	tcase_add_test(t, the_end_fails_all_requests);
 	tcase_add_test(t, requests_are_counted);
 	tcase_add_test(t, only_sealed_memory_files_are_mapped);
