@@ -216,8 +216,7 @@ place_uidlist(struct export *x, struct err *e)
 
 	buf_init(&head, 128);
 	buf_putf(&head, "3 V%u N%u G", x->mailbox.uidvalidity, x->mailbox.uidnext);
-	for (size_t i = 0; i < sizeof guid; i++)
-		buf_putf(&head, "%02x", guid[i]);
+	buf_put_hex(&head, slice_of(guid, sizeof guid));
 	buf_put_u8(&head, '\n');
 	export_file_put(&f, buf_slice(&head));
 	buf_fini(&head);

@@ -24,21 +24,6 @@ replay_input_fini(struct replay_input *in)
 	buf_fini(&in->author_octets);
 }
 
-static bool
-read_hash(struct slice text, uint8_t hash_r[32])
-{
-	uint8_t high, low;
-
-	if (text.n != 64)
-		return false;
-	for (size_t i = 0; i < 32; i++) {
-		if (!ascii_hex_value(text.p[2 * i], &high) || !ascii_hex_value(text.p[2 * i + 1], &low))
-			return false;
-		hash_r[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
-
 /* DKIM_BROKEN_COUNT for a text that is none. */
 static enum dkim_broken
 broken_named(struct slice text)
@@ -71,7 +56,7 @@ take_dkim(struct replay_input *in, const json_t *row)
 	in->dkim_bad |= in->broken == DKIM_BROKEN_COUNT || !answers_unescape(event_row_slice(row, "field"), &in->dkim_octets);
 	e->too_long = event_row_number(row, "too_long") != 0;
 	e->body_octets = event_row_number(row, "body_octets");
-	e->hashed = read_hash(event_row_slice(row, "header"), e->header) && read_hash(event_row_slice(row, "body"), e->body);
+	e->hashed = slice_unhex(event_row_slice(row, "header"), e->header, 32) && slice_unhex(event_row_slice(row, "body"), e->body, 32);
 }
 
 static void
@@ -94,9 +79,9 @@ take_hash(struct replay_input *in, const json_t *row)
 	if (slice_eq(of, SLICE("simple")) || slice_eq(of, SLICE("relaxed"))) {
 		bool relaxed = slice_eq(of, SLICE("relaxed"));
 
-		in->arc.has_body[relaxed] = read_hash(hash, in->arc.body[relaxed]);
+		in->arc.has_body[relaxed] = slice_unhex(hash, in->arc.body[relaxed], 32);
 	} else if (instance >= 1 && instance <= ARC_SETS_MAX) {
-		in->arc.has_message[instance - 1] = read_hash(hash, in->arc.message[instance - 1]);
+		in->arc.has_message[instance - 1] = slice_unhex(hash, in->arc.message[instance - 1], 32);
 	} else {
 		in->arc_bad = true;
 	}

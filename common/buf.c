@@ -89,6 +89,18 @@ buf_put_u8(struct buf *b, uint8_t c)
 	return buf_put(b, &c, 1);
 }
 
+bool
+buf_put_hex(struct buf *b, struct slice s)
+{
+	uint8_t *to = buf_room(b, 2 * s.n);
+
+	if (to == NULL)
+		return !b->failed;
+	slice_hex(s, (char *)to);
+	buf_added(b, 2 * s.n);
+	return true;
+}
+
 void
 buf_put_quoted(struct buf *b, struct slice s)
 {

@@ -27,6 +27,8 @@ bool buf_put(struct buf *b, const void *p, size_t n);
 bool buf_put_slice(struct buf *b, struct slice s);
 bool buf_put_str(struct buf *b, const char *s);
 bool buf_put_u8(struct buf *b, uint8_t c);
+/* As slice_hex(). */
+bool buf_put_hex(struct buf *b, struct slice s);
 /* In quotes, with a backslash before each quote and backslash (RFC 5322 3.2.4, RFC 3501 4.3). */
 void buf_put_quoted(struct buf *b, struct slice s);
 bool buf_putf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

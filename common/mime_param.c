@@ -376,24 +376,15 @@ mime_param_find(const struct mime_params *params, struct slice name)
 
 /* ---- text ---- */
 
-static int
-hex_value(uint8_t c)
-{
-	if (ascii_digit(c))
-		return c - '0';
-	c = ascii_lower(c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* ext-octet = "%" 2(DIGIT / A-F); a "%" that begins none stands for itself. */
 static void
 percent_decode(struct slice s, struct buf *out)
 {
 	for (size_t i = 0; i < s.n; i++) {
-		int high = s.p[i] == '%' && i + 2 < s.n ? hex_value(s.p[i + 1]) : -1;
-		int low = high >= 0 ? hex_value(s.p[i + 2]) : -1;
+		uint8_t high, low;
 
-		if (low < 0) {
+		if (s.p[i] != '%' || s.n - i < 3 || !ascii_hex_value(ascii_lower(s.p[i + 1]), &high) ||
+		    !ascii_hex_value(ascii_lower(s.p[i + 2]), &low)) {
 			buf_put_u8(out, s.p[i]);
 			continue;
 		}

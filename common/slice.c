@@ -156,3 +156,29 @@ slice_cstr(struct slice s, char *dst, size_t size)
 	dst[s.n] = '\0';
 	return true;
 }
+
+void
+slice_hex(struct slice s, char *text_r)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < s.n; i++) {
+		text_r[2 * i] = digits[s.p[i] >> 4];
+		text_r[2 * i + 1] = digits[s.p[i] & 15];
+	}
+}
+
+bool
+slice_unhex(struct slice text, uint8_t *p_r, size_t n)
+{
+	uint8_t high, low;
+
+	if (text.n != 2 * n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (!ascii_hex_value(text.p[2 * i], &high) || !ascii_hex_value(text.p[2 * i + 1], &low))
+			return false;
+		p_r[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}

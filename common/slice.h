@@ -73,6 +73,11 @@ bool slice_u64(struct slice s, uint64_t max, uint64_t *value_r);
  */
 bool slice_cstr(struct slice s, char *dst, size_t size) __attribute__((warn_unused_result));
 
+/* In hexadecimal, small letters: 2 * s.n octets, without a NUL. */
+void slice_hex(struct slice s, char *text_r);
+/* Exactly n octets from such a text; false, with some of p_r written, for anything else. */
+bool slice_unhex(struct slice text, uint8_t *p_r, size_t n) __attribute__((warn_unused_result));
+
 static inline uint8_t
 ascii_lower(uint8_t c)
 {

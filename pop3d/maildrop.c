@@ -106,13 +106,9 @@ maildrop_reset(struct maildrop *d)
 void
 maildrop_uidl(const struct maildrop_message *m, char text_r[MAILDROP_UIDL_SIZE])
 {
-	static const char hex[] = "0123456789abcdef";
-	size_t n = 0;
+	size_t n = 2 * sizeof m->object_id;
 
-	for (size_t i = 0; i < sizeof m->object_id; i++) {
-		text_r[n++] = hex[m->object_id[i] >> 4];
-		text_r[n++] = hex[m->object_id[i] & 15];
-	}
+	slice_hex(slice_of(m->object_id, sizeof m->object_id), text_r);
 	text_r[n] = '\0';
 	if (m->copy)
 		snprintf(text_r + n, MAILDROP_UIDL_SIZE - n, ".%u", m->uid);

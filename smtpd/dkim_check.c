@@ -554,8 +554,7 @@ give_last_field(struct dkim_check *c)
 		memset(nonce, 0x5a, sizeof nonce);
 	buf_init(&b, 64);
 	buf_put_str(&b, "X-Pad-");
-	for (size_t i = 0; i < sizeof nonce; i++)
-		buf_putf(&b, "%02x", nonce[i]);
+	buf_put_hex(&b, slice_of(nonce, sizeof nonce));
 	buf_put_str(&b, ": x");
 	give_field(c, buf_slice(&b));
 	buf_fini(&b);

@@ -164,12 +164,8 @@ record_answers(struct slice session, const struct verify_result *r)
 static struct slice
 hash_text(bool known, const uint8_t hash[32], char text[64])
 {
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; known && i < 32; i++) {
-		text[2 * i] = digits[hash[i] >> 4];
-		text[2 * i + 1] = digits[hash[i] & 15];
-	}
+	if (known)
+		slice_hex(slice_of(hash, 32), text);
 	return slice_of(text, known ? 64 : 0);
 }
 

@@ -341,8 +341,7 @@ unreadable(struct check *c, const char *what)
 	bool of_mailbox = strchr("MKEDT", c->cursor.key.p[0]) != NULL && c->cursor.key.n >= 5;
 	char hex[2 * FORMAT_KEY_BYTES_MAX + 1] = "";
 
-	for (size_t i = 0; i < c->cursor.key.n && i < FORMAT_KEY_BYTES_MAX; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", c->cursor.key.p[i]);
+	slice_hex(slice_sub(c->cursor.key, 0, FORMAT_KEY_BYTES_MAX), hex);
 	found(c, "record-unreadable", of_mailbox ? key_mailbox(c->cursor.key) : 0, 0, NO_OBJECT, "%s cannot be read (key %s)", what,
 	    hex);
 }

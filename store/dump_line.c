@@ -148,17 +148,6 @@ put_signed(struct buf *b, int64_t v)
 	buf_putf(b, " %lld", (long long)v);
 }
 
-static void
-put_hex(struct buf *b, const uint8_t *p, size_t n)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < n; i++) {
-		buf_put_u8(b, (uint8_t)digits[p[i] >> 4]);
-		buf_put_u8(b, (uint8_t)digits[p[i] & 15]);
-	}
-}
-
 /* All that a message line has behind the mailbox. */
 static void
 put_message(struct buf *b, const struct format_message *m, struct slice keywords)
@@ -170,7 +159,7 @@ put_message(struct buf *b, const struct format_message *m, struct slice keywords
 	put_signed(b, m->detail.save_date);
 	put_number(b, m->detail.size);
 	buf_put_u8(b, ' ');
-	put_hex(b, m->detail.object_id, sizeof m->detail.object_id);
+	buf_put_hex(b, slice_of(m->detail.object_id, sizeof m->detail.object_id));
 	put_number(b, m->detail.thread);
 	for (size_t i = 0; i < FLAGS; i++)
 		if (m->entry.flags & flags[i].flag) {
@@ -210,6 +199,6 @@ void
 dump_put_end(struct buf *b, uint64_t lines, const uint8_t sha256[STORE_SHA256_BYTES])
 {
 	buf_putf(b, "end %llu ", (unsigned long long)lines);
-	put_hex(b, sha256, STORE_SHA256_BYTES);
+	buf_put_hex(b, slice_of(sha256, STORE_SHA256_BYTES));
 	buf_put_u8(b, '\n');
 }

@@ -106,29 +106,12 @@ take_signed(struct slice *rest, int64_t least, int64_t most, int64_t *v_r)
 	return *v_r >= least && *v_r <= most;
 }
 
-static int
-hex_digit(uint8_t c)
-{
-	if (ascii_digit(c))
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool
 take_hex(struct slice *rest, uint8_t *p, size_t n)
 {
 	struct slice field;
 
-	if (!take(rest, &field) || field.n != 2 * n)
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		int high = hex_digit(field.p[2 * i]), low = hex_digit(field.p[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		p[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
+	return take(rest, &field) && slice_unhex(field, p, n);
 }
 
 /* ---- lines ---- */

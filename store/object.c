@@ -56,10 +56,9 @@ shard_path(char *path_r, const char *root, unsigned shard)
 void
 object_path(char *path_r, const char *root, const uint8_t id[STORE_OBJECT_ID_BYTES])
 {
-	char dir[FILE_PATH_BYTES_MAX], name[2 * STORE_OBJECT_ID_BYTES + 1];
+	char dir[FILE_PATH_BYTES_MAX], name[2 * STORE_OBJECT_ID_BYTES + 1] = "";
 
-	for (unsigned i = 0; i < STORE_OBJECT_ID_BYTES; i++)
-		(void)snprintf(name + 2 * i, 3, "%02x", id[i]);
+	slice_hex(slice_of(id, STORE_OBJECT_ID_BYTES), name);
 	shard_path(dir, root, object_shard(object_number(id)));
 	file_path(path_r, dir, name);
 }
@@ -260,31 +259,13 @@ object_sync_removals(const char *root, unsigned shard, struct err *e)
 	return exists <= 0 ? exists : file_sync_dir(dir, e);
 }
 
-/* The id whose file has that name; false for any other name. */
-static bool
-id_of_name(const char *name, uint8_t id_r[STORE_OBJECT_ID_BYTES])
-{
-	static const char digits[] = "0123456789abcdef";
-
-	if (strlen(name) != 2 * (size_t)STORE_OBJECT_ID_BYTES)
-		return false;
-	for (unsigned i = 0; i < STORE_OBJECT_ID_BYTES; i++) {
-		const char *high = strchr(digits, name[2 * i]), *low = strchr(digits, name[2 * i + 1]);
-
-		if (high == NULL || low == NULL)
-			return false;
-		id_r[i] = (uint8_t)((high - digits) << 4 | (low - digits));
-	}
-	return true;
-}
-
 /* True for the name of an object with a number >= next: no transaction knew it, and it may be unfinished. */
 static bool
 is_leftover(const char *name, uint64_t next)
 {
 	uint8_t id[STORE_OBJECT_ID_BYTES];
 
-	return id_of_name(name, id) && object_number(id) >= next;
+	return slice_unhex(slice_str(name), id, sizeof id) && object_number(id) >= next;
 }
 
 static int
@@ -324,7 +305,7 @@ each_name(void *arg, const char *path, const char *name, struct err *e)
 	uint8_t id[STORE_OBJECT_ID_BYTES];
 
 	(void)path;
-	return id_of_name(name, id) ? each->fn(each->arg, id, e) : 0;
+	return slice_unhex(slice_str(name), id, sizeof id) ? each->fn(each->arg, id, e) : 0;
 }
 
 int
