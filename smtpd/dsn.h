@@ -47,7 +47,7 @@ bool dsn_status_valid(struct slice status);
 struct dsn_recipient {
 	enum dsn_action action; /* not DSN_NONE */
 	bool unsure;		/* of a failed one: the message may have arrived all the same */
-	bool forwarded;		/* address is one of ours that sends messages on */
+	bool forwarded;		/* address is one of ours that sends messages on, or "undisclosed" */
 	struct slice address;	/* as the envelope had it when it came here */
 	struct slice orcpt;	/* as written, in xtext; empty: none */
 	struct slice status;	/* what is no fitting status becomes 2.0.0, 4.0.0 or 5.0.0 */

@@ -102,7 +102,8 @@ told(const struct queue_item *item, const struct queue_recipient *r)
 
 /*
  * Of a message that one of our addresses sent on, that address: it is what the sender wrote to, and where it leads is confidential
- * (RFC 3464 4.2). It stands in the original recipient, which forwarding has set. Empty: that names none.
+ * (RFC 3464 4.2). It stands in the original recipient, which forwarding has set unless the sender did; who names there what is no
+ * address of mail learns none.
  */
 static struct slice
 address_sent_to(const struct queue_recipient *r, struct arena *a)
@@ -110,27 +111,25 @@ address_sent_to(const struct queue_recipient *r, struct arena *a)
 	struct slice address = r->orcpt, type, kept = {NULL, 0};
 	struct buf b;
 
-	if (!slice_cut(&address, ';', &type) || address.p == NULL)
-		return kept;
+	if (!slice_cut(&address, ';', &type))
+		return SLICE("undisclosed");
 	if (slice_eq_nocase(type, SLICE("utf-8")))
-		return address;
+		return address.n > 0 ? address : SLICE("undisclosed");
 	buf_init(&b, QUEUE_ADDRESS_BYTES_MAX);
 	if (!slice_eq_nocase(type, SLICE("rfc822")) || !smtp_xtext_decode(address, &b) || !arena_copy(a, buf_slice(&b), &kept))
 		kept = slice_of(NULL, 0);
 	buf_fini(&b);
-	return kept;
+	return kept.n > 0 ? kept : SLICE("undisclosed");
 }
 
 /* Without the words of the server behind that address, which may name what it leads to. */
 static void
 keep_confidential(const struct queue_recipient *r, struct arena *a, struct dsn_recipient *v)
 {
-	struct slice address = address_sent_to(r, a);
-
-	if (!(r->flags & QUEUE_FORWARDED) || address.n == 0)
+	if (!(r->flags & QUEUE_FORWARDED))
 		return;
 	v->forwarded = true;
-	v->address = address;
+	v->address = address_sent_to(r, a);
 	v->mta = v->text = slice_of(NULL, 0);
 }
 

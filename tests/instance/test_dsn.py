@@ -437,6 +437,18 @@ class TestOutside(DsnTest):
         self.assertIn("What comes for this address is sent on to another one.", r.text)
         self.assertNotIn("typing mistake", r.text)
 
+    def test_forwarded_confidential(self):
+        """Where an address of ours leads is not told, whatever the sender says of the original recipient (RFC 3464 4.2)."""
+        self.server.run("alias", "add", "hidden@demo.test", "secret@" + self.domain)
+        self.other.script = {"rcpt": "550 5.1.1 secret is gone"}
+        for orcpt, final in ((" ORCPT=x400;c+3Dde", "rfc822; undisclosed"), ("", "rfc822; hidden@demo.test"),
+                             (" ORCPT=rfc822;list+40else.example", "rfc822; list@else.example")):
+            self.send("hidden@demo.test", params=" NOTIFY=FAILURE" + orcpt)
+            r = self.report()
+            (one,) = r.recipients
+            self.assertEqual((one["Action"], one["Status"], one["Final-Recipient"]), ("failed", "5.1.1", final))
+            self.assertNotIn(b"secret", r.raw)
+
     def test_author(self):
         """A report that leaves is never from a domain that the sender has put into ORCPT."""
         self.server.run("alias", "add", "aside@demo.test", "you@" + self.domain)
