@@ -116,12 +116,23 @@ address_is_odd(const struct stream_address *a)
 	return a->ip[0] == 0xff || (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);
 }
 
+static unsigned
+count_addresses(const struct transport_host *h, bool ip6)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < h->address_count; i++)
+		n += h->addresses[i].ip6 == ip6;
+	return n;
+}
+
+/* Many of one kind leave room for the other: this machine may have only that. */
 static void
 add_address(struct transport_search *s, struct transport_host *h, struct slice ip)
 {
 	struct stream_address a = {.ip6 = ip.n == 16, .port = s->config.port};
 
-	if (h->address_count == TRANSPORT_ADDRESSES_MAX || (ip.n != 4 && ip.n != 16))
+	if ((ip.n != 4 && ip.n != 16) || count_addresses(h, a.ip6) == TRANSPORT_ADDRESSES_MAX)
 		return;
 	memcpy(a.ip, ip.p, ip.n);
 	if (!s->config.loopback && address_is_odd(&a))
@@ -129,11 +140,11 @@ add_address(struct transport_search *s, struct transport_host *h, struct slice i
 	h->addresses[h->address_count++] = a;
 }
 
-/* IPv6 and IPv4 by turns, IPv6 first, each in the order that the DNS gave. */
+/* IPv6 and IPv4 by turns, IPv6 first, each in the order that the DNS gave; as many as are tried. */
 static void
 interleave(struct transport_host *h)
 {
-	struct stream_address out[TRANSPORT_ADDRESSES_MAX];
+	struct stream_address out[2 * TRANSPORT_ADDRESSES_MAX];
 	unsigned n = 0, six = 0, four = 0;
 
 	while (n < h->address_count) {
@@ -146,7 +157,8 @@ interleave(struct transport_host *h)
 		if (four < h->address_count)
 			out[n++] = h->addresses[four++];
 	}
-	memcpy(h->addresses, out, n * sizeof *out);
+	h->address_count = n < TRANSPORT_ADDRESSES_MAX ? n : TRANSPORT_ADDRESSES_MAX;
+	memcpy(h->addresses, out, h->address_count * sizeof *out);
 }
 
 /* "192.0.2.1", "2001:db8::1", or either as a literal of RFC 5321 4.1.3. */

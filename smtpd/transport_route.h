@@ -25,7 +25,7 @@ enum transport_tlsa {
 struct transport_host {
 	struct slice name; /* A-labels; of an address literal the literal */
 	uint16_t preference;
-	struct stream_address addresses[TRANSPORT_ADDRESSES_MAX]; /* IPv6 and IPv4 by turns */
+	struct stream_address addresses[2 * TRANSPORT_ADDRESSES_MAX]; /* IPv6 and IPv4 by turns; while they are asked for so many of each */
 	unsigned address_count;
 	bool literal; /* no name to be proved */
 	bool secure;  /* the DNS proves its addresses */

@@ -156,6 +156,10 @@ static const struct row rows[] = {
     {.name = "one", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1"}, .want = "a.example 192.0.2.1"},
     {.name = "by preference", .zone = {"x.example MX 20/b.example", "x.example MX 5/a.example", "x.example MX 30/c.example", "a.example A 192.0.2.1", "b.example A 192.0.2.2", "c.example A 192.0.2.3"}, .want = "a.example 192.0.2.1; b.example 192.0.2.2; c.example 192.0.2.3"},
     {.name = "by turns", .zone = {"x.example MX 10/a.example", "a.example A 192.0.2.1", "a.example A 192.0.2.2", "a.example AAAA 2001:db8::1", "a.example A 192.0.2.3"}, .want = "a.example 2001:db8::1 192.0.2.1 192.0.2.2 192.0.2.3"},
+    {.name = "many of one kind", .zone = {"x.example MX 10/a.example", "a.example AAAA 2001:db8::1", "a.example AAAA 2001:db8::2", "a.example AAAA 2001:db8::3",
+	"a.example AAAA 2001:db8::4", "a.example AAAA 2001:db8::5", "a.example AAAA 2001:db8::6", "a.example AAAA 2001:db8::7",
+	"a.example AAAA 2001:db8::8", "a.example AAAA 2001:db8::9", "a.example A 192.0.2.1"}, .want = "a.example 2001:db8::1 192.0.2.1 2001:db8::2 2001:db8::3 "
+	"2001:db8::4 2001:db8::5 2001:db8::6 2001:db8::7"},
     {.name = "implicit", .zone = {"x.example A 192.0.2.9"}, .want = "x.example 192.0.2.9"},
     {.name = "null MX", .zone = {"x.example MX 0/", "x.example A 192.0.2.1"}, .want = "permanent 5.1.10"},
     {.name = "null MX beside another", .zone = {"x.example MX 0/", "x.example MX 5/a.example", "a.example A 192.0.2.1"}, .want = "a.example 192.0.2.1"},
