@@ -88,13 +88,13 @@ tell_askers(struct lookup *l, const struct sts_entry *entry, const char *why)
 	}
 }
 
-/* The end of a look-up, with what is known now. */
+/* The end of a look-up, with that policy, if any. */
 static void
-end(struct lookup *l, const char *why)
+end_with(struct lookup *l, const struct sts_entry *entry, const char *why)
 {
 	struct lookup **at = &lookups;
 
-	tell_askers(l, sts_cache_find(slice_str(l->domain), now_seconds()), why);
+	tell_askers(l, entry, why);
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
@@ -102,6 +102,13 @@ end(struct lookup *l, const char *why)
 	buf_fini(&l->addresses);
 	sts_fetch_free(&l->fetch);
 	free(l);
+}
+
+/* The same with what is known now. */
+static void
+end(struct lookup *l, const char *why)
+{
+	end_with(l, sts_cache_find(slice_str(l->domain), now_seconds()), why);
 }
 
 /* ---- failures ---- */
@@ -144,10 +151,12 @@ on_fetched(void *arg, struct slice text, const char *why)
 		fetch_failed(l, why);
 		return;
 	}
-	(void)sts_cache_put(slice_str(l->domain), slice_str(l->id), now_seconds(), text);
+	const struct sts_entry *entry = sts_cache_put(slice_str(l->domain), slice_str(l->id), now_seconds(), text);
+
 	log_event(LOG_INFO, NO_SESSION, "sts-fetched", LOG_CSTR("domain", l->domain), LOG_CSTR("id", l->id),
 	    LOG_CSTR("mode", sts_mode_name(policy.mode)), LOG_NUM("max_age", policy.max_age), LOG_END);
-	end(l, "fetched");
+	/* A max_age of 0 is no reason to leave it out of account now: it was fetched for this. */
+	end_with(l, entry, "fetched");
 }
 
 static void

@@ -55,7 +55,7 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief"]
         cls.host = PolicyHost(cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
         for n in names + ["wrongname"]:
@@ -118,6 +118,14 @@ class TestPolicies(test_outbound.OutboundTest):
         (_, _, _, session), = self.second.messages
         self.assertTrue(session.tls)
         self.assertEqual(self.server_of("lax", "pending")[0], None)
+
+    def test_not_kept(self):
+        """max_age 0: it binds those for whom it was fetched, and is fetched for each."""
+        self.policy("brief", age=0)
+        for n in (1, 2):
+            self.assertEqual(self.server_of("brief")[0], "first")
+            self.assertEqual(len([h for h, _ in self.host.asked if h == "mta-sts.brief.sts.example"]), n)
+            self.first.end_sessions()
 
     def test_not_enforced(self):
         for name, mode in (("testing", "testing"), ("none", "none")):
