@@ -130,7 +130,9 @@ set_names(SSL *ssl, const struct tls_client_want *want, bool dane)
 {
 	char name[TLS_CLIENT_NAME_BYTES_MAX + 1];
 
-	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	/* TLSA records let a common name count (RFC 7672 3.2.3). */
+	SSL_set_hostflags(
+	    ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | (want->check == TLS_CLIENT_NAME ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : 0));
 	for (unsigned i = 0; i < want->name_count && i < TLS_CLIENT_NAMES_MAX; i++) {
 		if (want->names[i].n == 0 || !slice_cstr(want->names[i], name, sizeof name))
 			return false;

@@ -13,7 +13,8 @@ struct tls_client;
 
 enum tls_client_check {
 	TLS_CLIENT_ANY,	 /* encrypted, with whoever it is; whether it could have proved its name is noted */
-	TLS_CLIENT_NAME, /* a chain to a known authority, and one of the names (RFC 6125) */
+	/* A chain to a known authority, and one of the names (RFC 6125) as a DNS-ID: a common name does not count (RFC 8461 4.2). */
+	TLS_CLIENT_NAME,
 	TLS_CLIENT_DANE, /* one of the TLSA records; without a usable one as TLS_CLIENT_ANY (RFC 7672 2.2) */
 };
 

@@ -1,6 +1,7 @@
 #include "smtpd/sts_fetch.h"
 
 #include "common/buf.h"
+#include "common/dns_name.h"
 #include "common/mem.h"
 #include "common/memfd.h"
 #include "smtpd/sts_policy.h"
@@ -8,6 +9,8 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,6 +34,7 @@ struct sts_fetch {
 	CURL *easy;
 	struct curl_slist *resolve;
 	struct buf body;
+	char host[DNS_NAME_BYTES_MAX + 1];
 	char error[CURL_ERROR_SIZE];
 	sts_fetched_fn *done;
 	void *arg;
@@ -217,6 +221,18 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	return fetch->body.failed ? 0 : n;
 }
 
+/* libcurl lets the subject's common name count when there is no other name; here it does not (RFC 8461 3.3). */
+static CURLcode
+on_tls(CURL *easy, void *ctx, void *arg)
+{
+	const struct sts_fetch *fetch = arg;
+	X509_VERIFY_PARAM *want = SSL_CTX_get0_param(ctx);
+
+	(void)easy;
+	X509_VERIFY_PARAM_set_hostflags(want, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+	return X509_VERIFY_PARAM_set1_host(want, fetch->host, 0) == 1 ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
+}
+
 /* All that could be read from elsewhere, or lead elsewhere, is turned off. */
 static bool
 set_up(struct sts_fetch *t, const char *url)
@@ -229,6 +245,7 @@ set_up(struct sts_fetch *t, const char *url)
 	    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https") == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK && curl_easy_setopt(c, CURLOPT_PROXY, "") == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK && curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
+	    curl_easy_setopt(c, CURLOPT_SSL_CTX_FUNCTION, on_tls) == CURLE_OK && curl_easy_setopt(c, CURLOPT_SSL_CTX_DATA, t) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_CAINFO, NULL) == CURLE_OK && curl_easy_setopt(c, CURLOPT_CAPATH, NULL) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &ca) == CURLE_OK && curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
@@ -250,6 +267,7 @@ sts_fetch_new(struct sts_fetcher *f, const char *host, const char *addresses, st
 	t->fetcher = f;
 	t->done = done;
 	t->arg = arg;
+	(void)snprintf(t->host, sizeof t->host, "%s", host);
 	t->easy = curl_easy_init();
 	buf_init(&t->body, STS_POLICY_BYTES_MAX);
 	buf_init(&entry, 4096);

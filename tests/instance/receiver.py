@@ -193,10 +193,11 @@ def authority(directory):
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
             "-subj", "/CN=test authority")
 
-    def issue(*names, expired=False, kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
-        base = names[0].replace("*", "_") + (".expired" if expired else "")
+    def issue(*names, expired=False, common=False, kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
+        """common: the name is the subject's common name alone."""
+        base = names[0].replace("*", "_") + (".expired" if expired else "") + (".common" if common else "")
         with open("%s/%s.ext" % (directory, base), "w", encoding="ascii") as f:
-            f.write("subjectAltName=" + ",".join("DNS:" + n for n in names) + "\n")
+            f.write("basicConstraints=CA:FALSE\n" if common else "subjectAltName=" + ",".join("DNS:" + n for n in names) + "\n")
         openssl("req", "-new", "-newkey", *kind, "-nodes", "-keyout", base + ".key", "-out", base + ".csr",
                 "-subj", "/CN=" + names[0])
         openssl("x509", "-req", "-in", base + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", base + ".pem",

@@ -17,7 +17,7 @@ POLICY = "version: STSv1\r\nmode: %s\r\n%smax_age: %d\r\n"
 class PolicyHost:
     """An HTTPS server of policies. answers: name of the host: (status, type, text, seconds to wait)."""
 
-    def __init__(self, port, context):
+    def __init__(self, address, port, context):
         self.answers, self.asked = {}, []
         outer = self
 
@@ -37,7 +37,7 @@ class PolicyHost:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = http.server.ThreadingHTTPServer((address, port), Handler)
         self.server.daemon_threads = True
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -55,17 +55,20 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief"]
-        cls.host = PolicyHost(cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
+        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject"]
+        cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
+        cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
         zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
-        for n in names + ["wrongname"]:
-            zone += "%s IN MX 10 b.good\n%s IN MX 20 a.good\nmta-sts.%s IN A 127.0.0.1\n_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (n, n, n, n, n)
+        for n in names + ["wrongname", "common"]:
+            zone += "%s IN MX 10 b.good\n%s IN MX 20 a.good\nmta-sts.%s IN A %s\n_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (
+                n, n, n, "127.0.0.4" if n == "common" else "127.0.0.1", n, n)
         zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\n"
         cls.more_zones = {"sts.example": zone}
         cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https}
         super().setUpClass()
         cls.first.context = receiver.context(issue("a.good.sts.example"))
         cls.second.context = receiver.context(issue("else.example"))
+        cls.issue = staticmethod(issue)
 
     @classmethod
     def tearDownClass(cls):
@@ -73,6 +76,7 @@ class TestPolicies(test_outbound.OutboundTest):
             super().tearDownClass()
         finally:
             cls.host.close()
+            cls.common.close()
 
     def policy(self, name, mode="enforce", mx=("a.good.sts.example",), age=86400, status=200, kind="text/plain", wait=0, text=None):
         body = text if text is not None else POLICY % (mode, "".join("mx: %s\r\n" % m for m in mx), age)
@@ -118,6 +122,20 @@ class TestPolicies(test_outbound.OutboundTest):
         (_, _, _, session), = self.second.messages
         self.assertTrue(session.tls)
         self.assertEqual(self.server_of("lax", "pending")[0], None)
+
+    def test_common_name(self):
+        """A name in the subject's common name proves nothing, neither of a server (RFC 8461 4.2) nor of the policy host (3.3)."""
+        self.policy("subject", mx=("*.good.sts.example",))
+        before = self.second.context
+        self.second.context = receiver.context(self.issue("b.good.sts.example", common=True))
+        try:
+            self.assertEqual(self.server_of("subject")[0], "first")
+        finally:
+            self.second.context = before
+        self.common.answers["mta-sts.common.sts.example"] = (200, "text/plain", POLICY % ("enforce", "mx: a.good.sts.example\r\n", 86400), 0)
+        self.assertEqual(self.server_of("common")[0], "second")
+        self.assertEqual(self.common.asked, [])
+        self.assertRegex(self.server.log(), "sts-fetch-failed domain=common.sts.example .*certificate")
 
     def test_not_kept(self):
         """max_age 0: it binds those for whom it was fetched, and is fetched for each."""
