@@ -58,10 +58,12 @@ class TestPolicies(test_outbound.OutboundTest):
         names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject"]
         cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
+        cls.expired = PolicyHost("127.0.0.5", cls.https, receiver.context(issue("mta-sts.expired.sts.example", expired=True)))
         zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
-        for n in names + ["wrongname", "common"]:
+        hosts = {"common": "127.0.0.4", "expired": "127.0.0.5"}
+        for n in names + ["wrongname", *hosts]:
             zone += "%s IN MX 10 b.good\n%s IN MX 20 a.good\nmta-sts.%s IN A %s\n_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (
-                n, n, n, "127.0.0.4" if n == "common" else "127.0.0.1", n, n)
+                n, n, n, hosts.get(n, "127.0.0.1"), n, n)
         zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\n"
         cls.more_zones = {"sts.example": zone}
         cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https}
@@ -77,6 +79,7 @@ class TestPolicies(test_outbound.OutboundTest):
         finally:
             cls.host.close()
             cls.common.close()
+            cls.expired.close()
 
     def policy(self, name, mode="enforce", mx=("a.good.sts.example",), age=86400, status=200, kind="text/plain", wait=0, text=None):
         body = text if text is not None else POLICY % (mode, "".join("mx: %s\r\n" % m for m in mx), age)
@@ -123,8 +126,9 @@ class TestPolicies(test_outbound.OutboundTest):
         self.assertTrue(session.tls)
         self.assertEqual(self.server_of("lax", "pending")[0], None)
 
-    def test_common_name(self):
-        """A name in the subject's common name proves nothing, neither of a server (RFC 8461 4.2) nor of the policy host (3.3)."""
+    def test_certificates(self):
+        """A name in the subject's common name proves nothing, neither of a server (RFC 8461 4.2) nor of the policy host (3.3); nor does a
+        certificate whose time is over."""
         self.policy("subject", mx=("*.good.sts.example",))
         before = self.second.context
         self.second.context = receiver.context(self.issue("b.good.sts.example", common=True))
@@ -132,10 +136,11 @@ class TestPolicies(test_outbound.OutboundTest):
             self.assertEqual(self.server_of("subject")[0], "first")
         finally:
             self.second.context = before
-        self.common.answers["mta-sts.common.sts.example"] = (200, "text/plain", POLICY % ("enforce", "mx: a.good.sts.example\r\n", 86400), 0)
-        self.assertEqual(self.server_of("common")[0], "second")
-        self.assertEqual(self.common.asked, [])
-        self.assertRegex(self.server.log(), "sts-fetch-failed domain=common.sts.example .*certificate")
+        for name, host in (("common", self.common), ("expired", self.expired)):
+            host.answers["mta-sts.%s.sts.example" % name] = (200, "text/plain", POLICY % ("enforce", "mx: a.good.sts.example\r\n", 86400), 0)
+            self.assertEqual(self.server_of(name)[0], "second")
+            self.assertEqual(host.asked, [])
+            self.assertRegex(self.server.log(), "sts-fetch-failed domain=%s.sts.example .*certificate" % name)
 
     def test_not_kept(self):
         """max_age 0: it binds those for whom it was fetched, and is fetched for each."""
