@@ -29,13 +29,21 @@ same_target(const struct target *a, const struct target *b)
 	return a->account == b->account && a->forwarded == b->forwarded && (a->account != 0 || slice_eq(a->address, b->address));
 }
 
+/* What either of two recipients wants to be told of; NEVER stands alone (RFC 3461 4.1). */
+static uint8_t
+wish_of_either(uint8_t a, uint8_t b)
+{
+	if (a == b)
+		return a;
+	return ((a ? a : SMTP_NOTIFY_DEFAULT) | (b ? b : SMTP_NOTIFY_DEFAULT)) & ~SMTP_NOTIFY_NEVER & SMTP_NOTIFY_ALL;
+}
+
 int64_t
 deliver_target_add(struct job *j, const struct target *t)
 {
 	for (uint32_t i = 0; i < j->target_count; i++)
 		if (same_target(&j->targets[i], t)) {
-			/* One delivery for two recipients: what either of them wants to be told of. */
-			j->targets[i].dsn.notify |= t->dsn.notify;
+			j->targets[i].dsn.notify = wish_of_either(j->targets[i].dsn.notify, t->dsn.notify);
 			return i;
 		}
 	if (j->target_count == DELIVER_ACCOUNTS_MAX)

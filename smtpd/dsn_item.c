@@ -6,7 +6,7 @@
 static bool
 wants(const struct queue_recipient *r, unsigned notify)
 {
-	unsigned wish = r->notify != 0 ? r->notify : SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY;
+	unsigned wish = r->notify != 0 ? r->notify : SMTP_NOTIFY_DEFAULT;
 
 	return (wish & notify) != 0;
 }

@@ -57,7 +57,9 @@ const char *smtp_body_name(enum smtp_body b);
 
 /* What is to be reported of a message that fails, and when (RFC 3461 4.1, 4.3). Stable numbers: they are on disk. */
 enum smtp_ret { SMTP_RET_NONE = 0, SMTP_RET_FULL = 1, SMTP_RET_HDRS = 2, SMTP_RET_LAST = SMTP_RET_HDRS };
-enum smtp_notify { SMTP_NOTIFY_SUCCESS = 1, SMTP_NOTIFY_FAILURE = 2, SMTP_NOTIFY_DELAY = 4, SMTP_NOTIFY_NEVER = 8, SMTP_NOTIFY_ALL = 15 };
+enum smtp_notify { SMTP_NOTIFY_SUCCESS = 1, SMTP_NOTIFY_FAILURE = 2, SMTP_NOTIFY_DELAY = 4, SMTP_NOTIFY_NEVER = 8, SMTP_NOTIFY_ALL = 15,
+	SMTP_NOTIFY_DEFAULT = SMTP_NOTIFY_FAILURE | SMTP_NOTIFY_DELAY, /* of who says nothing */
+};
 #define SMTP_ENVID_CHARS_MAX 100 /* RFC 3461 4.4 */
 #define SMTP_ORCPT_CHARS_MAX 500 /* RFC 3461 4.2 */
 #define SMTP_HOLD_FOR_MAX 999999999 /* RFC 4865 */

@@ -392,6 +392,21 @@ class TestOutside(DsnTest):
         self.send("you@" + self.domain, options=" ENVID=last")
         self.assertEqual(self.report().fields["Original-Envelope-Id"], "last")
 
+    def test_named_twice(self):
+        """One delivery for two recipients is told of as either of them wants it; NEVER stands alone (RFC 3461 4.1)."""
+        self.other.offers.append("DSN")
+        for first, second, want in (("NEVER", "FAILURE", " NOTIFY=FAILURE"), ("SUCCESS", "NEVER", " NOTIFY=SUCCESS"), ("NEVER", "NEVER", " NOTIFY=NEVER"),
+                                    ("", "SUCCESS", " NOTIFY=SUCCESS,FAILURE,DELAY"), ("", "NEVER", " NOTIFY=FAILURE,DELAY"), ("", "", "")):
+            self.other.reset()
+            with self.server.submission() as s:
+                s.ehlo()
+                s.docmd("MAIL FROM:<alice@demo.test>")
+                for wish in (first, second):
+                    self.assertEqual(s.docmd("RCPT TO:<you@%s>%s" % (self.domain, wish and " NOTIFY=" + wish))[0], 250)
+                self.assertEqual(s.data(BODY)[0], 250)
+            self.settled()
+            self.assertEqual([c for s in self.other.sessions for c in s.commands if c.startswith("RCPT")], ["RCPT TO:<you@%s>%s" % (self.domain, want)])
+
     def test_delayed(self):
         self.other.script = {"rcpt": "450 4.2.1 come back later"}
         self.send("you@" + self.domain)
