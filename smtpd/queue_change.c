@@ -12,11 +12,12 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* Changes that are open at once. */
+/* Changes that are open at once. When one more cannot be written the process ends, and the next one learns what they said. */
 #define KEPT_MAX 64
 
 static struct queue_change *kept[KEPT_MAX];
 static unsigned kept_count;
+static bool given_up; /* one had no place: the process is ending, and nothing counts as written any more */
 
 /* ---- opening ---- */
 
@@ -59,7 +60,7 @@ queue_change_drop(struct queue_change *c)
 		change_free(&c);
 }
 
-/* It is not written yet. */
+/* It is not written yet. At the limit it is no more, like all that this process knows. */
 static void
 keep_change(struct queue_change *c)
 {
@@ -67,7 +68,10 @@ keep_change(struct queue_change *c)
 		return;
 	if (kept_count == KEPT_MAX) {
 		log_event(LOG_ERROR, NO_SESSION, "queue-lost", LOG_CSTR("why", "records of the queue cannot be written"), LOG_END);
+		given_up = true;
+		change_free(&c);
 		role_exit(1);
+		return;
 	}
 	c->message->change = c;
 	kept[kept_count++] = c;
@@ -233,5 +237,5 @@ queue_changes_write(void)
 			failed++;
 		}
 	}
-	return kept_count == 0;
+	return kept_count == 0 && !given_up;
 }
