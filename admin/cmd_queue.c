@@ -8,9 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Takes the last row out when it is whole and not meant: of a long queue only what is meant is kept. */
+static void
+drop_unmeant(json_t *rows, const struct command_call *call)
+{
+	size_t n = json_array_size(rows);
+
+	if (n > 0 && !queue_select(json_array_get(rows, n - 1), call->argc, call->argv))
+		(void)json_array_remove(rows, n - 1);
+}
+
 /* Takes row over. A message that is longer than a page comes in parts, each with some of its recipients. */
 static void
-add_row(json_t *rows, json_t *row)
+add_row(json_t *rows, json_t *row, const struct command_call *call)
 {
 	json_t *last = json_array_get(rows, json_array_size(rows) - 1);
 
@@ -18,13 +28,14 @@ add_row(json_t *rows, json_t *row)
 		(void)json_array_extend(json_object_get(last, "recipients"), json_object_get(row, "recipients"));
 		json_decref(row);
 	} else {
+		drop_unmeant(rows, call);
 		(void)json_array_append_new(rows, row);
 	}
 }
 
 /* Appends the objects of one page, one a line, to rows. */
 static enum command_status
-add_page(json_t *rows, struct slice page)
+add_page(json_t *rows, struct slice page, const struct command_call *call)
 {
 	struct slice line;
 
@@ -34,18 +45,18 @@ add_page(json_t *rows, struct slice page)
 		json_t *row = command_parse_json(line);
 		if (row == NULL)
 			return COMMAND_UNREACHABLE;
-		add_row(rows, row);
+		add_row(rows, row, call);
 	}
 	return COMMAND_OK;
 }
 
-/* Asks for one page behind `last`, which it replaces; *more_r tells whether there are others. */
+/* Asks for one page behind `last` ("show": of that message), which it replaces; *more_r tells whether there are others. */
 static enum command_status
-ask_page(struct command_link *l, json_t *rows, char last[64], bool *more_r)
+ask_page(struct command_link *l, const struct command_call *call, const char *verb, json_t *rows, char last[64], bool *more_r)
 {
 	struct msg m;
 	enum command_status status =
-	    COMMAND_SEND(l, QUEUE_ADMIN, .id = command_id(), .verb = SLICE("list"), .arg = slice_str(last));
+	    COMMAND_SEND(l, QUEUE_ADMIN, .id = command_id(), .verb = slice_str(verb), .arg = slice_str(last));
 
 	if (status == COMMAND_OK)
 		status = command_receive(l, MSG_QUEUE_ADMIN_REPLY, &m);
@@ -54,35 +65,54 @@ ask_page(struct command_link *l, json_t *rows, char last[64], bool *more_r)
 	const struct msg_QUEUE_ADMIN_REPLY *r = &m.u.QUEUE_ADMIN_REPLY;
 	status = command_outcome(r->class, r->text);
 	if (status == COMMAND_OK)
-		status = add_page(rows, r->json);
+		status = add_page(rows, r->json, call);
 	*more_r = r->more && slice_cstr(r->text, last, 64);
 	return status;
 }
 
-/* Takes those out that the words do not mean. */
-static void
-keep_selected(json_t *rows, const struct command_call *call)
+/* All pages from `last` on. */
+static enum command_status
+ask_pages(struct command_link *l, const struct command_call *call, const char *verb, json_t *rows, const char *first)
 {
-	for (size_t i = json_array_size(rows); i > 0; i--)
-		if (!queue_select(json_array_get(rows, i - 1), call->argc, call->argv))
-			(void)json_array_remove(rows, i - 1);
+	enum command_status status = COMMAND_OK;
+	char last[64];
+	bool more = true;
+
+	(void)snprintf(last, sizeof last, "%s", first);
+	while (status == COMMAND_OK && more)
+		status = ask_page(l, call, verb, rows, last, &more);
+	if (status == COMMAND_OK)
+		drop_unmeant(rows, call);
+	return status;
 }
 
-/* The messages that the words mean; with words that name no message it is COMMAND_REFUSED. */
+/* The word stands before that one, too. */
+static bool
+said_before(const struct command_call *call, int at)
+{
+	for (int i = 0; i < at; i++)
+		if (strcmp(call->argv[i], call->argv[at]) == 0)
+			return true;
+	return false;
+}
+
+/* The messages that the words mean: those with the ids, or all of the queue are looked at. */
 static enum command_status
 fetch(const struct command_call *call, struct command_link *l, json_t *rows)
 {
 	const char *wrong = queue_select_check(call->argc, call->argv);
 	enum command_status status = COMMAND_OK;
-	char last[64] = "";
-	bool more = true;
+	bool ids = false;
 
 	if (wrong)
-		return command_usage(call, "\"%s\" is neither the id of a message nor FIELD=PATTERN", wrong);
-	while (status == COMMAND_OK && more)
-		status = ask_page(l, rows, last, &more);
-	keep_selected(rows, call);
-	return status;
+		return command_usage(call, "\"%s\" is neither the id of a message nor a field with a pattern or value", wrong);
+	for (int i = 0; i < call->argc && status == COMMAND_OK; i++)
+		if (queue_select_is_id(call->argv[i])) {
+			ids = true;
+			if (!said_before(call, i))
+				status = ask_pages(l, call, "show", rows, call->argv[i]);
+		}
+	return ids ? status : ask_pages(l, call, "list", rows, "");
 }
 
 /* For the table: the addresses of a message as one list of texts. */
@@ -127,21 +157,36 @@ text_of(json_t *row, const char *key)
 	return text ? text : "";
 }
 
+/* "before", the value and "after", when there is one. */
+static void
+print_value(const char *before, json_t *row, const char *key, const char *after)
+{
+	const char *text = text_of(row, key);
+
+	if (*text == '\0')
+		return;
+	fputs(before, stdout);
+	command_print_text(text);
+	fputs(after, stdout);
+}
+
 static void
 print_recipient(json_t *r)
 {
-	const char *next = text_of(r, "next");
 	json_t *told;
 	size_t i;
 
-	printf("  %s: %s", text_of(r, "address"), text_of(r, "state"));
+	print_value("  ", r, "address", ": ");
+	print_value("", r, "state", "");
 	if (json_integer_value(json_object_get(r, "attempts")) > 0)
 		printf(" after %lld tries", (long long)json_integer_value(json_object_get(r, "attempts")));
-	if (*next)
-		printf(", next %s", next);
+	print_value(", next ", r, "next", "");
 	printf("%s\n", json_is_true(json_object_get(r, "unsure")) ? ", may have arrived already" : "");
-	if (*text_of(r, "text"))
-		printf("    %s%s%s %s\n", text_of(r, "by"), *text_of(r, "by") ? ": " : "", text_of(r, "status"), text_of(r, "text"));
+	if (*text_of(r, "text")) {
+		print_value("    ", r, "by", ":");
+		print_value(*text_of(r, "by") ? " " : "    ", r, "status", "");
+		print_value(" ", r, "text", "\n");
+	}
 	json_array_foreach(json_object_get(r, "told"), i, told)
 		printf("    its sender is told of the %s\n", json_string_value(told));
 }
@@ -152,13 +197,16 @@ print_message(json_t *row)
 	json_t *r;
 	size_t i;
 
-	printf("%s %s\n", text_of(row, "id"), text_of(row, "state"));
-	printf("  from <%s>, %lld octets, since %s, session %s\n", text_of(row, "sender"),
-	    (long long)json_integer_value(json_object_get(row, "bytes")), text_of(row, "added"), text_of(row, "session"));
-	if (*text_of(row, "release"))
-		printf("  not before %s\n", text_of(row, "release"));
-	if (*text_of(row, "report"))
-		printf("  its sender is being told, by message %s\n", text_of(row, "report"));
+	print_value("", row, "id", " ");
+	print_value("", row, "state", "\n");
+	printf("  from <");
+	print_value("", row, "sender", "");
+	printf(">, %lld octets", (long long)json_integer_value(json_object_get(row, "bytes")));
+	print_value(", since ", row, "added", "");
+	print_value(", session ", row, "session", "");
+	putchar('\n');
+	print_value("  not before ", row, "release", "\n");
+	print_value("  its sender is being told, by message ", row, "report", "\n");
 	json_array_foreach(json_object_get(row, "recipients"), i, r)
 		print_recipient(r);
 }
@@ -280,36 +328,38 @@ queue_retry(const struct command_call *call)
 }
 
 #define SELECTION \
-	"Messages are named by ids, or by FIELD=PATTERN with * and ? in it: id, state, sender, session, report, and of a recipient\n" \
-	"to, domain, status, by, text, recipient (pending, done, failed). All fields must match.\n"
-#define WORDS_MAX 1000
+	"Messages are named by ids, or by FIELD=PATTERN with * and ? in it: id, state, sender, session, report, forward_from, bytes,\n" \
+	"attempts, priority, added, next, release, requiretls, tls_optional (yes, no), and of a recipient to, domain, status, by,\n" \
+	"text, recipient (pending, done, failed), here, forwarded, unsure (yes, no), told (delay, failure, success),\n" \
+	"recipient.attempts, recipient.next. Numbers and times can be compared (mind the shell): 'bytes>10M', 'attempts>3',\n" \
+	"'added<2d' (longer than two days ago), 'next>1h' (in more than an hour), 'added>2026-11-29'. All of it must hold.\n"
 
 const struct command commands_queue[] = {
     {
 	.name = "queue list",
-	.args = "[ID | FIELD=PATTERN]...",
+	.args = "[ID | CONDITION]...",
 	.help = "messages that wait",
 	.more = "STATE is waiting, due, active (being delivered now) or held. With --json each recipient is listed with its own\n"
 		"state and the reason of the last failure.\n" SELECTION,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_list,
     },
     {
 	.name = "queue show",
-	.args = "[ID | FIELD=PATTERN]...",
+	.args = "[ID | CONDITION]...",
 	.help = "the same, with each recipient and what its last try came to",
 	.more = SELECTION,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_show,
     },
     {
 	.name = "queue retry",
-	.args = "[ID | FIELD=PATTERN]...",
+	.args = "[ID | CONDITION]...",
 	.help = "try them now; without words everything that waits",
 	.more = SELECTION,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_retry,
     },
@@ -322,41 +372,41 @@ const struct command commands_queue[] = {
     },
     {
 	.name = "queue hold",
-	.args = "ID | FIELD=PATTERN...",
+	.args = "ID | CONDITION...",
 	.help = "keep them in the queue, untried, until they are released",
 	.more = SELECTION,
 	.args_min = 1,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_change,
     },
     {
 	.name = "queue release",
-	.args = "ID | FIELD=PATTERN...",
+	.args = "ID | CONDITION...",
 	.help = "try held ones again",
 	.more = SELECTION,
 	.args_min = 1,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_change,
     },
     {
 	.name = "queue discard",
-	.args = "ID | FIELD=PATTERN...",
+	.args = "ID | CONDITION...",
 	.help = "give them up, and tell their senders",
 	.more = SELECTION,
 	.args_min = 1,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_change,
     },
     {
 	.name = "queue delete",
-	.args = "ID | FIELD=PATTERN...",
+	.args = "ID | CONDITION...",
 	.help = "give them up, and tell nobody",
 	.more = SELECTION,
 	.args_min = 1,
-	.args_max = WORDS_MAX,
+	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_change,
     },

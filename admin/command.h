@@ -128,6 +128,8 @@ struct command_column {
  * borrowed reference. */
 enum command_status command_print_list(
     const struct command_call *call, const json_t *rows, const struct command_column *columns);
+/* Text from outside on stdout, without what a terminal would obey. */
+void command_print_text(const char *text);
 /* Text from outside as a JSON string: what is no UTF-8 becomes U+FFFD. NULL when there is no memory. */
 json_t *command_text(struct slice text);
 /* Any JSON value, indented, on stdout. */

@@ -34,6 +34,17 @@ put_clean(struct buf *b, const char *text)
 	}
 }
 
+void
+command_print_text(const char *text)
+{
+	struct buf b;
+
+	buf_init(&b, 3 * strlen(text) + 1);
+	put_clean(&b, text);
+	fwrite(b.p, 1, b.n, stdout);
+	buf_fini(&b);
+}
+
 json_t *
 command_text(struct slice text)
 {

@@ -1,6 +1,7 @@
 /*
  * The mailstead command's questions. "list": pages of JSON, one object a line (docs of the format: mailstead queue
- * list --json); arg is the last id of the page before. The others change the message whose id is arg, and tell what became of it:
+ * list --json); arg is the last id of the page before. "show": the same of the message whose id is arg alone. The others change the
+ * message whose id is arg, and tell what became of it:
  * "retry" (now; without an id: everything that waits; not what is to be sent later), "hold", "release" (what is held goes on; what is not,
  * and is to be sent later, is sent now), "delete" (nobody is told), "discard" (the sender is told that it failed).
  */
@@ -205,17 +206,20 @@ place_of(struct slice text)
 	return at;
 }
 
+/* What fits from there on; one: of that message alone. */
 static void
-list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
+send_page(struct edge *e, const struct msg_QUEUE_ADMIN *q, struct place at, bool one)
 {
-	struct place at = place_of(q->arg);
 	const struct queue_message *last = NULL;
 	char text[64] = "";
 	struct buf b;
 
 	buf_init(&b, PAGE_BYTES_MAX);
-	for (struct queue_message *m = at.m; m && put_message(&b, &at); m = at.m)
+	for (struct queue_message *m = at.m; m && put_message(&b, &at); m = at.m) {
 		last = m;
+		if (one)
+			at.m = NULL;
+	}
 	if (at.m && at.from > 0)
 		(void)snprintf(text, sizeof(text), "%s %u", at.m->id, at.from);
 	else if (last)
@@ -223,6 +227,27 @@ list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = slice_str(text), .more = at.m != NULL && b.n > 0, .json = buf_slice(&b)))
 		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
 	buf_fini(&b);
+}
+
+static void
+list(struct edge *e, const struct msg_QUEUE_ADMIN *q)
+{
+	send_page(e, q, place_of(q->arg), false);
+}
+
+/* "ID", or "ID NUMBER": from that recipient on. Nothing when it has gone. */
+static void
+show(struct edge *e, const struct msg_QUEUE_ADMIN *q)
+{
+	struct slice number = q->arg, id;
+	struct place at = {.m = NULL};
+	uint64_t from = 0;
+
+	if (slice_cut(&number, ' ', &id))
+		at.m = queue_items_find(id);
+	if (number.n > 0 && slice_u64(number, UINT16_MAX, &from))
+		at.from = (unsigned)from;
+	send_page(e, q, at, true);
 }
 
 /* ---- one message ---- */
@@ -335,6 +360,10 @@ on_admin(struct edge *e, struct msg_QUEUE_ADMIN *q)
 {
 	if (slice_eq(q->verb, SLICE("list"))) {
 		list(e, q);
+		return;
+	}
+	if (slice_eq(q->verb, SLICE("show"))) {
+		show(e, q);
 		return;
 	}
 	if (slice_eq(q->verb, SLICE("retry"))) {

@@ -64,6 +64,34 @@ class TestCommands(QueueTest):
         self.assertIn("b@two.example: pending", shown)
         self.assertEqual(self.server.run("queue", "show", "to=nobody@*", check=False).returncode, 1)
 
+    def test_selection_by_what_has_an_order(self):
+        small = self.submit("a@one.example")
+        with self.server.submission() as s:
+            s.sendmail("alice@demo.test", ["b@two.example"], MESSAGE % b"alice" + b"x" * 70 * 1024)
+        big = (set(r["id"] for r in self.listed()) - {small}).pop()
+        for words, want in ((["bytes>64K"], {big}), (["bytes<64K", "added>1h"], {small}), (["added<1h"], set()), (["unsure=no"], {small, big}),
+                            (["attempts>100"], set()), (["priority=0", "domain=one.example"], {small}), (["here=yes"], set()),
+                            ([small, "bytes>64K"], set()), ([small, big, small], {small, big})):
+            found = [r["id"] for r in self.listed(*words)]
+            self.assertEqual((set(found), len(found)), (want, len(want)), words)
+        for wrong in ("bytes>much", "sender<x", "added<yesterday"):
+            self.assertEqual(self.server.run("queue", "list", wrong, check=False).returncode, 2, wrong)
+
+    def test_what_a_terminal_obeys(self):
+        """An address may have signs that a terminal would act upon: they are not printed. JSON tells them."""
+        evil = "\u009b31mred\u202etxet@else.example"
+        with self.server.submission() as s:
+            s.ehlo()
+            self.assertEqual(s.docmd("MAIL FROM:<alice@demo.test> SMTPUTF8")[0], 250)
+            s.sock.sendall(("RCPT TO:<%s>\r\n" % evil).encode())
+            self.assertEqual(s.getreply()[0], 250)
+            self.assertEqual(s.data(MESSAGE % b"alice")[0], 250)
+        self.assertEqual([r["address"] for row in self.listed() for r in row["recipients"]], [evil])
+        for verb in ("list", "show"):
+            said = self.server.run("queue", verb).stdout
+            self.assertNotRegex(said, "[\u0080-\u009f\u202e]", verb)
+            self.assertIn("red", said)
+
     def test_hold_release_discard(self):
         queue_id = self.submit("a@one.example")
         self.assertIn("held", self.server.run("queue", "hold", queue_id).stdout)
