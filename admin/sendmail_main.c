@@ -22,7 +22,7 @@ enum mode {
 	MODE_MESSAGE, /* -bm */
 	MODE_SMTP,    /* -bs */
 	MODE_QUEUE,   /* -bp */
-	MODE_NOTHING, /* -bi, -q: there is nothing to build, and the queue runs by itself */
+	MODE_NOTHING, /* -bi, -I, -q: there is nothing to build, and the queue runs by itself */
 	MODE_UNKNOWN,
 };
 
@@ -92,6 +92,7 @@ take_option(int option, const char *text, struct sendmail_wish *w, enum mode *mo
 	case 'o':
 		w->dots_are_text |= strcmp(text, "i") == 0;
 		return 0;
+	case 'I':
 	case 'q':
 		*mode = MODE_NOTHING;
 		return 0;
@@ -116,7 +117,7 @@ take_options(int argc, char **argv, struct sendmail_wish *w, enum mode *mode)
 
 	opterr = 0;
 	/* "+": what stands behind a recipient is one, too. */
-	while ((option = getopt(argc, argv, "+A:B:b:C:D:d::e:F:f:Gh:iL:mN:nO:o:p:q::R:r:sTtUV:vX:")) != -1) {
+	while ((option = getopt(argc, argv, "+A:B:b:C:D:d::e:F:f:Gh:IiL:mN:nO:o:p:q::R:r:sTtUV:vX:")) != -1) {
 		status = take_option(option, optarg ? optarg : "", w, mode);
 		if (status != 0)
 			return status;

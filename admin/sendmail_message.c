@@ -11,6 +11,7 @@
 #include <assert.h>
 
 #define FIELD_ARENA_BYTES (1u << 20)
+#define WORD_OCTETS_MAX 20 /* of three characters each, and 12 around them */
 
 struct maker {
 	const struct sendmail_wish *wish;
@@ -20,6 +21,7 @@ struct maker {
 	struct buf *out;
 	struct sendmail_envelope *envelope;
 	bool has_from;
+	bool resent; /* it says who is sent it once more: those are its recipients (RFC 5322 3.6.6) */
 	bool overflow;
 	const char *why;
 };
@@ -148,11 +150,18 @@ add_recipient(struct maker *m, const struct address *a)
 		e->recipients[e->recipient_count++] = address;
 }
 
+/* "<>" names nobody. */
+static bool
+is_address(const struct address *a)
+{
+	return a->kind == ADDRESS_MAILBOX && (a->local.n > 0 || a->domain.n > 0);
+}
+
 static void
 add_recipients(struct maker *m, const struct address_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
-		if (list->v[i].kind == ADDRESS_MAILBOX)
+		if (is_address(&list->v[i]))
 			add_recipient(m, &list->v[i]);
 	m->overflow |= list->truncated;
 }
@@ -198,12 +207,12 @@ static bool
 incomplete(const struct address_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
-		if (list->v[i].kind == ADDRESS_MAILBOX && list->v[i].domain.n == 0)
+		if (is_address(&list->v[i]) && list->v[i].domain.n == 0)
 			return true;
 	return false;
 }
 
-enum kind { KIND_OTHER, KIND_FROM, KIND_ADDRESSES, KIND_RECIPIENTS, KIND_HIDDEN };
+enum kind { KIND_OTHER, KIND_FROM, KIND_ADDRESSES, KIND_RECIPIENTS, KIND_HIDDEN, KIND_RESENT, KIND_RESENT_HIDDEN };
 
 static enum kind
 kind_of(struct slice name)
@@ -212,12 +221,20 @@ kind_of(struct slice name)
 		const char *name;
 		enum kind kind;
 	} kinds[] = {{"From", KIND_FROM}, {"Sender", KIND_ADDRESSES}, {"Reply-To", KIND_ADDRESSES}, {"To", KIND_RECIPIENTS},
-	    {"Cc", KIND_RECIPIENTS}, {"Bcc", KIND_HIDDEN}, {"Resent-Bcc", KIND_HIDDEN}};
+	    {"Cc", KIND_RECIPIENTS}, {"Bcc", KIND_HIDDEN}, {"Resent-From", KIND_ADDRESSES}, {"Resent-Sender", KIND_ADDRESSES},
+	    {"Resent-To", KIND_RESENT}, {"Resent-Cc", KIND_RESENT}, {"Resent-Bcc", KIND_RESENT_HIDDEN}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
 		if (slice_eq_nocase(name, slice_str(kinds[i].name)))
 			return kinds[i].kind;
 	return KIND_OTHER;
+}
+
+/* Whether fields of that kind name those who get the message. */
+static bool
+names_recipients(const struct maker *m, enum kind k)
+{
+	return m->resent ? k == KIND_RESENT || k == KIND_RESENT_HIDDEN : k == KIND_RECIPIENTS || k == KIND_HIDDEN;
 }
 
 static void
@@ -233,9 +250,9 @@ take_field(struct maker *m, const struct header_field *f)
 	arena_reset(m->scratch);
 	address_list_parse(f->value, ADDRESSES_MAX, m->scratch, &list);
 	m->has_from |= kind == KIND_FROM;
-	if (m->wish->from_header && (kind == KIND_RECIPIENTS || kind == KIND_HIDDEN))
+	if (m->wish->from_header && names_recipients(m, kind))
 		add_recipients(m, &list);
-	if (kind == KIND_HIDDEN)
+	if (kind == KIND_HIDDEN || kind == KIND_RESENT_HIDDEN)
 		return;
 	if (incomplete(&list) && !list.truncated)
 		put_field(m, f, &list);
@@ -243,17 +260,51 @@ take_field(struct maker *m, const struct header_field *f)
 		buf_put_slice(m->out, f->raw);
 }
 
+/* In encoded words of at most 75 characters, with whole characters in each (RFC 2047 5). */
+static void
+put_encoded(struct buf *b, struct slice text)
+{
+	while (text.n > 0) {
+		struct slice word = utf8_cut(text, WORD_OCTETS_MAX);
+
+		buf_put_str(b, "=?utf-8?q?");
+		for (size_t i = 0; i < word.n; i++)
+			if (ascii_alpha(word.p[i]) || ascii_digit(word.p[i]))
+				buf_put_u8(b, word.p[i]);
+			else
+				buf_putf(b, "=%02X", word.p[i]);
+		text = slice_sub(text, word.n, text.n);
+		buf_put_str(b, text.n > 0 ? "?=\r\n\t" : "?=");
+	}
+}
+
 static void
 put_from(struct maker *m)
 {
-	const char *name = m->wish->full_name;
+	struct slice name = slice_str(m->wish->full_name ? m->wish->full_name : "");
 
 	buf_put_str(m->out, "From: ");
-	if (name != NULL && *name != '\0' && !has_control(slice_str(name))) {
-		put_word(m->out, slice_str(name), ' ');
+	if (name.n > 0 && !has_control(name) && utf8_valid(name)) {
+		if (slice_is_ascii(name))
+			put_word(m->out, name, ' ');
+		else
+			put_encoded(m->out, name);
 		buf_put_u8(m->out, ' ');
 	}
 	buf_putf(m->out, "<%.*s>\r\n", SLICE_ARG(m->user->account));
+}
+
+static bool
+is_resent(struct slice text)
+{
+	struct header_iter it;
+	struct header_field f;
+
+	header_iter_init(&it, text);
+	while (header_next(&it, &f) && f.name.n > 0)
+		if (kind_of(f.name) == KIND_RESENT || kind_of(f.name) == KIND_RESENT_HIDDEN)
+			return true;
+	return false;
 }
 
 /* The header, up to what is no field, completed; then an empty line and the rest. */
@@ -264,6 +315,7 @@ put_message(struct maker *m, struct slice text)
 	struct header_field f;
 	size_t taken = 0;
 
+	m->resent = is_resent(text);
 	header_iter_init(&it, text);
 	while (header_next(&it, &f) && f.name.n > 0) {
 		taken += f.raw.n;

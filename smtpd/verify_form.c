@@ -39,7 +39,7 @@ must_go(const struct header_field *field, const struct facts *f)
 	return f->authserv_id.n > 0 && authres_claims(field->name, field->value, f->authserv_id);
 }
 
-/* Some mailbox of the list has no domain. */
+/* Some mailbox of the list has no domain. "<>" is none. */
 static bool
 has_unqualified(struct slice value, struct arena *scratch)
 {
@@ -48,7 +48,7 @@ has_unqualified(struct slice value, struct arena *scratch)
 	arena_reset(scratch);
 	address_list_parse(value, ADDRESSES_MAX, scratch, &list);
 	for (size_t i = 0; i < list.n; i++)
-		if (list.v[i].kind == ADDRESS_MAILBOX && list.v[i].domain.n == 0)
+		if (list.v[i].kind == ADDRESS_MAILBOX && list.v[i].local.n > 0 && list.v[i].domain.n == 0)
 			return true;
 	return false;
 }

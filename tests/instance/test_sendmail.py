@@ -111,6 +111,11 @@ class TestSendmail(LocalTest):
         self.assertIn(b"\r\nFrom: Cron Daemon <alice@demo.test>\r\n", found)
         self.assertIn(b"\r\nTo: bob@demo.test,\r\n\t\"A. B.\" <alice@demo.test>,\r\n\tcarol@client.example\r\nSubject: y\r\n", found)
 
+    def test_nobody(self):
+        """An address that is none stays as it is, and nobody is made of it."""
+        self.sent("-t", text="From: alice@demo.test\nTo: nobody <>, bob@demo.test\nReply-To: <>\n\nx\n")
+        self.assertIn(b"\r\nTo: nobody <>, bob@demo.test\r\nReply-To: <>\r\n", self.message())
+
     def test_recipients_from_the_header(self):
         """-t: To, Cc and Bcc, each once; nobody sees Bcc. Without -t only who is named."""
         text = "To: Bob <bob@demo.test>,\n bob@demo.test\nCc: group: alice@demo.test;\nBcc: alice+hidden@demo.test\nSubject: t\n\nx\n"
@@ -125,6 +130,12 @@ class TestSendmail(LocalTest):
         self.sent("-t", "alice@demo.test", text=text.replace("Cc:", "X-Cc:"))
         self.assertEqual(len(self.messages("alice")), 1)
         self.message()
+
+    def test_sent_once_more(self):
+        """-t of a message that has Resent- fields: it goes to whom they name (RFC 5322 3.6.6), not once more to those in To."""
+        self.sent("-t", text="Resent-From: alice@demo.test\nResent-To: bob@demo.test\nFrom: alice@demo.test\nTo: alice@demo.test\n\nx\n")
+        self.message()
+        self.assertEqual(self.messages("alice"), [])
 
     def test_dots(self):
         """A line with a dot alone ends the message, unless -i."""
@@ -194,6 +205,7 @@ class TestSendmail(LocalTest):
         self.sent("-bd", status=EX_USAGE)
         self.sent("-Z", status=EX_USAGE)
         self.sent("-bi")
+        self.sent("-I")
         self.sent("-q")
         self.sent(name="newaliases")
         self.assertEqual(self.messages(), [])

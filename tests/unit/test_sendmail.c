@@ -55,6 +55,9 @@ START_TEST(test_messages)
 	    {"From: root\nTo: x: y, z@b.example; v\n\n",
 		"From: admin@ours.example\r\nTo: x:\r\n\ty@ours.example,\r\n\tz@b.example;,\r\n\tv@ours.example\r\n\r\n"},
 	    {"From: root\nBcc: y\nBCC : z\nResent-Bcc: w\nX: y\n\n", "From: admin@ours.example\r\nX: y\r\n\r\n"},
+	    {"From: root\nTo: a <>\nReply-To: <>\n\n", "From: admin@ours.example\r\nTo: a <>\r\nReply-To: <>\r\n\r\n"},
+	    {"Resent-From: www\nResent-To: y\nResent-Bcc: z\nFrom: root\n\n",
+		"Resent-From: www@ours.example\r\nResent-To: y@ours.example\r\nFrom: admin@ours.example\r\n\r\n"},
 	    {">From x\nFrom: root\n\nFrom y\n", "From: admin@ours.example\r\n\r\nFrom y\r\n"},
 	};
 	char *to[] = {(char[]){"a@b.example"}};
@@ -89,6 +92,13 @@ START_TEST(test_envelopes)
 	    {"a@b.example", NULL, "To: c@d.example\nBcc: e@f.example\n\nTo: x@y.example\n", true, 0, "admin@ours.example",
 		"a@b.example c@d.example e@f.example"},
 	    {NULL, NULL, "Cc: g: c@d.example, e;\n", true, 0, "admin@ours.example", "c@d.example e@ours.example"},
+	    {NULL, NULL, "To: a <>, c@d.example, <>\n", true, 0, "admin@ours.example", "c@d.example"},
+	    {NULL, NULL, "To: a <>\n", true, EX_DATAERR, NULL, NULL},
+	    /* RFC 5322 3.6.6: it goes to those who are sent it once more, and not to whom it went before. */
+	    {NULL, NULL, "Resent-To: c@d.example\nTo: e@f.example\nCc: g\nBcc: h\n", true, 0, "admin@ours.example", "c@d.example"},
+	    {NULL, NULL, "To: e@f.example\nResent-Cc: c@d.example\nResent-Bcc: i\n", true, 0, "admin@ours.example", "c@d.example i@ours.example"},
+	    {"a@b.example", NULL, "To: e@f.example\nResent-To: c@d.example\n", true, 0, "admin@ours.example", "a@b.example c@d.example"},
+	    {NULL, NULL, "Resent-From: x@y.example\nTo: c@d.example\n", true, 0, "admin@ours.example", "c@d.example"},
 	    {NULL, NULL, "Subject: x\n", true, EX_DATAERR, NULL, NULL},
 	    {"a@b.example\r\nDATA", NULL, "", false, EX_DATAERR, NULL, NULL},
 	    {"a@b.example\n", NULL, "", false, EX_DATAERR, NULL, NULL},
@@ -115,6 +125,34 @@ START_TEST(test_envelopes)
 			buf_putf(&got, "%s%.*s", r > 0 ? " " : "", SLICE_ARG(envelope.recipients[r]));
 		ck_assert_msg(slice_eq(buf_slice(&got), slice_str(rows[i].to)), "row %zu: %.*s", i, (int)got.n, (const char *)got.p);
 		buf_fini(&got);
+	}
+}
+END_TEST
+
+/* A name in a From field that is added: no server on the way needs to know more than ASCII for it. */
+START_TEST(test_full_name)
+{
+	static const struct {
+		const char *name, *want;
+	} rows[] = {
+	    {"A B", "A B "},
+	    {"A.B", "\"A.B\" "},
+	    {"J\xc3\xbcrgen X", "=?utf-8?q?J=C3=BCrgen=20X?= "},
+	    {"\xe4\xb8\xad\xe4\xb8\xad\xe4\xb8\xad\xe4\xb8\xad\xe4\xb8\xad\xe4\xb8\xad\xe4\xb8\xad",
+		"=?utf-8?q?=E4=B8=AD=E4=B8=AD=E4=B8=AD=E4=B8=AD=E4=B8=AD=E4=B8=AD?=\r\n\t=?utf-8?q?=E4=B8=AD?= "},
+	    {"J\xfcrgen", ""},
+	    {"x\ny", ""},
+	    {"", ""},
+	};
+	char *to[] = {(char[]){"a@b.example"}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		char want[256];
+
+		(void)snprintf(want, sizeof want, "From: %s<admin@ours.example>\r\n\r\n", rows[i].want);
+		ck_assert_int_eq(make((struct sendmail_wish){.full_name = rows[i].name}, to, 1, SLICE("")), 0);
+		ck_assert_msg(slice_eq(buf_slice(&message), slice_str(want)), "row %zu: %.*s", i, (int)message.n, (const char *)message.p);
+		ck_assert(!envelope.utf8);
 	}
 }
 END_TEST
@@ -188,6 +226,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_messages);
 	tcase_add_test(t, test_envelopes);
+	tcase_add_test(t, test_full_name);
 	tcase_add_test(t, test_octets);
 	tcase_add_test(t, test_recipients_max);
 	tcase_add_test(t, test_local_users);
