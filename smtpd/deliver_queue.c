@@ -19,6 +19,25 @@ static struct loop_timer *add_timer;
 
 /* ---- to the queue ---- */
 
+/* The domain of the reverse-path says that this client does not send for it (RFC 7208 8.4), and its author proves nothing else. */
+static bool
+sender_disowned(const struct job *j)
+{
+	const struct verdict *v = &j->verdict;
+	struct slice from = j->envelope.mail_from;
+
+	return v->mail_from.result == SPF_RESULT_FAIL && from.n > 0 &&
+	    !(v->dmarc.result == DMARC_RESULT_PASS &&
+		policy_domains_related(v->form.from_domain, slice_sub(from, slice_rindex(from, '@') + 1, from.n)));
+}
+
+/* A report would reach somebody who has sent nothing: what fails of it is told to the log alone. */
+static bool
+sender_may_be_forged(const struct job *j)
+{
+	return (j->decision && j->decision->action == POLICY_JUNK) || sender_disowned(j);
+}
+
 static bool
 encode_item(struct job *j, struct buf *b)
 {
@@ -39,7 +58,7 @@ encode_item(struct job *j, struct buf *b)
 	    .priority = j->envelope.priority,
 	};
 
-	bool junk = j->decision && j->decision->action == POLICY_JUNK;
+	bool forged = sender_may_be_forged(j);
 
 	item.recipients = arena_array(j->arena, j->target_count, sizeof(*item.recipients));
 	if (item.recipients == NULL)
@@ -56,7 +75,7 @@ encode_item(struct job *j, struct buf *b)
 		    .address = t->address,
 		    .text = slice_str(t->text),
 		    .status = slice_str(t->enhanced ? t->enhanced : ""),
-		    .notify = junk ? SMTP_NOTIFY_NEVER : t->dsn.notify, /* whose sender may be forged */
+		    .notify = forged ? SMTP_NOTIFY_NEVER : t->dsn.notify,
 		    .orcpt = t->dsn.orcpt,
 		    .attempts = t->tries > 0,
 		    .flags = t->forwarded ? QUEUE_FORWARDED : 0,

@@ -176,7 +176,7 @@ queue_trace_failed(const struct queue_message *m, const struct queue_item *item,
 		return;
 	queue_trace(m, item->session, "undeliverable", LOG_STR("to", r->address), LOG_STR("status", r->status), LOG_STR("by", r->mta),
 	    LOG_STR("text", r->text), LOG_END);
-	if (item->mail_from.n == 0)
+	if (item->mail_from.n == 0 || (r->notify != 0 && !(r->notify & SMTP_NOTIFY_FAILURE)))
 		log_event(LOG_INFO, item->session, "undeliverable", LOG_CSTR("id", m->id), LOG_STR("to", r->address),
 		    LOG_STR("status", r->status), LOG_STR("by", r->mta), LOG_STR("text", r->text), LOG_END);
 }

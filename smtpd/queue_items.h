@@ -75,8 +75,8 @@ uint64_t queue_now_ms(void);
 uint64_t queue_pause_of(const struct queue_piece *p, uint32_t attempts);
 
 /*
- * Of a recipient of item that has failed; nothing of others. What comes from nobody, a report most often, is reported to nobody
- * (RFC 5321 6.1, RFC 3464 2): that stands in the log as well.
+ * Of a recipient of item that has failed; nothing of others. What is reported to nobody, since it comes from nobody (RFC 5321 6.1,
+ * RFC 3464 2) or the sender is not to be told, stands in the log as well.
  */
 void queue_trace_failed(const struct queue_message *m, const struct queue_item *item, const struct queue_recipient *r);
 

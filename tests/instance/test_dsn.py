@@ -354,6 +354,14 @@ class TestOutside(DsnTest):
         self.settled()
         self.assertEqual(len(self.other.messages), 1)
 
+    def test_never(self):
+        """Who wants to be told nothing is told nothing; the log says what failed."""
+        self.other.script = {"rcpt": "550 5.1.1 who"}
+        self.send("nobody@" + self.domain, params=" NOTIFY=NEVER")
+        harness.wait_for(lambda: "event=undeliverable" in self.server.log() and "to=nobody@%s status=5.1.1 " % self.domain in self.server.log(), 20, 0.1)
+        self.settled()
+        self.assertEqual(self.taken(), [])
+
     def test_report_refused(self):
         """A report that another server refuses is the end of it: nobody is told, the log and the time line say so."""
         self.other.script = {"rcpt": "550 5.1.1 who"}

@@ -171,6 +171,17 @@ class TestNotSentOn(ForwardTest):
     def test_junk(self):
         self.not_on("forward-junk", 550, fields=b"this is no field\r\n")
 
+    def test_forged_sender(self):
+        """Who is said to have sent it, and by SPF has not, is not told that it failed elsewhere: he would be the one to suffer."""
+        for sender, source, told in (("x@strict.example", "127.0.0.1", False), ("x@good.example", "127.0.0.1", True),
+                                     ("A.b+c@client.example", "127.0.0.1", True)):
+            self.assertEqual(self.send("out@demo.test", sender=sender, source=source)[0], 250, sender)
+            row, _ = self.item()
+            self.server.run("queue", "hold", row["id"])
+            harness.wait_for(lambda i=row["id"]: self.server.run("queue", "discard", i, check=False).returncode == 0, 20, 0.2)
+            self.assertEqual([r["report"] != "" for r in self.listed(row["id"])], [True] if told else [], sender)
+            self.tearDown()
+
     def test_loop(self):
         """What has been sent on by an address does not go there again, by whichever name it was marked."""
         self.not_on("forward-loop", 554, fields=b"Delivered-To:  OUT@demo.test\r\nDelivered-To: both@demo.test\r\n")
