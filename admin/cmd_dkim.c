@@ -467,6 +467,14 @@ judge_retired(struct checking *c, const struct dkim_selector *s, struct finding 
 	}
 }
 
+/* Its record has gone again before it took over: it waits as if it had not been seen, and the one before goes on. */
+static void
+withdraw(struct dkim_keys *k, struct dkim_selector *s)
+{
+	stay(k, s);
+	s->published = s->use_from = 0;
+}
+
 /* What follows from what the DNS says. */
 static void
 judge(struct checking *c, struct dkim_keys *k, struct dkim_selector *s, struct finding *f)
@@ -478,6 +486,10 @@ judge(struct checking *c, struct dkim_keys *k, struct dkim_selector *s, struct f
 		judge_retired(c, s, f);
 	} else if (f->published == DKIM_PUBLISHED_MISSING || f->published == DKIM_PUBLISHED_WRONG) {
 		c->wrong = true;
+		if (state == DKIM_SELECTOR_PUBLISHED && s->use_from != 0) {
+			withdraw(k, s);
+			c->changed = true;
+		}
 		f->advice = s->use_from == 0 ? "publish the record" : "signatures fail: publish the record";
 	} else if (s->use_from == 0 && f->published == DKIM_PUBLISHED_RIGHT) {
 		put_into_use(k, s, false);
@@ -605,7 +617,8 @@ const struct command commands_dkim[] = {
 	.help = "compare with what is in the DNS; put new keys to use",
 	.more = "A new key whose record is found signs from now on, or a day later when it follows another one: then the last\n"
 		"resolver has forgotten that there was no record. The one before is retired at that moment; its record must stay for\n"
-		"another 30 days. A retired key is forgotten when that time is over and its record is gone.\n"
+		"another 30 days. When the new record has gone again before that, the key waits as if it had never been there.\n"
+		"A retired key is forgotten when that time is over and its record is gone.\n"
 		"Exit status 1: a record is missing or wrong; 4: the DNS did not tell. To be run daily.\n",
 	.args_max = 1,
 	.needs_config = true,

@@ -397,6 +397,18 @@ class TestKeys(SigningTest):
             seen.append(found)
         self.assertEqual((seen[0], seen[-1]), (["old-ed25519"], ["new-ed25519"]))
 
+    def test_record_gone_before_it_is_used(self):
+        """A new key whose record was seen, and has gone again before it takes over, waits; the one before goes on."""
+        old, = self.dkim("create", "back.test", "--algorithm", "ed25519", "--selector", "old", "--force")
+        self.dkim("rotate", "back.test", "--selector", "new")
+        self.put_zone("back.test", "old-ed25519._domainkey.back.test. IN TXT %s\n" % dnsserver.txt(old["record"]))
+        at = time.time() + 3600
+        self.edit("back.test", {"old-ed25519": {"retire_at": at, "remove_at": at + 60}, "new-ed25519": {"published": 1, "use_from": at}})
+        self.assertEqual({r["selector"]: r["state"] for r in self.dkim("show", "back.test")}, {"old-ed25519": "active", "new-ed25519": "published"})
+        checked = {r["selector"]: (r["dns"], r["state"], r["use_from"] is None, r["retire_at"]) for r in self.dkim("check", "back.test", code=1)}
+        self.assertEqual(checked, {"old-ed25519": ("right", "active", False, None), "new-ed25519": ("missing", "created", True, None)})
+        self.assertEqual({r["selector"]: r["state"] for r in self.dkim("show", "back.test")}, {"old-ed25519": "active", "new-ed25519": "created"})
+
     def test_forgotten(self):
         """A retired key goes when its time is over and its record is gone; not before."""
         rows = self.dkim("create", "gone.test", "--force", "--selector", "g")
