@@ -16,6 +16,16 @@
 
 static struct loop_timer *settle_timer;
 
+/* deliver tries what is for mailboxes here before it comes, but not what it hands over at once, since some of it leaves or is for later. */
+static uint32_t
+tried_by_deliver(const struct queue_item *item)
+{
+	for (uint16_t i = 0; i < item->count; i++)
+		if (item->recipients[i].attempts > 0)
+			return 1;
+	return 0;
+}
+
 /* Decodes the item of a request; what deliver sends is checked like anything that comes over an edge. */
 static struct queue_message *
 new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *item_r)
@@ -29,7 +39,7 @@ new_message(const struct msg_QUEUE_ADD *m, struct arena *a, struct queue_item *i
 	memcpy(fresh->id, m->queue_id.p, SMTP_QUEUE_ID_CHARS);
 	memcpy(fresh->sha256, m->sha256.p, 32);
 	fresh->bytes = m->bytes;
-	fresh->attempts = 1; /* deliver's own, before it came here */
+	fresh->attempts = tried_by_deliver(item_r);
 	fresh->added_ms = queue_now_ms();
 	fresh->held = (item_r->flags & QUEUE_HELD) != 0;
 	fresh->release_ms = item_r->release_ms;

@@ -77,6 +77,17 @@ class TestCommands(QueueTest):
         for wrong in ("bytes>much", "sender<x", "added<yesterday"):
             self.assertEqual(self.server.run("queue", "list", wrong, check=False).returncode, 2, wrong)
 
+    def test_tries(self):
+        """What was never tried says so."""
+        with self.server.submission() as s:
+            s.ehlo()
+            self.assertEqual(s.docmd("MAIL FROM:<alice@demo.test> HOLDFOR=3600")[0], 250)
+            for to in ("a@one.example", "bob@demo.test"):
+                self.assertEqual(s.rcpt(to)[0], 250)
+            self.assertEqual(s.data(MESSAGE % b"alice")[0], 250)
+        row, = self.listed("state=scheduled", "attempts<1")
+        self.assertEqual([r["attempts"] for r in row["recipients"]], [0, 0])
+
     def test_what_a_terminal_obeys(self):
         """An address may have signs that a terminal would act upon: they are not printed. JSON tells them."""
         evil = "\u009b31mred\u202etxet@else.example"
