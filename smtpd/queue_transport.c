@@ -10,8 +10,11 @@
 #include <unistd.h>
 
 #define UNREADABLE_PAUSE_MS 60000
-/* The longest that a piece can take: 100 recipients' time-outs and a big message on a slow line are less. Past it transport has lost it. */
-#define OUT_MS_MAX (6u * 60 * 60 * 1000)
+/*
+ * Past it transport has lost the piece, and it is given out again. A server may take five minutes for each of 100 recipients and three for
+ * each block of the message (RFC 5321 4.5.3.2), and none of that may end in a second copy: 9 hours, and 25 MiB in blocks of 64 KiB 20 more.
+ */
+#define OUT_MS_MAX (48u * 60 * 60 * 1000)
 #define AGAIN_MS 1000
 
 static unsigned room; /* pieces that transport takes; 0: it has not said so yet */
