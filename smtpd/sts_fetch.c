@@ -61,6 +61,15 @@ take_ended(struct sts_fetcher *f)
 }
 
 /* What the server said is a policy; else why not. */
+/* The media type alone says it (RFC 8461 3.2), its parameters do not matter. */
+static bool
+is_plain(const char *type)
+{
+	struct slice rest = slice_str(type), first;
+
+	return slice_cut(&rest, ';', &first) && slice_eq_nocase(slice_trim(first), SLICE("text/plain"));
+}
+
 static const char *
 objection(const struct sts_fetch *fetch)
 {
@@ -73,7 +82,7 @@ objection(const struct sts_fetch *fetch)
 	(void)curl_easy_getinfo(fetch->easy, CURLINFO_CONTENT_TYPE, &type);
 	if (status != 200)
 		return status >= 300 && status < 400 ? "the policy host redirects" : "the policy host has no policy (no status 200)";
-	if (type == NULL || !slice_starts_nocase(slice_str(type), SLICE("text/plain")))
+	if (type == NULL || !is_plain(type))
 		return "what the policy host has is not text/plain";
 	return fetch->body.failed ? "the policy is too long" : NULL;
 }

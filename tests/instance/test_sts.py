@@ -55,7 +55,7 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject"]
         cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
         cls.expired = PolicyHost("127.0.0.5", cls.https, receiver.context(issue("mta-sts.expired.sts.example", expired=True)))
@@ -159,9 +159,10 @@ class TestPolicies(test_outbound.OutboundTest):
         """What is none binds nobody, and is looked for again only after a while."""
         self.policy("redirect", status=301)
         self.policy("html", kind="text/html")
+        self.policy("plainer", kind="text/plainer; charset=utf-8")
         self.policy("long", text=POLICY % ("enforce", "mx: mx.elsewhere.example\r\n", 86400) + "x: " + "y" * 70000 + "\r\n")
         self.policy("broken", text="version: STSv1\r\nmode: enforce\r\nmax_age: 86400\r\n")
-        for name in ("redirect", "html", "long", "broken", "missing", "wrongname", "twice"):
+        for name in ("redirect", "html", "plainer", "long", "broken", "missing", "wrongname", "twice"):
             self.host.asked.clear()
             where, queue_id = self.server_of(name)
             self.assertEqual(where, "second", name)
