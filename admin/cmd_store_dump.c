@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,6 +56,8 @@ failed_file(const char *path)
 static enum command_status
 open_output(struct dump_call *d)
 {
+	struct stat st;
+
 	if (d->to == NULL) {
 		FILE *f = tmpfile();
 
@@ -62,6 +65,11 @@ open_output(struct dump_call *d)
 		if (f != NULL)
 			(void)fclose(f);
 		return d->fd >= 0 ? COMMAND_OK : failed_file("a temporary file");
+	}
+	/* What gives way to the dump is a dump: no device, no link. */
+	if (lstat(d->to, &st) == 0 && !S_ISREG(st.st_mode)) {
+		command_error("%s: is there, and no file; without FILE the dump goes to standard output", d->to);
+		return COMMAND_REFUSED;
 	}
 	if ((size_t)snprintf(d->part, sizeof d->part, "%s.part", d->to) >= sizeof d->part) {
 		command_error("%s: the name is too long", d->to);
@@ -229,16 +237,26 @@ copy_objects(struct dump_call *d, const struct object_source *source, const stru
 }
 
 static enum command_status
+make_copy(const char *to)
+{
+	struct err e;
+	bool made;
+
+	if (file_mkdir(to, &made, &e) == 0 && object_init(to, &e) == 0)
+		return COMMAND_OK;
+	command_error("%s: %s", to, e.detail);
+	return COMMAND_REFUSED;
+}
+
+static enum command_status
 copy_messages(struct dump_call *d, const struct object_source *source)
 {
 	struct load_object *list = NULL;
-	struct err e;
-	bool made;
 	size_t n;
 	enum command_status status = dump_objects("the dump", d->fd, &list, &n);
 
-	if (status == COMMAND_OK && (file_mkdir(d->messages, &made, &e) < 0 || object_init(d->messages, &e) < 0))
-		status = failed(&e);
+	if (status == COMMAND_OK)
+		status = make_copy(d->messages);
 	if (status == COMMAND_OK)
 		status = copy_objects(d, source, list, n);
 	free(list);

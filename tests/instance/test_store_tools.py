@@ -113,6 +113,39 @@ class TestDumpLoad(ToolTest):
         rows = json.loads(self.server.run("mailbox", "list", "empty@demo.test", "--json").stdout)
         self.assertEqual([0] * 6, [r["messages"] for r in rows])
 
+    def test_dump_replaces_files_only(self):
+        """A device, a pipe or a link of that name stays what it is; so does a file when the dump fails."""
+        self.add("dump@demo.test")
+        os.mkfifo(self.path("pipe"))
+        os.symlink("/dev/null", self.path("link"))
+        os.mkdir(self.path("directory"))
+        for name in ("pipe", "link", "directory"):
+            before = os.lstat(self.path(name))
+            done = self.server.run("store", "dump", "dump@demo.test", self.path(name), check=False)
+            self.assertEqual(REFUSED, done.returncode, done.stderr)
+            self.assertIn(self.path(name), done.stderr)
+            after = os.lstat(self.path(name))
+            self.assertEqual((before.st_ino, before.st_mode), (after.st_ino, after.st_mode), name)
+        with open(self.path("file"), "w", encoding="utf-8") as f:
+            f.write("old")
+        done = self.server.run("store", "dump", "nobody@demo.test", self.path("file"), check=False)
+        self.assertEqual(REFUSED, done.returncode)
+        self.assertEqual(3, os.path.getsize(self.path("file")))
+        self.server.run("store", "dump", "dump@demo.test", self.path("file"))
+        with open(self.path("file"), encoding="utf-8") as f:
+            self.assertTrue(f.read().startswith("mailstead-dump 1\n"))
+        self.assertEqual([], [n for n in os.listdir(self.server.directory) if n.endswith(".part")])
+
+    def test_dump_messages_nowhere(self):
+        """Where no copy can be: it is named, and trying again is no help."""
+        self.add("dump2@demo.test")
+        with open(self.path("plain"), "w", encoding="utf-8"):
+            pass
+        for where in (self.path("plain"), self.path("none/copy"), ""):
+            done = self.server.run("store", "dump", "dump2@demo.test", self.path("dump2"), "--with-messages", where, check=False)
+            self.assertEqual(REFUSED, done.returncode, (where, done.stderr))
+            self.assertIn("mailstead: %s:" % where, done.stderr)
+            self.assertFalse(os.path.exists(self.path("dump2")))
 
     @unittest.skipUnless(os.getuid() == 0, "only root can be somebody else")
     def test_owner_may_read_nothing_else(self):
