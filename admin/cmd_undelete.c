@@ -315,7 +315,7 @@ undelete_search(const struct command_call *call)
 
 	if (status == COMMAND_OK)
 		status = option_end(call, argc, call->argv, 1, 1);
-	if (status == COMMAND_OK && f.mailbox == NULL && f.since == 0 && f.before == UINT64_MAX && !retained_filter_has_text(&f))
+	if (status == COMMAND_OK && retained_filter_is_all(&f))
 		status = command_usage(call, "say which ones");
 	if (status != COMMAND_OK)
 		return status;
@@ -407,6 +407,7 @@ undelete_mailbox(const struct command_call *call)
 
 struct purge {
 	struct retained_link l;
+	struct retained_ids named; /* by the words; none: all that are meant */
 	struct retained_ids messages;
 	struct retained_ids mailboxes; /* uid 0 */
 	uint64_t count;
@@ -419,6 +420,8 @@ on_purge(void *arg, const struct store_retained *r, const struct retained_text *
 	struct purge *p = arg;
 
 	(void)text;
+	if (p->named.n > 0 && !is_among(&p->named, r))
+		return;
 	retained_ids_add(r->uid != 0 ? &p->messages : &p->mailboxes, r->mailbox, r->uid);
 }
 
@@ -441,29 +444,29 @@ forget(struct purge *p, int fd, uint32_t mailbox, bool *more_r)
 }
 
 static enum command_status
-forget_messages(struct purge *p)
+forget_messages(struct purge *p, const struct retained_ids *ids)
 {
 	enum command_status status = COMMAND_OK;
 	bool more;
 
-	for (size_t at = 0; status == COMMAND_OK && at < p->messages.n; at += FORGET_MAX) {
-		size_t n = p->messages.n - at < FORGET_MAX ? p->messages.n - at : FORGET_MAX;
-		int fd = retained_ids_file(&p->messages, at, n);
+	for (size_t at = 0; status == COMMAND_OK && at < ids->n; at += FORGET_MAX) {
+		size_t n = ids->n - at < FORGET_MAX ? ids->n - at : FORGET_MAX;
+		int fd = retained_ids_file(ids, at, n);
 
 		if (fd < 0)
 			return COMMAND_TEMPORARY;
 		status = forget(p, fd, 0, &more);
 		(void)close(fd);
-		progress_step(&p->l.progress, "purged", at + n, p->messages.n);
+		progress_step(&p->l.progress, "purged", at + n, ids->n);
 	}
 	progress_end(&p->l.progress);
 	return status;
 }
 
 static enum command_status
-purge_all(struct purge *p)
+purge_all(struct purge *p, const struct retained_ids *messages)
 {
-	enum command_status status = forget_messages(p);
+	enum command_status status = forget_messages(p, messages);
 	bool more = true;
 
 	for (size_t i = 0; status == COMMAND_OK && i < p->mailboxes.n; i++)
@@ -480,17 +483,18 @@ purge_all(struct purge *p)
 	return status == COMMAND_OK ? printed : status;
 }
 
-/* With ids among the words those alone are meant, else all that the filter lets through. */
+/* What the filter lets through; with ids among the words only those of it. */
 static enum command_status
 purge_meant(struct purge *p, const struct retained_filter *f, bool dry)
 {
-	enum command_status status = COMMAND_OK;
+	enum command_status status;
 
 	if (dry)
-		return show(&p->l, f, p->messages.n > 0 ? &p->messages : NULL, 0);
-	if (p->messages.n == 0)
-		status = retained_each(&p->l, f, false, on_purge, p);
-	return status == COMMAND_OK ? purge_all(p) : status;
+		return show(&p->l, f, p->named.n > 0 ? &p->named : NULL, 0);
+	if (p->named.n > 0 && retained_filter_is_all(f))
+		return purge_all(p, &p->named);
+	status = retained_each(&p->l, f, false, on_purge, p);
+	return status == COMMAND_OK ? purge_all(p, &p->messages) : status;
 }
 
 static enum command_status
@@ -507,13 +511,14 @@ purge(const struct command_call *call)
 	if (status == COMMAND_OK && !dry && !yes)
 		status = command_usage(call, "what is purged never comes back: say --yes, or --dry-run to see what it is");
 	if (status == COMMAND_OK)
-		status = ids_of_words(call, argc, &p.messages);
+		status = ids_of_words(call, argc, &p.named);
 	if (status == COMMAND_OK) {
 		status = retained_open(call, call->argv[0], &p.l);
 		if (status == COMMAND_OK)
 			status = purge_meant(&p, &f, dry);
 		retained_close(&p.l);
 	}
+	retained_ids_fini(&p.named);
 	retained_ids_fini(&p.messages);
 	retained_ids_fini(&p.mailboxes);
 	return status;
@@ -566,7 +571,8 @@ const struct command commands_undelete[] = {
 	.name = "purge",
 	.args = "ADDRESS [ID...] " RETAINED_FILTER_ARGS " --yes | --dry-run",
 	.help = "remove what was expunged or deleted for good, now",
-	.more = "Without IDs all that is meant, without anything said all. What is in mailboxes is not touched.\n"
+	.more = "Without anything said all of it; with IDs only those, and of them only what the rest means too. What is in mailboxes\n"
+		"is not touched.\n"
 		RETAINED_FILTER_HELP,
 	.args_min = 1,
 	.args_max = 3 + RETAINED_FILTER_WORDS_MAX + ID_WORDS_MAX,

@@ -25,6 +25,28 @@ take_when(const struct command_call *call, int *argc, const char *word, uint64_t
 	return option_value(argc, call->argv, word, &text) && (text == NULL || command_when(text, time_r));
 }
 
+static void
+needle_init(struct buf *b, const char *text)
+{
+	size_t n = text != NULL ? strlen(text) : 0;
+
+	buf_init(b, n * TEXT_FOLD_GROWTH_MAX + 1);
+	(void)text_fold(slice_of(text, n), b);
+}
+
+/* A text that is in everything, an unset variable of a script for one, would mean all. */
+static bool
+says_something(const char *text)
+{
+	struct buf b;
+
+	needle_init(&b, text);
+	bool says = b.n > 0;
+
+	buf_fini(&b);
+	return says;
+}
+
 enum command_status
 retained_filter_words(const struct command_call *call, int *argc, struct retained_filter *f)
 {
@@ -39,6 +61,9 @@ retained_filter_words(const struct command_call *call, int *argc, struct retaine
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
 		if (!option_value(argc, call->argv, texts[i].word, texts[i].value))
 			return command_usage(call, "%s takes a text", texts[i].word);
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+		if (*texts[i].value != NULL && !says_something(*texts[i].value))
+			return command_usage(call, "%s: the text behind it is empty", texts[i].word);
 	if (f->mailbox != NULL && slice_eq(account_mailbox_name(slice_str(f->mailbox)), SLICE("INBOX")))
 		f->mailbox = "INBOX";
 	if (f->mailbox != NULL && strlen(f->mailbox) > STORE_NAME_BYTES_MAX)
@@ -52,13 +77,10 @@ retained_filter_has_text(const struct retained_filter *f)
 	return f->from != NULL || f->subject != NULL || f->summary != NULL || f->text != NULL;
 }
 
-static void
-needle_init(struct buf *b, const char *text)
+bool
+retained_filter_is_all(const struct retained_filter *f)
 {
-	size_t n = text != NULL ? strlen(text) : 0;
-
-	buf_init(b, n * TEXT_FOLD_GROWTH_MAX + 1);
-	(void)text_fold(slice_of(text, n), b);
+	return f->mailbox == NULL && f->since == 0 && f->before == UINT64_MAX && !retained_filter_has_text(f);
 }
 
 static void

@@ -239,6 +239,35 @@ class TestUndelete(UndeleteTest):
         self.check_sound()
         client.logout()
 
+    def test_purge_of_both(self):
+        """Ids and which: a message is purged when it is named and is one of those, as --dry-run shows it."""
+        client = self.account("both")
+        for subject in ("first", "second"):
+            self.append(client, "INBOX", subject)
+        self.append(client, "Sent", "sent")
+        self.expunge(client, "INBOX")
+        self.expunge(client, "Sent")
+        ids = self.ids()
+        words = ("purge", self.me, ids["first"], ids["sent"], "--mailbox", "Sent")
+        self.assertEqual([m["subject"] for m in self.run_json(*words, "--dry-run")["messages"]], ["sent"])
+        self.assertEqual(self.run_json(*words, "--yes")["messages"], 1)
+        self.assertEqual(sorted(self.ids()), ["first", "second"])
+        self.assertEqual(self.run_json("purge", self.me, ids["first"], "--subject", "second", "--yes")["messages"], 0)
+        self.assertEqual(self.run_json("purge", self.me, ids["first"], "--subject", "first", "--yes")["messages"], 1)
+        self.assertEqual(sorted(self.ids()), ["second"])
+        client.logout()
+
+    def test_empty_words(self):
+        """What is contained in everything, such as a script's variable that is not set, does not mean all."""
+        client = self.account("empty")
+        self.append(client, "INBOX", "here")
+        self.expunge(client, "INBOX")
+        for option in ("--mailbox", "--from", "--subject", "--search", "--text"):
+            for words in (("purge", self.me, "--yes"), ("undelete", "search", self.me), ("undelete", "list", self.me)):
+                self.usage((*words, option, ""), USAGE)
+        self.assertEqual(sorted(self.ids()), ["here"])
+        client.logout()
+
     def test_quota(self):
         """What is retained does not count; coming back is refused past the limit, all of it, and let in up to it."""
         client = self.account("quota")
