@@ -93,7 +93,7 @@ print_records(const json_t *rows)
 	json_array_foreach(rows, i, row)
 		if (strcmp(json_string_value(json_object_get(row, "state")), "retired") != 0)
 			print_record(row);
-	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+	return command_output_end();
 }
 
 /* ---- making ---- */

@@ -25,9 +25,7 @@ print(const struct command_call *call, const char *key, const json_t *rows, bool
 		return COMMAND_REFUSED;
 	}
 	explain_print(rows);
-	if (fflush(stdout) != 0)
-		return COMMAND_TEMPORARY;
-	return COMMAND_OK;
+	return command_output_end();
 }
 
 /* What was recorded must come to the same decision again. */

@@ -29,7 +29,7 @@ print_counts(const struct command_call *call, const struct import_counts *c)
 	    (unsigned long long)c->uids_kept, (unsigned long long)c->present, (unsigned long long)c->failed);
 	if (c->keywords_lost > 0)
 		printf("%llu keywords of messages could not be kept\n", (unsigned long long)c->keywords_lost);
-	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+	return command_output_end();
 }
 
 static enum command_status

@@ -92,7 +92,7 @@ print_answer(const struct lab_call *c, const struct buf *reply, const struct lab
 	printf("\nA receiver that runs libspf2 reads the sender's SPF record as: %s%s%s\n", spf2->result, spf2->reason[0] ? ": " : "",
 	    spf2->reason);
 	printf("The answer: %.*s\n", SLICE_ARG(buf_slice(reply)));
-	return fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+	return command_output_end();
 }
 
 /* For supervisor_options.when_ready. */

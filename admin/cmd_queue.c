@@ -226,7 +226,7 @@ queue_show(const struct command_call *call)
 		status = COMMAND_REFUSED;
 	}
 	if (status == COMMAND_OK && call->json)
-		(void)command_print_json(rows);
+		status = command_print_json(rows);
 	else if (status == COMMAND_OK)
 		json_array_foreach(rows, i, row)
 			print_message(row);
@@ -314,8 +314,14 @@ queue_flush(const struct command_call *call)
 	json_t *text = NULL;
 	enum command_status status = l ? ask_change(l, "retry", "", &text) : COMMAND_UNREACHABLE;
 
-	if (text)
+	if (text && call->json) {
+		json_t *row = json_pack("{sO}", "result", text);
+
+		(void)command_print_json(row);
+		json_decref(row);
+	} else if (text) {
 		printf("%s\n", json_string_value(text));
+	}
 	json_decref(text);
 	command_disconnect(&l);
 	return status;

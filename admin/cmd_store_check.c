@@ -23,23 +23,15 @@ struct checking {
 	uint64_t accounts; /* with contradictions */
 };
 
-static json_t *
-text_json(struct slice s)
-{
-	json_t *v = json_stringn((const char *)s.p, s.n);
-
-	return v != NULL ? v : json_string("?");
-}
-
 json_t *
 store_finding_json(const struct check_finding *f)
 {
 	json_t *row = json_object();
 
-	(void)json_object_set_new(row, "code", text_json(f->code));
-	(void)json_object_set_new(row, "text", text_json(f->text));
+	(void)json_object_set_new(row, "code", command_text(f->code));
+	(void)json_object_set_new(row, "text", command_text(f->text));
 	if (f->mailbox.n > 0)
-		(void)json_object_set_new(row, "mailbox", text_json(f->mailbox));
+		(void)json_object_set_new(row, "mailbox", command_text(f->mailbox));
 	if (f->uid != 0)
 		(void)json_object_set_new(row, "uid", json_integer(f->uid));
 	if (f->object != UINT64_MAX)
@@ -54,11 +46,14 @@ store_finding_print(const char *address, const json_t *row)
 	const json_t *uid = json_object_get(row, "uid");
 
 	printf("%s: ", address);
-	if (mailbox != NULL)
-		printf("%s: ", mailbox);
+	if (mailbox != NULL) {
+		command_put_text(mailbox);
+		printf(": ");
+	}
 	if (uid != NULL)
 		printf("UID %lld: ", (long long)json_integer_value(uid));
-	printf("%s (%s)\n", json_string_value(json_object_get(row, "text")), json_string_value(json_object_get(row, "code")));
+	command_put_text(json_string_value(json_object_get(row, "text")));
+	printf(" (%s)\n", json_string_value(json_object_get(row, "code")));
 }
 
 static void

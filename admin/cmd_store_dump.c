@@ -91,12 +91,12 @@ print_output(const struct dump_call *d)
 
 	while ((got = memfd_read(d->fd, at, room, sizeof room, &e)) > 0) {
 		if (fwrite(room, 1, (size_t)got, stdout) != (size_t)got)
-			return failed_file("standard output");
+			break;
 		at += (uint64_t)got;
 	}
 	if (got < 0)
 		return failed(&e);
-	return fflush(stdout) == 0 ? COMMAND_OK : failed_file("standard output");
+	return command_output_end();
 }
 
 /* Puts the file in place, or takes it away. */

@@ -172,7 +172,7 @@ print_done(const struct command_call *call, const char *what, json_t *figures)
 		json_object_foreach(figures, key, value)
 			printf(" %s %lld", key, (long long)json_integer_value(value));
 		putchar('\n');
-		status = fflush(stdout) == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+		status = command_output_end();
 	}
 	json_decref(figures);
 	return status;

@@ -132,6 +132,13 @@ enum command_status command_print_list(
 void command_print_text(const char *text);
 /* Text from outside as a JSON string: what is no UTF-8 becomes U+FFFD. NULL when there is no memory. */
 json_t *command_text(struct slice text);
+/* The same on stdout for people: what a terminal may obey becomes "?". */
+void command_put_text(const char *text);
+/*
+ * The end of a command, and of a process of it that prints: all that was printed is out, else COMMAND_TEMPORARY after
+ * saying so, once.
+ */
+enum command_status command_output_end(void) __attribute__((warn_unused_result));
 /* Any JSON value, indented, on stdout. */
 enum command_status command_print_json(const json_t *value);
 /* Parses JSON that came from the server; NULL after saying so on stderr. The caller owns it. */

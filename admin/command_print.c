@@ -157,13 +157,27 @@ print_table(const json_t *rows, const struct command_column *columns)
 	buf_fini(&b);
 }
 
-static enum command_status
-finish_output(void)
+void
+command_put_text(const char *text)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return COMMAND_OK;
-	command_error("cannot write the answer");
-	return COMMAND_TEMPORARY;
+	struct buf b;
+
+	buf_init(&b, 3 * strlen(text) + 1);
+	put_clean(&b, text);
+	fwrite(b.p, 1, b.n, stdout);
+	buf_fini(&b);
+}
+
+enum command_status
+command_output_end(void)
+{
+	static bool said;
+	bool lost = fflush(stdout) != 0 || ferror(stdout);
+
+	if (lost && !said)
+		command_error("cannot write the answer");
+	said = said || lost;
+	return lost ? COMMAND_TEMPORARY : COMMAND_OK;
 }
 
 enum command_status
@@ -173,7 +187,7 @@ command_print_list(
 	if (call->json)
 		return command_print_json(rows);
 	print_table(rows, columns);
-	return finish_output();
+	return command_output_end();
 }
 
 enum command_status
@@ -181,7 +195,7 @@ command_print_json(const json_t *value)
 {
 	if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) == 0)
 		putchar('\n');
-	return finish_output();
+	return command_output_end();
 }
 
 json_t *

@@ -50,14 +50,6 @@ explain_fetch(const struct config *config, const char *key, uint64_t since_us, j
 
 /* ---- printing ---- */
 
-/* What a peer put into a field must not play with the terminal. */
-static void
-print_clean(const char *text)
-{
-	for (; *text != '\0'; text++)
-		(void)putchar((uint8_t)*text < ' ' || *text == 0x7f ? '?' : *text);
-}
-
 static void
 print_again(json_t *again)
 {
@@ -77,7 +69,7 @@ print_again(json_t *again)
 		if (text == NULL)
 			continue;
 		printf(" %s=", key);
-		print_clean(text);
+		command_put_text(text);
 	}
 	(void)putchar('\n');
 }
@@ -90,17 +82,17 @@ print_event(const json_t *row)
 	json_t *value;
 
 	printf("%s  %-11s  ", event_row_text(row, "time"), event_row_text(row, "role"));
-	print_clean(event_row_text(row, "session"));
+	command_put_text(event_row_text(row, "session"));
 	printf("  ");
-	print_clean(event_row_text(row, "event"));
+	command_put_text(event_row_text(row, "event"));
 	json_object_foreach(fields, key, value)
 	{
 		const char *text = json_string_value(value);
 
 		(void)putchar(' ');
-		print_clean(key);
+		command_put_text(key);
 		(void)putchar('=');
-		print_clean(text != NULL ? text : "");
+		command_put_text(text != NULL ? text : "");
 	}
 	(void)putchar('\n');
 	print_again(json_object_get(row, "again"));

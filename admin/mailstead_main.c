@@ -164,10 +164,10 @@ call_command(struct command_call *call)
 		return COMMAND_REFUSED;
 	}
 	call->config = config;
-	enum command_status status = c->run(call);
+	enum command_status status = c->run(call), printed = command_output_end();
 
 	config_free(&config);
-	return status;
+	return status == COMMAND_OK ? printed : status;
 }
 
 int
@@ -180,7 +180,7 @@ main(int argc, char **argv)
 	argv++;
 	if (w.version) {
 		puts("mailstead " MAILSTEAD_VERSION);
-		return COMMAND_OK;
+		return (int)command_output_end();
 	}
 	const struct command *c = argc > 0 ? find(argc, argv, &words) : NULL;
 
@@ -189,7 +189,7 @@ main(int argc, char **argv)
 			print_help(c, stdout);
 		else
 			print_list(stdout, argc > 0 ? argv[0] : NULL);
-		return COMMAND_OK;
+		return (int)command_output_end();
 	}
 	if (c == NULL || w.bad) {
 		if (w.bad)

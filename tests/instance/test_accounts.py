@@ -17,7 +17,7 @@ import unittest
 import harness
 from harness import wait_for
 
-REFUSED, USAGE, UNREACHABLE = 1, 2, 3
+REFUSED, USAGE, UNREACHABLE, TEMPORARY = 1, 2, 3, 4
 MESSAGE = "From: a@client.example\r\nTo: %s\r\nMessage-ID: <%s@client.example>\r\nSubject: test\r\n\r\ntext\r\n"
 
 
@@ -177,6 +177,19 @@ class TestCommand(AccountTest):
         self.assertEqual(self.status("account", "add", "y@refuse.test", stdin="\n"), USAGE)
         self.server.run("domain", "delete", "refuse.test", "--with-accounts")
         self.assertNotIn("refuse.test", [r["domain"] for r in self.rows("domain", "list")])
+
+    def test_answers_that_cannot_be_written(self):
+        """Whoever reads only the exit status knows that there was no answer."""
+        self.server.deliver(MESSAGE % ("alice@demo.test", "full"))
+        for words in (("--help",), ("--version",), ("status",), ("config", "show"), ("config", "man"), ("account", "list"),
+                      ("account", "list", "--json"), ("explain", "alice@demo.test"), ("store", "check", "--all"),
+                      ("store", "dump", "alice@demo.test"), ("store", "rebuild", "alice@demo.test"), ("queue", "list"), ("queue", "flush"),
+                      ("undelete", "list", "alice@demo.test"), ("dkim", "show")):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run([harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", *words], stdout=full,
+                                      stderr=subprocess.PIPE, text=True, timeout=60)
+            self.assertEqual(done.returncode, TEMPORARY, (words, done.stderr))
+            self.assertEqual(done.stderr.count("cannot write the answer"), 1, (words, done.stderr))
 
     def prompted(self, *answers):
         """`account add` at a terminal, given these answers: its exit status and all that the terminal showed."""
