@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define DEFAULT_FROM "192.0.2.1"
@@ -38,6 +39,7 @@ struct lab_call {
 	char sender[LAB_NAME_SIZE];
 	char helo[LAB_NAME_SIZE];
 	int terminal; /* the stderr of who called */
+	bool *ready;  /* shared with the process that sends the message: there is a server */
 };
 
 /* ---- in the running server ---- */
@@ -106,6 +108,7 @@ run_message(const struct config *config, void *arg)
 	struct buf reply;
 	struct err e;
 
+	*c->ready = true;
 	buf_init(&reply, LAB_REPLY_BYTES_MAX);
 	if (status == COMMAND_OK && lab_send(&c->lab, &reply, &e) < 0) {
 		command_error("%s", e.detail);
@@ -176,7 +179,11 @@ serve(struct lab_call *c)
 
 	log_close(c, status != 0);
 	config_free(&config);
-	return status == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+	if (status == 0 || *c->ready)
+		return status == 0 ? COMMAND_OK : COMMAND_TEMPORARY;
+	command_error("no server starts with %s: above is what is wrong; a line that is named there is a few lines further up in it",
+	    c->call->argv[0]);
+	return COMMAND_REFUSED;
 }
 
 static enum command_status
@@ -283,7 +290,14 @@ lab(const struct command_call *call)
 	if (!is_address(c.lab.from))
 		return command_usage(call, "%s: --from takes an address as 192.0.2.1 or 2001:db8::1", c.lab.from);
 	c.lab.recipient = RECIPIENT;
-	return read_and_run(&c);
+	c.ready = mmap(NULL, sizeof *c.ready, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (c.ready == MAP_FAILED) {
+		command_error("memory: %s", strerror(errno));
+		return COMMAND_TEMPORARY;
+	}
+	status = read_and_run(&c);
+	(void)munmap(c.ready, sizeof *c.ready);
+	return status;
 }
 
 const struct command commands_lab[] = {

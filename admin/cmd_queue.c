@@ -345,8 +345,8 @@ const struct command commands_queue[] = {
 	.name = "queue list",
 	.args = "[ID | CONDITION]...",
 	.help = "messages that wait",
-	.more = "STATE is waiting, due, active (being delivered now) or held. With --json each recipient is listed with its own\n"
-		"state and the reason of the last failure.\n" SELECTION,
+	.more = "STATE is waiting, due, active (being delivered now), held, or scheduled (to be sent later). With --json each recipient\n"
+		"is listed with its own state and the reason of the last failure.\n" SELECTION,
 	.args_max = QUEUE_SELECT_WORDS_MAX,
 	.needs_config = true,
 	.run = queue_list,

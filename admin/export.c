@@ -144,6 +144,7 @@ static enum command_status
 write_mailbox(struct export *x, const struct export_writer *w, const struct store_mailbox *m)
 {
 	enum command_status status = open_mailbox(x, m);
+	const struct export_counts before = x->counts;
 	struct err e;
 
 	if (status != COMMAND_OK)
@@ -153,10 +154,14 @@ write_mailbox(struct export *x, const struct export_writer *w, const struct stor
 		return COMMAND_OK;
 	}
 	status = write_messages(x, w, m);
-	if (w->end(x, &e) < 0)
+	if (w->end(x, &e) < 0) {
+		/* What was written of it is gone, or not safe. */
+		x->counts.messages = before.messages;
+		x->counts.bytes = before.bytes;
 		export_failed(x, m->name, e.detail);
-	else
+	} else {
 		x->counts.mailboxes++;
+	}
 	return status;
 }
 

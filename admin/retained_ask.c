@@ -71,8 +71,9 @@ retained_filter_words(const struct command_call *call, int *argc, struct retaine
 	return COMMAND_OK;
 }
 
-bool
-retained_filter_has_text(const struct retained_filter *f)
+/* Anything but mailbox and times is said: only messages can be meant. */
+static bool
+has_text(const struct retained_filter *f)
 {
 	return f->from != NULL || f->subject != NULL || f->summary != NULL || f->text != NULL;
 }
@@ -80,7 +81,7 @@ retained_filter_has_text(const struct retained_filter *f)
 bool
 retained_filter_is_all(const struct retained_filter *f)
 {
-	return f->mailbox == NULL && f->since == 0 && f->before == UINT64_MAX && !retained_filter_has_text(f);
+	return f->mailbox == NULL && f->since == 0 && f->before == UINT64_MAX && !has_text(f);
 }
 
 static void
@@ -233,7 +234,7 @@ retained_each(struct retained_link *l, const struct retained_filter *f, bool sum
 	uint8_t place[STORE_RETAINED_PLACE_BYTES] = {0};
 	struct each each = {.fn = fn, .arg = arg, .progress = &l->progress};
 	enum command_status status = COMMAND_OK;
-	bool more = true, texts = retained_filter_has_text(f);
+	bool more = true, texts = has_text(f);
 	struct msg m = {.type = MSG_RETAINED_LIST,
 	    .u.RETAINED_LIST = {.mailbox = slice_str(f->mailbox != NULL ? f->mailbox : ""), .since = f->since,
 		.before = f->before, .place = slice_of(place, sizeof place)}};

@@ -31,8 +31,6 @@ struct retained_filter {
 
 /* Takes its words out of argv; COMMAND_USAGE when one makes no sense. */
 enum command_status retained_filter_words(const struct command_call *call, int *argc, struct retained_filter *filter_r);
-/* Anything but mailbox and times is said: only messages can be meant. */
-bool retained_filter_has_text(const struct retained_filter *f);
 /* Nothing is said. */
 bool retained_filter_is_all(const struct retained_filter *f);
 

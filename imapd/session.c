@@ -281,7 +281,7 @@ session_new_name(struct session *s, struct slice wire, struct slice *name_r)
 		return false;
 	if (text_is_net_unicode(*name_r))
 		return true;
-	session_answer(s, "NO", "[CANNOT] ", "Mailbox name is not in Unicode's normalization form C");
+	session_answer(s, "NO", "[CANNOT] ", "Mailbox name has control characters, or is not in Unicode's normalization form C");
 	return false;
 }
 

@@ -557,7 +557,9 @@ class TestRoundTrip(TransferTest):
         self.server.run("export", one, "mbox", self.place + "/file", "--mailbox", "Archive")
         self.do_import(two, "mbox", self.place + "/file", "--mailbox", "Copy")
         self.assertEqual(self.snapshot(two, ["Copy"])["Copy"], after["Archive"])
-        done = self.server.run("export", one, "mbox", self.place + "/file", "--mailbox", "Archive", check=False)
+        done = self.server.run("export", one, "mbox", self.place + "/file", "--mailbox", "Archive", "--json", check=False)
+        self.assertEqual({k: json.loads(done.stdout)[k] for k in ("mailboxes", "messages", "bytes", "failed")},
+                         {"mailboxes": 0, "messages": 0, "bytes": 0, "failed": 1})
         self.assertEqual(done.returncode, REFUSED)
         self.assertIn("File exists", done.stderr)
 

@@ -95,6 +95,14 @@ class TestLab(unittest.TestCase):
             self.assertEqual(r.returncode, code, r.stderr)
             self.assertNotEqual(r.stderr, "")
 
+    def test_wrong_zone(self):
+        """Trying it again is no help; what the library says of it is shown."""
+        zone = self.write("wrong", "$ORIGIN lab.test.\n@ IN NONSENSE here\n")
+        r = self.run_lab(zone, self.message)
+        self.assertEqual(r.returncode, 1, r.stderr)
+        self.assertIn("Syntax error", r.stderr)
+        self.assertIn("mailstead: no server starts with " + zone, r.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

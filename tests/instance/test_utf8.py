@@ -117,6 +117,7 @@ class TestImapUtf8(Utf8Test):
         self.assertTrue(self.old.no('CREATE "u&Awg-"').startswith(b"NO [CANNOT]"))
         self.assertTrue(self.new.no('CREATE "a\u2028b"').startswith(b"NO"))
         self.assertTrue(self.new.no('RENAME "Übung" "e\u0301"').startswith(b"NO [CANNOT]"))
+        self.assertIn(b"control characters", self.new.no('CREATE "a\u0085b"'))
         for bad in (b'CREATE "a\xfc"', b'CREATE "a\xc3"', b'CREATE "\xed\xa0\x80"', b'CREATE "\xc0\xaf"', b"CREATE a\xc3\xbc"):
             self.assertTrue(self.new.no(bad).startswith(b"BAD"), bad)
             self.assertTrue(self.old.no(bad).startswith(b"BAD"), bad)
