@@ -58,7 +58,7 @@ export(const struct command_call *call)
 	struct command_link *keeper;
 	const char *mailbox;
 	enum mail_format format;
-	enum command_status status = mail_format_words(call, &format, &mailbox, &keeper);
+	enum command_status status = mail_format_words(call, &format, &mailbox, NULL, &keeper);
 
 	if (status != COMMAND_OK)
 		return status;

@@ -5,7 +5,12 @@
 #include "admin/maildir_import.h"
 #include "admin/mbox_import.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
+
+#define PATH_BYTES_MAX 512
 
 typedef enum command_status import_fn(struct import *im, const char *path, const char *mailbox);
 
@@ -66,17 +71,43 @@ run_import(const struct command_call *call, struct command_link *keeper, import_
 	return status == COMMAND_OK ? printed : status;
 }
 
+/*
+ * Two at once would each see that a message is not there yet. The lock is one octet of a file for each account, and goes with this
+ * process (none of its children has it).
+ */
+static enum command_status
+take_turn(const struct command_call *call, uint64_t account, int *fd_r)
+{
+	struct flock octet = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)(account & INT64_MAX), .l_len = 1};
+	char path[PATH_BYTES_MAX];
+
+	(void)snprintf(path, sizeof path, "%s/import", config_string(call->config, OPT_RUN_DIR));
+	*fd_r = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (*fd_r >= 0 && fcntl(*fd_r, F_SETLK, &octet) == 0)
+		return COMMAND_OK;
+	if (*fd_r >= 0 && (errno == EAGAIN || errno == EACCES))
+		command_error("another import into that account runs; what it puts in would be doubled");
+	else
+		command_error("%s: %s", path, strerror(errno));
+	if (*fd_r >= 0)
+		(void)close(*fd_r);
+	return COMMAND_TEMPORARY;
+}
+
 static enum command_status
 import(const struct command_call *call)
 {
 	struct command_link *keeper;
 	const char *mailbox;
 	enum mail_format format;
-	enum command_status status = mail_format_words(call, &format, &mailbox, &keeper);
+	uint64_t account;
+	int turn;
+	enum command_status status = mail_format_words(call, &format, &mailbox, &account, &keeper);
 
-	if (status != COMMAND_OK)
-		return status;
-	status = run_import(call, keeper, formats[format], mailbox);
+	if (status == COMMAND_OK && (status = take_turn(call, account, &turn)) == COMMAND_OK) {
+		status = run_import(call, keeper, formats[format], mailbox);
+		(void)close(turn);
+	}
 	command_disconnect(&keeper);
 	return status;
 }

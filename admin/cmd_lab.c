@@ -10,6 +10,7 @@
 #include "admin/lab.h"
 #include "admin/lab_spf2.h"
 #include "admin/supervisor.h"
+#include "admin/whole_file.h"
 
 #include "common/arena.h"
 #include "common/loop.h"
@@ -256,8 +257,8 @@ read_and_run(struct lab_call *c)
 	buf_init(&zone, 2 * LAB_ZONE_BYTES_MAX);
 	buf_init(&file, 2 * LAB_MESSAGE_BYTES_MAX);
 	buf_init(&c->lab.message, 3 * (size_t)LAB_MESSAGE_BYTES_MAX);
-	if (lab_read(c->call->argv[0], LAB_ZONE_BYTES_MAX, &zone, &e) < 0 ||
-	    lab_read(c->call->argv[1], LAB_MESSAGE_BYTES_MAX, &file, &e) < 0) {
+	if (whole_file_read(c->call->argv[0], LAB_ZONE_BYTES_MAX, &zone, &e) < 0 ||
+	    whole_file_read(c->call->argv[1], LAB_MESSAGE_BYTES_MAX, &file, &e) < 0) {
 		command_error("%s", e.detail);
 	} else {
 		lab_put_lines(&c->lab.message, buf_slice(&file));

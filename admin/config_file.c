@@ -1,11 +1,12 @@
 /*
- * libconfuse reads the file: its lexer takes dotted names and unquoted values as they are. Every
+ * libconfuse parses the file: its lexer takes dotted names and unquoted values as they are. Every
  * option is declared as a string and checked by common/config.c, so that one table decides,
- * wherever a value comes from.
+ * wherever a value comes from. It gets the text from memory, since the lexer ends the process when it cannot read.
  */
 #include "admin/config_file.h"
 
 #include "admin/lmtp_address.h"
+#include "admin/whole_file.h"
 #include "common/local_users.h"
 #include "common/mem.h"
 
@@ -14,6 +15,9 @@
 #include <confuse.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX (1u << 20)
 
 /* libconfuse's callbacks have no argument of ours. */
 static struct {
@@ -222,7 +226,6 @@ check_whole(const char *path, const struct config *c, struct err *e)
 	return 0;
 }
 
-/* One line's text is limited by libconfuse's own lexer; the file as a whole by its reader. */
 static int
 parse(const char *path, FILE *in, struct err *e)
 {
@@ -258,21 +261,30 @@ parse(const char *path, FILE *in, struct err *e)
 int
 config_file_load(const char *path, struct config **config_r, struct err *e)
 {
-	FILE *in = fopen(path, "re");
+	struct buf text;
 
-	if (in == NULL && errno == ENOENT)
+	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return err_set(e, ERR_PERM, ERR_CODE_NOT_FOUND, "no configuration",
 		    "%s does not exist; write it, with one line: hostname = mail.example.org",
 		    path);
-	if (in == NULL)
-		return err_sys(e, errno, path);
+	buf_init(&text, 2 * FILE_BYTES_MAX);
+	int rc = whole_file_read(path, FILE_BYTES_MAX, &text, e);
+
+	(void)buf_put_u8(&text, '\n'); /* a stream of nothing cannot be opened */
+	FILE *in = rc == 0 ? fmemopen(text.p, text.n, "r") : NULL;
+
+	if (rc == 0 && in == NULL)
+		rc = err_sys(e, errno, path);
+	if (rc < 0) {
+		buf_fini(&text);
+		return rc;
+	}
 	reading.config = config_new();
 	reading.e = e;
 	reading.failed = false;
-	int rc = parse(path, in, e);
-
-	if (fclose(in) != 0 && rc == 0)
-		rc = err_sys(e, errno, path);
+	rc = parse(path, in, e);
+	(void)fclose(in);
+	buf_fini(&text);
 	if (rc == 0)
 		rc = check_whole(path, reading.config, e);
 	if (rc < 0)

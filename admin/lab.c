@@ -16,30 +16,6 @@
 #define DEPTH_MAX 16
 #define SETTINGS_BYTES_MAX 4096u
 
-int
-lab_read(const char *path, size_t max, struct buf *b, struct err *e)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = -1;
-
-	if (fd < 0)
-		return err_sys(e, errno, path);
-	for (;;) {
-		uint8_t *to = b->n <= max ? buf_room(b, 65536) : NULL;
-
-		n = to != NULL ? read(fd, to, 65536) : -1;
-		if (to == NULL)
-			errno = EFBIG;
-		if (n <= 0)
-			break;
-		buf_added(b, (size_t)n);
-	}
-	if (n < 0)
-		err_sys(e, errno, path);
-	(void)close(fd);
-	return n < 0 ? -1 : 0;
-}
-
 void
 lab_put_lines(struct buf *b, struct slice text)
 {

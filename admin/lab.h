@@ -29,8 +29,6 @@ struct lab {
  * or NULL when zone says it by $ORIGIN. A zone without SOA gets one. 0, or -1 and e. Blocks on the disk.
  */
 int lab_prepare(struct lab *lab, struct slice zone, const char *origin, struct err *e) __attribute__((warn_unused_result));
-/* Reads a whole file of at most max octets into b (initialised). 0, or -1 and e. */
-int lab_read(const char *path, size_t max, struct buf *b, struct err *e) __attribute__((warn_unused_result));
 /* Appends text to b with CRLF at the end of each line, the last one included. */
 void lab_put_lines(struct buf *b, struct slice text);
 /* Removes the directory and what is in it. */

@@ -4,7 +4,7 @@
 
 enum command_status
 mail_format_words(const struct command_call *call, enum mail_format *format_r, const char **mailbox_r,
-    struct command_link **keeper_r)
+    uint64_t *account_r, struct command_link **keeper_r)
 {
 	static const char *const names[] = {[MAIL_FORMAT_MAILDIR] = "maildir", [MAIL_FORMAT_MBOX] = "mbox"};
 	int argc = call->argc;
@@ -22,5 +22,5 @@ mail_format_words(const struct command_call *call, enum mail_format *format_r, c
 			*format_r = (enum mail_format)i;
 	if (*format_r == MAIL_FORMAT_COUNT)
 		return command_usage(call, "%s: not a format that is known", call->argv[1]);
-	return account_keeper(call, call->argv[0], NULL, keeper_r);
+	return account_keeper(call, call->argv[0], account_r, keeper_r);
 }

@@ -14,9 +14,10 @@ enum mail_format {
 
 /*
  * Reads ADDRESS FORMAT PATH [--mailbox NAME] and connects to that account's keeper; ADDRESS, FORMAT and PATH are then the first
- * three words of call. *mailbox_r is NULL without --mailbox; *keeper_r is the caller's. Blocks; says what went wrong.
+ * three words of call. *mailbox_r is NULL without --mailbox; *account_r (or NULL) is its number; *keeper_r is the caller's. Blocks; says
+ * what went wrong.
  */
 enum command_status mail_format_words(const struct command_call *call, enum mail_format *format_r, const char **mailbox_r,
-    struct command_link **keeper_r);
+    uint64_t *account_r, struct command_link **keeper_r);
 
 #endif

@@ -267,6 +267,26 @@ class TestMaildir(TransferTest):
         self.assertEqual(counts["messages"] + counts["present"], 600)
         self.assertEqual([m[3] for m in self.read(address)], [crlf(text) for text in texts])
 
+    def test_two_at_once(self):
+        """Each would find that what the other puts in is not there yet: the second one is told to wait; another account's goes on."""
+        address, other = self.account("twice"), self.account("meanwhile")
+        path, small = self.maildir("Much"), self.maildir("Little")
+        for i in range(1500):
+            self.put(path, "%d.n%d:2," % (1000000000 + i, i), message(i))
+        self.put(small, "1000000000.n:2,", message(1))
+        command = [harness.MAILSTEAD, "--config", self.server.demo + "/mailstead.conf", "import", address, "maildir", path]
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        harness.wait_for(lambda: first.poll() is not None or sum(r["messages"] for r in self.mailboxes(address).values()))
+        self.assertIsNone(first.poll())
+        second = self.server.run("import", address, "maildir", path, check=False)
+        self.assertEqual(second.returncode, TEMPORARY, second.stdout + second.stderr)
+        self.assertIn("another import", second.stderr)
+        self.assertEqual(self.do_import(other, "maildir", small)[0]["messages"], 1)
+        said = first.communicate()[0]
+        self.assertEqual(first.returncode, 0, said)
+        self.assertEqual(self.mailboxes(address)["INBOX"]["messages"], 1500)
+        self.assertEqual(self.do_import(address, "maildir", path)[0]["present"], 1500)
+
     def test_limits(self):
         """Long messages; those that cannot be read; a mailbox with no room for more keywords."""
         address = self.account("limits")

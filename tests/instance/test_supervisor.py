@@ -82,7 +82,15 @@ class TestTree(harness.InstanceTest):
             done = self.server.run("reload", check=False)
             self.assertEqual(done.returncode, 1)
             self.assertRegex(done.stderr, r"mailstead.conf:\d+: smtp.recipients takes a whole number, from 100 to 10000")
+            # What is there cannot be read: the server goes on.
+            os.rename(path, path + ".aside")
+            os.mkdir(path)
+            self.server.process.send_signal(signal.SIGHUP)
+            harness.wait_for(lambda: "mailstead.conf: Is a directory" in self.server.log())
+            self.assertIsNone(self.server.process.poll())
         finally:
+            if os.path.isdir(path):
+                os.rmdir(path)
             with open(path, "w", encoding="utf-8") as f:
                 f.write(before)
         self.server.process.send_signal(signal.SIGHUP)

@@ -216,6 +216,25 @@ START_TEST(a_missing_file_is_named)
 }
 END_TEST
 
+/* Not by the end of the process, which may be a server that reads its settings again. */
+START_TEST(what_cannot_be_read_is_refused)
+{
+	static const struct {
+		const char *path;
+		const char *why;
+	} rows[] = {{"/tmp", "/tmp: Is a directory"}, {"/dev/zero", "/dev/zero: File too large"}};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct config *c = NULL;
+		struct err e = {0};
+
+		ck_assert_int_eq(config_file_load(rows[i].path, &c, &e), -1);
+		ck_assert_ptr_null(c);
+		ck_assert_msg(strstr(e.detail, rows[i].why) != NULL, "%s", e.detail);
+	}
+}
+END_TEST
+
 /* What `config show` prints is a file that says the same. */
 START_TEST(printed_settings_are_a_file)
 {
@@ -252,6 +271,7 @@ main(void)
 	tcase_add_test(t, files_are_read);
 	tcase_add_test(t, what_is_wrong_is_named);
 	tcase_add_test(t, a_missing_file_is_named);
+	tcase_add_test(t, what_cannot_be_read_is_refused);
 	tcase_add_test(t, printed_settings_are_a_file);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
