@@ -47,12 +47,12 @@ store_finding_print(const char *address, const json_t *row)
 
 	printf("%s: ", address);
 	if (mailbox != NULL) {
-		command_put_text(mailbox);
+		command_print_text(mailbox);
 		printf(": ");
 	}
 	if (uid != NULL)
 		printf("UID %lld: ", (long long)json_integer_value(uid));
-	command_put_text(json_string_value(json_object_get(row, "text")));
+	command_print_text(json_string_value(json_object_get(row, "text")));
 	printf(" (%s)\n", json_string_value(json_object_get(row, "code")));
 }
 

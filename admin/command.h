@@ -132,8 +132,6 @@ enum command_status command_print_list(
 void command_print_text(const char *text);
 /* Text from outside as a JSON string: what is no UTF-8 becomes U+FFFD. NULL when there is no memory. */
 json_t *command_text(struct slice text);
-/* The same on stdout for people: what a terminal may obey becomes "?". */
-void command_put_text(const char *text);
 /*
  * The end of a command, and of a process of it that prints: all that was printed is out, else COMMAND_TEMPORARY after
  * saying so, once.

@@ -157,17 +157,6 @@ print_table(const json_t *rows, const struct command_column *columns)
 	buf_fini(&b);
 }
 
-void
-command_put_text(const char *text)
-{
-	struct buf b;
-
-	buf_init(&b, 3 * strlen(text) + 1);
-	put_clean(&b, text);
-	fwrite(b.p, 1, b.n, stdout);
-	buf_fini(&b);
-}
-
 enum command_status
 command_output_end(void)
 {

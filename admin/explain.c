@@ -69,7 +69,7 @@ print_again(json_t *again)
 		if (text == NULL)
 			continue;
 		printf(" %s=", key);
-		command_put_text(text);
+		command_print_text(text);
 	}
 	(void)putchar('\n');
 }
@@ -82,17 +82,17 @@ print_event(const json_t *row)
 	json_t *value;
 
 	printf("%s  %-11s  ", event_row_text(row, "time"), event_row_text(row, "role"));
-	command_put_text(event_row_text(row, "session"));
+	command_print_text(event_row_text(row, "session"));
 	printf("  ");
-	command_put_text(event_row_text(row, "event"));
+	command_print_text(event_row_text(row, "event"));
 	json_object_foreach(fields, key, value)
 	{
 		const char *text = json_string_value(value);
 
 		(void)putchar(' ');
-		command_put_text(key);
+		command_print_text(key);
 		(void)putchar('=');
-		command_put_text(text != NULL ? text : "");
+		command_print_text(text != NULL ? text : "");
 	}
 	(void)putchar('\n');
 	print_again(json_object_get(row, "again"));
