@@ -1,6 +1,7 @@
 /*
- * Accounts are few, and each of them is known to have logged in: a plain array, looked through. The addresses of one are a set of hashes
- * by a key of this process, so that nobody finds two that count as one.
+ * Accounts are few, and each of them is known to have logged in: a plain array, looked through. Addresses are sets of hashes by a key of
+ * this process, so that nobody finds two that count as one. What was new on a day is known from the next on; of what is known there are two
+ * generations, of which the older one is forgotten when the newer one is old or full.
  */
 #include "smtpd/account_rate.h"
 
@@ -15,13 +16,20 @@
 #define ADDRESS_BYTES_MAX 1024
 #define FIRST_PLACES 16
 
+/* Hashes; 0: a free place. Of a power of two of them at most half are taken. */
+struct set {
+	uint64_t *place;
+	uint32_t places, count;
+};
+
 struct entry {
 	uint64_t account;
 	uint64_t began_ms;
-	uint32_t messages, recipients, addresses;
+	uint64_t known_ms; /* when known[0] began */
+	uint32_t messages, recipients;
 	bool spent; /* ACCOUNT_SPENT_ADDRESSES was said */
-	uint64_t *place; /* hashes, 0: free; a power of two of them, at most half of them taken */
-	uint32_t places;
+	struct set today;
+	struct set known[2]; /* from earlier days, the newer generation first */
 };
 
 struct account_rates {
@@ -31,45 +39,123 @@ struct account_rates {
 	uint32_t places; /* of all */
 };
 
-struct account_rates *
-account_rates_new(void)
-{
-	struct account_rates *r = MEM_NEW(struct account_rates);
-	int ok = RAND_bytes(r->key, sizeof(r->key));
+/* ---- sets ---- */
 
-	assert(ok == 1);
-	return r;
+static bool
+has(const struct set *s, uint64_t hash)
+{
+	if (s->places == 0)
+		return false;
+	for (uint32_t at = (uint32_t)hash & (s->places - 1); s->place[at] != 0; at = (at + 1) & (s->places - 1))
+		if (s->place[at] == hash)
+			return true;
+	return false;
 }
 
-void
-account_rates_free(struct account_rates **rp)
+/* There is room, and it is not there. */
+static void
+put(struct set *s, uint64_t hash)
 {
-	struct account_rates *r = *rp;
+	uint32_t at = (uint32_t)hash & (s->places - 1);
 
-	for (uint32_t i = 0; r != NULL && i < r->count; i++)
-		free(r->entry[i].place);
-	MEM_FREE(rp);
+	while (s->place[at] != 0)
+		at = (at + 1) & (s->places - 1);
+	s->place[at] = hash;
+	s->count++;
+}
+
+static void
+empty(struct account_rates *r, struct set *s)
+{
+	r->places -= s->places;
+	free(s->place);
+	*s = (struct set){.place = NULL};
+}
+
+static void
+forget(struct account_rates *r, struct entry *e)
+{
+	empty(r, &e->today);
+	empty(r, &e->known[0]);
+	empty(r, &e->known[1]);
 }
 
 /* ---- accounts ---- */
 
-static void
-begin_day(struct account_rates *r, struct entry *e, uint64_t account, uint64_t now_ms)
+static uint32_t
+places_of(const struct entry *e)
 {
-	r->places -= e->places;
-	free(e->place);
-	*e = (struct entry){.account = account, .began_ms = now_ms};
+	return e->today.places + e->known[0].places + e->known[1].places;
 }
 
+/* Of those with as many places at least. */
 static struct entry *
-oldest_but(struct account_rates *r, const struct entry *but)
+oldest_but(struct account_rates *r, const struct entry *but, uint32_t places)
 {
 	struct entry *found = NULL;
 
 	for (uint32_t i = 0; i < r->count; i++)
-		if (&r->entry[i] != but && (found == NULL || r->entry[i].began_ms < found->began_ms))
+		if (&r->entry[i] != but && places_of(&r->entry[i]) >= places && (found == NULL || r->entry[i].began_ms < found->began_ms))
 			found = &r->entry[i];
 	return found;
+}
+
+static void
+grow(struct account_rates *r, struct entry *e, struct set *s)
+{
+	struct set more = {.places = s->places > 0 ? s->places * 2 : FIRST_PLACES};
+	struct entry *oldest;
+
+	more.place = mem_new_array(more.places, sizeof(*more.place));
+	for (uint32_t i = 0; i < s->places; i++)
+		if (s->place[i] != 0)
+			put(&more, s->place[i]);
+	empty(r, s);
+	*s = more;
+	r->places += more.places;
+	while (r->places > ACCOUNT_RATE_ADDRESSES_ALL_MAX && (oldest = oldest_but(r, e, 1)) != NULL) {
+		forget(r, oldest);
+		*oldest = (struct entry){.account = oldest->account, .began_ms = oldest->began_ms};
+	}
+}
+
+/* At ACCOUNT_RATE_ADDRESSES_MAX it stays as it is. */
+static void
+add(struct account_rates *r, struct entry *e, struct set *s, uint64_t hash)
+{
+	if (s->count >= ACCOUNT_RATE_ADDRESSES_MAX || has(s, hash))
+		return;
+	if (s->count * 2 >= s->places)
+		grow(r, e, s);
+	put(s, hash);
+}
+
+static void
+next_generation(struct account_rates *r, struct entry *e, uint64_t now_ms)
+{
+	empty(r, &e->known[1]);
+	e->known[1] = e->known[0];
+	e->known[0] = (struct set){.place = NULL};
+	e->known_ms = now_ms;
+}
+
+/* What was new is known from now on, unless somebody else seems to have sent it. */
+static void
+begin_day(struct account_rates *r, struct entry *e, uint64_t now_ms)
+{
+	if (now_ms - e->known_ms >= ACCOUNT_RATE_KNOWN_MS)
+		next_generation(r, e, now_ms);
+	for (uint32_t i = 0; !e->spent && i < e->today.places; i++) {
+		if (e->today.place[i] == 0)
+			continue;
+		if (e->known[0].count >= ACCOUNT_RATE_ADDRESSES_MAX)
+			next_generation(r, e, now_ms);
+		add(r, e, &e->known[0], e->today.place[i]);
+	}
+	empty(r, &e->today);
+	e->began_ms = now_ms;
+	e->messages = e->recipients = 0;
+	e->spent = false;
 }
 
 static struct entry *
@@ -82,11 +168,12 @@ entry_of(struct account_rates *r, uint64_t account, uint64_t now_ms)
 			e = &r->entry[i];
 	if (e != NULL) {
 		if (now_ms - e->began_ms >= ACCOUNT_RATE_DAY_MS)
-			begin_day(r, e, account, now_ms);
+			begin_day(r, e, now_ms);
 		return e;
 	}
-	e = r->count < ACCOUNT_RATE_ACCOUNTS_MAX ? &r->entry[r->count++] : oldest_but(r, NULL);
-	begin_day(r, e, account, now_ms);
+	e = r->count < ACCOUNT_RATE_ACCOUNTS_MAX ? &r->entry[r->count++] : oldest_but(r, NULL, 0);
+	forget(r, e);
+	*e = (struct entry){.account = account, .began_ms = now_ms, .known_ms = now_ms};
 	return e;
 }
 
@@ -110,45 +197,34 @@ hash_of(const struct account_rates *r, struct slice address)
 	return hash != 0 ? hash : 1;
 }
 
-/* False when it is there already. */
-static bool
-put(uint64_t *place, uint32_t places, uint64_t hash)
-{
-	uint32_t at = (uint32_t)hash & (places - 1);
-
-	for (; place[at] != 0; at = (at + 1) & (places - 1))
-		if (place[at] == hash)
-			return false;
-	place[at] = hash;
-	return true;
-}
-
 static void
-grow(struct account_rates *r, struct entry *e)
+take(struct account_rates *r, struct entry *e, struct slice address)
 {
-	uint32_t places = e->places > 0 ? e->places * 2 : FIRST_PLACES;
-	uint64_t *more = mem_new_array(places, sizeof(*more));
-	struct entry *oldest;
+	uint64_t hash = hash_of(r, address);
 
-	for (uint32_t i = 0; i < e->places; i++)
-		if (e->place[i] != 0)
-			(void)put(more, places, e->place[i]);
-	free(e->place);
-	r->places += places - e->places;
-	e->place = more;
-	e->places = places;
-	while (r->places > ACCOUNT_RATE_ADDRESSES_ALL_MAX && (oldest = oldest_but(r, e)) != NULL && oldest->places > 0)
-		begin_day(r, oldest, oldest->account, oldest->began_ms);
-}
-
-static void
-add(struct account_rates *r, struct entry *e, struct slice address)
-{
-	if (e->addresses >= ACCOUNT_RATE_ADDRESSES_MAX)
+	if (has(&e->known[0], hash))
 		return;
-	if (e->addresses * 2 >= e->places)
-		grow(r, e);
-	e->addresses += put(e->place, e->places, hash_of(r, address));
+	add(r, e, has(&e->known[1], hash) ? &e->known[0] : &e->today, hash);
+}
+
+struct account_rates *
+account_rates_new(void)
+{
+	struct account_rates *r = MEM_NEW(struct account_rates);
+	int ok = RAND_bytes(r->key, sizeof(r->key));
+
+	assert(ok == 1);
+	return r;
+}
+
+void
+account_rates_free(struct account_rates **rp)
+{
+	struct account_rates *r = *rp;
+
+	for (uint32_t i = 0; r != NULL && i < r->count; i++)
+		forget(r, &r->entry[i]);
+	MEM_FREE(rp);
 }
 
 /* ---- counting ---- */
@@ -173,8 +249,8 @@ account_rate_count(struct account_rates *r, const struct account_limits *limits,
 	e->messages++;
 	e->recipients += m->count;
 	for (uint32_t i = 0; i < m->count; i++)
-		add(r, e, m->to[i]);
-	if (!over(limits->addresses, e->addresses))
+		take(r, e, m->to[i]);
+	if (!over(limits->addresses, e->today.count))
 		return ACCOUNT_SPENT_NOTHING;
 	*first_r = !e->spent;
 	e->spent = true;

@@ -1,8 +1,9 @@
 /*
  * account_rate: how much an account has sent to other servers today, and whether that looks like its owner. Whoever has stolen a password
- * sends as much as he can to people whom the account never wrote to: so different addresses are counted, besides messages and recipients.
- * A day begins with an account's first message and is 24 hours. Kept in memory: a process that starts anew knows nothing. Pure: the caller
- * has the clock.
+ * sends as much as he can to people whom the account never wrote to: so addresses that it writes to for the first time are counted, besides
+ * messages and recipients. A day begins with an account's first message and is 24 hours. Addresses that it wrote to on an earlier day are
+ * known for ACCOUNT_RATE_KNOWN_MS after the last time at least, unless that day ended with ACCOUNT_SPENT_ADDRESSES. Kept in memory: a
+ * process that starts anew knows nothing. Pure: the caller has the clock.
  */
 #ifndef SMTPD_ACCOUNT_RATE_H
 #define SMTPD_ACCOUNT_RATE_H
@@ -11,14 +12,16 @@
 
 #define ACCOUNT_RATE_DAY_MS (24u * 60 * 60 * 1000)
 #define ACCOUNT_RATE_ACCOUNTS_MAX 10000	 /* remembered at once; past it the one whose day is oldest begins a new one */
-#define ACCOUNT_RATE_ADDRESSES_MAX 10000 /* different ones of an account; also the most that the setting can say */
+#define ACCOUNT_RATE_KNOWN_MS (UINT64_C(30) * ACCOUNT_RATE_DAY_MS)
+/* New ones of an account in a day, also the most that the setting can say; and known ones of a generation, of which there are two. */
+#define ACCOUNT_RATE_ADDRESSES_MAX 10000
 #define ACCOUNT_RATE_ADDRESSES_ALL_MAX (1u << 20) /* of all accounts together, in places for them; past it as above */
 
 /* Most in a day; 0: no limit. */
 struct account_limits {
 	uint32_t messages;
 	uint32_t recipients;
-	uint32_t addresses;
+	uint32_t addresses; /* written to for the first time */
 };
 
 /* A message that leaves. */

@@ -67,9 +67,9 @@ deliver_notice_write(const struct job *j, struct buf *b)
 	    config_string(role_config(), OPT_HOSTNAME));
 	buf_putf(b, "Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
 		    "Content-Transfer-Encoding: %s\r\n\r\n", slice_is_ascii(login) ? "7bit" : "8bit");
-	buf_putf(b, "The account %.*s has sent mail to more than %u different\r\n"
-		    "addresses of other servers within a day. That looks as if somebody\r\n"
-		    "else had its password.\r\n\r\n", SLICE_ARG(login), j->report->addresses);
+	buf_putf(b, "The account %.*s has sent mail within a day to more than\r\n"
+		    "%u addresses of other servers that it has not written to lately. That\r\n"
+		    "looks as if somebody else had its password.\r\n\r\n", SLICE_ARG(login), j->report->addresses);
 	buf_putf(b, "What it sends to other servers is held from now on for the rest of the\r\n"
 		    "day; the first message that is has the id %s.\r\n"
 		    "Mail within this server is not concerned.\r\n\r\n", j->report->of);

@@ -12,7 +12,7 @@ struct job;
 
 #define NOTICE_BYTES_MAX 4096
 
-/* Begins a notice about the account of j, of which so many different addresses a day may be written to. */
+/* Begins a notice about the account of j, which may write to so many new addresses a day. */
 void deliver_notice_held(const struct job *j, uint32_t addresses);
 /* Appends the message. False when b is full. */
 bool deliver_notice_write(const struct job *j, struct buf *b);

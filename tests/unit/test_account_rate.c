@@ -81,11 +81,63 @@ START_TEST(test_addresses)
 	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_ADDRESSES);
 	ck_assert(!first);
 	ck_assert_int_eq(sent(7, 0, 1, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	/* None of them is known by that. */
+	ck_assert_int_eq(sent(7, 1, 5, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_ADDRESSES);
 	/* A limit that is raised counts at once. */
 	ck_assert_int_eq(sent(9, 0, 6, five, NOW), ACCOUNT_SPENT_ADDRESSES);
 	ck_assert_int_eq(sent(9, 6, 1, (struct account_limits){.addresses = 7}, NOW), ACCOUNT_SPENT_NOTHING);
 	ck_assert_int_eq(sent(9, 7, 1, (struct account_limits){.addresses = 7}, NOW), ACCOUNT_SPENT_ADDRESSES);
 	ck_assert(!first);
+}
+END_TEST
+
+/* Who writes to the same people every day is no thief. */
+START_TEST(test_known_addresses)
+{
+	const struct account_limits five = {.addresses = 5};
+	uint64_t day = NOW;
+
+	for (unsigned d = 0; d < 100; d++, day += ACCOUNT_RATE_DAY_MS)
+		ck_assert_int_eq(sent(7, 0, d < 20 ? 5 * (d + 1) : 100, five, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 100, 5, five, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 105, 1, five, day), ACCOUNT_SPENT_ADDRESSES);
+	/* Another account's are its own. */
+	ck_assert_int_eq(sent(8, 0, 6, five, day), ACCOUNT_SPENT_ADDRESSES);
+}
+END_TEST
+
+/* From so many days after it was written to last on, an address may be forgotten; from twice that on it is. */
+START_TEST(test_known_for_a_time)
+{
+	const struct account_limits five = {.addresses = 5};
+	static const struct {
+		unsigned days;
+		enum account_spent of_known;
+	} rows[] = {{1, ACCOUNT_SPENT_NOTHING}, {30, ACCOUNT_SPENT_NOTHING}, {62, ACCOUNT_SPENT_ADDRESSES}};
+	uint64_t day = NOW;
+
+	ck_assert_int_eq(sent(7, 0, 5, five, day), ACCOUNT_SPENT_NOTHING);
+	/* Another address each day, so that days begin. */
+	for (unsigned d = 1; d < rows[_i].days; d++)
+		ck_assert_int_eq(sent(7, 1000 + d, 1, five, day += ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	day += ACCOUNT_RATE_DAY_MS;
+	ck_assert_int_eq(sent(7, 2000, 5, five, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 0, 5, five, day), rows[_i].of_known);
+}
+END_TEST
+
+START_TEST(test_known_max)
+{
+	const struct account_limits most = {.addresses = ACCOUNT_RATE_ADDRESSES_MAX - 1};
+	uint64_t day = NOW;
+
+	/* Three generations: the first of them is forgotten. */
+	for (unsigned d = 0; d < 30; d++, day += ACCOUNT_RATE_DAY_MS)
+		for (unsigned i = 0; i < 5; i++)
+			ck_assert_int_eq(sent(7, d * 1000 + i * 200, 200, most, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 29000, 1000, (struct account_limits){.addresses = 1}, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 15000, 1000, (struct account_limits){.addresses = 1}, day), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 0, 2, (struct account_limits){.addresses = 1}, day), ACCOUNT_SPENT_ADDRESSES);
 }
 END_TEST
 
@@ -136,6 +188,9 @@ main(void)
 	tcase_add_test(t, test_messages);
 	tcase_add_test(t, test_recipients);
 	tcase_add_test(t, test_addresses);
+	tcase_add_test(t, test_known_addresses);
+	tcase_add_loop_test(t, test_known_for_a_time, 0, 3);
+	tcase_add_test(t, test_known_max);
 	tcase_add_test(t, test_no_limits);
 	tcase_add_test(t, test_accounts_max);
 	tcase_add_test(t, test_addresses_all_max);
