@@ -184,6 +184,7 @@ main(void)
 	Suite *s = suite_create("account_rate");
 	TCase *t = tcase_create("all");
 
+	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_messages);
 	tcase_add_test(t, test_recipients);
