@@ -209,6 +209,15 @@ victim(struct told *told)
 	}
 }
 
+/* Until it has acknowledged something behind that; for a minute at most. */
+static void
+await_progress(const struct told *told, uint32_t appended)
+{
+	for (unsigned i = 0; i < 60000 && __atomic_load_n(&told->appended, __ATOMIC_SEQ_CST) == appended; i++)
+		usleep(1000);
+}
+
+/* Every other time when it has got somewhere, else whatever it is doing. */
 START_TEST(test_kill)
 {
 	struct told *told = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -218,10 +227,13 @@ START_TEST(test_kill)
 	ck_assert_ptr_ne(told, MAP_FAILED);
 	fixture_dir(root);
 	for (unsigned round = 0; round < 25; round++) {
+		uint32_t appended = told->appended;
 		pid_t pid = fork();
 
 		if (pid == 0)
 			victim(told);
+		if (round % 2 == 1)
+			await_progress(told, appended);
 		usleep(10000 + 3000 * (round * 7 % 13));
 		kill(pid, SIGKILL);
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
