@@ -270,9 +270,15 @@ class TestFaults(unittest.TestCase):
         harness.wait_for(lambda: not os.path.exists(self.file("queue")), AGAIN_SECONDS_MAX, 0.1)
         for pid in self.server.processes()["smtpd-queue"]:
             os.kill(pid, signal.SIGUSR1)
+        queues = self.server.processes()["smtpd-queue"]
         said = [self.server.deliver(message("told-%d" % i)) for i in range(3)]
-        self.assertEqual([code for code, _ in said], [452] * 3, said)
-        self.assertTrue(all("4.3.1" in text for _, text in said), said)
+        # A queue that cannot write may end, and its successor has room.
+        took = [i for i, (code, _) in enumerate(said) if code == 250]
+        self.assertTrue(took == [] or self.server.processes()["smtpd-queue"] != queues, said)
+        self.assertEqual([code for code, _ in said], [250 if i in took else 452 for i in range(3)])
+        self.assertEqual(said[0][0], 452)
+        self.assertTrue(all("4.3.1" in text for code, text in said if code == 452), said)
+        acts.acked += [("alice", "INBOX", "told-%d" % i) for i in took]
         self.assertIn(b"told-before", session.fetch("1", "(BODY.PEEK[])")[1][0][1])
         bob = self.server.imap("bob")
         self.assertEqual(self.server.deliver(message("told-bob"), rcpt="bob")[0], 250)
@@ -290,7 +296,7 @@ class TestFaults(unittest.TestCase):
         session.shutdown()
         both.join(AGAIN_SECONDS_MAX)
         self.assertIn(("alice", "INBOX", "told-both"), acts.acked)
-        acts.refused += [("alice", "INBOX", "told-%d" % i) for i in range(3)]
+        acts.refused += [("alice", "INBOX", "told-%d" % i) for i in range(3) if i not in took]
         harness.wait_for(lambda: acts.deliver("told-after"), AGAIN_SECONDS_MAX, 0.2)
         self.assertEqual(acts.wrong(), [])
 

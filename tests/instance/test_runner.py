@@ -55,7 +55,8 @@ class TestRunner(unittest.TestCase):
 
     def start(self, *names):
         return subprocess.Popen([sys.executable, HERE + "/run.py", *names], env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's job behind & ignores it
 
     def sleepers(self):
         found = []
