@@ -32,7 +32,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 # These measure times within which something must happen, or load the machine until others would be late.
 ALONE = ["test_events.TestEvents", "test_kill.TestKill", "test_kill.TestKeeperKilledAgainAndAgain", "test_soak.TestSoak",
-         "test_dos.TestCrowds", "test_dos.TestManyPlaces"]
+         "test_dos.TestCrowds", "test_dos.TestManyPlaces", "test_accounts.TestTimes"]
 # The long ones, longest first: what begins late is short, so that all end at about the same time.
 FIRST = ["test_tls_scan.TestTestssl", "test_accounts.TestLogins", "test_death.TestDeath", "test_dns_faults.TestFaults", "test_quota.TestCrowd",
          "test_import.TestRoundTrip", "test_corpus.TestCorpus", "test_abuse.TestAbuse", "test_pop3.Pop3Test", "test_pop3.Pop3LimitsTest", "test_import_dovecot.TestDovecot",
