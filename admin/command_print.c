@@ -41,7 +41,8 @@ command_print_text(const char *text)
 
 	buf_init(&b, 3 * strlen(text) + 1);
 	put_clean(&b, text);
-	fwrite(b.p, 1, b.n, stdout);
+	if (b.n > 0)
+		fwrite(b.p, 1, b.n, stdout);
 	buf_fini(&b);
 }
 
