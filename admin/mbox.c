@@ -245,15 +245,13 @@ take_mozilla(struct mbox_message *msg, struct slice value)
 		uint32_t bit;
 		uint32_t flag;
 	} rows[] = {{0x1, STORE_FLAG_SEEN}, {0x2, STORE_FLAG_ANSWERED}, {0x4, STORE_FLAG_FLAGGED}, {0x8, STORE_FLAG_DELETED}};
-	static const char digits[] = "0123456789abcdef";
 	uint32_t bits = 0;
+	uint8_t digit;
 
 	for (size_t i = 0; i < value.n; i++) {
-		size_t digit = slice_index(slice_str(digits), ascii_lower(value.p[i]));
-
-		if (value.n != 4 || digit == sizeof digits - 1)
+		if (value.n != 4 || !ascii_hex_value(ascii_lower(value.p[i]), &digit))
 			return;
-		bits = bits << 4 | (uint32_t)digit;
+		bits = bits << 4 | digit;
 	}
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		if (bits & rows[i].bit)

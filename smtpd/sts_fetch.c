@@ -60,7 +60,6 @@ take_ended(struct sts_fetcher *f)
 	}
 }
 
-/* What the server said is a policy; else why not. */
 /* The media type alone says it (RFC 8461 3.2), its parameters do not matter. */
 static bool
 is_plain(const char *type)
@@ -70,6 +69,7 @@ is_plain(const char *type)
 	return slice_cut(&rest, ';', &first) && slice_eq_nocase(slice_trim(first), SLICE("text/plain"));
 }
 
+/* What the server said is a policy; else why not. */
 static const char *
 objection(const struct sts_fetch *fetch)
 {
