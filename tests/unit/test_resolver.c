@@ -45,12 +45,13 @@ start_nsd(void)
 	write_file("conf", conf);
 	snprintf(path, sizeof path, "%s/conf", directory);
 	nsd = fork();
-	ck_assert_int_ge(nsd, 0);
+	/* No assertion in the child: each writes where the runner of the tests reads by now. */
 	if (nsd == 0) {
 		setpgid(0, 0);
 		execl("/usr/sbin/nsd", "nsd", "-d", "-c", path, (char *)NULL);
 		_exit(127);
 	}
+	ck_assert_int_gt(nsd, 0);
 }
 
 static void
