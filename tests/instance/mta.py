@@ -164,6 +164,7 @@ command_directory = /mnt/postfix/usr/sbin
 daemon_directory = /mnt/postfix/usr/lib/postfix/sbin
 shlib_directory = /mnt/postfix/usr/lib/postfix
 import_environment = MAIL_CONFIG TZ LD_LIBRARY_PATH=/mnt/postfix/usr/lib/postfix
+export_environment = MAIL_CONFIG TZ LANG LD_LIBRARY_PATH=/mnt/postfix/usr/lib/postfix
 maillog_file = /srv/data/maillog
 maillog_file_prefixes = /srv
 myhostname = %s
