@@ -164,8 +164,7 @@ on_status(struct edge *e, struct msg_SUP_STATUS *m)
 
 	if (json.n > STATUS_BYTES_MAX)
 		json = SLICE("{}");
-	if (!IPC_SEND(e, SUP_STATUS_REPLY, .id = m->id, .json = json))
-		log_event(LOG_DEBUG, NO_SESSION, "status-unsent", LOG_END);
+	IPC_TELL(e, SUP_STATUS_REPLY, .id = m->id, .json = json);
 	free(text);
 }
 
@@ -175,9 +174,8 @@ on_reload(struct edge *e, struct msg_SUP_RELOAD *m)
 	char text[400];
 	int rc = supervisor_reload(control_arg(e), text, sizeof text);
 
-	if (!IPC_SEND(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM,
-		.text = slice_str(text)))
-		log_event(LOG_DEBUG, NO_SESSION, "reload-unsent", LOG_END);
+	IPC_TELL(e, SUP_REPLY, .id = m->id, .class = rc == 0 ? ERR_NONE : ERR_PERM,
+	    .text = slice_str(text));
 }
 
 void

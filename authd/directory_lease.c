@@ -66,17 +66,14 @@ static void
 answer(const struct waiting *w, enum err_class class, enum err_code code)
 {
 	struct edge *e = role_edge(w->peer.role, w->peer.instance);
-	bool sent;
 
 	if (e == NULL || edge_peer(e)->generation != w->peer.generation)
 		return;
 	if (w->peer.role == ROLE_VERIFIER)
-		sent = IPC_SEND(e, DIR_AUTHENTICATED_REPLY, .id = w->id, .class = class, .code = code);
+		IPC_TELL(e, DIR_AUTHENTICATED_REPLY, .id = w->id, .class = class, .code = code);
 	else
-		sent = IPC_SEND(e, DIR_LOCAL_REPLY, .id = w->id, .class = class, .account = class == ERR_NONE ? w->account : 0,
+		IPC_TELL(e, DIR_LOCAL_REPLY, .id = w->id, .class = class, .account = class == ERR_NONE ? w->account : 0,
 		    .login = slice_str(w->login), .user = w->user);
-	if (!sent)
-		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
 }
 
 static void

@@ -43,14 +43,6 @@ check_database(void)
 	}
 }
 
-/* Requests that get no answer run into their deadline, which their senders have. */
-static void
-note_sent(bool sent)
-{
-	if (!sent)
-		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
-}
-
 static uint32_t
 class_of(int r)
 {
@@ -71,9 +63,9 @@ on_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 	buf_init(&accounts, sizeof r->account);
 	for (unsigned i = 0; i < r->n; i++)
 		put_u64(&accounts, r->account[i]);
-	note_sent(IPC_SEND(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r->status,
+	IPC_TELL(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r->status,
 	    .accounts = buf_slice(&accounts), .detail = slice_str(r->detail),
-	    .outside = slice_of(r->outside, r->outside_bytes), .forward_from = slice_str(me.forwarded.sender)));
+	    .outside = slice_of(r->outside, r->outside_bytes), .forward_from = slice_str(me.forwarded.sender));
 	buf_fini(&accounts);
 	check_database();
 }
@@ -86,8 +78,7 @@ on_sender(struct edge *e, struct msg_DIR_SENDER *m)
 
 	if (r < 0)
 		log_event(LOG_ERROR, NO_SESSION, "sender-failed", LOG_ERR(&why), LOG_END);
-	note_sent(
-	    IPC_SEND(e, DIR_SENDER_REPLY, .id = m->id, .class = class_of(r), .allowed = r > 0 ? (uint8_t)r : 0));
+	IPC_TELL(e, DIR_SENDER_REPLY, .id = m->id, .class = class_of(r), .allowed = r > 0 ? (uint8_t)r : 0);
 	check_database();
 }
 
@@ -116,14 +107,14 @@ on_credential(struct edge *e, struct msg_DIR_CREDENTIAL *m)
 	int r = login_find(m->login, &a, &why);
 
 	if (r == 1) {
-		note_sent(IPC_SEND(e, DIR_CREDENTIAL_REPLY, .id = m->id, .found = 1,
-		    .account = a.id, .login = a.login, .hash = a.hash));
+		IPC_TELL(e, DIR_CREDENTIAL_REPLY, .id = m->id, .found = 1,
+		    .account = a.id, .login = a.login, .hash = a.hash);
 	} else {
 		if (r < 0)
 			log_event(
 			    LOG_ERROR, NO_SESSION, "credential-failed", LOG_ERR(&why), LOG_END);
-		note_sent(IPC_SEND(e, DIR_CREDENTIAL_REPLY, .id = m->id, .class = class_of(r),
-		    .hash = slice_str(me.nobody)));
+		IPC_TELL(e, DIR_CREDENTIAL_REPLY, .id = m->id, .class = class_of(r),
+		    .hash = slice_str(me.nobody));
 	}
 	check_database();
 }
@@ -143,8 +134,8 @@ on_admin(struct edge *e, struct msg_DIR_ADMIN *m)
 	if (r->row.domain != 0)
 		directory_quota_tell(&r->row, r->wait ? e : NULL, m->id);
 	if (!r->wait)
-		note_sent(IPC_SEND(e, DIR_ADMIN_REPLY, .id = m->id, .class = r->class, .code = r->code,
-	    .text = buf_slice(&r->text), .more = r->more, .json = buf_slice(&r->json)));
+		IPC_TELL(e, DIR_ADMIN_REPLY, .id = m->id, .class = r->class, .code = r->code,
+		    .text = buf_slice(&r->text), .more = r->more, .json = buf_slice(&r->json));
 	check_database();
 }
 
@@ -152,8 +143,8 @@ on_admin(struct edge *e, struct msg_DIR_ADMIN *m)
 static void
 on_quota_done(struct edge *admin, uint64_t id, bool in_force)
 {
-	note_sent(IPC_SEND(admin, DIR_ADMIN_REPLY, .id = id, .class = in_force ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP,
-	    .text = slice_str(in_force ? "" : "the limit is stored; it is in force when the store is there again")));
+	IPC_TELL(admin, DIR_ADMIN_REPLY, .id = id, .class = in_force ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP,
+	    .text = slice_str(in_force ? "" : "the limit is stored; it is in force when the store is there again"));
 }
 
 static void

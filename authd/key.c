@@ -322,9 +322,7 @@ on_key_sign(struct edge *front, struct msg_KEY_SIGN *m)
 		n = 0;
 	}
 	/* A front whose queue is full or that is gone has its own deadline. */
-	if (!IPC_SEND(
-		front, KEY_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n)))
-		log_event(LOG_WARN, NO_SESSION, "signature-not-sent", LOG_END);
+	IPC_TELL(front, KEY_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n));
 }
 
 const struct ipc_dispatch key_from_front = {

@@ -199,10 +199,9 @@ on_find(struct edge *sign, struct msg_KEY_DKIM_FIND *m)
 	assert(served != NULL);
 	if (!key_dkim_find(served, m->domain, clock_wall_us() / 1000000, &f))
 		f = (struct key_dkim_found){.domain = {NULL, 0}};
-	if (!IPC_SEND(sign, KEY_DKIM_FOUND, .id = m->id, .found = f.domain, .rsa = f.of[DKIM_RSA_SHA256].number,
-		.rsa_selector = f.of[DKIM_RSA_SHA256].selector, .ed25519 = f.of[DKIM_ED25519_SHA256].number,
-		.ed25519_selector = f.of[DKIM_ED25519_SHA256].selector))
-		log_event(LOG_WARN, NO_SESSION, "dkim-keys-not-told", LOG_END);
+	IPC_TELL(sign, KEY_DKIM_FOUND, .id = m->id, .found = f.domain, .rsa = f.of[DKIM_RSA_SHA256].number,
+	    .rsa_selector = f.of[DKIM_RSA_SHA256].selector, .ed25519 = f.of[DKIM_ED25519_SHA256].number,
+	    .ed25519_selector = f.of[DKIM_ED25519_SHA256].selector);
 }
 
 static void
@@ -218,8 +217,7 @@ on_sign(struct edge *sign, struct msg_KEY_DKIM_SIGN *m)
 		n = 0;
 	}
 	/* sign has its own deadline. */
-	if (!IPC_SEND(sign, KEY_DKIM_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n)))
-		log_event(LOG_WARN, NO_SESSION, "dkim-signature-not-sent", LOG_END);
+	IPC_TELL(sign, KEY_DKIM_SIGNED, .id = m->id, .class = e.class, .signature = slice_of(sig, n));
 }
 
 const struct ipc_dispatch key_from_sign = {

@@ -183,9 +183,8 @@ static void
 answer(struct edge *front, uint64_t step, uint64_t conn, enum auth_status status,
     struct slice challenge)
 {
-	if (!IPC_SEND(front, AUTH_RESULT, .id = step, .conn = conn, .status = (uint8_t)status,
-		.challenge = challenge))
-		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
+	IPC_TELL(front, AUTH_RESULT, .id = step, .conn = conn, .status = (uint8_t)status,
+	    .challenge = challenge);
 }
 
 static void
@@ -271,9 +270,8 @@ on_authenticated(struct edge *e, struct msg_DIR_AUTHENTICATED_REPLY *m)
 		return;
 	}
 	trace(x, "ok");
-	if (!IPC_SEND(x->front, AUTH_RESULT, .id = x->step, .conn = x->conn, .status = AUTH_OK,
-		.account = x->account, .login = name_of(x)))
-		log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
+	IPC_TELL(x->front, AUTH_RESULT, .id = x->step, .conn = x->conn, .status = AUTH_OK,
+	    .account = x->account, .login = name_of(x));
 	exchange_free(x);
 }
 

@@ -305,8 +305,9 @@ edge_sent_garbage(const struct edge *e)
 	return e->garbage;
 }
 
-bool
-edge_has_ended(const struct edge *e)
+/* on_down tells of it, or has told. */
+static bool
+has_ended(const struct edge *e)
 {
 	return e->down || e->broken;
 }
@@ -672,7 +673,7 @@ ipc_send(struct edge *e, const struct msg *m)
 
 	assert(!e->freed);
 	assert(msg_allowed(m->type, e->self, e->peer.role));
-	if (edge_has_ended(e))
+	if (has_ended(e))
 		return false;
 	if (packet.p == NULL) {
 		/* All its memory at once: growing would leave copies of secrets behind. */
@@ -691,6 +692,19 @@ ipc_send(struct edge *e, const struct msg *m)
 	if (has_secret[m->type])
 		mem_wipe(packet.p, packet.n);
 	return sent;
+}
+
+bool
+ipc_tell(struct edge *e, const struct msg *m)
+{
+	if (e == NULL || has_ended(e))
+		return false;
+	if (ipc_send(e, m))
+		return true;
+	if (!has_ended(e))
+		log_event(LOG_WARN, NO_SESSION, "message-unsent", LOG_CSTR("message", msg_info(m->type)->name),
+		    LOG_CSTR("peer", role_info(e->peer.role)->name), LOG_END);
+	return false;
 }
 
 /* ---- events ---- */

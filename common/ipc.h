@@ -67,8 +67,6 @@ void edge_set_arg(struct edge *e, void *arg);
 
 /* Why on_down came: true when the peer sent garbage, false when it left or a write failed. */
 bool edge_sent_garbage(const struct edge *e);
-/* Why nothing could be sent: true when the peer has ended, of which on_down tells or has told; false when the queue is full. */
-bool edge_has_ended(const struct edge *e);
 
 /*
  * Sends m; descriptors are duplicated into the message and stay the caller's. False when the queue
@@ -78,6 +76,14 @@ bool edge_has_ended(const struct edge *e);
 bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_result));
 #define IPC_SEND(edge, NAME, ...)                                                                  \
 	ipc_send((edge), &(struct msg){.type = MSG_##NAME,                                         \
+			     .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
+/*
+ * Sends what may be lost: an answer, whose asker has a deadline, or a notice. What finds the queue full is lost and logged; what finds
+ * no edge (e is NULL), or a peer that has ended, is for nobody. Whether it was sent.
+ */
+bool ipc_tell(struct edge *e, const struct msg *m);
+#define IPC_TELL(edge, NAME, ...)                                                                  \
+	ipc_tell((edge), &(struct msg){.type = MSG_##NAME,                                         \
 			     .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
 
 /*

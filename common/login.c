@@ -52,19 +52,18 @@ login_forget(struct login_conn *c)
 }
 
 static void
-lease_close(uint64_t conn, struct slice session)
+lease_close(uint64_t conn)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
-	if (store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
-		log_event(LOG_WARN, session, "lease-close-lost", LOG_NUM("conn", conn), LOG_END);
+	IPC_TELL(store, LEASE_CLOSE, .conn = conn);
 }
 
 void
 login_lease_close(struct login_conn *c)
 {
 	if (c->leased)
-		lease_close(c->conn, slice_str(c->session));
+		lease_close(c->conn);
 	c->leased = false;
 }
 
@@ -306,7 +305,7 @@ on_auth_result(struct edge *e, struct msg_AUTH_RESULT *m)
 	if (c == NULL) {
 		/* The client left meanwhile: nobody else will ever close that lease. */
 		if (m->status == AUTH_OK)
-			lease_close(m->conn, NO_SESSION);
+			lease_close(m->conn);
 		return;
 	}
 	assert(c->state == LOGIN_VERIFYING && c->request_edge == e);

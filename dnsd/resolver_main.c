@@ -55,9 +55,8 @@ unlink_question(struct question *q)
 static void
 send_answer(struct edge *e, uint64_t id, const struct resolver_answer *answer)
 {
-	if (!IPC_SEND(e, DNS_ANSWER, .id = id, .status = (uint8_t)answer->status, .secure = answer->secure,
-		.why_bogus = slice_sub(answer->why_bogus, 0, WHY_BYTES_MAX), .packet = answer->packet))
-		log_event(LOG_WARN, NO_SESSION, "dns-answer-lost", LOG_CSTR("peer", role_info(edge_peer(e)->role)->name), LOG_END);
+	IPC_TELL(e, DNS_ANSWER, .id = id, .status = (uint8_t)answer->status, .secure = answer->secure,
+	    .why_bogus = slice_sub(answer->why_bogus, 0, WHY_BYTES_MAX), .packet = answer->packet);
 }
 
 static void

@@ -53,8 +53,7 @@ box_free(struct box *b)
 {
 	struct edge *e = keeper_link_edge(b->worker->keeper);
 
-	if (e && !IPC_SEND(e, MBOX_CLOSE, .mailbox = b->mailbox))
-		log_event(LOG_DEBUG, NO_SESSION, "close-not-sent", LOG_END);
+	IPC_TELL(e, MBOX_CLOSE, .mailbox = b->mailbox);
 	keeper_forget(&b->request);
 	box_unlink(b);
 	store_view_close(&b->view);
@@ -326,8 +325,7 @@ box_claim_recent(struct box *b, struct session *s)
 		return;
 	b->recent_uid = next;
 	mailbox_table_stale(b->worker->table); /* STATUS (RECENT) */
-	if (e && !IPC_SEND(e, MBOX_RECENT, .mailbox = b->mailbox, .uid = next))
-		log_event(LOG_DEBUG, NO_SESSION, "recent-not-sent", LOG_END);
+	IPC_TELL(e, MBOX_RECENT, .mailbox = b->mailbox, .uid = next);
 }
 
 void

@@ -92,8 +92,7 @@ linger_over(void *arg)
 	(void)arg;
 	if (worker.sessions_n > 0)
 		return;
-	if (store && !IPC_SEND(store, PROCESS_IDLE))
-		log_event(LOG_DEBUG, NO_SESSION, "idle-not-sent", LOG_END);
+	IPC_TELL(store, PROCESS_IDLE);
 	arm_linger();
 }
 
@@ -103,8 +102,7 @@ session_ended(void *arg, uint64_t number)
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
 	(void)arg;
-	if (store && !IPC_SEND(store, WORKER_SESSION_END, .session_no = number))
-		log_event(LOG_WARN, NO_SESSION, "session-end-lost", LOG_END);
+	IPC_TELL(store, WORKER_SESSION_END, .session_no = number);
 	arm_linger();
 }
 

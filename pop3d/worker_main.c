@@ -63,8 +63,7 @@ session_over(uint64_t number)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
-	if (store && !IPC_SEND(store, WORKER_SESSION_END, .session_no = number))
-		log_event(LOG_WARN, NO_SESSION, "session-end-lost", LOG_END);
+	IPC_TELL(store, WORKER_SESSION_END, .session_no = number);
 }
 
 static void

@@ -244,8 +244,8 @@ deliver_on_spool(struct edge *e, struct msg_SPOOL_REPLY *m)
 	int fd = m->fd;
 
 	if (j == NULL) {
-		if (fd >= 0 && !IPC_SEND(e, SPOOL_DONE, .id = m->id))
-			log_event(LOG_WARN, NO_SESSION, "spool-done-unsent", LOG_END);
+		if (fd >= 0)
+			IPC_TELL(e, SPOOL_DONE, .id = m->id);
 		return;
 	}
 	j->open--;

@@ -50,8 +50,7 @@ release_spool(struct job *j)
 	struct edge *queue = role_edge(ROLE_QUEUE, 0);
 
 	for (unsigned i = 0; i < j->spool_count; i++)
-		if (queue && !IPC_SEND(queue, SPOOL_DONE, .id = j->spool_ids[i]))
-			log_event(LOG_WARN, slice_str(j->session), "spool-done-unsent", LOG_END);
+		IPC_TELL(queue, SPOOL_DONE, .id = j->spool_ids[i]);
 }
 
 void
@@ -133,9 +132,8 @@ deliver_job_fail(struct job *j, unsigned code, const char *enhanced, const char 
 static void
 send_reply(struct edge *front, uint64_t id, unsigned code, const char *enhanced, const char *text)
 {
-	if (front && !IPC_SEND(front, DELIVER_REPLY, .id = id, .code = (uint16_t)code,
-		.enhanced = slice_str(enhanced), .text = slice_str(text)) && !edge_has_ended(front))
-		log_event(LOG_WARN, NO_SESSION, "reply-unsent", LOG_NUM("code", code), LOG_END);
+	IPC_TELL(front, DELIVER_REPLY, .id = id, .code = (uint16_t)code,
+	    .enhanced = slice_str(enhanced), .text = slice_str(text));
 }
 
 void

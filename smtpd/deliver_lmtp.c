@@ -62,10 +62,9 @@ tell(struct job *j, unsigned code, const char *enhanced, const char *text)
 
 	deliver_trace(j, "reply", LOG_STR("to", j->envelope.recipients[i]), LOG_NUM("code", code), LOG_CSTR("enhanced", enhanced),
 	    LOG_CSTR("text", text), LOG_NUM("ms", clock_ms() - j->began_ms), LOG_END);
-	if (j->front && !IPC_SEND(j->front, DELIVER_RECIPIENT, .id = j->front_id, .recipient = i, .code = (uint16_t)code,
-		.enhanced = slice_str(enhanced), .text = slice_str(text)) && !edge_has_ended(j->front))
-		/* The front takes no answer out of order, so from this recipient on they get the temporary error at the end. */
-		log_event(LOG_WARN, slice_str(j->session), "reply-unsent", LOG_NUM("code", code), LOG_END);
+	/* The front takes no answer out of order, so from this recipient on they get the temporary error at the end. */
+	IPC_TELL(j->front, DELIVER_RECIPIENT, .id = j->front_id, .recipient = i, .code = (uint16_t)code,
+	    .enhanced = slice_str(enhanced), .text = slice_str(text));
 }
 
 static void

@@ -52,8 +52,7 @@ auth_refused(struct front *f, const struct smtp_reply_words *w)
 static void
 abort_exchange(struct front *f)
 {
-	if (f->verifier && !IPC_SEND(f->verifier, AUTH_ABORT, .conn = f->conn))
-		log_event(LOG_WARN, slice_str(f->id), "auth-abort-unsent", LOG_END);
+	IPC_TELL(f->verifier, AUTH_ABORT, .conn = f->conn);
 }
 
 static void
@@ -181,8 +180,8 @@ close_lease(uint64_t conn)
 {
 	struct edge *store = role_edge(ROLE_STORE, 0);
 
-	if (conn != 0 && store && !IPC_SEND(store, LEASE_CLOSE, .conn = conn))
-		log_event(LOG_WARN, NO_SESSION, "lease-close-unsent", LOG_NUM("conn", conn), LOG_END);
+	if (conn != 0)
+		IPC_TELL(store, LEASE_CLOSE, .conn = conn);
 }
 
 void

@@ -102,9 +102,8 @@ smtpd_data_drop(struct front *f)
 	struct edge *queue = role_edge(ROLE_QUEUE, 0);
 
 	close_file(d);
-	if (d->spool_id != 0 && !d->spool_lost && queue != NULL &&
-	    !IPC_SEND(queue, SPOOL_DONE, .id = d->spool_id))
-		log_event(LOG_DEBUG, slice_str(f->id), "spool-done-unsent", LOG_END);
+	if (d->spool_id != 0 && !d->spool_lost)
+		IPC_TELL(queue, SPOOL_DONE, .id = d->spool_id);
 	d->spool_id = 0;
 }
 
@@ -171,8 +170,8 @@ smtpd_on_spool(struct edge *edge, struct msg_SPOOL_REPLY *m)
 
 	if (f == NULL) {
 		/* Nobody waits: give the share back, the descriptor is closed by the caller. */
-		if (m->fd >= 0 && !IPC_SEND(edge, SPOOL_DONE, .id = m->id))
-			log_event(LOG_DEBUG, NO_SESSION, "spool-done-unsent", LOG_END);
+		if (m->fd >= 0)
+			IPC_TELL(edge, SPOOL_DONE, .id = m->id);
 		return;
 	}
 	if (m->class != ERR_NONE || m->fd < 0) {

@@ -119,8 +119,7 @@ static unsigned waiting_count;
 static void
 answer(const struct waiting *w, enum err_class class, enum err_code code)
 {
-	if (w->edge && !IPC_SEND(w->edge, QUEUE_ADDED, .id = w->id, .class = class, .code = code))
-		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
+	IPC_TELL(w->edge, QUEUE_ADDED, .id = w->id, .class = class, .code = code);
 }
 
 /* It is there for good. */

@@ -224,8 +224,7 @@ send_page(struct edge *e, const struct msg_QUEUE_ADMIN *q, struct place at, bool
 		(void)snprintf(text, sizeof(text), "%s %u", at.m->id, at.from);
 	else if (last)
 		(void)snprintf(text, sizeof(text), "%s", last->id);
-	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = slice_str(text), .more = at.m != NULL && b.n > 0, .json = buf_slice(&b)))
-		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
+	IPC_TELL(e, QUEUE_ADMIN_REPLY, .id = q->id, .text = slice_str(text), .more = at.m != NULL && b.n > 0, .json = buf_slice(&b));
 	buf_fini(&b);
 }
 
@@ -255,8 +254,7 @@ show(struct edge *e, const struct msg_QUEUE_ADMIN *q)
 static void
 answer(struct edge *e, uint64_t id, enum err_class class, const char *text)
 {
-	if (!IPC_SEND(e, QUEUE_ADMIN_REPLY, .id = id, .class = class, .text = slice_str(text)))
-		log_event(LOG_WARN, NO_SESSION, "admin-answer-unsent", LOG_END);
+	IPC_TELL(e, QUEUE_ADMIN_REPLY, .id = id, .class = class, .text = slice_str(text));
 }
 
 static void

@@ -20,8 +20,8 @@ queue_deliver_up(void)
 	struct edge *deliver = role_edge(ROLE_DELIVER, 0);
 
 	/* When it cannot be told now it asks by itself as soon as its edge is up, or at the next tick. */
-	if (deliver && queue_plan_next_here(queue_items_plan()) && !IPC_SEND(deliver, QUEUE_DUE, ))
-		log_event(LOG_DEBUG, NO_SESSION, "queue-due-unsent", LOG_END);
+	if (queue_plan_next_here(queue_items_plan()))
+		IPC_TELL(deliver, QUEUE_DUE, );
 }
 
 void
@@ -97,8 +97,7 @@ queue_on_next(struct edge *e, struct msg_QUEUE_NEXT *m)
 		if (p->place == QUEUE_READY)
 			break;
 	}
-	if (!IPC_SEND(e, QUEUE_ITEM, .id = m->id, .message = -1, .summary = -1))
-		log_event(LOG_WARN, NO_SESSION, "queue-item-unsent", LOG_END);
+	IPC_TELL(e, QUEUE_ITEM, .id = m->id, .message = -1, .summary = -1);
 	queue_items_arm();
 }
 
@@ -172,7 +171,6 @@ queue_on_result(struct edge *edge, struct msg_QUEUE_RESULT *r)
 	if (queue_must_end())
 		return;
 	/* It may be durable later: a piece that is done twice is done once. */
-	if (!IPC_SEND(edge, QUEUE_RESULT_REPLY, .id = r->id, .class = class))
-		log_event(LOG_WARN, NO_SESSION, "queue-answer-unsent", LOG_END);
+	IPC_TELL(edge, QUEUE_RESULT_REPLY, .id = r->id, .class = class);
 	queue_settle_soon();
 }

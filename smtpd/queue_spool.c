@@ -59,8 +59,7 @@ queue_on_spool_open(struct edge *e, struct msg_SPOOL_OPEN *m)
 
 	if (class == ERR_LIMIT)
 		log_event(LOG_WARN, NO_SESSION, "spool-full", LOG_NUM("files", share_count), LOG_NUM("bytes", total), LOG_END);
-	if (!IPC_SEND(e, SPOOL_REPLY, .id = m->id, .class = class, .fd = fd))
-		log_event(LOG_WARN, NO_SESSION, "spool-answer-unsent", LOG_END);
+	IPC_TELL(e, SPOOL_REPLY, .id = m->id, .class = class, .fd = fd);
 	if (fd >= 0)
 		(void)close(fd);
 }

@@ -34,14 +34,13 @@ static struct loop_timer *reaper;
 /* ---- answers ---- */
 
 static void
-answer(struct edge *e, uint64_t id, struct slice session, const struct sign_result *r)
+answer(struct edge *e, uint64_t id, const struct sign_result *r)
 {
 	struct slice text = slice_str(r->err.class == ERR_NONE ? r->why : r->err.client);
 
 	/* A full edge: deliver's deadline passes, and it asks again. */
-	if (!IPC_SEND(e, SIGN_REPLY, .id = id, .class = r->err.class, .text = text,
-		.sha256 = slice_of(r->sha256, r->fields.n > 0 ? sizeof r->sha256 : 0), .fields = r->fields) && !edge_has_ended(e))
-		log_event(LOG_WARN, session, "sign-reply-unsent", LOG_END);
+	IPC_TELL(e, SIGN_REPLY, .id = id, .class = r->err.class, .text = text,
+	    .sha256 = slice_of(r->sha256, r->fields.n > 0 ? sizeof r->sha256 : 0), .fields = r->fields);
 }
 
 static void
@@ -100,7 +99,7 @@ on_done(void *arg, const struct sign_result *r)
 	else
 		trace(session, r);
 	if (j->edge != NULL)
-		answer(j->edge, j->id, session, r);
+		answer(j->edge, j->id, r);
 	end(j);
 }
 
@@ -111,7 +110,7 @@ on_message(struct edge *e, struct msg_SIGN_MESSAGE *m)
 
 	if (job_count == JOBS_MAX || m->message < 0) {
 		err_set(&refusal.err, ERR_TEMP, ERR_CODE_UNAVAILABLE, "too many messages are being signed", NULL);
-		answer(e, m->id, m->session, &refusal);
+		answer(e, m->id, &refusal);
 		return;
 	}
 	struct job *j = MEM_NEW(struct job);

@@ -70,9 +70,8 @@ tell(struct edge *edge, uint64_t id, enum err_class class, const struct sts_entr
 {
 	bool known = entry != NULL && entry->policy.mode != STS_NONE;
 
-	if (!IPC_SEND(edge, STS_POLICY, .id = id, .class = class, .mode = known ? (uint8_t)entry->policy.mode : STS_NONE,
-		.why = slice_sub(slice_str(why), 0, 200), .text = known ? slice_of(entry->text, entry->text_bytes) : slice_of(NULL, 0)))
-		log_event(LOG_WARN, NO_SESSION, "sts-answer-unsent", LOG_END);
+	IPC_TELL(edge, STS_POLICY, .id = id, .class = class, .mode = known ? (uint8_t)entry->policy.mode : STS_NONE,
+	    .why = slice_sub(slice_str(why), 0, 200), .text = known ? slice_of(entry->text, entry->text_bytes) : slice_of(NULL, 0));
 }
 
 static void

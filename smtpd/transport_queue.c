@@ -24,10 +24,8 @@ transport_job_count(void)
 static void
 send_result(struct edge *e, struct transport_job *job)
 {
-	job->told = IPC_SEND(e, TRANSPORT_RESULT, .id = job->id, .queue_id = slice_str(job->queue_id), .reached = (uint8_t)job->outcome,
+	job->told = IPC_TELL(e, TRANSPORT_RESULT, .id = job->id, .queue_id = slice_str(job->queue_id), .reached = (uint8_t)job->outcome,
 	    .results = buf_slice(&job->results));
-	if (!job->told)
-		log_event(LOG_INFO, slice_str(job->session), "transport-result-unsent", LOG_CSTR("id", job->queue_id), LOG_END);
 }
 
 void
@@ -44,24 +42,21 @@ transport_queue_dot(const struct transport_job *job)
 {
 	struct edge *e = role_edge(ROLE_QUEUE, 0);
 
-	if (e != NULL && !IPC_SEND(e, TRANSPORT_DOT, .id = job->id, .queue_id = slice_str(job->queue_id)))
-		log_event(LOG_INFO, slice_str(job->session), "transport-dot-unsent", LOG_CSTR("id", job->queue_id), LOG_END);
+	IPC_TELL(e, TRANSPORT_DOT, .id = job->id, .queue_id = slice_str(job->queue_id));
 }
 
 static void
 send_room(struct edge *e, uint64_t pieces)
 {
-	if (!IPC_SEND(e, TRANSPORT_ROOM, .pieces = (uint32_t)pieces))
-		log_event(LOG_INFO, NO_SESSION, "transport-room-unsent", LOG_END);
+	IPC_TELL(e, TRANSPORT_ROOM, .pieces = (uint32_t)pieces);
 }
 
 void
 transport_queue_up(struct edge *e)
 {
 	for (const struct transport_job *j = jobs; j != NULL; j = j->next)
-		if (!IPC_SEND(e, TRANSPORT_HELD, .id = j->id, .queue_id = slice_str(j->queue_id), .destination = slice_str(j->destination),
-			.dot = j->dot))
-			log_event(LOG_INFO, slice_str(j->session), "transport-held-unsent", LOG_CSTR("id", j->queue_id), LOG_END);
+		IPC_TELL(e, TRANSPORT_HELD, .id = j->id, .queue_id = slice_str(j->queue_id), .destination = slice_str(j->destination),
+		    .dot = j->dot);
 	send_room(e, transport_draining() ? 0 : config_number(role_config(), OPT_TRANSPORT_CONNECTIONS));
 	for (struct transport_job *j = jobs; j != NULL; j = j->next)
 		if (j->ended)

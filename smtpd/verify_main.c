@@ -302,9 +302,8 @@ refuse(struct edge *e, uint64_t id, const struct err *err)
 	struct slice none = slice_of(NULL, 0);
 
 	/* A full edge: deliver's deadline passes, and it asks again. */
-	if (!IPC_SEND(e, VERIFY_REPLY, .id = id, .class = err->class, .text = slice_str(err->client), .sha256 = none,
-		.verdict = none, .summary = -1) && !edge_has_ended(e))
-		log_event(LOG_WARN, NO_SESSION, "verify-reply-lost", LOG_ERR(err), LOG_END);
+	IPC_TELL(e, VERIFY_REPLY, .id = id, .class = err->class, .text = slice_str(err->client), .sha256 = none,
+	    .verdict = none, .summary = -1);
 }
 
 static void
@@ -323,9 +322,8 @@ answer(struct job *j, const struct verify_result *r)
 	}
 	trace_message(session, r->summary);
 	trace_verdict(session, r);
-	if (!IPC_SEND(j->edge, VERIFY_REPLY, .id = j->id, .class = ERR_NONE, .bytes = j->bytes,
-		.sha256 = slice_of(r->sha256, sizeof r->sha256), .verdict = r->encoded, .summary = summary) && !edge_has_ended(j->edge))
-		log_event(LOG_WARN, session, "verify-reply-lost", LOG_END);
+	IPC_TELL(j->edge, VERIFY_REPLY, .id = j->id, .class = ERR_NONE, .bytes = j->bytes,
+	    .sha256 = slice_of(r->sha256, sizeof r->sha256), .verdict = r->encoded, .summary = summary);
 	(void)close(summary);
 }
 

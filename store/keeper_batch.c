@@ -112,14 +112,10 @@ out_send(struct keeper_out *out)
 	bool decoded = msg_decode(buf_slice(&out->octets), &fds, &m);
 
 	assert(decoded);
-	if (ipc_send(out->edge, &m))
-		return;
-	if (out->is_event)
+	if (!out->is_event)
+		(void)ipc_tell(out->edge, &m);
+	else if (!ipc_send(out->edge, &m))
 		keeper_owe_resync(out->edge, out->event_mailbox);
-	else
-		/* The command may be ended by whoever typed it, with requests on their way. */
-		log_event(edge_peer(out->edge)->role == ROLE_ADMIN ? LOG_DEBUG : LOG_WARN, NO_SESSION, "keeper-answer-lost",
-		    LOG_CSTR("peer", role_info(edge_peer(out->edge)->role)->name), LOG_END);
 }
 
 static void

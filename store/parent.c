@@ -19,14 +19,6 @@
 
 static uint64_t last_session_no;
 
-static bool
-sent(bool ok, const char *what)
-{
-	if (!ok)
-		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", what), LOG_END);
-	return ok;
-}
-
 /* ---- leases ---- */
 
 static void
@@ -40,7 +32,7 @@ on_lease_open(struct edge *e, struct msg_LEASE_OPEN *m)
 		class = ERR_PERM;
 	else if (parent_lease_open(&front, m->conn, m->account, m->login, &err) < 0)
 		class = err.class;
-	(void)sent(IPC_SEND(e, LEASE_OPENED, .id = m->id, .class = class), "lease");
+	IPC_TELL(e, LEASE_OPENED, .id = m->id, .class = class);
 }
 
 static void
@@ -62,9 +54,8 @@ on_lease_ask(struct edge *e, struct msg_LEASE_ASK *m)
 	struct edge_peer front = {ROLE_SUBMISSION, m->front_instance, m->front_generation};
 	const struct parent_lease *l = parent_lease_find(&front, m->conn);
 
-	(void)sent(IPC_SEND(e, LEASE_TOLD, .id = m->id, .account = l != NULL ? l->account : 0,
-		       .login = slice_str(l != NULL ? l->login : "")),
-	    "lease-told");
+	IPC_TELL(e, LEASE_TOLD, .id = m->id, .account = l != NULL ? l->account : 0,
+	    .login = slice_str(l != NULL ? l->login : ""));
 }
 
 /* ---- attach ---- */
@@ -116,7 +107,7 @@ on_attach(struct edge *e, struct msg_STORE_ATTACH *m)
 		(void)attach(l, role, m, &relay, &err);
 	if (err.class != ERR_NONE)
 		log_event(err.code == ERR_CODE_IN_USE ? LOG_INFO : LOG_WARN, m->session, "attach-refused", LOG_ERR(&err), LOG_END);
-	(void)sent(IPC_SEND(e, STORE_ATTACHED, .id = m->id, .class = err.class, .code = err.code, .relay = relay), "attach");
+	IPC_TELL(e, STORE_ATTACHED, .id = m->id, .class = err.class, .code = err.code, .relay = relay);
 	if (relay >= 0)
 		(void)close(relay);
 }
@@ -174,9 +165,8 @@ on_connect(struct edge *e, struct msg_STORE_CONNECT *m)
 
 	if (connect_keeper(account, asker, &fd, &err) < 0)
 		log_event(LOG_WARN, NO_SESSION, "connect-refused", LOG_NUM("account", account), LOG_ERR(&err), LOG_END);
-	(void)sent(IPC_SEND(e, STORE_CONNECTED, .id = m->id, .account = account, .class = err.class, .code = err.code,
-		       .fd = fd),
-	    "connect");
+	IPC_TELL(e, STORE_CONNECTED, .id = m->id, .account = account, .class = err.class, .code = err.code,
+	    .fd = fd);
 	if (fd >= 0)
 		(void)close(fd);
 }
@@ -222,9 +212,8 @@ parent_deletion_end(struct parent_account *a, bool done)
 	a->deleter = NULL;
 	if (deleter == NULL)
 		return;
-	(void)sent(IPC_SEND(deleter, STORE_ACCOUNT_REPLY, .id = a->delete_id,
-		       .class = done ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP),
-	    "deletion");
+	IPC_TELL(deleter, STORE_ACCOUNT_REPLY, .id = a->delete_id,
+	    .class = done ? (uint32_t)ERR_NONE : (uint32_t)ERR_TEMP);
 	if (done)
 		parent_quota_account_gone(a);
 }
@@ -251,7 +240,7 @@ on_delete(struct edge *e, struct msg_STORE_ACCOUNT_DELETE *m)
 		a->delete_id = m->id;
 		return;
 	}
-	(void)sent(IPC_SEND(e, STORE_ACCOUNT_REPLY, .id = m->id, .class = ERR_TEMP), "deletion");
+	IPC_TELL(e, STORE_ACCOUNT_REPLY, .id = m->id, .class = ERR_TEMP);
 }
 
 static void
@@ -295,7 +284,7 @@ parent_hold_settle(struct parent_account *a)
 	if (a->holder == NULL || id == 0 || a->keepers > 0)
 		return;
 	a->hold_id = 0;
-	(void)sent(IPC_SEND(a->holder, STORE_HELD, .id = id, .class = ERR_NONE), "hold");
+	IPC_TELL(a->holder, STORE_HELD, .id = id, .class = ERR_NONE);
 }
 
 static int
@@ -320,9 +309,8 @@ on_hold(struct edge *e, struct msg_STORE_HOLD *m)
 	struct err err;
 
 	if (hold(parent_account(m->account), e, m->id, &err) < 0)
-		(void)sent(IPC_SEND(e, STORE_HELD, .id = m->id, .class = err.class, .code = err.code,
-			       .text = slice_str(err.client)),
-		    "hold");
+		IPC_TELL(e, STORE_HELD, .id = m->id, .class = err.class, .code = err.code,
+		    .text = slice_str(err.client));
 	else
 		log_event(LOG_INFO, NO_SESSION, "account-held", LOG_NUM("account", m->account), LOG_END);
 }
@@ -382,7 +370,7 @@ on_status(struct edge *e, struct msg_STORE_STATUS *m)
 	    (json_int_t)parent_count(ROLE_KEEPER), "imap_workers", (json_int_t)parent_count(ROLE_IMAP_WORKER),
 	    "pop3_workers", (json_int_t)parent_count(ROLE_POP3_WORKER), "accounts", list);
 	text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
-	(void)sent(IPC_SEND(e, STORE_STATUS_REPLY, .id = m->id, .json = slice_str(text)), "status");
+	IPC_TELL(e, STORE_STATUS_REPLY, .id = m->id, .json = slice_str(text));
 	free(text);
 	json_decref(o);
 }

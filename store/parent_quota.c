@@ -159,9 +159,8 @@ static void
 want_answer(struct parent_account *a, enum err_class class)
 {
 	want_remove(a);
-	if (!IPC_SEND(a->keeper->edge, KEEPER_GRANT, .id = a->want_id, .class = class, .bytes = a->ceiling.bytes,
-		.messages = a->ceiling.messages))
-		log_event(LOG_WARN, NO_SESSION, "grant-untold", LOG_NUM("account", a->id), LOG_END);
+	IPC_TELL(a->keeper->edge, KEEPER_GRANT, .id = a->want_id, .class = class, .bytes = a->ceiling.bytes,
+	    .messages = a->ceiling.messages);
 }
 
 enum tightened { TIGHT, WAITS, STUCK };
@@ -508,8 +507,7 @@ parent_quota_on_rows(struct edge *e, struct msg_QUOTA_ROWS *m)
 		each_domain(step);
 		each_domain(survey);
 	}
-	if (!IPC_SEND(e, QUOTA_TAKEN, .id = m->id))
-		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", "quota"), LOG_END);
+	IPC_TELL(e, QUOTA_TAKEN, .id = m->id);
 }
 
 static void
@@ -562,8 +560,7 @@ parent_quota_on_usage(struct edge *e, struct msg_STORE_USAGE *m)
 
 	while (full && cursor_left(&c) >= sizeof(uint64_t))
 		full = is_full(parent_account_find(cursor_u64(&c)), (struct quota){m->bytes, 1});
-	if (!IPC_SEND(e, STORE_USAGE_REPLY, .id = m->id, .full = full))
-		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", "usage"), LOG_END);
+	IPC_TELL(e, STORE_USAGE_REPLY, .id = m->id, .full = full);
 }
 
 static void
@@ -609,7 +606,6 @@ parent_quota_on_question(struct edge *e, struct msg_STORE_QUOTA *m)
 		put_domain(&rows, domain_of(m->domain));
 	while (cursor_left(&c) >= sizeof(uint64_t))
 		put_account(&rows, parent_account_find(cursor_u64(&c)));
-	if (!IPC_SEND(e, STORE_QUOTA_REPLY, .id = m->id, .rows = buf_slice(&rows)))
-		log_event(LOG_WARN, NO_SESSION, "answer-lost", LOG_CSTR("what", "quota"), LOG_END);
+	IPC_TELL(e, STORE_QUOTA_REPLY, .id = m->id, .rows = buf_slice(&rows));
 	buf_fini(&rows);
 }

@@ -103,11 +103,8 @@ first_answer(void)
 
 	do {
 		more = query_lines(q->query, PAGE_BYTES_MAX, &me.page);
-		if (!IPC_SEND(q->asker, TRACE_LINES, .id = q->id, .more = more,
-			.json = buf_slice(&me.page))) {
-			log_event(LOG_WARN, NO_SESSION, "answer-dropped", LOG_END);
+		if (!IPC_TELL(q->asker, TRACE_LINES, .id = q->id, .more = more, .json = buf_slice(&me.page)))
 			return;
-		}
 	} while (more);
 }
 

@@ -1,7 +1,7 @@
 #include "tests/crash/crash_run.h"
+#include "tests/unit/tree.h"
 
 #include <assert.h>
-#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,19 +33,10 @@ static volatile sig_atomic_t stopped;
 
 /* ---- directories ---- */
 
-static int
-remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
-{
-	(void)st;
-	(void)flag;
-	(void)at;
-	return remove(path);
-}
-
 void
 crash_dir_remove(const char *path)
 {
-	(void)nftw(path, remove_one, 32, FTW_DEPTH | FTW_PHYS);
+	(void)tree_remove(path);
 }
 
 void

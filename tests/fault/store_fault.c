@@ -610,7 +610,7 @@ run_one(const struct scenario *s, const char *template, enum fault_kind kind, un
 	*told = prepared;
 	(void)in_process(failing_process, &r, s, at, on);
 	(void)in_process(s->removes ? looking_for_nothing : looking_process, &r, s, at, on);
-	fixture_remove(root);
+	(void)tree_remove(root);
 	if (told->complaint[0] == '\0')
 		return true;
 	fprintf(stderr, "store_fault: %s\n  at: %s\n  again: --replay %s:%s:%u:%s\n", told->complaint, told->where, s->name,
@@ -672,7 +672,7 @@ explore(const struct fault_part *p)
 		for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++)
 			for (int on = 0; fault_part_has(p, fault_kind_name(kind)) && on < (fault_only_once(kind) ? 1 : 2); on++)
 				loop(&scenarios[i], template, kind, on != 0, p, &c);
-		fixture_remove(template);
+		(void)tree_remove(template);
 	}
 	printf("store_fault: ");
 	for (enum fault_kind kind = 0; kind < FAULT_KINDS; kind++) {
@@ -701,7 +701,7 @@ replay(const char *text)
 		log_init("store_fault", LOG_DEBUG);
 		bool good = run_one(&scenarios[i], template, fault_kind_of(kind), at, strcmp(mode, "on") == 0);
 
-		fixture_remove(template);
+		(void)tree_remove(template);
 		printf("store_fault: %s at %s\n", good ? "good" : "wrong", told->where);
 		return good ? 0 : 1;
 	}

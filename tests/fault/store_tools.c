@@ -133,7 +133,7 @@ make_dump(const char *root)
 	index_close(&ix);
 	/* Only its messages are of use. */
 	path_in(path, root, "messages/index");
-	fixture_remove(path);
+	(void)tree_remove(path);
 }
 
 /* ---- the tools ---- */
@@ -327,7 +327,7 @@ prepare_files(const char *root)
 
 	prepare_account(root);
 	path_in(path, root, ACCOUNT "/index");
-	fixture_remove(path);
+	(void)tree_remove(path);
 }
 
 const struct tool store_tools[] = {
@@ -364,7 +364,7 @@ store_tools_prepare(const struct tool *tool, struct damage_account *place_r)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
 		exit(2);
 	damage_read_dir(place_r, root, "");
-	fixture_remove(root);
+	(void)tree_remove(root);
 	qsort(place_r->files, place_r->n, sizeof place_r->files[0], damage_name_cmp);
 }
 

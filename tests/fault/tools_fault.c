@@ -272,7 +272,7 @@ run_one(struct run *r)
 	in_process(look, r);
 	in_process(run_plainly, r);
 	in_process(look_again, r);
-	fixture_remove(root);
+	(void)tree_remove(root);
 	return told->complaint[0] == '\0';
 }
 
@@ -328,7 +328,7 @@ expect(struct run *r, struct expected *x)
 		fixture_dir(root);
 		damage_write(r->place, root);
 		x->before = look_apart(r);
-		fixture_remove(root);
+		(void)tree_remove(root);
 	}
 	fixture_dir(root);
 	damage_write(r->place, root);
@@ -343,7 +343,7 @@ expect(struct run *r, struct expected *x)
 		fprintf(stderr, "tools_fault: %s without a failure: %s\n%s", r->tool->name, told->complaint, said);
 		exit(2);
 	}
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 static void

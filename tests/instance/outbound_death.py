@@ -113,7 +113,7 @@ class Run:
             "transport.enabled": "yes", "transport.loopback": "yes", "transport.port": self.receiver.port, "queue.remote_retry": "1s",
             "login.connections_per_address": "100", "submission.day_messages": "0", "submission.day_recipients": "0",
             "submission.day_addresses": "0"})
-        self.server.allow(r"(role-ended|restart-later).*|ipc|edge|garbage|unsent|answer-dropped|reply-lost|append-unanswered|session-lost")
+        self.server.allow(r"(role-ended|restart-later).*|ipc|edge|garbage|unsent|reply-lost|append-unanswered|session-lost")
         self.lock = threading.Lock()
         self.told = {}  # token: queue id
         self.unknown = set()  # answered later, or not at all

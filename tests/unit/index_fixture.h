@@ -33,7 +33,7 @@ static inline void
 remove_account(void)
 {
 	index_close(&ix);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 static inline uint32_t

@@ -224,7 +224,7 @@ damage_prepare(struct damage_account *a, unsigned how, unsigned messages)
 	fixture_dir(root);
 	salvage_make(root, how, messages);
 	damage_read_dir(a, root, "");
-	fixture_remove(root);
+	(void)tree_remove(root);
 	qsort(a->files, a->n, sizeof a->files[0], damage_name_cmp);
 	for (unsigned i = 0; i < a->n; i++) {
 		if (strcmp(a->files[i].name, "index/base") == 0)

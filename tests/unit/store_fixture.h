@@ -9,9 +9,9 @@
 #include "common/memfd.h"
 #include "store/index.h"
 #include "store/object.h"
+#include "tests/unit/tree.h"
 
 #include <assert.h>
-#include <ftw.h>
 #include <openssl/evp.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,21 +25,6 @@ __lsan_default_suppressions(void)
 }
 
 #define FIXTURE_NOW UINT64_C(1700000000)
-
-static inline int
-fixture_remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
-static inline void
-fixture_remove(const char *path)
-{
-	(void)nftw(path, fixture_remove_one, 32, FTW_DEPTH | FTW_PHYS);
-}
 
 /* A new directory; path has at least 64 octets. */
 static inline void

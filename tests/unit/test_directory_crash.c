@@ -10,10 +10,10 @@
 #include "authd/directory.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "tests/unit/tree.h"
 
 #include <asm/fcntl.h>
 #include <check.h>
-#include <dirent.h>
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -444,30 +444,11 @@ disk_make(struct disk *d, unsigned until, unsigned how)
 }
 
 static void
-tree_remove(const char *path)
-{
-	char name[400];
-	struct dirent *entry;
-	DIR *list = opendir(path);
-
-	while (list != NULL && (entry = readdir(list)) != NULL) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		(void)snprintf(name, sizeof name, "%s/%s", path, entry->d_name);
-		if (unlink(name) != 0)
-			tree_remove(name);
-	}
-	if (list != NULL)
-		(void)closedir(list);
-	(void)rmdir(path);
-}
-
-static void
 disk_put(const struct disk *d)
 {
 	char path[200];
 
-	tree_remove(cut_root);
+	(void)tree_remove(cut_root);
 	(void)snprintf(path, sizeof path, "%s/base", cut_root);
 	ck_assert_int_eq(mkdir(cut_root, 0700), 0);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
@@ -594,7 +575,7 @@ setup(void)
 {
 	(void)snprintf(root, sizeof root, "/dev/shm/test_directory_crash.%d", (int)getpid());
 	(void)snprintf(cut_root, sizeof cut_root, "%s.cut", root);
-	tree_remove(root);
+	(void)tree_remove(root);
 	ck_assert_int_eq(mkdir(root, 0700), 0);
 }
 
@@ -602,8 +583,8 @@ static void
 teardown(void)
 {
 	recording = false;
-	tree_remove(root);
-	tree_remove(cut_root);
+	(void)tree_remove(root);
+	(void)tree_remove(cut_root);
 	for (unsigned i = 0; i < op_count; i++)
 		free(ops[i].p);
 }

@@ -6,9 +6,9 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "smtpd/dkim_canon.h"
+#include "tests/unit/tree.h"
 
 #include <check.h>
-#include <ftw.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -238,15 +238,6 @@ put_directory(const char *state, const char *name)
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 }
 
-static int
-remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-	(void)st;
-	(void)kind;
-	(void)at;
-	return remove(path);
-}
-
 START_TEST(test_files)
 {
 	char state[] = "/tmp/mailstead-keys-XXXXXX";
@@ -276,7 +267,7 @@ START_TEST(test_files)
 	ck_assert_uint_eq(key_dkim_count(ks), 1);
 	ck_assert(key_dkim_find(ks, SLICE("good.example"), 100, &found));
 	ck_assert(slice_eq(found.of[DKIM_ED25519_SHA256].selector, SLICE("use")));
-	ck_assert_int_eq(nftw(state, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+	ck_assert_int_eq(tree_remove(state), 0);
 	buf_fini(&pem);
 }
 END_TEST

@@ -8,9 +8,9 @@
 #include "smtpd/queue.h"
 #include "smtpd/queue_items.h"
 #include "tests/role_fakes.h"
+#include "tests/unit/tree.h"
 
 #include <check.h>
-#include <ftw.h>
 #include <malloc.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
@@ -296,15 +296,6 @@ set_up(void)
 	start_transport();
 }
 
-static int
-remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
-{
-	(void)st;
-	(void)flag;
-	(void)at;
-	return remove(path);
-}
-
 static void
 tear_down(void)
 {
@@ -314,7 +305,7 @@ tear_down(void)
 	}
 	queue_table_close();
 	queue_items_fini();
-	ck_assert_int_eq(nftw(state_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+	ck_assert_int_eq(tree_remove(state_dir), 0);
 }
 
 /* The process ends, and the next one begins. */

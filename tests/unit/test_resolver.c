@@ -4,6 +4,7 @@
  */
 #include "common/loop.h"
 #include "dnsd/resolver.h"
+#include "tests/unit/tree.h"
 
 #include <check.h>
 #include <signal.h>
@@ -60,6 +61,7 @@ stop_nsd(void)
 	kill(-nsd, SIGTERM);
 	kill(nsd, SIGTERM);
 	waitpid(nsd, NULL, 0);
+	ck_assert_int_eq(tree_remove(directory), 0);
 }
 
 struct got {

@@ -83,7 +83,7 @@ load_into_new(const char *text)
 	ck_assert_int_eq(fixture_shell(command), 0);
 	OK(load_image(fresh, &im, FIXTURE_NOW, &e));
 	image_fini(&im);
-	fixture_remove(root);
+	(void)tree_remove(root);
 	memcpy(root, fresh, sizeof root);
 	open_index();
 }

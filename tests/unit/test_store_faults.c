@@ -67,7 +67,7 @@ START_TEST(test_failed_lookup)
 	}
 	ck_assert_int_gt(wrong_at, 3);
 	file_use(NULL);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -141,7 +141,7 @@ spend_reserve(int error)
 	ck_assert(index_has_space(ix, 1000));
 	index_close(&ix);
 	file_use(NULL);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 START_TEST(test_reserve)
@@ -176,7 +176,7 @@ START_TEST(test_cut_back)
 	}
 	file_use(NULL);
 	ck_assert_int_eq(file_close(fd, &e), 0);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -247,7 +247,7 @@ START_TEST(test_kill)
 		index_close(&ix);
 	}
 	ck_assert_uint_gt(told->appended, 25);
-	fixture_remove(root);
+	(void)tree_remove(root);
 	munmap(told, 4096);
 }
 END_TEST
@@ -313,7 +313,7 @@ START_TEST(test_damaged_pages)
 		close(fd);
 		verify_damaged(100, at);
 	}
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -331,7 +331,7 @@ START_TEST(test_lost_database)
 	(void)snprintf(path, sizeof path, "%s/index/base", root);
 	ck_assert_int_eq(truncate(path, 20), 0);
 	verify_damaged(60, 2);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -363,7 +363,7 @@ START_TEST(test_lost_summaries)
 		(void)snprintf(path, sizeof path, "%s/summary.db", dir);
 	}
 	verify_damaged(22, 3);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -401,7 +401,7 @@ START_TEST(test_summaries_of_a_damaged_log)
 	close(fd);
 	env_summary_read(dir, count_summary, &n);
 	ck_assert_uint_eq(n, 0);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 END_TEST
 
@@ -439,8 +439,8 @@ START_TEST(test_cut_log)
 		} else {
 			ck_assert_int_eq(e.class, ERR_TEMP);
 		}
-		fixture_remove(copy);
-		fixture_remove(root);
+		(void)tree_remove(copy);
+		(void)tree_remove(root);
 	}
 	ck_assert_uint_gt(last, 0);
 }

@@ -286,7 +286,7 @@ teardown(void)
 	peer_close(&admin);
 	keeper_stop();
 	loop_free(&loop);
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 static void

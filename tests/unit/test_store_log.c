@@ -73,7 +73,7 @@ restore(void)
 	char path[FILE_PATH_BYTES_MAX];
 
 	file_path(path, root, "index");
-	fixture_remove(path);
+	(void)tree_remove(path);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
 	for (size_t i = 0; i < saved_count; i++) {
 		file_of(path, saved[i].name);
@@ -198,7 +198,7 @@ static void
 remove_account(void)
 {
 	forget_saved();
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 /* ---- the tests ---- */

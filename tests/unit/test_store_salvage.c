@@ -16,7 +16,7 @@ setup(void)
 static void
 teardown(void)
 {
-	fixture_remove(root);
+	(void)tree_remove(root);
 }
 
 static void
