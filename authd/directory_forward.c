@@ -102,48 +102,110 @@ is_ours(struct directory *d, struct slice address, struct err *e)
 	return directory_domain_find(d, domain, &record, e);
 }
 
+/* srs_reverse() of an address by both secrets, into whom and *times_r. SRS_OTHER for one of no domain of ours. 0, or -1 and e. */
+static int
+reverse(struct directory *d, struct slice address, uint64_t now, struct buf *whom, unsigned *times_r, enum srs_result *r_r, struct err *e)
+{
+	int ours;
+
+	*r_r = SRS_OTHER;
+	if (!slice_starts_nocase(address, SLICE("SRS")) && !slice_starts_nocase(address, SLICE("\"SRS")))
+		return 0;
+	ours = is_ours(d, address, e);
+	if (ours != 1)
+		return ours;
+	if (secrets_load(d, now, e) != 0)
+		return -1;
+	*r_r = srs_reverse(d->secrets.newest, address, now, whom, times_r);
+	if (*r_r == SRS_FORGED && d->secrets.has_older)
+		*r_r = srs_reverse(d->secrets.older, address, now, whom, times_r);
+	return 0;
+}
+
 /* The address that a bounce to recipient is for, in whom: 1; 0: recipient is not of that kind; -1 and e. Expired ones are nobody's: 1, and
  * whom is empty. */
 static int
 bounce_for(struct directory *d, const struct dir_envelope *envelope, struct buf *whom, struct err *e)
 {
 	enum srs_result r;
-	int ours;
+	unsigned times;
 
-	if (!slice_starts_nocase(envelope->recipient, SLICE("SRS")) && !slice_starts_nocase(envelope->recipient, SLICE("\"SRS")))
-		return 0;
-	ours = is_ours(d, envelope->recipient, e);
-	if (ours != 1)
-		return ours;
-	if (secrets_load(d, envelope->now, e) != 0)
+	if (reverse(d, envelope->recipient, envelope->now, whom, &times, &r, e) != 0)
 		return -1;
-	r = srs_reverse(d->secrets.newest, envelope->recipient, envelope->now, whom);
-	if (r == SRS_FORGED && d->secrets.has_older)
-		r = srs_reverse(d->secrets.older, envelope->recipient, envelope->now, whom);
 	if (r == SRS_GOOD && envelope->sender.n > 0)
 		buf_reset(whom);
 	return r == SRS_GOOD || r == SRS_EXPIRED;
+}
+
+/*
+ * Who has sent it: the address under those that were made of it here, where another server may have made its own of ours; and how often
+ * it has left here.
+ */
+static int
+origin_of(struct directory *d, const struct dir_envelope *envelope, struct buf *origin, unsigned *times_r, struct err *e)
+{
+	struct buf within;
+	enum srs_result r;
+	int failed;
+
+	*times_r = 0;
+	failed = reverse(d, envelope->sender, envelope->now, origin, times_r, &r, e);
+	if (failed == 0 && r != SRS_GOOD) {
+		buf_init(&within, SRS_ADDRESS_BYTES_MAX);
+		if (srs_within(envelope->sender, &within))
+			failed = reverse(d, buf_slice(&within), envelope->now, origin, times_r, &r, e);
+		buf_fini(&within);
+	}
+	if (failed == 0 && r != SRS_GOOD)
+		buf_put_slice(origin, envelope->sender);
+	return failed;
+}
+
+/* The reverse-path under which what origin sent goes on. False when there is none. */
+static bool
+put_path(const struct directory *d, struct slice origin, bool ours, struct srs_message *m, struct buf *path)
+{
+	size_t at = slice_rindex(origin, '@');
+
+	m->sender = origin;
+	if (ours)
+		m->domain = slice_sub(origin, at + 1, origin.n);
+	if (!srs_forward(d->secrets.newest, m, path))
+		buf_reset(path);
+	if (ours && (path->n == 0 || slice_rindex(buf_slice(path), '@') > ADDRESS_LOCAL_BYTES_MAX)) {
+		buf_reset(path);
+		buf_put_slice(path, origin);
+	}
+	return path->n > 0;
 }
 
 /* The reverse-path of what is sent on. */
 static int
 sender_for(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *out, struct err *e)
 {
-	struct buf path;
-	int ours = envelope->sender.n == 0 ? 1 : is_ours(d, envelope->sender, e);
-	bool kept;
+	struct srs_message m = {.domain = slice_str(out->resolved.domain), .now = envelope->now};
+	struct buf origin, path;
+	unsigned times = 0;
+	int ours = 0;
 
-	if (ours < 0 || secrets_load(d, envelope->now, e) != 0)
-		return -1;
+	if (envelope->sender.n == 0)
+		return 0;
+	buf_init(&origin, SRS_ADDRESS_BYTES_MAX);
 	buf_init(&path, SRS_ADDRESS_BYTES_MAX);
-	kept = ours == 1 ? buf_put_slice(&path, envelope->sender)
-			 : srs_forward(d->secrets.newest, envelope->sender, slice_str(out->resolved.domain), envelope->now, &path);
-	if (!kept || !slice_cstr(buf_slice(&path), out->sender, sizeof out->sender)) {
+	if (secrets_load(d, envelope->now, e) != 0 || origin_of(d, envelope, &origin, &times, e) != 0)
+		ours = -1;
+	else
+		ours = is_ours(d, buf_slice(&origin), e);
+	out->looped = times >= SRS_TIMES_MAX;
+	m.times = times + 1;
+	if (ours >= 0 && !out->looped &&
+	    (!put_path(d, buf_slice(&origin), ours == 1, &m, &path) || !slice_cstr(buf_slice(&path), out->sender, sizeof out->sender))) {
 		log_event(LOG_INFO, NO_SESSION, "sender-too-long", LOG_STR("sender", envelope->sender), LOG_END);
 		out->sender[0] = '\0';
 	}
 	buf_fini(&path);
-	return 0;
+	buf_fini(&origin);
+	return ours < 0 ? -1 : 0;
 }
 
 static int
@@ -177,6 +239,7 @@ directory_forward(struct directory *d, const struct dir_envelope *envelope, stru
 	struct err e;
 
 	r_r->sender[0] = '\0';
+	r_r->looped = false;
 	if (forward(d, envelope, r_r, &e) == 0)
 		return;
 	log_event(LOG_ERROR, NO_SESSION, "forward-failed", LOG_STR("address", envelope->recipient), LOG_ERR(&e), LOG_END);

@@ -18,9 +18,11 @@ struct dir_envelope {
 
 struct dir_forwarded {
 	struct dir_resolved resolved;
-	/* With outside addresses: the reverse-path for them. The null one stays, and so does a sender of a domain of ours, whose SPF is
-	 * for us to have right; what is too long to be rewritten becomes the null one. */
+	/* With outside addresses: the reverse-path for them, of the domain of the recipient, or of the sender's when that is ours, too. The
+	 * null one stays, and so does one of ours that would have a local part longer than others take; another's that is too long to be
+	 * rewritten becomes the null one. */
 	char sender[SRS_ADDRESS_BYTES_MAX + 1];
+	bool looped; /* it has been sent on from here SRS_TIMES_MAX times; sender is empty */
 };
 
 /*

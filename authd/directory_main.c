@@ -65,7 +65,8 @@ on_resolve(struct edge *e, struct msg_DIR_RESOLVE *m)
 		put_u64(&accounts, r->account[i]);
 	IPC_TELL(e, DIR_RESOLVE_REPLY, .id = m->id, .status = (uint8_t)r->status,
 	    .accounts = buf_slice(&accounts), .detail = slice_str(r->detail),
-	    .outside = slice_of(r->outside, r->outside_bytes), .forward_from = slice_str(me.forwarded.sender));
+	    .outside = slice_of(r->outside, r->outside_bytes), .forward_from = slice_str(me.forwarded.sender),
+	    .looped = me.forwarded.looped);
 	buf_fini(&accounts);
 	check_database();
 }

@@ -23,6 +23,7 @@ static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
 struct srs_parts {
 	uint8_t kind; /* '0' or '1' */
 	struct slice hash;
+	unsigned times;
 	struct slice day;   /* '0' only */
 	struct slice host;  /* of the sender, or of the first forwarder */
 	struct slice local; /* '0': the sender's; '1': what the first forwarder has behind "SRS0" */
@@ -59,15 +60,18 @@ hash_of(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_parts *p, struc
 	put_lower(&b, p->day);
 	put_lower(&b, p->host);
 	put_lower(&b, p->local);
+	if (p->times > 1)
+		buf_put_u8(&b, (uint8_t)p->times);
 	ok = !b.failed && HMAC(EVP_sha256(), secret, SRS_SECRET_BYTES, b.p, b.n, mac, &n) != NULL;
 	buf_fini(&b);
 	assert(!ok || n >= HASH_BYTES);
 	for (unsigned i = 0; ok && i < HASH_BYTES; i++)
 		bits = bits << 8 | mac[i];
-	if (ok)
-		put_base32(out, bits, SRS_HASH_CHARS);
-	else
+	if (!ok)
 		out->failed = true;
+	put_base32(out, bits, SRS_HASH_CHARS);
+	if (p->times > 1)
+		put_base32(out, p->times, 1);
 }
 
 static bool
@@ -182,25 +186,26 @@ put_whole(struct buf *out, const struct buf *text)
 }
 
 bool
-srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct slice domain, uint64_t now, struct buf *out)
+srs_forward(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_message *m, struct buf *out)
 {
-	struct srs_parts p = {.ours = domain};
+	struct srs_parts p = {.ours = m->domain, .times = m->times};
 	struct buf day, hash, local, whole;
 	struct slice name, host;
 	bool good;
 
-	if (!cut_address(sender, &name, &host) || !is_host(host))
+	assert(m->times >= 1 && m->times <= SRS_TIMES_MAX);
+	if (!cut_address(m->sender, &name, &host) || !is_host(host))
 		return false;
 	buf_init(&day, 2);
-	buf_init(&hash, SRS_HASH_CHARS);
+	buf_init(&hash, SRS_HASH_CHARS + 1);
 	buf_init(&local, TEXT_BYTES_MAX);
 	buf_init(&whole, TEXT_BYTES_MAX);
-	put_base32(&day, now / DAY_SECONDS % DAYS, 2);
+	put_base32(&day, m->now / DAY_SECONDS % DAYS, 2);
 	parts_of(name, host, buf_slice(&day), &p);
 	hash_of(secret, &p, &hash);
 	p.hash = buf_slice(&hash);
 	put_local(&local, &p);
-	good = !hash.failed && !local.failed && put_address(&whole, buf_slice(&local), domain) && put_whole(out, &whole);
+	good = !hash.failed && !local.failed && put_address(&whole, buf_slice(&local), m->domain) && put_whole(out, &whole);
 	buf_fini(&whole);
 	buf_fini(&local);
 	buf_fini(&hash);
@@ -208,20 +213,29 @@ srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct 
 	return good;
 }
 
+/* The number that a sign of base 32 is; more than all of them for any other octet. */
+static unsigned
+value_of(uint8_t sign)
+{
+	return (unsigned)slice_index(slice_str(base32), ascii_lower(sign));
+}
+
+/* It is of our making, for the time that it says. */
 static bool
-hash_holds(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_parts *p)
+hash_holds(const uint8_t secret[SRS_SECRET_BYTES], struct srs_parts *p)
 {
 	struct buf want, got;
 	bool same;
 
-	if (p->hash.n != SRS_HASH_CHARS)
+	p->times = p->hash.n == SRS_HASH_CHARS + 1 ? value_of(p->hash.p[SRS_HASH_CHARS]) : 1;
+	if (p->times > SRS_TIMES_MAX)
 		return false;
-	buf_init(&want, SRS_HASH_CHARS);
-	buf_init(&got, SRS_HASH_CHARS);
+	buf_init(&want, SRS_HASH_CHARS + 1);
+	buf_init(&got, SRS_HASH_CHARS + 1);
 	hash_of(secret, p, &want);
 	for (size_t i = 0; i < p->hash.n; i++)
 		buf_put_u8(&got, ascii_lower(p->hash.p[i]));
-	same = !want.failed && CRYPTO_memcmp(want.p, got.p, SRS_HASH_CHARS) == 0;
+	same = !want.failed && want.n == p->hash.n && CRYPTO_memcmp(want.p, got.p, want.n) == 0;
 	buf_fini(&got);
 	buf_fini(&want);
 	return same;
@@ -235,34 +249,62 @@ day_holds(struct slice day, uint64_t now)
 	uint64_t age;
 
 	for (size_t i = 0; i < day.n; i++)
-		number = number * 32 + (unsigned)slice_index(slice_str(base32), ascii_lower(day.p[i]));
+		number = number * 32 + value_of(day.p[i]);
 	age = (now / DAY_SECONDS + DAYS + DAYS_AHEAD_MAX - number % DAYS) % DAYS;
 	return age <= SRS_DAYS_MAX + DAYS_AHEAD_MAX;
 }
 
-enum srs_result
-srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out)
+/* Cuts an address of the scheme, of whomever it is. */
+static enum srs_result
+cut(struct slice address, struct srs_parts *p)
 {
-	struct srs_parts p = {.kind = '0'};
 	struct slice local, rest;
-	struct buf first, whole;
+
+	if (!cut_address(address, &local, &p->ours) || !(has_prefix(local, "SRS0") || has_prefix(local, "SRS1")))
+		return SRS_OTHER;
+	p->kind = local.p[3];
+	rest = slice_sub(local, 5, local.n);
+	return (p->kind == '0' ? cut_first(rest, p) : cut_second(rest, p)) ? SRS_GOOD : SRS_FORGED;
+}
+
+/* The address that it was made of. */
+static bool
+put_within(const struct srs_parts *p, struct buf *out)
+{
+	struct buf local, whole;
 	bool good;
 
-	if (!cut_address(address, &local, &p.ours) || !(has_prefix(local, "SRS0") || has_prefix(local, "SRS1")))
-		return SRS_OTHER;
-	p.kind = local.p[3];
-	rest = slice_sub(local, 5, local.n);
-	if (!(p.kind == '0' ? cut_first(rest, &p) : cut_second(rest, &p)) || !hash_holds(secret, &p))
+	buf_init(&local, TEXT_BYTES_MAX);
+	buf_init(&whole, TEXT_BYTES_MAX);
+	if (p->kind == '1')
+		buf_put_str(&local, "SRS0");
+	buf_put_slice(&local, p->local);
+	good = put_address(&whole, buf_slice(&local), p->host) && put_whole(out, &whole);
+	buf_fini(&whole);
+	buf_fini(&local);
+	return good;
+}
+
+enum srs_result
+srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out, unsigned *times_r)
+{
+	struct srs_parts p = {.kind = '0'};
+	enum srs_result r = cut(address, &p);
+
+	if (r != SRS_GOOD)
+		return r;
+	if (!hash_holds(secret, &p))
 		return SRS_FORGED;
 	if (p.kind == '0' && !day_holds(p.day, now))
 		return SRS_EXPIRED;
-	buf_init(&first, TEXT_BYTES_MAX);
-	buf_init(&whole, TEXT_BYTES_MAX);
-	if (p.kind == '1')
-		buf_put_str(&first, "SRS0");
-	buf_put_slice(&first, p.local);
-	good = put_address(&whole, buf_slice(&first), p.host) && put_whole(out, &whole);
-	buf_fini(&whole);
-	buf_fini(&first);
-	return good ? SRS_GOOD : SRS_FORGED;
+	*times_r = p.times;
+	return put_within(&p, out) ? SRS_GOOD : SRS_FORGED;
+}
+
+bool
+srs_within(struct slice address, struct buf *out)
+{
+	struct srs_parts p = {.kind = '0'};
+
+	return cut(address, &p) == SRS_GOOD && put_within(&p, out);
 }

@@ -7,7 +7,8 @@
  *   SRS1=H=first==...@third       SRS1=HASH=first==...@ours.example
  *
  * HASH is 40 bits of HMAC-SHA256 over the rest and our domain, in base 32, and TT the day: nobody else can make such an address,
- * and an old one is of no use. Both compare without case, since servers on the way may change it. Pure.
+ * and an old one is of no use. Both compare without case, since servers on the way may change it. What is sent on again has one more
+ * sign behind HASH: how often that was, by which a loop is found whatever becomes of the header on its way. Pure.
  */
 #ifndef AUTHD_SRS_H
 #define AUTHD_SRS_H
@@ -21,6 +22,8 @@
 #define SRS_HASH_CHARS 8
 /* A bounce comes later than a queue gives up; most do after 5 days. */
 #define SRS_DAYS_MAX 21
+/* So often a message is sent on from here: a way may lead through us twice without being a loop. */
+#define SRS_TIMES_MAX 4
 
 /* The newest makes addresses, both are good for what comes back. */
 struct srs_secrets {
@@ -30,11 +33,16 @@ struct srs_secrets {
 	uint64_t since; /* when the newest was made, in seconds since 1970; 0: that is not known */
 };
 
-/*
- * Appends the address under which domain, one of ours, sends on what sender (not empty, as an envelope has it) sent; now:
- * seconds since 1970. False, with out unchanged, for what does not fit into one.
- */
-bool srs_forward(const uint8_t secret[SRS_SECRET_BYTES], struct slice sender, struct slice domain, uint64_t now, struct buf *out);
+/* What leaves. */
+struct srs_message {
+	struct slice sender; /* not empty, as an envelope has it */
+	struct slice domain; /* one of ours, which sends it on */
+	unsigned times;	     /* for which time: 1 to SRS_TIMES_MAX */
+	uint64_t now;	     /* seconds since 1970 */
+};
+
+/* Appends its reverse-path. False, with out unchanged, for what does not fit into one. */
+bool srs_forward(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_message *m, struct buf *out);
 
 enum srs_result {
 	SRS_OTHER,   /* no such address */
@@ -43,7 +51,10 @@ enum srs_result {
 	SRS_GOOD,
 };
 
-/* Whom a bounce to address (in a domain of ours) is for: SRS_GOOD and that address is appended. Hostile input. */
-enum srs_result srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out);
+/* Whom a bounce to address (in a domain of ours) is for: SRS_GOOD, that address is appended, with how often it was sent on. Hostile input. */
+enum srs_result srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out, unsigned *times_r);
+
+/* The address before another server rewrote it to address, as far as this says so; true and it is appended. Hostile input. */
+bool srs_within(struct slice address, struct buf *out);
 
 #endif

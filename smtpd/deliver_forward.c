@@ -67,6 +67,7 @@ deliver_forward_take(struct job *j, const struct msg_DIR_RESOLVE_REPLY *m, uint3
 		return true;
 	if (!note(j, m->forward_from, j->envelope.recipients[recipient]))
 		return false;
+	j->forward->looped |= m->looped != 0;
 	while (cursor_left(&c) > 0) {
 		struct slice address = cursor_slice(&c, QUEUE_ADDRESS_BYTES_MAX);
 
@@ -168,6 +169,7 @@ deliver_forward_judge(struct job *j, bool arc_override)
 		return NULL;
 	in = policy_input_forward(&j->verdict, j->decision->action == POLICY_JUNK, j->verdict.full && author_is_ours(j));
 	in.arc_override = arc_override;
+	in.looped |= j->forward->looped;
 	d = policy_decide(POLICY_FORWARD, &in);
 	if (d->action == POLICY_ACCEPT)
 		return NULL;

@@ -21,6 +21,7 @@ struct forward {
 	struct slice from;			    /* the reverse-path; may be empty */
 	struct slice by[FORWARD_ADDRESSES_MAX]; /* recipients of the envelope that lead elsewhere */
 	unsigned count;
+	bool looped; /* the reverse-path says that it has been sent on from here too often */
 };
 
 /* The place of t (copied) among the job's targets, where it may be already: the same account, or address elsewhere. -1 at a limit of the

@@ -92,7 +92,7 @@ class TestAlias(ForwardTest):
                          [("bob@elsewhere.example", False, True), ("both+x@demo.test", True, False)])
 
     def test_senders(self):
-        """The null reverse-path stays, and what our own users send is theirs."""
+        """The null reverse-path stays, and that of our own users stays in their domain."""
         self.assertEqual(self.send("out@demo.test", sender="")[0], 250)
         row, _ = self.item()
         self.assertEqual((row["sender"], row["forward_from"]), ("", ""))
@@ -100,7 +100,8 @@ class TestAlias(ForwardTest):
         with self.server.submission() as s:
             s.sendmail("alice@demo.test", ["out@demo.test", "dave@elsewhere.example"], MESSAGE % b"alice@demo.test")
         row, message = self.item()
-        self.assertEqual((row["sender"], row["forward_from"]), ("alice@demo.test", "alice@demo.test"))
+        self.assertEqual(row["sender"], "alice@demo.test")
+        self.assertRegex(row["forward_from"], r"^SRS0=[a-z2-7]{8}=[a-z2-7]{2}=demo\.test=alice@demo\.test$")
         self.assertEqual([r["forwarded"] for r in row["recipients"] if r["address"] == "dave@elsewhere.example"], [False])
         # One recipient is not told of another.
         self.assertNotIn(b"out@demo.test", message)
@@ -191,6 +192,23 @@ class TestNotSentOn(ForwardTest):
         self.tearDown()
         self.not_on("forward-loop", 554, fields=b"".join(marks))
         self.assertEqual(self.send("out@demo.test", fields=b"Delivered-To: other@demo.test\r\nDelivered-To: x@forwarded.invalid\r\n")[0], 250)
+
+    def test_loop_by_sender(self):
+        """A server on the way that takes away all fields leaves the reverse-path: so often it goes on, and no more."""
+        with self.server.submission() as s:
+            s.sendmail("alice@demo.test", ["out@demo.test"], MESSAGE % b"alice@demo.test")
+        ours = self.item()[0]["forward_from"]
+        self.tearDown()
+        for sender in ("A.b+c@client.example", ours):
+            times = 2 if sender == ours else 1
+            while times <= 4:
+                self.assertEqual(self.send("out@demo.test", sender=sender)[0], 250, sender)
+                row, _ = self.item()
+                self.assertRegex(row["forward_from"], r"^SRS0=[a-z2-7]{8}%s=" % ("" if times == 1 else "[c-e]"))
+                self.tearDown()
+                sender = row["forward_from"] if times % 2 else "SRS1=xxxx=demo.test=%s@second.example" % row["forward_from"].split("@")[0][4:]
+                times += 1
+            self.not_on("forward-loop", 554, sender=sender)
 
 
 class TestBounce(ForwardTest):

@@ -438,13 +438,21 @@ START_TEST(test_outside)
 	ck_assert_int_eq(directory_may_send(d, alice, SLICE("both@one.test"), HOSTNAME, &e), 1);
 	ck_assert_int_eq(directory_may_send(d, alice, SLICE("out@one.test"), HOSTNAME, &e), 0);
 
-	/* Only what goes elsewhere gets another sender, and neither the null one nor ours. */
+	/* Only what goes elsewhere gets another sender, but not the null one; ours stays one of its own domain. */
 	ck_assert_int_eq(forward("a@client.test", "alice@one.test", NOW), DIR_LOCAL);
 	ck_assert_str_eq(forwarded.sender, "");
 	ck_assert_int_eq(forward("", "out@one.test", NOW), DIR_LOCAL);
 	ck_assert_str_eq(forwarded.sender, "");
 	ck_assert_int_eq(forward("alice@one.test", "out@one.test", NOW), DIR_LOCAL);
-	ck_assert_str_eq(forwarded.sender, "alice@one.test");
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=one.test=alice@one.test")));
+	domain_add("in.one.test");
+	ck_assert_int_eq(forward("a@in.one.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=in.one.test=a@in.one.test")));
+	/* 64 octets before the @, and one more. */
+	ck_assert_int_eq(forward("a234567890b234567890c234567890d2345@in.one.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(strcspn(forwarded.sender, "@"), ADDRESS_LOCAL_BYTES_MAX);
+	ck_assert_int_eq(forward("a234567890b234567890c234567890d23456@in.one.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_str_eq(forwarded.sender, "a234567890b234567890c234567890d23456@in.one.test");
 
 	/* An address that has become ours is looked up as ours. */
 	domain_add("elsewhere.test");
@@ -555,6 +563,75 @@ START_TEST(test_bounce)
 	uint64_t looks = account_add("srs0-team@one.test");
 	ck_assert_int_eq(forward("x@client.test", "SRS0-Team@one.test", NOW), DIR_LOCAL);
 	ck_assert_uint_eq(forwarded.resolved.account[0], looks);
+}
+END_TEST
+
+/* What another server makes of our reverse-path: something before our local part without its first octets, and something behind it. */
+struct way {
+	const char *before;
+	int skip;
+	const char *behind;
+};
+
+static void
+come_back(const struct way *w, char path[400])
+{
+	const char *ours = forwarded.sender;
+
+	(void)snprintf(path, 400, "%s%.*s%s", w->before, (int)strcspn(ours, "@") - w->skip, ours + w->skip, w->behind);
+}
+
+/* A loop is found by the reverse-path alone, whatever the servers on its way make of that. */
+START_TEST(test_loop)
+{
+	static const struct way ways[] = {{"", 0, "@one.test"}, {"SRS1=hash=one.test=", 4, "@their.test"},
+	    {"SRS0=hash=tt=one.test=", 0, "@their.test"}, {"SRS1=hash=ONE.test=", 4, "@[192.0.2.1]"}};
+	static const char *const senders[] = {"a@client.test", "alice@one.test", "\"a b\"@client.test"};
+	char path[400];
+
+	domain_add("one.test");
+	domain_add("two.test");
+	(void)account_add("alice@one.test");
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@one.test", "bob@elsewhere.test"), 0);
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@two.test", "bob@elsewhere.test"), 0);
+	for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+		for (size_t s = 0; s < 2; s++) {
+			(void)snprintf(path, sizeof path, "%s", senders[s]);
+			for (unsigned times = 1; times <= SRS_TIMES_MAX; times++) {
+				ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
+				ck_assert_msg(!forwarded.looped, "%zu %s", w, path);
+				ck_assert(slice_starts(slice_str(forwarded.sender), SLICE("SRS0=")));
+				ck_assert(slice_ends_nocase(slice_str(forwarded.sender), slice_str(s == 0 ? "=client.test=a@one.test" : "=one.test=alice@one.test")));
+				come_back(&ways[w], path);
+			}
+			ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
+			ck_assert_msg(forwarded.looped, "%zu %s", w, path);
+			ck_assert_str_eq(forwarded.sender, "");
+			/* A mailbox gets it; and with another secret, or in a while, it is a sender like any other. */
+			ck_assert_int_eq(forward(path, "alice@one.test", NOW), DIR_LOCAL);
+			ck_assert(!forwarded.looped);
+			ck_assert_int_eq(forward(path, "out@one.test", NOW + 30 * DAY), DIR_LOCAL);
+			ck_assert(!forwarded.looped);
+		}
+
+	/* Through another domain of ours, with quotes, and past a new secret: counted on. */
+	ck_assert_int_eq(forward(senders[2], "out@one.test", NOW), DIR_LOCAL);
+	(void)snprintf(path, sizeof path, "%s", forwarded.sender);
+	ck_assert_int_eq(directory_srs_rotate(d, NOW, false, &e), 0);
+	for (unsigned times = 2; times <= SRS_TIMES_MAX; times++) {
+		ck_assert_int_eq(forward(path, times % 2 == 0 ? "out@two.test" : "out@one.test", NOW), DIR_LOCAL);
+		ck_assert(!forwarded.looped);
+		(void)snprintf(path, sizeof path, "%s", forwarded.sender);
+	}
+	ck_assert_int_eq(forward("", path, NOW), DIR_LOCAL);
+	ck_assert_str_eq(outside_at(0), senders[2]);
+	ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
+	ck_assert(forwarded.looped);
+
+	/* Another server's own is nothing of ours. */
+	ck_assert_int_eq(forward("SRS1=hash=elsewhere.test==hhhhhhhhd=tt=client.test=a@their.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert(!forwarded.looped);
+	ck_assert(slice_starts(slice_str(forwarded.sender), SLICE("SRS1=")));
 }
 END_TEST
 
@@ -1238,6 +1315,7 @@ main(void)
 	tcase_add_test(t, test_outside);
 	tcase_add_test(t, test_outside_most);
 	tcase_add_test(t, test_bounce);
+	tcase_add_test(t, test_loop);
 	tcase_add_test(t, test_rotate);
 	tcase_add_test(t, test_alias_refused);
 	tcase_add_test(t, test_alias_depth);

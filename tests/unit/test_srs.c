@@ -26,18 +26,30 @@ teardown(void)
 	buf_fini(&back);
 }
 
+static unsigned times;
+
+/* The reverse-path of what leaves for the n-th time. */
+static bool
+forward_at(const char *sender, unsigned n, uint64_t now)
+{
+	const struct srs_message m = {.sender = slice_str(sender), .domain = OURS, .times = n, .now = now};
+
+	buf_reset(&there);
+	return srs_forward(secret, &m, &there);
+}
+
 static void
 forward(const char *sender)
 {
-	buf_reset(&there);
-	ck_assert_msg(srs_forward(secret, slice_str(sender), OURS, NOW, &there), "%s", sender);
+	ck_assert_msg(forward_at(sender, 1, NOW), "%s", sender);
 }
 
 static enum srs_result
 reverse_at(struct slice address, uint64_t now)
 {
 	buf_reset(&back);
-	return srs_reverse(secret, address, now, &back);
+	times = 0;
+	return srs_reverse(secret, address, now, &back, &times);
 }
 
 #define CK_IS(b, text) ck_assert_msg(slice_eq(buf_slice(b), slice_str(text)), "%.*s, not %s", (int)(b)->n, (const char *)(b)->p, (text))
@@ -65,6 +77,7 @@ START_TEST(test_there_and_back)
 		ck_assert(slice_ends_nocase(buf_slice(&there), SLICE("@ours.example")));
 		ck_assert_msg(reverse_at(buf_slice(&there), NOW) == SRS_GOOD, "%s", senders[i]);
 		CK_IS(&back, senders[i]);
+		ck_assert_uint_eq(times, 1);
 	}
 }
 END_TEST
@@ -144,8 +157,7 @@ START_TEST(test_expiry)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
 		ck_assert_msg(reverse_at(buf_slice(&there), (uint64_t)((int64_t)NOW + rows[i].days * DAY)) == rows[i].want, "%zu", i);
 	/* The day is counted round. */
-	buf_reset(&there);
-	ck_assert(srs_forward(secret, SLICE("a@b.example"), OURS, 1023u * DAY, &there));
+	ck_assert(forward_at("a@b.example", 1, 1023u * DAY));
 	ck_assert_int_eq(reverse_at(buf_slice(&there), 1024u * DAY), SRS_GOOD);
 	ck_assert_int_eq(reverse_at(buf_slice(&there), (1023u + SRS_DAYS_MAX + 1) * DAY), SRS_EXPIRED);
 }
@@ -171,7 +183,7 @@ START_TEST(test_forged)
 		for (size_t n = 0; n < there.n; n++)
 			ck_assert_int_ne(reverse_at(slice_of(there.p, n), NOW), SRS_GOOD);
 		buf_reset(&back);
-		ck_assert_int_eq(srs_reverse(another, buf_slice(&there), NOW, &back), SRS_FORGED);
+		ck_assert_int_eq(srs_reverse(another, buf_slice(&there), NOW, &back, &times), SRS_FORGED);
 		/* The kinds are not each other's. */
 		memcpy(text, there.p, there.n);
 		text[3] ^= 1;
@@ -201,7 +213,7 @@ START_TEST(test_limits)
 	size_t most = SRS_ADDRESS_BYTES_MAX - strlen("SRS0=hhhhhhhh=tt==@ours.example") - strlen("b.example");
 
 	for (size_t i = 0; i < sizeof(refused) / sizeof(*refused); i++)
-		ck_assert_msg(!srs_forward(secret, slice_str(refused[i]), OURS, NOW, &there), "%s", refused[i]);
+		ck_assert_msg(!forward_at(refused[i], 1, NOW), "%s", refused[i]);
 	memset(sender, 'a', most + 1);
 	memcpy(sender + most, "@b.example", sizeof "@b.example");
 	forward(sender);
@@ -209,9 +221,56 @@ START_TEST(test_limits)
 	ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
 	CK_IS(&back, sender);
 	memcpy(sender + most, "a@b.example", sizeof "a@b.example");
-	buf_reset(&there);
-	ck_assert(!srs_forward(secret, slice_str(sender), OURS, NOW, &there));
+	ck_assert(!forward_at(sender, 1, NOW));
 	ck_assert_uint_eq(there.n, 0);
+}
+END_TEST
+
+/* Each time has its sign, which nobody can change. */
+START_TEST(test_times)
+{
+	static const char *const senders[] = {"alice@client.example", "SRS0=hhhh=tt=client.example=alice@second.example"};
+
+	for (size_t s = 0; s < 2; s++)
+		for (unsigned n = 1; n <= SRS_TIMES_MAX; n++) {
+			ck_assert(forward_at(senders[s], n, NOW));
+			ck_assert_uint_eq(slice_index(slice_sub(buf_slice(&there), 5, there.n), '='), n == 1 ? SRS_HASH_CHARS : SRS_HASH_CHARS + 1);
+			ck_assert_int_eq(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+			CK_IS(&back, senders[s]);
+			ck_assert_uint_eq(times, n);
+			for (const char *c = "abcdefghijklmnopqrstuvwxyz234567=@\x01\xff"; n > 1 && *c; c++) {
+				if (there.p[5 + SRS_HASH_CHARS] == (uint8_t)*c)
+					continue;
+				uint8_t was = there.p[5 + SRS_HASH_CHARS];
+
+				there.p[5 + SRS_HASH_CHARS] = (uint8_t)*c;
+				ck_assert_int_ne(reverse_at(buf_slice(&there), NOW), SRS_GOOD);
+				there.p[5 + SRS_HASH_CHARS] = was;
+			}
+		}
+}
+END_TEST
+
+/* What another server made of ours, in either way, is known again. */
+START_TEST(test_within)
+{
+	char ours[SRS_ADDRESS_BYTES_MAX + 1], theirs[400];
+	static const char *const other[] = {"", "a@b.example", "SRS0=x@b.example", "SRS1=x=y=z@b.example", "SRS2=x=y==z@b.example", "SRS0=h=t=a b=c@b.example"};
+
+	forward("alice@client.example");
+	ck_assert(slice_cstr(buf_slice(&there), ours, sizeof ours));
+	(void)snprintf(theirs, sizeof theirs, "SRS1=hash=ours.example=%.*s@third.example", (int)(strcspn(ours, "@") - 4), ours + 4);
+	buf_reset(&back);
+	ck_assert(srs_within(slice_str(theirs), &back));
+	CK_IS(&back, ours);
+	(void)snprintf(theirs, sizeof theirs, "SRS0=hash=tt=ours.example=%.*s@third.example", (int)strcspn(ours, "@"), ours);
+	buf_reset(&back);
+	ck_assert(srs_within(slice_str(theirs), &back));
+	CK_IS(&back, ours);
+	buf_reset(&back);
+	for (size_t i = 0; i < sizeof(other) / sizeof(*other); i++)
+		ck_assert_msg(!srs_within(slice_str(other[i]), &back), "%s", other[i]);
+	ck_assert_uint_eq(back.n, 0);
 }
 END_TEST
 
@@ -230,6 +289,8 @@ main(void)
 	tcase_add_test(t, test_forged);
 	tcase_add_test(t, test_other);
 	tcase_add_test(t, test_limits);
+	tcase_add_test(t, test_times);
+	tcase_add_test(t, test_within);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
