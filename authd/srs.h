@@ -51,8 +51,12 @@ enum srs_result {
 	SRS_GOOD,
 };
 
-/* Whom a bounce to address (in a domain of ours) is for: SRS_GOOD, that address is appended, with how often it was sent on. Hostile input. */
-enum srs_result srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out, unsigned *times_r);
+/*
+ * Whom a bounce to address (in a domain of ours, hostile) is for: SRS_GOOD, that is appended, and *times_r says how often the message was
+ * sent on.
+ */
+enum srs_result srs_reverse(
+    const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out, unsigned *times_r);
 
 /* The address before another server rewrote it to address, as far as this says so; true and it is appended. Hostile input. */
 bool srs_within(struct slice address, struct buf *out);

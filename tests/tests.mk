@@ -126,7 +126,7 @@ CRASH_BIN := $(B)/tests/crash/store_crash
 CRASH_NAMES := store_crash crash_same crash_steps crash_keeper crash_damage crash_mutant crash_fs crash_run
 CRASH_OBJ := $(CRASH_NAMES:%=$(B)/obj/tests/crash/%.o)
 # The keeper's surroundings: crash_keeper.c stands in for them.
-CRASH_WRAP := ipc_send edge_peer edge_arg edge_set_arg loop_timer_new loop_timer_set loop_timer_stop loop_timer_free \
+CRASH_WRAP := ipc_send ipc_tell edge_peer edge_arg edge_set_arg loop_timer_new loop_timer_set loop_timer_stop loop_timer_free \
 	clock_ms clock_wall_us index_commit index_request_done
 $(CRASH_BIN): $(CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)

@@ -28,6 +28,7 @@ static size_t request_cap;
 /* ---- in place of the real ones ---- */
 
 bool __wrap_ipc_send(struct edge *e, const struct msg *m);
+bool __wrap_ipc_tell(struct edge *e, const struct msg *m);
 const struct edge_peer *__wrap_edge_peer(const struct edge *e);
 void *__wrap_edge_arg(const struct edge *e);
 void __wrap_edge_set_arg(struct edge *e, void *arg);
@@ -168,6 +169,12 @@ __wrap_ipc_send(struct edge *e, const struct msg *m)
 	r->answers++;
 	buf_fini(&b);
 	return true;
+}
+
+bool
+__wrap_ipc_tell(struct edge *e, const struct msg *m)
+{
+	return __wrap_ipc_send(e, m);
 }
 
 /* ---- */

@@ -17,6 +17,7 @@ static const struct {
 #endif
 };
 #define ROWS (sizeof rows / sizeof rows[0])
+#define CONTROL_STATES 100
 
 #ifdef MAILSTEAD_TEST_MUTANTS
 enum mutant mutant_active;
@@ -44,6 +45,21 @@ crash_mutant_use(const char *name_or_null)
 	use(i);
 }
 
+/* What is wrong without a mutant says nothing of any: 0, or 1. */
+static int
+control(const struct crash_options *o, crash_explore_fn *explore)
+{
+	struct crash_options few = *o;
+
+	few.states = o->states < CONTROL_STATES ? o->states : CONTROL_STATES;
+	use(0);
+	struct crash_outcome out = crash_run(&few, explore);
+
+	if (out.wrong)
+		printf("mutants: wrong without any after %u states: %s\n  again: %s\n", out.explored, out.why, out.replay);
+	return out.wrong;
+}
+
 int
 crash_mutant_try(const struct crash_options *o, crash_explore_fn *explore, const char *name)
 {
@@ -51,6 +67,8 @@ crash_mutant_try(const struct crash_options *o, crash_explore_fn *explore, const
 	unsigned caught = 0, tried = 0;
 
 	quiet.quiet = true;
+	if (control(&quiet, explore) != 0)
+		return 1;
 	for (size_t i = 1; i < ROWS; i++) {
 		if (strcmp(name, "all") != 0 && strcmp(name, rows[i].name) != 0)
 			continue;

@@ -10,7 +10,7 @@
 void crash_mutant_use(const char *name_or_null);
 /*
  * Each mutant until it is caught, or for o->states states; name: that one, or "all". Prints what came of each, and their number. The
- * exit status of main(): 0 when there were some and all were caught.
+ * exit status of main(): 0 when there were some and all were caught. Before them some states without any, which must be right.
  */
 int crash_mutant_try(const struct crash_options *o, crash_explore_fn *explore, const char *name);
 
