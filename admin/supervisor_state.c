@@ -128,6 +128,7 @@ supervisor_make_state(struct supervisor *s, struct err *e)
 	    make_below(s, "directory", 0700, ROLE_DIRECTORY, e) < 0 ||
 	    make_below(s, "queue", 0700, ROLE_QUEUE, e) < 0 ||
 	    make_below(s, "sts", 0700, ROLE_STS, e) < 0 ||
+	    make_below(s, "deliver", 0700, ROLE_DELIVER, e) < 0 ||
 	    make_below(s, "spool", 0700, ROLE_QUEUE, e) < 0 ||
 	    make_below(s, "trace", 0700, ROLE_RECORDER, e) < 0 || make_below(s, "keys", 0700, ROLE_KEY, e) < 0)
 		return -1;

@@ -1,10 +1,11 @@
 /*
  * Accounts are few, and each of them is known to have logged in: a plain array, looked through. Addresses are sets of hashes by a key of
- * this process, so that nobody finds two that count as one. What was new on a day is known from the next on; of what is known there are two
+ * our own, so that nobody finds two that count as one. What was new on a day is known from the next on; of what is known there are two
  * generations, of which the older one is forgotten when the newer one is old or full.
  */
 #include "smtpd/account_rate.h"
 
+#include "common/cursor.h"
 #include "common/mem.h"
 
 #include <assert.h>
@@ -38,6 +39,15 @@ struct account_rates {
 	uint32_t count;
 	uint32_t places; /* of all */
 };
+
+/* A clock that was put back stands still for a while; one that was far ahead has let the time pass. */
+static uint64_t
+age(uint64_t then_ms, uint64_t now_ms)
+{
+	if (then_ms <= now_ms)
+		return now_ms - then_ms;
+	return then_ms - now_ms > ACCOUNT_RATE_DAY_MS ? UINT64_MAX : 0;
+}
 
 /* ---- sets ---- */
 
@@ -143,7 +153,7 @@ next_generation(struct account_rates *r, struct entry *e, uint64_t now_ms)
 static void
 begin_day(struct account_rates *r, struct entry *e, uint64_t now_ms)
 {
-	if (now_ms - e->known_ms >= ACCOUNT_RATE_KNOWN_MS)
+	if (age(e->known_ms, now_ms) >= ACCOUNT_RATE_KNOWN_MS)
 		next_generation(r, e, now_ms);
 	for (uint32_t i = 0; !e->spent && i < e->today.places; i++) {
 		if (e->today.place[i] == 0)
@@ -167,7 +177,7 @@ entry_of(struct account_rates *r, uint64_t account, uint64_t now_ms)
 		if (r->entry[i].account == account)
 			e = &r->entry[i];
 	if (e != NULL) {
-		if (now_ms - e->began_ms >= ACCOUNT_RATE_DAY_MS)
+		if (age(e->began_ms, now_ms) >= ACCOUNT_RATE_DAY_MS)
 			begin_day(r, e, now_ms);
 		return e;
 	}
@@ -225,6 +235,86 @@ account_rates_free(struct account_rates **rp)
 	for (uint32_t i = 0; r != NULL && i < r->count; i++)
 		forget(r, &r->entry[i]);
 	MEM_FREE(rp);
+}
+
+/* ---- the image ---- */
+
+static void
+put_set(struct buf *b, const struct set *s)
+{
+	put_u32(b, s->count);
+	for (uint32_t i = 0; i < s->places; i++)
+		if (s->place[i] != 0)
+			put_u64(b, s->place[i]);
+}
+
+void
+account_rates_encode(const struct account_rates *r, struct buf *b)
+{
+	buf_put(b, r->key, KEY_BYTES);
+	put_u32(b, r->count);
+	for (uint32_t i = 0; i < r->count; i++) {
+		const struct entry *e = &r->entry[i];
+
+		put_u64(b, e->account);
+		put_u64(b, e->began_ms);
+		put_u64(b, e->known_ms);
+		put_u32(b, e->messages);
+		put_u32(b, e->recipients);
+		put_u8(b, e->spent);
+		put_set(b, &e->today);
+		put_set(b, &e->known[0]);
+		put_set(b, &e->known[1]);
+	}
+}
+
+static bool
+take_set(struct account_rates *r, struct entry *e, struct set *s, struct cursor *c)
+{
+	uint32_t count = cursor_u32(c);
+
+	if (count > ACCOUNT_RATE_ADDRESSES_MAX || cursor_left(c) < count * sizeof(uint64_t))
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t hash = cursor_u64(c);
+
+		if (hash == 0)
+			return false;
+		add(r, e, s, hash);
+	}
+	return r->places <= ACCOUNT_RATE_ADDRESSES_ALL_MAX;
+}
+
+static bool
+take_entry(struct account_rates *r, struct cursor *c)
+{
+	struct entry *e = &r->entry[r->count++];
+
+	e->account = cursor_u64(c);
+	e->began_ms = cursor_u64(c);
+	e->known_ms = cursor_u64(c);
+	e->messages = cursor_u32(c);
+	e->recipients = cursor_u32(c);
+	e->spent = cursor_u8(c) != 0;
+	return take_set(r, e, &e->today, c) && take_set(r, e, &e->known[0], c) && take_set(r, e, &e->known[1], c);
+}
+
+struct account_rates *
+account_rates_decode(struct slice image)
+{
+	struct account_rates *r = MEM_NEW(struct account_rates);
+	struct cursor c = cursor_of(image);
+	struct slice key = cursor_take(&c, KEY_BYTES);
+	uint32_t count = cursor_u32(&c);
+	bool good = !c.bad && count <= ACCOUNT_RATE_ACCOUNTS_MAX;
+
+	if (good)
+		memcpy(r->key, key.p, KEY_BYTES);
+	while (good && r->count < count)
+		good = take_entry(r, &c);
+	if (!good || !cursor_done(&c))
+		account_rates_free(&r);
+	return r;
 }
 
 /* ---- counting ---- */

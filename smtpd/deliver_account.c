@@ -1,16 +1,61 @@
 #include "smtpd/deliver_account.h"
 
+#include "smtpd/account_rate_file.h"
 #include "smtpd/deliver.h"
 #include "smtpd/deliver_notice.h"
 
 #include "common/config.h"
 
 static struct account_rates *rates;
+static struct account_rate_file *file;
+static struct loop_timer *keeping; /* set when something is not kept yet */
+static bool changed;
+
+static void
+keep(void)
+{
+	struct err e;
+
+	if (!changed)
+		return;
+	changed = false;
+	loop_timer_stop(keeping);
+	if (account_rate_file_keep(file, rates, &e) != 0)
+		log_event(LOG_WARN, NO_SESSION, "counts-unkept", LOG_ERR(&e), LOG_END);
+}
+
+static void
+on_time(void *arg)
+{
+	(void)arg;
+	keep();
+}
+
+int
+deliver_account_init(struct err *e)
+{
+	char dir[4096];
+
+	(void)snprintf(dir, sizeof dir, "%s/deliver", role_state_dir());
+	keeping = loop_timer_new(role_loop(), on_time, NULL);
+	return account_rate_file_open(dir, &file, &rates, e);
+}
 
 void
-deliver_account_init(void)
+deliver_account_fini(void)
 {
-	rates = account_rates_new();
+	keep();
+}
+
+/* What was counted is kept: a held account at once. */
+static void
+keep_soon(bool now)
+{
+	if (!changed)
+		loop_timer_set(keeping, DELIVER_ACCOUNT_KEEP_MS);
+	changed = true;
+	if (now)
+		keep();
 }
 
 static struct account_limits
@@ -51,8 +96,9 @@ deliver_account_count(struct job *j)
 		return (enum account_spent)(j->counted - 1);
 	if (!j->submission || !j->outside || !outside_of(j, &m))
 		return ACCOUNT_SPENT_NOTHING;
-	enum account_spent spent = account_rate_count(rates, &most, &m, clock_ms(), &first);
+	enum account_spent spent = account_rate_count(rates, &most, &m, clock_wall_us() / 1000, &first);
 
+	keep_soon(first);
 	j->counted = (uint8_t)(1 + spent);
 	if (first) {
 		log_event(LOG_WARN, slice_str(j->session), "account-held", LOG_STR("login", j->login), LOG_NUM("account", j->account),

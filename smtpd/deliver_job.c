@@ -38,6 +38,15 @@ deliver_job_new(void)
 }
 
 static void
+end_when_idle(void)
+{
+	if (job_count > 0)
+		return;
+	deliver_account_fini();
+	role_exit(0);
+}
+
+static void
 close_fd(int fd)
 {
 	if (fd >= 0)
@@ -72,8 +81,8 @@ deliver_job_end(struct job *j)
 	arena_free(&j->arena);
 	free(j);
 	job_count--;
-	if (draining && job_count == 0)
-		role_exit(0);
+	if (draining)
+		end_when_idle();
 }
 
 bool
@@ -86,8 +95,7 @@ void
 deliver_drain(void)
 {
 	draining = true;
-	if (job_count == 0)
-		role_exit(0);
+	end_when_idle();
 }
 
 void

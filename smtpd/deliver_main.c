@@ -28,10 +28,10 @@ static const struct ipc_dispatch from_recorder;
 static int
 init(struct err *e)
 {
-	(void)e;
+	if (deliver_account_init(e) != 0)
+		return -1;
 	deliver_keeper_init(role_loop());
 	deliver_append_init(role_loop());
-	deliver_account_init();
 	deliver_queue_init(role_loop());
 	deliver_sign_init(role_loop());
 	return 0;

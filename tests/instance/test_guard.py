@@ -1,6 +1,8 @@
 """Guard rails: what an account sends to other servers in a day, and what looks like a stolen one."""
 
 import json
+import os
+import signal
 
 import harness
 
@@ -86,3 +88,29 @@ class TestStolen(GuardTest):
         for row in self.listed():
             self.server.run("queue", "hold", row["id"], check=False)
         harness.wait_for(lambda: self.server.run("queue", "delete", "id=*", check=False).returncode in (0, 1) and not self.listed(), 20, 0.2)
+
+
+class TestKept(GuardTest):
+    settings = {"transport.enabled": "yes", "submission.day_addresses": "3", "submission.day_messages": "7"}
+
+    def states(self):
+        return {r["recipients"][0]["address"]: r["state"] for r in self.listed()}
+
+    def test_restart(self):
+        """What was counted is known after the server ended in order, and that an account is held after its process was killed."""
+        self.server.allow("event=account-held login=alice@demo.test")
+        self.server.allow(r"(role-ended|restart-later).*deliver|ipc|edge|unsent")
+        for one in "abc":
+            self.assertEqual(self.submit("%s@else.example" % one)[0], 250)
+        self.assertEqual(self.server.stop(), [])
+        self.server.start()
+        for one in "cb":
+            self.assertEqual(self.submit("%s@else.example" % one)[0], 250)
+        self.assertNotIn("held", self.states().values())
+        self.assertEqual(self.submit("d@else.example")[0], 250)
+        self.assertEqual(self.states()["d@else.example"], "held")
+        os.kill(self.server.processes()["smtpd-deliver"][0], signal.SIGKILL)
+        harness.wait_for(lambda: self.submit("a@else.example")[0] == 250)
+        self.assertEqual([r["state"] for r in self.listed()].count("held"), 2)
+        code, text = self.submit("a@else.example")
+        self.assertEqual((code, text[:5]), (450, "4.7.0"))

@@ -435,7 +435,7 @@ static void
 make_scene(void)
 {
 	static const char *const dirs[] = {
-	    "accounts", "accounts/1", "accounts/2", "directory", "queue", "spool", "sts", "trace", "tls"};
+	    "accounts", "accounts/1", "accounts/2", "deliver", "directory", "queue", "spool", "sts", "trace", "tls"};
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	char path[PATH_SIZE + 40];
 

@@ -1,8 +1,17 @@
-/* What an account has sent in a day, at each limit and one more. */
+/* What an account has sent in a day, at each limit and one more; and that it is known after a restart. */
 #include "smtpd/account_rate.h"
 
+#include "common/log.h"
+#include "smtpd/account_rate_file.h"
+#include "tests/unit/tree.h"
+
 #include <check.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define NOW 1000000u
 
@@ -178,6 +187,201 @@ START_TEST(test_addresses_all_max)
 }
 END_TEST
 
+/* A clock that goes back holds the day up; one that was a year ahead does not hold it up for a year. */
+START_TEST(test_clock)
+{
+	const struct account_limits one = {.messages = 1};
+	const uint64_t now = 1000 * (uint64_t)ACCOUNT_RATE_DAY_MS;
+
+	ck_assert_int_eq(sent(7, 0, 1, one, now), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 0, 1, one, now - 1000), ACCOUNT_SPENT_MESSAGES);
+	ck_assert_int_eq(sent(7, 0, 1, one, now - ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_MESSAGES);
+	ck_assert_int_eq(sent(7, 0, 1, one, now - 365 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+}
+END_TEST
+
+/* ---- kept ---- */
+
+static char dir[64];
+static struct account_rate_file *file;
+static struct err e;
+
+static void
+open_dir(void)
+{
+	account_rates_free(&rates);
+	ck_assert_msg(account_rate_file_open(dir, &file, &rates, &e) == 0, "%s", e.detail);
+	ck_assert_ptr_nonnull(rates);
+}
+
+static void
+set_up_dir(void)
+{
+	(void)snprintf(dir, sizeof dir, "/tmp/mailstead-rates-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	open_dir();
+}
+
+static void
+tear_down_dir(void)
+{
+	account_rate_file_close(&file);
+	account_rate_file_close(&file);
+	account_rates_free(&rates);
+	ck_assert_int_eq(tree_remove(dir), 0);
+}
+
+static void
+keep(void)
+{
+	ck_assert_msg(account_rate_file_keep(file, rates, &e) == 0, "%s", e.detail);
+}
+
+static void
+open_again(void)
+{
+	account_rate_file_close(&file);
+	open_dir();
+}
+
+START_TEST(test_kept)
+{
+	const struct account_limits five = {.messages = 4, .recipients = 13, .addresses = 5};
+
+	ck_assert_int_eq(sent(7, 0, 5, five, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(8, 0, 6, five, NOW + 1), ACCOUNT_SPENT_ADDRESSES);
+	for (unsigned turn = 0; turn < 3; turn++) {
+		keep();
+		open_again();
+	}
+	/* Counts, whom it wrote to, that it was told; and when its day ends. */
+	ck_assert_int_eq(sent(8, 0, 1, five, NOW + 2), ACCOUNT_SPENT_ADDRESSES);
+	ck_assert(!first);
+	ck_assert_int_eq(sent(7, 0, 9, five, NOW), ACCOUNT_SPENT_RECIPIENTS);
+	ck_assert_int_eq(sent(7, 0, 5, five, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 5, 1, five, NOW), ACCOUNT_SPENT_ADDRESSES);
+	ck_assert(first);
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_ADDRESSES);
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+	/* What was not kept is not known; an earlier day's addresses are. */
+	open_again();
+	ck_assert_int_eq(sent(7, 3, 4, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	keep();
+	open_again();
+	ck_assert_int_eq(sent(7, 0, 5, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 7, 3, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 10, 1, five, NOW + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_ADDRESSES);
+}
+END_TEST
+
+/* The largest fits, and what it comes to is the same. */
+START_TEST(test_kept_most)
+{
+	const struct account_limits none = {.addresses = ACCOUNT_RATE_ADDRESSES_MAX - 1};
+
+	for (uint64_t a = 1; a <= ACCOUNT_RATE_ACCOUNTS_MAX; a++)
+		ck_assert_int_eq(sent(a, 0, 40, none, NOW + a), ACCOUNT_SPENT_NOTHING);
+	keep();
+	open_again();
+	const struct account_limits most = {.addresses = 40};
+
+	ck_assert_int_eq(sent(ACCOUNT_RATE_ACCOUNTS_MAX, 0, 40, most, NOW + ACCOUNT_RATE_ACCOUNTS_MAX), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(ACCOUNT_RATE_ACCOUNTS_MAX, 40, 1, most, NOW + ACCOUNT_RATE_ACCOUNTS_MAX), ACCOUNT_SPENT_ADDRESSES);
+}
+END_TEST
+
+static void
+alter(unsigned i, off_t at, off_t length)
+{
+	char path[96];
+	uint8_t octet;
+
+	(void)snprintf(path, sizeof path, "%s/counts.%u", dir, i);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	if (at >= 0) {
+		ck_assert_int_eq(pread(fd, &octet, 1, at), 1);
+		octet ^= 1;
+		ck_assert_int_eq(pwrite(fd, &octet, 1, at), 1);
+	}
+	if (length >= 0)
+		ck_assert_int_eq(ftruncate(fd, length), 0);
+	close(fd);
+}
+
+/* A cut while one is written, anywhere, leaves what the other has; damage to both leaves nothing, and is no reason not to start. */
+START_TEST(test_cut)
+{
+	const struct account_limits five = {.messages = 5};
+	off_t bytes = 0;
+	char path[96];
+
+	log_init("test", LOG_BUG);
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	keep(); /* counts.1: one message */
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	keep(); /* counts.0: two */
+	(void)snprintf(path, sizeof path, "%s/counts.0", dir);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	bytes = lseek(fd, 0, SEEK_END);
+	close(fd);
+	ck_assert_int_gt(bytes, 60);
+	for (off_t at = 0; at < bytes; at++) {
+		alter(0, at, -1);
+		open_again();
+		for (unsigned i = 0; i < 4; i++)
+			ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+		ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+		alter(0, at, -1);
+	}
+	open_again();
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+	while (bytes-- > 0) {
+		alter(0, -1, bytes);
+		open_again();
+		for (unsigned i = 0; i < 4; i++)
+			ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+		ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+	}
+	/* The next one goes where the damaged one is. */
+	keep();
+	alter(1, -1, 10);
+	open_again();
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+	alter(0, -1, 10);
+	open_again();
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+}
+END_TEST
+
+START_TEST(test_no_room)
+{
+	const struct account_limits five = {.messages = 5};
+	struct rlimit most = {.rlim_cur = 20, .rlim_max = RLIM_INFINITY};
+
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	keep();
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &most), 0);
+	ck_assert_int_eq(account_rate_file_keep(file, rates, &e), -1);
+	ck_assert_int_eq(e.class, ERR_TEMP);
+	most.rlim_cur = RLIM_INFINITY;
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &most), 0);
+	/* It did not count as a turn: what is kept next does not write over the good one. */
+	keep();
+	alter(0, -1, 10);
+	open_again();
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -195,6 +399,15 @@ main(void)
 	tcase_add_test(t, test_no_limits);
 	tcase_add_test(t, test_accounts_max);
 	tcase_add_test(t, test_addresses_all_max);
+	tcase_add_test(t, test_clock);
+	suite_add_tcase(s, t);
+	t = tcase_create("kept");
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, set_up_dir, tear_down_dir);
+	tcase_add_test(t, test_kept);
+	tcase_add_test(t, test_kept_most);
+	tcase_add_test(t, test_cut);
+	tcase_add_test(t, test_no_room);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);

@@ -1,0 +1,23 @@
+/*
+ * account_rate_file: what account_rate.h counts, kept in two files of STATE/deliver, `counts.0` and `counts.1`, by turns. Each is
+ * "MSRATE1\n", u64 number of the turn, u64 octets of the image, the image, SHA-256 of all before: the good one of the later turn holds, so
+ * that a cut while one is written leaves the other. What cannot be read is as if nothing were known.
+ */
+#ifndef SMTPD_ACCOUNT_RATE_FILE_H
+#define SMTPD_ACCOUNT_RATE_FILE_H
+
+#include "common/err.h"
+#include "smtpd/account_rate.h"
+
+struct account_rate_file;
+
+/*
+ * Opens both in dir, which exists, and reads them: *r_r is what they hold, or new. -1 and e when they cannot be opened; *f_r and *r_r
+ * are the caller's else. No path is needed afterwards.
+ */
+int account_rate_file_open(const char *dir, struct account_rate_file **f_r, struct account_rates **r_r, struct err *e);
+/* Writes r in the file whose turn it is, durable. -1 and e: what was kept before holds. Blocks on the disk. */
+int account_rate_file_keep(struct account_rate_file *f, const struct account_rates *r, struct err *e);
+void account_rate_file_close(struct account_rate_file **f);
+
+#endif
