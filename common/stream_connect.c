@@ -7,9 +7,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define UNSENT_BYTES_MAX 131072
 
 union socket_address {
 	struct sockaddr any;
@@ -36,11 +39,14 @@ fill(const struct stream_address *a, union socket_address *s)
 static int
 connect_socket(const struct stream_address *to, const struct stream_address *from)
 {
+	static const int unsent = UNSENT_BYTES_MAX;
 	union socket_address local, remote;
 	int fd = socket(to->ip6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
+	/* What a slow peer has not taken stays here, where it shows: the kernel alone would hold megabytes. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	socklen_t n = from != NULL ? fill(from, &local) : 0;
 
 	if ((from == NULL || bind(fd, &local.any, n) == 0) &&

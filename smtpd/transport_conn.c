@@ -35,6 +35,7 @@ struct transport_conn {
 	bool mx_proven;
 	enum transport_tls tls;
 	unsigned messages;
+	uint64_t message_until_ms; /* it is to be written by then; 0: none is being written */
 	bool connected, handshake, closing, waiting;
 	bool tls_first;
 };
@@ -114,6 +115,21 @@ wire_deadline(void *ctx, uint64_t ms)
 {
 	struct transport_conn *c = ctx;
 
+	c->message_until_ms = 0;
+	if (!c->closing)
+		loop_timer_set(c->timer, ms);
+}
+
+static void
+wire_deadline_of_piece(void *ctx, uint64_t ms, uint64_t total_ms)
+{
+	struct transport_conn *c = ctx;
+	uint64_t now = clock_ms();
+
+	if (c->message_until_ms == 0)
+		c->message_until_ms = now + total_ms;
+	if (now + ms > c->message_until_ms)
+		ms = c->message_until_ms > now ? c->message_until_ms - now : 0;
 	if (!c->closing)
 		loop_timer_set(c->timer, ms);
 }
@@ -358,14 +374,16 @@ static struct transport_session *
 session_new(struct transport_conn *c, const struct transport_target *t)
 {
 	static const struct transport_wire wire = {
-	    .write = wire_write, .full = wire_full, .starttls = wire_starttls, .deadline = wire_deadline, .close = wire_close};
+	    .write = wire_write, .full = wire_full, .starttls = wire_starttls, .deadline = wire_deadline,
+	    .deadline_of_piece = wire_deadline_of_piece, .close = wire_close};
 	static const struct transport_session_events events = {.on_open = session_open, .on_dot = session_dot,
 	    .on_message = session_message, .on_over = session_over, .on_recoded = session_recoded, .on_reply = session_reply};
 	const struct config *config = role_config();
 	const struct transport_session_config session = {.helo = slice_str(config_string(config, OPT_HOSTNAME)), .mta = slice_str(c->mta),
 	    .tls = t->tls, .mx_proven = t->mx_proven, .user = t->login.user, .password = t->login.password,
 	    .command_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_COMMAND),
-	    .data_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DATA), .dot_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DOT)};
+	    .data_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DATA),
+	    .data_rate = config_number(config, OPT_TRANSPORT_DATA_RATE), .dot_ms = config_number(config, OPT_TRANSPORT_TIMEOUT_DOT)};
 
 	return transport_session_new(&session, &wire, c, &events, c);
 }

@@ -490,6 +490,12 @@ message_said(struct transport_session *t)
 	t->wire->deadline(t->ctx, t->config.dot_ms);
 }
 
+static void
+await_progress(struct transport_session *t)
+{
+	t->wire->deadline_of_piece(t->ctx, t->config.data_ms, t->config.data_ms + t->bytes * 1000 / t->config.data_rate);
+}
+
 /* One piece into DATA, and the end behind the last. False when it cannot be read. */
 static bool
 say_data(struct transport_session *t)
@@ -541,7 +547,7 @@ say_chunk(struct transport_session *t)
 		message_said(t);
 	} else if (t->chunk_left == 0) {
 		t->state = SESSION_CHUNK;
-		t->wire->deadline(t->ctx, t->config.data_ms);
+		await_progress(t);
 	}
 	return true;
 }
@@ -549,7 +555,7 @@ say_chunk(struct transport_session *t)
 static void
 say_more(struct transport_session *t)
 {
-	t->wire->deadline(t->ctx, t->config.data_ms);
+	await_progress(t);
 	while (t->state == SESSION_BODY && !t->gone && !t->wire->full(t->ctx))
 		if (!(t->offer.chunking ? say_chunk(t) : say_data(t))) {
 			cannot_read(t);

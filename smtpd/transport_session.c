@@ -130,12 +130,21 @@ session_fail(struct transport_session *t, const struct transport_failure *why, b
 	}
 }
 
+/* Where TLS is required, what is said in clear may be anybody's who would like the mail to come back (RFC 7672 2.2, RFC 8461 10.1). */
+static bool
+may_be_final(const struct transport_session *t)
+{
+	return t->secured || t->config.tls != TRANSPORT_TLS_MUST;
+}
+
 void
 session_refused(struct transport_session *t, enum transport_stage stage, const struct smtp_reply *r)
 {
-	struct transport_failure f = {.stage = stage, .permanent = r->code / 100 == 5, .said = true};
+	struct transport_failure f = {.stage = stage, .permanent = r->code / 100 == 5 && may_be_final(t), .said = true};
 
 	session_status(r, f.status);
+	if (!f.permanent && f.status[0] == '5')
+		f.status[0] = '4';
 	session_reply_text(r, f.text);
 	t->ev->on_reply(t->arg, stage, r, slice_of(NULL, 0));
 	session_fail(t, &f, r->code != 421);
@@ -357,7 +366,7 @@ on_ehlo(struct transport_session *t, const struct smtp_reply *r)
 	}
 	smtp_offer_parse(r, &t->offer);
 	t->esmtp = true;
-	if (slice_eq_nocase(t->offer.name, slice_str(t->helo))) {
+	if (may_be_final(t) && slice_eq_nocase(t->offer.name, slice_str(t->helo))) {
 		transport_failure_set(&f, TRANSPORT_AT_HELLO, true, "5.4.6", "mail for this domain leads back to this server");
 		session_fail(t, &f, true);
 		return;

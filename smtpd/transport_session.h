@@ -79,6 +79,7 @@ struct transport_session_config {
 	bool mx_proven; /* DNSSEC or a policy says that this is the domain's server (RFC 8689 4.2.1) */
 	uint64_t command_ms; /* RFC 5321 4.5.3.2.1 to .4: for each reply but two */
 	uint64_t data_ms;    /* .5: for each piece of the message */
+	uint64_t data_rate;  /* octets a second that all of it must come to besides, at least 1 */
 	uint64_t dot_ms;     /* .6: for the reply to its end */
 };
 
@@ -91,6 +92,8 @@ struct transport_wire {
 	void (*starttls)(void *ctx);
 	/* From now on transport_session_ended() comes after ms, unless this is called again. */
 	void (*deadline)(void *ctx, uint64_t ms);
+	/* The same while a message is written; it comes after total_ms at the latest, counted from the first of several such calls in a row. */
+	void (*deadline_of_piece)(void *ctx, uint64_t ms, uint64_t total_ms);
 	/* What was written leaves, then the connection ends; the session takes nothing more. */
 	void (*close)(void *ctx);
 };

@@ -65,6 +65,14 @@ play_deadline(void *ctx, uint64_t ms)
 }
 
 static void
+play_deadline_of_piece(void *ctx, uint64_t ms, uint64_t total_ms)
+{
+	(void)ctx;
+	(void)ms;
+	(void)total_ms;
+}
+
+static void
 play_close(void *ctx)
 {
 	struct play *p = ctx;
@@ -146,7 +154,8 @@ on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, 
 }
 
 static const struct transport_wire wire = {
-    .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline, .close = play_close};
+    .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline,
+    .deadline_of_piece = play_deadline_of_piece, .close = play_close};
 static const struct transport_session_events events = {
     .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_recoded = on_recoded, .on_reply = on_reply};
 
@@ -156,7 +165,7 @@ begin(struct play *p, uint8_t how, int fd, size_t bytes)
 {
 	const struct transport_session_config config = {.helo = SLICE("me.example"), .mta = SLICE("mx[192.0.2.1]"),
 	    .tls = (enum transport_tls)(how % 3), .user = how & 4 ? SLICE("me") : SLICE(""), .password = SLICE("x"), .mx_proven = true,
-	    .command_ms = 1, .data_ms = 1, .dot_ms = 1};
+	    .command_ms = 1, .data_ms = 1, .data_rate = 1, .dot_ms = 1};
 
 	memset(p, 0, sizeof *p);
 	for (unsigned i = 0; i < RECIPIENTS; i++)

@@ -8,6 +8,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 
 HANG, RESET, CLOSE = "hang", "reset", "close"
 STAGES = ("greeting", "ehlo", "helo", "starttls", "mail", "rcpt", "data", "dot", "rset")
@@ -97,6 +98,7 @@ class Session:
             return
         lines = []
         while True:
+            time.sleep(self.receiver.line_seconds)
             line = self.file.readline()
             if not line:
                 raise Gone()
@@ -134,10 +136,13 @@ class Receiver:
 
     def __init__(self, address, port, context=None, offers=("PIPELINING", "8BITMIME", "STARTTLS"), script=None, tls_first=False):
         self.tls_first, self.login = tls_first, None
+        self.line_seconds = 0  # rests so long before each line of a message
         self.script, self.offers, self.context = script or {}, list(offers), context
         self.sessions, self.messages = [], []
         self.ended = threading.Event()
         self.listener = socket.create_server((address, port))
+        # As much as the network holds is written at once, however slowly it is read.
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.address = address
         threading.Thread(target=self._accept, daemon=True).start()
 

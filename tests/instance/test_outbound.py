@@ -1,5 +1,6 @@
 """What leaves: from a user's submission to other servers, which do at each stage all that servers do."""
 
+import datetime
 import email
 import json
 import os
@@ -223,6 +224,32 @@ class TestBig(OutboundTest):
                 self.assertTrue(self.first.messages[0][2].endswith(b"hello\r\n" + text))
 
 
+class TestSlow(OutboundTest):
+    more_settings = {"transport.timeout_data": "5s", "transport.data_rate": "1M", "transport.timeout_dot": "1m"}
+
+    def test_slow_reader(self):
+        """A server that takes something now and then does not keep a connection for ever: the next has the message."""
+        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(60000))
+        for offers in (["PIPELINING"], ["PIPELINING", "STARTTLS"]):
+            with self.subTest(offers=offers):
+                self.setUp()
+                self.first.offers = offers
+                self.first.line_seconds = 0.001  # all of it would take a minute
+                try:
+                    queue_id = self.one(("done", "2.0.0"), message=MESSAGE + text)
+                finally:
+                    self.first.line_seconds = 0
+                self.assertEqual((len(self.first.messages), len(self.second.messages)), (0, 1))
+                rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
+                failed, = [r for r in rows if r["event"] == "remote-failed"]
+                self.assertEqual((failed["fields"]["at"], failed["fields"]["text"]), ("body", "the server did not answer in time"))
+                # In time it took of each piece, but not all of it: 5 s and one for each 1 MiB.
+                route, = [r for r in rows if r["event"] == "route"]
+                seconds = (datetime.datetime.fromisoformat(failed["time"]) - datetime.datetime.fromisoformat(route["time"])).total_seconds()
+                self.assertGreater(seconds, 8)
+                self.assertLess(seconds, 20)
+
+
 class TestSevenBits(OutboundTest):
     """Servers that take 7 bits alone (RFC 6152 3, RFC 3030 3), and what is 7 bits before it is signed (RFC 6376 5.3)."""
     HEAD = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\nMIME-Version: 1.0\r\n"
@@ -397,7 +424,7 @@ class TestDane(OutboundTest):
         cls.port = ports.take()
         records = {"good": receiver.tlsa(3, 1, pair[0]), "silent": receiver.tlsa(3, 1, pair[0]), "whole": receiver.tlsa(3, 0, pair[0]), "late": receiver.tlsa(3, 1, late[0]),
                    "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0]),
-                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict")}}
+                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict", "greeting", "ehlo", "starttls")}}
         text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
         text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
             FIRST, cls.port, records["bad"], cls.port, records["good"])
@@ -446,6 +473,14 @@ class TestDane(OutboundTest):
         queue_id = self.submit("x@silent.dane.example")
         self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4"))
         self.assertEqual(self.first.messages, [])
+
+    def test_refused_in_clear(self):
+        """Whoever sits between the servers cannot have the mail come back, as he could with a 5yz before TLS."""
+        for stage in ("greeting", "ehlo", "starttls"):
+            with self.subTest(stage=stage):
+                self.first.reset(**{stage: "554 5.7.1 we do not want you"})
+                queue_id = self.submit("x@%s.dane.example" % stage)
+                self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4" if stage == "starttls" else "4.7.1"))
 
     def test_tls_optional(self):
         """What its sender has marked TLS-Required: No is not held back by records (RFC 8689 4.2.2), nor by what they hold back; and shares no

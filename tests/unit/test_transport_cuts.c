@@ -220,6 +220,13 @@ client_deadline(void *ctx, uint64_t ms)
 }
 
 static void
+client_deadline_of_piece(void *ctx, uint64_t ms, uint64_t total_ms)
+{
+	(void)ctx;
+	ck_assert(total_ms >= ms);
+}
+
+static void
 client_close(void *ctx)
 {
 	((struct client *)ctx)->closed = true;
@@ -268,7 +275,8 @@ on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, 
 }
 
 static const struct transport_wire wire = {
-    .write = client_write, .full = client_full, .starttls = client_starttls, .deadline = client_deadline, .close = client_close};
+    .write = client_write, .full = client_full, .starttls = client_starttls, .deadline = client_deadline,
+    .deadline_of_piece = client_deadline_of_piece, .close = client_close};
 static const struct transport_session_events events = {
     .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_reply = on_reply};
 
@@ -350,7 +358,7 @@ static void
 connect_and_talk(struct client *c, const struct cut *cut)
 {
 	const struct transport_session_config config = {.helo = SLICE("me.example"), .mta = SLICE("mx[192.0.2.1]"), .tls = TRANSPORT_TLS_MAY,
-	    .command_ms = 1, .data_ms = 1, .dot_ms = 1};
+	    .command_ms = 1, .data_ms = 1, .data_rate = 1, .dot_ms = 1};
 
 	server_reset(c->server);
 	buf_reset(&c->out);

@@ -21,6 +21,7 @@ struct row {
 	const char *recipients; /* separated by spaces; NULL: one, r1@x.example */
 	const char *outcome;	/* of each: "done 2.0.0", ...; "-": undecided */
 	const char *rest;	/* "stage status" of what is left undecided; NULL: nothing is */
+	const char *over;	/* the same of the session; NULL: not looked at */
 	const char *message;	/* NULL: the usual one */
 	const char *mail_from;	/* NULL: s@me.example */
 	unsigned recoded;	/* bodies encoded */
@@ -77,6 +78,13 @@ play_deadline(void *ctx, uint64_t ms)
 {
 	(void)ctx;
 	ck_assert_uint_gt(ms, 0);
+}
+
+static void
+play_deadline_of_piece(void *ctx, uint64_t ms, uint64_t total_ms)
+{
+	(void)ctx;
+	ck_assert(total_ms >= ms);
 }
 
 static void
@@ -164,7 +172,8 @@ on_reply(void *arg, enum transport_stage stage, const struct smtp_reply *reply, 
 }
 
 static const struct transport_wire wire = {
-    .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline, .close = play_close};
+    .write = play_write, .full = play_full, .starttls = play_starttls, .deadline = play_deadline,
+    .deadline_of_piece = play_deadline_of_piece, .close = play_close};
 static const struct transport_session_events events = {
     .on_open = on_open, .on_dot = on_dot, .on_message = on_message, .on_over = on_over, .on_recoded = on_recoded, .on_reply = on_reply};
 
@@ -209,7 +218,7 @@ play_begin(struct play *p, const struct row *row)
 	p->message.item = &p->item;
 	p->message.outcomes = p->outcomes;
 	const struct transport_session_config config = {.helo = SLICE("me.example"), .mta = SLICE("mx[192.0.2.1]"), .tls = row->tls,
-	    .mx_proven = true, .user = slice_str(row->user), .password = SLICE("secret"), .command_ms = 1, .data_ms = 1, .dot_ms = 1};
+	    .mx_proven = true, .user = slice_str(row->user), .password = SLICE("secret"), .command_ms = 1, .data_ms = 1, .data_rate = 1, .dot_ms = 1};
 
 	p->want_messages = 1;
 	p->session = transport_session_new(&config, &wire, p, &events, p);
@@ -304,6 +313,8 @@ compare(struct play *p)
 	ck_assert_msg(p->messages == (p->taken ? 1 : 0), "%s: %u messages", w->name, p->messages);
 	ck_assert_msg(p->recoded == w->recoded, "%s: %u bodies encoded", w->name, p->recoded);
 	ck_assert_uint_le(p->overs, 1);
+	if (w->over != NULL)
+		ck_assert_msg(strcmp(p->over, w->over) == 0, "%s: over \"%s\"", w->name, p->over);
 }
 
 static void
@@ -444,6 +455,13 @@ static const struct row rows[] = {
     {.name = "STARTTLS refused, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:454 no", "C:QUIT"}, .outcome = "-"},
     {.name = "STARTTLS missing, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:250 x", "C:QUIT"}, .outcome = "-"},
     {.name = "no EHLO, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:500 x", "C:QUIT"}, .outcome = "-"},
+    /* Said in clear it is nobody's word. */
+    {.name = "refused in clear, required", .tls = TRANSPORT_TLS_MUST, .script = {"S:554 5.7.1 go away", "C:QUIT"}, .outcome = "-", .over = "greeting 4.7.1"},
+    {.name = "refused in clear", .tls = TRANSPORT_TLS_MAY, .script = {"S:554 5.7.1 go away", "C:QUIT"}, .outcome = "-", .over = "greeting 5.7.1 permanent"},
+    {.name = "EHLO refused in clear, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:550 5.7.1 x", "C:QUIT"}, .outcome = "-", .over = "hello 4.7.1"},
+    {.name = "a loop in clear, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:250-me.example", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls",
+	"C:EHLO me.example", "S:250 me.example", "C:QUIT"}, .outcome = "-", .over = "hello 5.4.6 permanent"},
+    {.name = "a loop in clear, no TLS, required", .tls = TRANSPORT_TLS_MUST, .script = {HELLO, "S:250 me.example", "C:QUIT"}, .outcome = "-", .over = "tls 4.7.4"},
     {.name = "clear octets behind STARTTLS", .tls = TRANSPORT_TLS_MAY, .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "!:close"}, .outcome = "-"},
     {.name = "REQUIRETLS", .tls = TRANSPORT_TLS_MAY, .flags = QUEUE_REQUIRETLS, .script = {HELLO, "S:250-x", "S:250 STARTTLS", "C:STARTTLS", "S:220 go", "!:tls", "C:EHLO me.example", "S:250-x",
 	"S:250 REQUIRETLS", "C:MAIL FROM:<s@me.example> REQUIRETLS", "!:close"}, .outcome = "-", .rest = "mail 4.4.2 idle"},
