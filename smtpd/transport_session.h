@@ -92,7 +92,7 @@ struct transport_wire {
 	void (*starttls)(void *ctx);
 	/* From now on transport_session_ended() comes after ms, unless this is called again. */
 	void (*deadline)(void *ctx, uint64_t ms);
-	/* The same while a message is written; it comes after total_ms at the latest, counted from the first of several such calls in a row. */
+	/* The same while a message is written; it comes after total_ms at the latest, counted from the first of such calls in a row. */
 	void (*deadline_of_piece)(void *ctx, uint64_t ms, uint64_t total_ms);
 	/* What was written leaves, then the connection ends; the session takes nothing more. */
 	void (*close)(void *ctx);
