@@ -219,10 +219,10 @@ quota_list(const struct command_call *call)
 const struct command commands_quota[] = {
     {
 	.name = "quota set",
-	.args = "ADDRESS|DOMAIN [--bytes SIZE] [--messages N]",
+	.args = "ADDRESS|DOMAIN [--bytes SIZE|none|default] [--messages N|none|default]",
 	.help = "limit the mail of an account, or of all accounts of a domain together",
-	.more = "SIZE is a number of octets, or has a unit (500M, 2G); each limit may also be \"none\", or \"default\": for an account\n"
-		"what quota.bytes and quota.messages say, for a domain none. Done when the limit is in force. A limit\n"
+	.more = "SIZE is a number of octets, or has a unit (500M, 2G). \"default\" is for an account what quota.bytes and quota.messages\n"
+		"say, for a domain none. Done when the limit is in force. A limit\n"
 		"below what is used deletes nothing; new mail is refused until there is room.\n",
 	.args_min = 1,
 	.args_max = QUOTA_WORDS_MAX,

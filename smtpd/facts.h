@@ -31,7 +31,7 @@ struct facts {
 	struct slice marks;	   /* of addresses that are to send it on (smtpd/forward_mark.h); may be empty */
 	bool smtputf8;		   /* SMTPUTF8 was a parameter of MAIL */
 	bool binary;		   /* BODY=BINARYMIME was */
-	bool submission;	   /* from an account of ours: Bcc is taken out, nothing is checked */
+	bool submission;	   /* from an account of ours: Bcc and Return-Path are taken out, nothing is checked */
 };
 
 /* Appends the encoded form. False when a text passes FACTS_TEXT_BYTES_MAX or b is full. */

@@ -33,9 +33,11 @@ leave_out(struct verdict *v, uint64_t offset, uint64_t octets)
 static bool
 must_go(const struct header_field *field, const struct facts *f)
 {
-	if (f->submission &&
-	    (slice_eq_nocase(field->name, SLICE("Bcc")) || slice_eq_nocase(field->name, SLICE("Resent-Bcc"))))
-		return true;
+	static const char *const submitted[] = {"Bcc", "Resent-Bcc", "Return-Path"};
+
+	for (size_t i = 0; f->submission && i < sizeof submitted / sizeof submitted[0]; i++)
+		if (slice_eq_nocase(field->name, slice_str(submitted[i])))
+			return true;
 	return f->authserv_id.n > 0 && authres_claims(field->name, field->value, f->authserv_id);
 }
 

@@ -15,8 +15,8 @@
 /*
  * Reads the header block (with its empty line, from octet 0 of the message): fills v->form's part of it,
  * v->ranges. Texts are slices of block or in a (a MiB is enough). Ranges: fields that claim to be our
- * Authentication-Results (if f->authserv_id says what we are called), and on submission Bcc and Resent-Bcc (RFC 6409 8). At a's cap
- * form.header_sane is false.
+ * Authentication-Results (if f->authserv_id says what we are called), and on submission Bcc, Resent-Bcc (RFC 6409 8) and
+ * Return-Path (RFC 5321 4.4). At a's cap form.header_sane is false.
  */
 void verify_form_header(struct slice block, const struct facts *f, struct arena *a, struct verdict *v);
 

@@ -307,13 +307,13 @@ class TestSevenBits(OutboundTest):
     def test_with_what_is_left_out(self):
         """Bcc goes, what is missing comes, and the octets beside them change, all at once."""
         self.offer()
-        message = (b"Bcc: secret@else.example\r\nFrom: alice@demo.test\r\nContent-Type: text/plain; charset=utf-8\r\nBcc: other@else.example\r\n"
+        message = (b"Return-Path: <x@else.example>\r\nBcc: secret@else.example\r\nFrom: alice@demo.test\r\nContent-Type: text/plain; charset=utf-8\r\nBcc: other@else.example\r\n"
                    b"Subject: out\r\n\r\n" + self.TEXT.encode())
         self.one(("done", "2.0.0"), message=message, options=["BODY=8BITMIME"])
         octets = self.first.messages[0][2]
         self.assertEqual(self.parts(octets), [("quoted-printable", self.TEXT.encode())])
         head = email.message_from_bytes(octets)
-        self.assertEqual((head["Bcc"], head["MIME-Version"], head["Content-Type"]), (None, "1.0", "text/plain; charset=utf-8"))
+        self.assertEqual((head["Bcc"], head["Return-Path"], head["MIME-Version"], head["Content-Type"]), (None, None, "1.0", "text/plain; charset=utf-8"))
         self.assertTrue(head["Date"] and head["Message-ID"])
 
     def test_here_it_stays(self):
