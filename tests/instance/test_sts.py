@@ -55,20 +55,23 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject", "noid", "followed", "behind", "bare"]
         cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
         cls.expired = PolicyHost("127.0.0.5", cls.https, receiver.context(issue("mta-sts.expired.sts.example", expired=True)))
         zone = "a.good IN A %s\nb.good IN A %s\n" % (test_outbound.FIRST, test_outbound.SECOND)
         hosts = {"common": "127.0.0.4", "expired": "127.0.0.5"}
+        mx = {"behind": "%s IN MX 10 c.good\n", "bare": "%%s IN A %s\n" % test_outbound.FIRST}
+        record = {"noid": "_mta-sts.%s IN TXT \"v=STSv1; not=id;\"\n", "followed": "_mta-sts.%s IN CNAME _mta-sts.good\n"}
         for n in names + ["wrongname", *hosts]:
-            zone += "%s IN MX 10 b.good\n%s IN MX 20 a.good\nmta-sts.%s IN A %s\n_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (
-                n, n, n, hosts.get(n, "127.0.0.1"), n, n)
-        zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\n"
+            zone += mx.get(n, "%s IN MX 10 b.good\n{0} IN MX 20 a.good\n".replace("{0}", n)) % n
+            zone += "mta-sts.%s IN A %s\n" % (n, hosts.get(n, "127.0.0.1"))
+            zone += record.get(n, "_mta-sts.%%s IN TXT \"v=STSv1; id=%s1;\"\n" % n) % n
+        zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\nc.good IN CNAME a.good\n"
         cls.more_zones = {"sts.example": zone}
         cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https}
         super().setUpClass()
-        cls.first.context = receiver.context(issue("a.good.sts.example"))
+        cls.first.context = receiver.context(issue("a.good.sts.example", "c.good.sts.example", "bare.sts.example"))
         cls.second.context = receiver.context(issue("else.example"))
         cls.issue = staticmethod(issue)
 
@@ -107,6 +110,18 @@ class TestPolicies(test_outbound.OutboundTest):
         where, queue_id = self.server_of("wildcard")
         self.assertEqual(where, "first")
         self.assertFalse([c for s in self.second.sessions for c in s.commands if c.startswith("MAIL")])
+
+    def test_names(self):
+        """The record may be behind a CNAME (3.1); what is proved is the name that the MX record has, not one behind that (4.1), and without MX
+        records the domain's own."""
+        self.policy("followed")
+        self.assertEqual(self.server_of("followed")[0], "first")
+        for name, mx in (("behind", "c.good.sts.example"), ("bare", "bare.sts.example")):
+            self.policy(name, mx=(mx,))
+            where, queue_id = self.server_of(name)
+            self.assertEqual(where, "first", name)
+            self.assertRegex(self.server.run("explain", queue_id).stdout, r"remote-tls .*proof=ca")
+            self.assertEqual(self.first.sessions[0].sni, mx)
 
     def test_nobody_is_good(self):
         """No server that the policy lets in: the message waits."""
@@ -162,7 +177,9 @@ class TestPolicies(test_outbound.OutboundTest):
         self.policy("plainer", kind="text/plainer; charset=utf-8")
         self.policy("long", text=POLICY % ("enforce", "mx: mx.elsewhere.example\r\n", 86400) + "x: " + "y" * 70000 + "\r\n")
         self.policy("broken", text="version: STSv1\r\nmode: enforce\r\nmax_age: 86400\r\n")
-        for name in ("redirect", "html", "plainer", "long", "broken", "missing", "wrongname", "twice"):
+        self.policy("noid", mx=("mx.elsewhere.example",))
+        self.policy("twice", mx=("mx.elsewhere.example",))
+        for name in ("redirect", "html", "plainer", "long", "broken", "missing", "wrongname", "twice", "noid"):
             self.host.asked.clear()
             where, queue_id = self.server_of(name)
             self.assertEqual(where, "second", name)
