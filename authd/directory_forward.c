@@ -1,6 +1,6 @@
 /*
- * Every look-up with a sender that is elsewhere makes a reverse-path, but only when the recipient leads elsewhere, too; nothing is
- * kept of it. Two processes that ask the same on the same day get the same.
+ * Every look-up whose recipient leads elsewhere makes a reverse-path; nothing is kept of it. Two processes that ask the same on the same
+ * day get the same.
  */
 #include "authd/directory_forward.h"
 
@@ -14,6 +14,8 @@
 #include <openssl/rand.h>
 
 #define DAY_SECONDS 86400
+/* As the messages to this role have it, and a domain that grew to A-labels. */
+#define ENVELOPE_ADDRESS_BYTES_MAX 1024
 
 /* A new newest one; what was the newest is the older one, if there was any. */
 static int
@@ -89,7 +91,22 @@ directory_srs_rotate(struct directory *d, uint64_t now, bool force, struct err *
 	return secrets_make(d, now, e);
 }
 
-/* Is the domain of address ours: 1, 0, or -1 and e. */
+/* Address with its domain as the directory writes it: A-labels in lower case. What has no such domain stays as it is. */
+static void
+put_normal(struct slice address, struct buf *b)
+{
+	char domain[ADDRESS_DOMAIN_BYTES_MAX + 1];
+	size_t at = slice_rindex(address, '@');
+
+	if (at < address.n && address_domain(slice_sub(address, at + 1, address.n), domain)) {
+		buf_put_slice(b, slice_sub(address, 0, at + 1));
+		buf_put_str(b, domain);
+	} else {
+		buf_put_slice(b, address);
+	}
+}
+
+/* Is the domain of a normal address ours: 1, 0, or -1 and e. */
 static int
 is_ours(struct directory *d, struct slice address, struct err *e)
 {
@@ -106,6 +123,7 @@ is_ours(struct directory *d, struct slice address, struct err *e)
 static int
 reverse(struct directory *d, struct slice address, uint64_t now, struct buf *whom, unsigned *times_r, enum srs_result *r_r, struct err *e)
 {
+	struct buf normal;
 	int ours;
 
 	*r_r = SRS_OTHER;
@@ -116,23 +134,33 @@ reverse(struct directory *d, struct slice address, uint64_t now, struct buf *who
 		return ours;
 	if (secrets_load(d, now, e) != 0)
 		return -1;
-	*r_r = srs_reverse(d->secrets.newest, address, now, whom, times_r);
+	buf_init(&normal, ENVELOPE_ADDRESS_BYTES_MAX);
+	put_normal(address, &normal);
+	*r_r = srs_reverse(d->secrets.newest, buf_slice(&normal), now, whom, times_r);
 	if (*r_r == SRS_FORGED && d->secrets.has_older)
-		*r_r = srs_reverse(d->secrets.older, address, now, whom, times_r);
+		*r_r = srs_reverse(d->secrets.older, buf_slice(&normal), now, whom, times_r);
+	buf_fini(&normal);
 	return 0;
 }
 
-/* The address that a bounce to recipient is for, in whom: 1; 0: recipient is not of that kind; -1 and e. Expired ones are nobody's: 1, and
- * whom is empty. */
+/*
+ * The address that a bounce to recipient is for, in whom: 1; 0: recipient is not of that kind; -1 and e. 1 with whom empty: nobody's, for
+ * it is too old, or the message is no bounce and would leave here again.
+ */
 static int
 bounce_for(struct directory *d, const struct dir_envelope *envelope, struct buf *whom, struct err *e)
 {
 	enum srs_result r;
 	unsigned times;
+	int ours = 0;
 
 	if (reverse(d, envelope->recipient, envelope->now, whom, &times, &r, e) != 0)
 		return -1;
 	if (r == SRS_GOOD && envelope->sender.n > 0)
+		ours = is_ours(d, buf_slice(whom), e);
+	if (ours < 0)
+		return -1;
+	if (r == SRS_GOOD && envelope->sender.n > 0 && ours == 0)
 		buf_reset(whom);
 	return r == SRS_GOOD || r == SRS_EXPIRED;
 }
@@ -157,7 +185,7 @@ origin_of(struct directory *d, const struct dir_envelope *envelope, struct buf *
 		buf_fini(&within);
 	}
 	if (failed == 0 && r != SRS_GOOD)
-		buf_put_slice(origin, envelope->sender);
+		put_normal(envelope->sender, origin);
 	return failed;
 }
 
@@ -166,17 +194,18 @@ static bool
 put_path(const struct directory *d, struct slice origin, bool ours, struct srs_message *m, struct buf *path)
 {
 	size_t at = slice_rindex(origin, '@');
+	bool made;
 
 	m->sender = origin;
 	if (ours)
 		m->domain = slice_sub(origin, at + 1, origin.n);
-	if (!srs_forward(d->secrets.newest, m, path))
+	made = srs_forward(d->secrets.newest, m, path);
+	/* What is short enough the first time, with one more sign, is so each time. */
+	if (ours && m->times == 1 && (!made || slice_rindex(buf_slice(path), '@') >= ADDRESS_LOCAL_BYTES_MAX)) {
 		buf_reset(path);
-	if (ours && (path->n == 0 || slice_rindex(buf_slice(path), '@') > ADDRESS_LOCAL_BYTES_MAX)) {
-		buf_reset(path);
-		buf_put_slice(path, origin);
+		made = buf_put_slice(path, origin);
 	}
-	return path->n > 0;
+	return made;
 }
 
 /* The reverse-path of what is sent on. */
@@ -186,15 +215,13 @@ sender_for(struct directory *d, const struct dir_envelope *envelope, struct dir_
 	struct srs_message m = {.domain = slice_str(out->resolved.domain), .now = envelope->now};
 	struct buf origin, path;
 	unsigned times = 0;
-	int ours = 0;
+	int ours = -1;
 
 	if (envelope->sender.n == 0)
 		return 0;
-	buf_init(&origin, SRS_ADDRESS_BYTES_MAX);
-	buf_init(&path, SRS_ADDRESS_BYTES_MAX);
-	if (secrets_load(d, envelope->now, e) != 0 || origin_of(d, envelope, &origin, &times, e) != 0)
-		ours = -1;
-	else
+	buf_init(&origin, ENVELOPE_ADDRESS_BYTES_MAX);
+	buf_init(&path, ENVELOPE_ADDRESS_BYTES_MAX);
+	if (secrets_load(d, envelope->now, e) == 0 && origin_of(d, envelope, &origin, &times, e) == 0)
 		ours = is_ours(d, buf_slice(&origin), e);
 	out->looped = times >= SRS_TIMES_MAX;
 	m.times = times + 1;

@@ -19,17 +19,17 @@ struct dir_envelope {
 struct dir_forwarded {
 	struct dir_resolved resolved;
 	/* With outside addresses: the reverse-path for them, of the domain of the recipient, or of the sender's when that is ours, too. The
-	 * null one stays, and so does one of ours that would have a local part longer than others take; another's that is too long to be
-	 * rewritten becomes the null one. */
+	 * null one stays, and so does one of ours that would come to have a local part longer than others take; another's that is too long
+	 * to be rewritten becomes the null one. */
 	char sender[SRS_ADDRESS_BYTES_MAX + 1];
 	bool looped; /* it has been sent on from here SRS_TIMES_MAX times; sender is empty */
 };
 
 /*
  * directory_resolve() with what is sent on. A bounce (from the null reverse-path) to a reverse-path that we made goes to whom that is for:
- * DIR_LOCAL with one outside address, or where an address of ours leads. From anybody else, or when it is too old, there is no such
- * address. One that we have not made is an address as any other. Never fails: DIR_TEMP, logged. Blocks for disk reads, and one sync
- * when the secret is made.
+ * DIR_LOCAL with one outside address, or where an address of ours leads. From anybody else it goes to the latter alone; else, and when it
+ * is too old, there is no such address. One that we have not made is an address as any other. Never fails: DIR_TEMP, logged. Blocks for
+ * disk reads, and one sync when the secret is made.
  */
 void directory_forward(struct directory *d, const struct dir_envelope *envelope, struct dir_forwarded *r_r);
 

@@ -19,14 +19,14 @@
 
 static const char base32[] = "abcdefghijklmnopqrstuvwxyz234567";
 
-/* What an address of ours has behind its prefix. */
+/* What an address of the scheme has behind its prefix. */
 struct srs_parts {
-	uint8_t kind; /* '0' or '1' */
+	bool second; /* SRS1, which only other servers make */
 	struct slice hash;
 	unsigned times;
-	struct slice day;   /* '0' only */
+	struct slice day;   /* not of SRS1 */
 	struct slice host;  /* of the sender, or of the first forwarder */
-	struct slice local; /* '0': the sender's; '1': what the first forwarder has behind "SRS0" */
+	struct slice local; /* the sender's; SRS1: what the first forwarder has behind "SRS0" */
 	struct slice ours;
 };
 
@@ -55,7 +55,6 @@ hash_of(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_parts *p, struc
 	bool ok;
 
 	buf_init(&b, TEXT_BYTES_MAX);
-	buf_put_u8(&b, p->kind);
 	put_lower(&b, p->ours);
 	put_lower(&b, p->day);
 	put_lower(&b, p->host);
@@ -112,7 +111,7 @@ is_host(struct slice s)
 	return s.n > 0;
 }
 
-/* "HASH=first.example=rest", of our own or of another forwarder. */
+/* "HASH=first.example=rest" */
 static bool
 cut_second(struct slice rest, struct srs_parts *p)
 {
@@ -148,41 +147,21 @@ put_address(struct buf *out, struct slice local, struct slice domain)
 static void
 put_local(struct buf *b, const struct srs_parts *p)
 {
-	buf_putf(b, "SRS%c=", p->kind);
+	buf_put_str(b, "SRS0=");
 	buf_put_slice(b, p->hash);
 	buf_put_u8(b, '=');
-	if (p->kind == '0') {
-		buf_put_slice(b, p->day);
-		buf_put_u8(b, '=');
-	}
+	buf_put_slice(b, p->day);
+	buf_put_u8(b, '=');
 	buf_put_slice(b, p->host);
 	buf_put_u8(b, '=');
 	buf_put_slice(b, p->local);
 }
 
-/* Which of the three forms it becomes; the day is in day. */
-static void
-parts_of(struct slice local, struct slice domain, struct slice day, struct srs_parts *p)
-{
-	if (has_prefix(local, "SRS1") && cut_second(slice_sub(local, 5, local.n), p)) {
-		p->kind = '1';
-	} else if (has_prefix(local, "SRS0")) {
-		p->kind = '1';
-		p->host = domain;
-		p->local = slice_sub(local, 4, local.n);
-	} else {
-		p->kind = '0';
-		p->day = day;
-		p->host = domain;
-		p->local = local;
-	}
-}
-
 /* All or nothing of text goes into out. */
 static bool
-put_whole(struct buf *out, const struct buf *text)
+put_whole(struct buf *out, const struct buf *text, size_t most)
 {
-	return !text->failed && text->n <= SRS_ADDRESS_BYTES_MAX && buf_put_slice(out, buf_slice(text));
+	return !text->failed && text->n <= most && buf_put_slice(out, buf_slice(text));
 }
 
 bool
@@ -190,22 +169,23 @@ srs_forward(const uint8_t secret[SRS_SECRET_BYTES], const struct srs_message *m,
 {
 	struct srs_parts p = {.ours = m->domain, .times = m->times};
 	struct buf day, hash, local, whole;
-	struct slice name, host;
+	/* What fits once fits each time. */
+	size_t most = SRS_ADDRESS_BYTES_MAX - (m->times == 1);
 	bool good;
 
 	assert(m->times >= 1 && m->times <= SRS_TIMES_MAX);
-	if (!cut_address(m->sender, &name, &host) || !is_host(host))
+	if (!cut_address(m->sender, &p.local, &p.host) || !is_host(p.host))
 		return false;
 	buf_init(&day, 2);
 	buf_init(&hash, SRS_HASH_CHARS + 1);
 	buf_init(&local, TEXT_BYTES_MAX);
 	buf_init(&whole, TEXT_BYTES_MAX);
 	put_base32(&day, m->now / DAY_SECONDS % DAYS, 2);
-	parts_of(name, host, buf_slice(&day), &p);
+	p.day = buf_slice(&day);
 	hash_of(secret, &p, &hash);
 	p.hash = buf_slice(&hash);
 	put_local(&local, &p);
-	good = !hash.failed && !local.failed && put_address(&whole, buf_slice(&local), m->domain) && put_whole(out, &whole);
+	good = !hash.failed && !local.failed && put_address(&whole, buf_slice(&local), m->domain) && put_whole(out, &whole, most);
 	buf_fini(&whole);
 	buf_fini(&local);
 	buf_fini(&hash);
@@ -262,9 +242,9 @@ cut(struct slice address, struct srs_parts *p)
 
 	if (!cut_address(address, &local, &p->ours) || !(has_prefix(local, "SRS0") || has_prefix(local, "SRS1")))
 		return SRS_OTHER;
-	p->kind = local.p[3];
+	p->second = local.p[3] == '1';
 	rest = slice_sub(local, 5, local.n);
-	return (p->kind == '0' ? cut_first(rest, p) : cut_second(rest, p)) ? SRS_GOOD : SRS_FORGED;
+	return (p->second ? cut_second(rest, p) : cut_first(rest, p)) ? SRS_GOOD : SRS_FORGED;
 }
 
 /* The address that it was made of. */
@@ -276,10 +256,10 @@ put_within(const struct srs_parts *p, struct buf *out)
 
 	buf_init(&local, TEXT_BYTES_MAX);
 	buf_init(&whole, TEXT_BYTES_MAX);
-	if (p->kind == '1')
+	if (p->second)
 		buf_put_str(&local, "SRS0");
 	buf_put_slice(&local, p->local);
-	good = put_address(&whole, buf_slice(&local), p->host) && put_whole(out, &whole);
+	good = put_address(&whole, buf_slice(&local), p->host) && put_whole(out, &whole, SRS_ADDRESS_BYTES_MAX);
 	buf_fini(&whole);
 	buf_fini(&local);
 	return good;
@@ -288,14 +268,14 @@ put_within(const struct srs_parts *p, struct buf *out)
 enum srs_result
 srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64_t now, struct buf *out, unsigned *times_r)
 {
-	struct srs_parts p = {.kind = '0'};
+	struct srs_parts p = {.second = false};
 	enum srs_result r = cut(address, &p);
 
 	if (r != SRS_GOOD)
 		return r;
-	if (!hash_holds(secret, &p))
+	if (p.second || !hash_holds(secret, &p))
 		return SRS_FORGED;
-	if (p.kind == '0' && !day_holds(p.day, now))
+	if (!day_holds(p.day, now))
 		return SRS_EXPIRED;
 	*times_r = p.times;
 	return put_within(&p, out) ? SRS_GOOD : SRS_FORGED;
@@ -304,7 +284,7 @@ srs_reverse(const uint8_t secret[SRS_SECRET_BYTES], struct slice address, uint64
 bool
 srs_within(struct slice address, struct buf *out)
 {
-	struct srs_parts p = {.kind = '0'};
+	struct srs_parts p = {.second = false};
 
 	return cut(address, &p) == SRS_GOOD && put_within(&p, out);
 }

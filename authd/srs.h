@@ -3,12 +3,13 @@
  * that SPF holds for it there (RFC 7208 D.3, D.4), and a bounce to that comes back here and is sent on to the sender:
  *
  *   a@first.example               SRS0=HASH=TT=first.example=a@ours.example
- *   SRS0=H=T=h=a@second.example   SRS1=HASH=second.example==H=T=h=a@ours.example
- *   SRS1=H=first==...@third       SRS1=HASH=first==...@ours.example
+ *   SRS0=H=T=h=a@second.example   SRS0=HASH=TT=second.example=SRS0=H=T=h=a@ours.example
  *
- * HASH is 40 bits of HMAC-SHA256 over the rest and our domain, in base 32, and TT the day: nobody else can make such an address,
- * and an old one is of no use. Both compare without case, since servers on the way may change it. What is sent on again has one more
- * sign behind HASH: how often that was, by which a loop is found whatever becomes of the header on its way. Pure.
+ * That is one form for all: the shorter SRS1 of other servers, which leads back past those in between, loses what we say of a message
+ * when it comes by another forwarder again. HASH is 40 bits of HMAC-SHA256 over the rest and our domain, in base 32, and TT the day:
+ * nobody else can make such an address, and an old one is of no use. Both compare without case, since servers on the way may change it.
+ * What is sent on again has one more sign behind HASH: how often that was, by which a loop is found whatever becomes of the header on its
+ * way. Pure.
  */
 #ifndef AUTHD_SRS_H
 #define AUTHD_SRS_H

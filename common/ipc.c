@@ -697,10 +697,8 @@ ipc_send(struct edge *e, const struct msg *m)
 bool
 ipc_tell(struct edge *e, const struct msg *m)
 {
-	if (e == NULL || has_ended(e))
-		return false;
-	if (ipc_send(e, m))
-		return true;
+	if (e == NULL || ipc_send(e, m))
+		return e != NULL;
 	if (!has_ended(e))
 		log_event(LOG_WARN, NO_SESSION, "message-unsent", LOG_CSTR("message", msg_info(m->type)->name),
 		    LOG_CSTR("peer", role_info(e->peer.role)->name), LOG_END);

@@ -78,8 +78,8 @@ bool ipc_send(struct edge *e, const struct msg *m) __attribute__((warn_unused_re
 	ipc_send((edge), &(struct msg){.type = MSG_##NAME,                                         \
 			     .u.NAME = (struct msg_##NAME){.msg_unused = 0, __VA_ARGS__}})
 /*
- * Sends what may be lost: an answer, whose asker has a deadline, or a notice. What finds the queue full is lost and logged; what finds
- * no edge (e is NULL), or a peer that has ended, is for nobody. Whether it was sent.
+ * Sends what may be lost: an answer, whose asker has a deadline, or a notice. What cannot be sent (see above) is lost and logged; what
+ * finds no edge (e is NULL), or a peer that has ended, is for nobody. Whether it was sent.
  */
 bool ipc_tell(struct edge *e, const struct msg *m);
 #define IPC_TELL(edge, NAME, ...)                                                                  \

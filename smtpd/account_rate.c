@@ -153,7 +153,9 @@ next_generation(struct account_rates *r, struct entry *e, uint64_t now_ms)
 static void
 begin_day(struct account_rates *r, struct entry *e, uint64_t now_ms)
 {
-	if (age(e->known_ms, now_ms) >= ACCOUNT_RATE_KNOWN_MS)
+	if (e->known_ms > now_ms)
+		e->known_ms = now_ms;
+	else if (now_ms - e->known_ms >= ACCOUNT_RATE_KNOWN_MS)
 		next_generation(r, e, now_ms);
 	for (uint32_t i = 0; !e->spent && i < e->today.places; i++) {
 		if (e->today.place[i] == 0)

@@ -1,7 +1,8 @@
 /*
  * account_rate_file: what account_rate.h counts, kept in two files of STATE/deliver, `counts.0` and `counts.1`, by turns. Each is
- * "MSRATE1\n", u64 number of the turn, u64 octets of the image, the image, SHA-256 of all before: the good one of the later turn holds, so
- * that a cut while one is written leaves the other. What cannot be read is as if nothing were known.
+ * "MSRATE1\n", u64 number of the turn, u64 octets of the image, the image, SHA-256 of all before; what is behind that is of no account.
+ * The good one of the later turn holds, so that a cut while one is written leaves the other. What cannot be read is as if nothing were
+ * known.
  */
 #ifndef SMTPD_ACCOUNT_RATE_FILE_H
 #define SMTPD_ACCOUNT_RATE_FILE_H

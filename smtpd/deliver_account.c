@@ -18,10 +18,12 @@ keep(void)
 
 	if (!changed)
 		return;
-	changed = false;
 	loop_timer_stop(keeping);
-	if (account_rate_file_keep(file, rates, &e) != 0)
-		log_event(LOG_WARN, NO_SESSION, "counts-unkept", LOG_ERR(&e), LOG_END);
+	changed = account_rate_file_keep(file, rates, &e) != 0;
+	if (!changed)
+		return;
+	log_event(LOG_WARN, NO_SESSION, "counts-unkept", LOG_ERR(&e), LOG_END);
+	loop_timer_set(keeping, DELIVER_ACCOUNT_KEEP_MS);
 }
 
 static void
@@ -98,12 +100,12 @@ deliver_account_count(struct job *j)
 		return ACCOUNT_SPENT_NOTHING;
 	enum account_spent spent = account_rate_count(rates, &most, &m, clock_wall_us() / 1000, &first);
 
-	keep_soon(first);
 	j->counted = (uint8_t)(1 + spent);
 	if (first) {
 		log_event(LOG_WARN, slice_str(j->session), "account-held", LOG_STR("login", j->login), LOG_NUM("account", j->account),
 		    LOG_NUM("addresses", most.addresses), LOG_END);
 		deliver_notice_held(j, most.addresses);
 	}
+	keep_soon(first);
 	return spent;
 }

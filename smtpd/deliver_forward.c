@@ -144,17 +144,19 @@ drop_forwarded(struct job *j, const struct policy_decision *d)
 
 	if (now == NULL)
 		return false;
+	j->outside = false;
 	for (uint32_t i = 0; i < j->target_count; i++) {
 		now[i] = j->targets[i].forwarded ? UINT32_MAX : n;
-		if (!j->targets[i].forwarded)
-			j->targets[n++] = j->targets[i];
-		else
+		if (j->targets[i].forwarded) {
 			deliver_trace(j, "not-sent-on", LOG_STR("to", j->targets[i].address), LOG_CSTR("rule", d->rule), LOG_END);
+			continue;
+		}
+		j->outside |= j->targets[i].account == 0;
+		j->targets[n++] = j->targets[i];
 	}
 	renumber(j, now, d);
 	j->target_count = n;
 	j->forward = NULL;
-	j->outside = false; /* nobody submitted it, so no recipient is another server's of itself */
 	return true;
 }
 
@@ -164,10 +166,11 @@ deliver_forward_judge(struct job *j, bool arc_override)
 	const struct policy_decision *d;
 	struct policy_input in;
 
-	/* A user of ours says what he wants to be sent. */
-	if (j->forward == NULL || j->submission)
+	/* A user of ours says what he wants to be sent, but there is no reverse-path for a loop. */
+	if (j->forward == NULL || (j->submission && !j->forward->looped))
 		return NULL;
-	in = policy_input_forward(&j->verdict, j->decision->action == POLICY_JUNK, j->verdict.full && author_is_ours(j));
+	in = j->submission ? (struct policy_input){.submission = true}
+			   : policy_input_forward(&j->verdict, j->decision->action == POLICY_JUNK, j->verdict.full && author_is_ours(j));
 	in.arc_override = arc_override;
 	in.looped |= j->forward->looped;
 	d = policy_decide(POLICY_FORWARD, &in);

@@ -158,7 +158,7 @@ lacks_utf8(const struct transport_session *t, struct transport_failure *f)
 		return false;
 	if (!transport_body_scan(t->message.fd, t->message.from, t->message.to, &scan))
 		return cannot_look(f);
-	return (scan.header || local_is_utf8(item->mail_from)) &&
+	return (scan.header || local_is_utf8(item->mail_from) || local_is_utf8(item->forward_from)) &&
 	       lacks(f, "5.6.7", "the message needs SMTPUTF8, which the server does not offer");
 }
 

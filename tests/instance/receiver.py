@@ -116,9 +116,13 @@ class Session:
 
     def on_bdat(self, text):
         _, size, *last = text.split()
-        octets = self.file.read(int(size))
-        if len(octets) < int(size):
-            raise Gone()
+        octets = b""
+        while len(octets) < int(size):
+            time.sleep(self.receiver.line_seconds)
+            some = self.file.read(min(int(size) - len(octets), 64 if self.receiver.line_seconds else int(size)))
+            if not some:
+                raise Gone()
+            octets += some
         self.chunks += octets
         if not last:
             self.conn.sendall(b"250 chunk\r\n")

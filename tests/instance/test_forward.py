@@ -209,6 +209,17 @@ class TestNotSentOn(ForwardTest):
                 sender = row["forward_from"] if times % 2 else "SRS1=xxxx=demo.test=%s@second.example" % row["forward_from"].split("@")[0][4:]
                 times += 1
             self.not_on("forward-loop", 554, sender=sender)
+        # A user who may send as any name of the domain has no other reverse-path there, either.
+        self.server.run("alias", "add", "@demo.test", "alice@demo.test")
+        sender = row["forward_from"]
+        with self.server.submission() as s:
+            for to, code in ((["out@demo.test"], 554), (["out@demo.test", "dave@elsewhere.example"], 250)):
+                s.mail(sender)
+                for one in to:
+                    self.assertEqual(s.rcpt(one)[0], 250)
+                self.assertEqual(s.data(MESSAGE % b"alice@demo.test")[0], code)
+        self.assertEqual([r["address"] for r in self.item()[0]["recipients"]], ["dave@elsewhere.example"])
+        self.server.run("alias", "delete", "@demo.test")
 
 
 class TestBounce(ForwardTest):
@@ -260,7 +271,7 @@ class TestBounce(ForwardTest):
         theirs = "SRS0=HHHH=TT=client.example=a@second.example"
         self.assertEqual(self.send("out@demo.test", sender=theirs)[0], 250)
         path = self.item()[0]["forward_from"]
-        self.assertRegex(path, r"^SRS1=[a-z2-7]{8}=second\.example==HHHH=TT=client\.example=a@demo\.test$")
+        self.assertRegex(path, r"^SRS0=[a-z2-7]{8}=[a-z2-7]{2}=second\.example=SRS0=HHHH=TT=client\.example=a@demo\.test$")
         self.tearDown()
         self.assertEqual(self.send(path, sender="")[0], 250)
         self.assertEqual(self.item()[0]["recipients"][0]["address"], theirs)

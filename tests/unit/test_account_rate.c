@@ -197,6 +197,16 @@ START_TEST(test_clock)
 	ck_assert_int_eq(sent(7, 0, 1, one, now - 1000), ACCOUNT_SPENT_MESSAGES);
 	ck_assert_int_eq(sent(7, 0, 1, one, now - ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_MESSAGES);
 	ck_assert_int_eq(sent(7, 0, 1, one, now - 365 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+
+	/* Whom it has written to stays known: back, and on again. */
+	const struct account_limits five = {.addresses = 5};
+
+	ck_assert_int_eq(sent(9, 0, 5, five, now), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(9, 0, 5, five, now + ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(9, 0, 5, five, now - 400 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(9, 0, 5, five, now + 2 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(9, 100, 5, five, now + 2 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(sent(9, 105, 1, five, now + 2 * (uint64_t)ACCOUNT_RATE_DAY_MS), ACCOUNT_SPENT_ADDRESSES);
 }
 END_TEST
 
@@ -347,6 +357,11 @@ START_TEST(test_cut)
 			ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_NOTHING);
 		ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
 	}
+	/* What a longer one before it left behind the end is nothing. */
+	keep();
+	alter(0, -1, 1000);
+	open_again();
+	ck_assert_int_eq(sent(7, 0, 1, five, NOW), ACCOUNT_SPENT_MESSAGES);
 	/* The next one goes where the damaged one is. */
 	keep();
 	alter(1, -1, 10);

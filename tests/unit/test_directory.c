@@ -448,11 +448,11 @@ START_TEST(test_outside)
 	domain_add("in.one.test");
 	ck_assert_int_eq(forward("a@in.one.test", "out@one.test", NOW), DIR_LOCAL);
 	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=in.one.test=a@in.one.test")));
-	/* 64 octets before the @, and one more. */
+	/* 64 octets before the @ when it goes on again, and one more. */
+	ck_assert_int_eq(forward("a234567890b234567890c234567890d234@in.one.test", "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_uint_eq(strcspn(forwarded.sender, "@"), ADDRESS_LOCAL_BYTES_MAX - 1);
 	ck_assert_int_eq(forward("a234567890b234567890c234567890d2345@in.one.test", "out@one.test", NOW), DIR_LOCAL);
-	ck_assert_uint_eq(strcspn(forwarded.sender, "@"), ADDRESS_LOCAL_BYTES_MAX);
-	ck_assert_int_eq(forward("a234567890b234567890c234567890d23456@in.one.test", "out@one.test", NOW), DIR_LOCAL);
-	ck_assert_str_eq(forwarded.sender, "a234567890b234567890c234567890d23456@in.one.test");
+	ck_assert_str_eq(forwarded.sender, "a234567890b234567890c234567890d2345@in.one.test");
 
 	/* An address that has become ours is looked up as ours. */
 	domain_add("elsewhere.test");
@@ -586,7 +586,10 @@ START_TEST(test_loop)
 {
 	static const struct way ways[] = {{"", 0, "@one.test"}, {"SRS1=hash=one.test=", 4, "@their.test"},
 	    {"SRS0=hash=tt=one.test=", 0, "@their.test"}, {"SRS1=hash=ONE.test=", 4, "@[192.0.2.1]"}};
-	static const char *const senders[] = {"a@client.test", "alice@one.test", "\"a b\"@client.test"};
+	/* Of the last but one the address has 64 octets before the @ from the second time on; the last was rewritten by the one that sends
+	 * it back. */
+	static const char *const senders[] = {"a@client.test", "alice@one.test", "a234567890b234567890c234567890d234567@one.test",
+	    "SRS0=hhhh=tt=client.test=a@their.test", "\"a b\"@client.test"};
 	char path[400];
 
 	domain_add("one.test");
@@ -595,13 +598,13 @@ START_TEST(test_loop)
 	ck_assert_int_eq(ALIAS_OUTSIDE("out@one.test", "bob@elsewhere.test"), 0);
 	ck_assert_int_eq(ALIAS_OUTSIDE("out@two.test", "bob@elsewhere.test"), 0);
 	for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
-		for (size_t s = 0; s < 2; s++) {
+		for (size_t s = 0; s < 4; s++) {
 			(void)snprintf(path, sizeof path, "%s", senders[s]);
 			for (unsigned times = 1; times <= SRS_TIMES_MAX; times++) {
 				ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
 				ck_assert_msg(!forwarded.looped, "%zu %s", w, path);
 				ck_assert(slice_starts(slice_str(forwarded.sender), SLICE("SRS0=")));
-				ck_assert(slice_ends_nocase(slice_str(forwarded.sender), slice_str(s == 0 ? "=client.test=a@one.test" : "=one.test=alice@one.test")));
+				ck_assert(strcspn(forwarded.sender, "@") <= ADDRESS_LOCAL_BYTES_MAX || s == 3);
 				come_back(&ways[w], path);
 			}
 			ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
@@ -615,7 +618,7 @@ START_TEST(test_loop)
 		}
 
 	/* Through another domain of ours, with quotes, and past a new secret: counted on. */
-	ck_assert_int_eq(forward(senders[2], "out@one.test", NOW), DIR_LOCAL);
+	ck_assert_int_eq(forward(senders[4], "out@one.test", NOW), DIR_LOCAL);
 	(void)snprintf(path, sizeof path, "%s", forwarded.sender);
 	ck_assert_int_eq(directory_srs_rotate(d, NOW, false, &e), 0);
 	for (unsigned times = 2; times <= SRS_TIMES_MAX; times++) {
@@ -624,14 +627,42 @@ START_TEST(test_loop)
 		(void)snprintf(path, sizeof path, "%s", forwarded.sender);
 	}
 	ck_assert_int_eq(forward("", path, NOW), DIR_LOCAL);
-	ck_assert_str_eq(outside_at(0), senders[2]);
+	ck_assert_str_eq(outside_at(0), senders[4]);
 	ck_assert_int_eq(forward(path, "out@one.test", NOW), DIR_LOCAL);
 	ck_assert(forwarded.looped);
 
 	/* Another server's own is nothing of ours. */
 	ck_assert_int_eq(forward("SRS1=hash=elsewhere.test==hhhhhhhhd=tt=client.test=a@their.test", "out@one.test", NOW), DIR_LOCAL);
 	ck_assert(!forwarded.looped);
-	ck_assert(slice_starts(slice_str(forwarded.sender), SLICE("SRS1=")));
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=their.test=SRS1=hash=elsewhere.test==hhhhhhhhd=tt=client.test=a@one.test")));
+}
+END_TEST
+
+/* A domain has two forms; ours is one, whichever a sender or a bounce has. Whoever writes to a user under such an address reaches him. */
+START_TEST(test_bounce_to_us)
+{
+	static const char *const tails[] = {"@b\303\274cher.test", "@xn--bcher-kva.test", "@XN--Bcher-KVA.test"};
+	char path[400], tail[400];
+
+	domain_add("xn--bcher-kva.test");
+	uint64_t alice = account_add("alice@b\303\274cher.test");
+	ck_assert_int_eq(ALIAS_OUTSIDE("out@b\303\274cher.test", "bob@elsewhere.test"), 0);
+	for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+		(void)snprintf(path, sizeof path, "alice%s", tails[i]);
+		ck_assert_int_eq(forward(path, "out@b\303\274cher.test", NOW), DIR_LOCAL);
+		ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=xn--bcher-kva.test=alice@xn--bcher-kva.test")));
+		memcpy(path, forwarded.sender, sizeof forwarded.sender);
+		for (size_t k = 0; k < sizeof tails / sizeof *tails; k++) {
+			(void)snprintf(tail, sizeof tail, "%.*s%s", (int)strcspn(path, "@"), path, tails[k]);
+			ck_assert_int_eq(forward("", tail, NOW), DIR_LOCAL);
+			ck_assert_uint_eq(forwarded.resolved.account[0], alice);
+			ck_assert_int_eq(forward("list@client.test", tail, NOW), DIR_LOCAL);
+			ck_assert_uint_eq(forwarded.resolved.account[0], alice);
+			ck_assert_uint_eq(forwarded.resolved.outside_n, 0);
+		}
+	}
+	ck_assert_int_eq(forward("a@b\303\274cher.client.test", "out@b\303\274cher.test", NOW), DIR_LOCAL);
+	ck_assert(slice_ends_nocase(slice_str(forwarded.sender), SLICE("=xn--bcher-kva.client.test=a@xn--bcher-kva.test")));
 }
 END_TEST
 
@@ -1316,6 +1347,7 @@ main(void)
 	tcase_add_test(t, test_outside_most);
 	tcase_add_test(t, test_bounce);
 	tcase_add_test(t, test_loop);
+	tcase_add_test(t, test_bounce_to_us);
 	tcase_add_test(t, test_rotate);
 	tcase_add_test(t, test_alias_refused);
 	tcase_add_test(t, test_alias_depth);
