@@ -110,7 +110,7 @@ class Run:
         self.random = random.Random(seed)
         self.receiver = Receiver()
         self.server = harness.Server(zones={d: "@ IN MX 10 mx\nmx IN A 127.0.0.1\n" for d in DOMAINS}, settings={
-            "transport.enabled": "yes", "transport.loopback": "yes", "transport.port": self.receiver.port, "queue.remote_retry": "1s",
+            "transport.enabled": "yes", "transport.loopback": "yes", "transport.port": self.receiver.port, "queue.remote_retry": "1s", "trace.bytes": "16G",
             "login.connections_per_address": "100", "submission.day_messages": "0", "submission.day_recipients": "0",
             "submission.day_addresses": "0"})
         self.server.allow(r"(role-ended|restart-later).*|ipc|edge|garbage|unsent|reply-lost|append-unanswered|session-lost")
