@@ -36,6 +36,12 @@ role_config(void)
 	return config;
 }
 
+const char *
+role_state_dir(void)
+{
+	return "/nonexistent";
+}
+
 struct edge *
 role_edge(enum role peer, uint32_t instance)
 {
