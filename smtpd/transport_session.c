@@ -130,7 +130,7 @@ session_fail(struct transport_session *t, const struct transport_failure *why, b
 	}
 }
 
-/* Where TLS is required, what is said in clear may be anybody's who would like the mail to come back (RFC 7672 2.2, RFC 8461 10.1). */
+/* Where TLS is required, what is said in clear may be anybody's who would like the mail to come back (RFC 7672 2.2, RFC 8461 5). */
 static bool
 may_be_final(const struct transport_session *t)
 {
