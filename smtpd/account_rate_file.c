@@ -4,19 +4,19 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/memfd.h"
+#include "store/file.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define MAGIC SLICE("MSRATE1\n")
 #define SUM_BYTES 32
 #define FILE_BYTES_MAX (ACCOUNT_RATE_IMAGE_BYTES_MAX + 64)
 
 struct account_rate_file {
-	int fd[2];
+	int fd[2]; /* -1: it could not be opened */
+	struct err unopened;
 	uint64_t turn; /* of the last one that was kept; turn % 2 is its file */
 };
 
@@ -24,6 +24,14 @@ static bool
 sum_of(struct slice s, uint8_t sum[SUM_BYTES])
 {
 	return EVP_Digest(s.p, s.n, sum, NULL, EVP_sha256(), NULL) == 1;
+}
+
+static void
+close_file(struct account_rate_file *f, unsigned i)
+{
+	if (f->fd[i] >= 0)
+		(void)file_close(f->fd[i], NULL);
+	f->fd[i] = -1;
 }
 
 /* ---- reading ---- */
@@ -59,6 +67,8 @@ read_file(struct account_rate_file *f, unsigned i, struct account_rates **r)
 	struct buf b;
 	struct err e;
 
+	if (f->fd[i] < 0)
+		return;
 	buf_init(&b, FILE_BYTES_MAX);
 	if (memfd_read_all(f->fd[i], &b, &e) != 0)
 		log_event(LOG_WARN, NO_SESSION, "counts-unread", LOG_NUM("file", i), LOG_ERR(&e), LOG_END);
@@ -75,30 +85,23 @@ read_file(struct account_rate_file *f, unsigned i, struct account_rates **r)
 	}
 }
 
-int
-account_rate_file_open(const char *dir, struct account_rate_file **f_r, struct account_rates **r_r, struct err *e)
+struct account_rate_file *
+account_rate_file_open(const char *dir, struct account_rates **r_r)
 {
 	struct account_rate_file *f = MEM_NEW(struct account_rate_file);
-	char path[4096];
+	char path[FILE_PATH_BYTES_MAX];
 
 	*r_r = NULL;
 	for (unsigned i = 0; i < 2; i++) {
 		(void)snprintf(path, sizeof path, "%s/counts.%u", dir, i);
-		f->fd[i] = open(path, O_RDWR | O_CREAT | O_DSYNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (f->fd[i] < 0) {
-			(void)err_sys(e, errno, path);
-			if (i == 1)
-				(void)close(f->fd[0]);
-			MEM_FREE(&f);
-			return -1;
-		}
-	}
-	for (unsigned i = 0; i < 2; i++)
+		f->fd[i] = file_open(path, O_RDWR | O_CREAT | O_DSYNC | O_NOFOLLOW | O_CLOEXEC, &f->unopened);
+		if (f->fd[i] >= 0 && file_sync_dir(dir, &f->unopened) != 0)
+			close_file(f, i);
 		read_file(f, i, r_r);
+	}
 	if (*r_r == NULL)
 		*r_r = account_rates_new();
-	*f_r = f;
-	return 0;
+	return f;
 }
 
 /* ---- writing ---- */
@@ -120,33 +123,19 @@ put_file(struct buf *b, uint64_t turn, const struct account_rates *r)
 	return !b->failed && buf_put_slice(b, slice_of(sum, sizeof sum));
 }
 
-static int
-write_whole(int fd, struct slice s, struct err *e)
-{
-	size_t done = 0;
-
-	while (done < s.n) {
-		ssize_t n = pwrite(fd, s.p + done, s.n - done, (off_t)done);
-
-		if (n > 0)
-			done += (size_t)n;
-		else if (n == 0 || errno != EINTR)
-			return err_sys(e, n == 0 ? ENOSPC : errno, "write of the counts");
-	}
-	/* The rest of a longer one before it need not go. */
-	(void)!ftruncate(fd, (off_t)s.n);
-	return 0;
-}
-
 int
 account_rate_file_keep(struct account_rate_file *f, const struct account_rates *r, struct err *e)
 {
+	int fd = f->fd[(f->turn + 1) % 2], failed;
 	struct buf b;
-	int failed;
 
+	if (fd < 0) {
+		*e = f->unopened;
+		return -1;
+	}
 	buf_init(&b, FILE_BYTES_MAX);
 	if (put_file(&b, f->turn + 1, r))
-		failed = write_whole(f->fd[(f->turn + 1) % 2], buf_slice(&b), e);
+		failed = file_write(fd, 0, buf_slice(&b), e);
 	else
 		failed = err_set(e, ERR_BUG, ERR_CODE_NONE, "too much", "the counts of accounts pass their maximum");
 	buf_fini(&b);
@@ -160,7 +149,7 @@ account_rate_file_close(struct account_rate_file **f)
 {
 	if (*f == NULL)
 		return;
-	(void)close((*f)->fd[0]);
-	(void)close((*f)->fd[1]);
+	close_file(*f, 0);
+	close_file(*f, 1);
 	MEM_FREE(f);
 }

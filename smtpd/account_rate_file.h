@@ -13,10 +13,10 @@
 struct account_rate_file;
 
 /*
- * Opens both in dir, which exists, and reads them: *r_r is what they hold, or new. -1 and e when they cannot be opened; *f_r and *r_r
- * are the caller's else. No path is needed afterwards.
+ * Opens both in dir and reads them: *r_r is what they hold, or new. The caller owns both. What cannot be opened, as on a full disk, is
+ * kept nowhere: account_rate_file_keep() says so. No path is needed afterwards.
  */
-int account_rate_file_open(const char *dir, struct account_rate_file **f_r, struct account_rates **r_r, struct err *e);
+struct account_rate_file *account_rate_file_open(const char *dir, struct account_rates **r_r);
 /* Writes r in the file whose turn it is, durable. -1 and e: what was kept before holds. Blocks on the disk. */
 int account_rate_file_keep(struct account_rate_file *f, const struct account_rates *r, struct err *e);
 void account_rate_file_close(struct account_rate_file **f);

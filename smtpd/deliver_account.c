@@ -10,6 +10,7 @@ static struct account_rates *rates;
 static struct account_rate_file *file;
 static struct loop_timer *keeping; /* set when something is not kept yet */
 static bool changed;
+static bool unkept; /* it could not be kept, and that was told */
 
 static void
 keep(void)
@@ -20,10 +21,14 @@ keep(void)
 		return;
 	loop_timer_stop(keeping);
 	changed = account_rate_file_keep(file, rates, &e) != 0;
-	if (!changed)
-		return;
-	log_event(LOG_WARN, NO_SESSION, "counts-unkept", LOG_ERR(&e), LOG_END);
-	loop_timer_set(keeping, DELIVER_ACCOUNT_KEEP_MS);
+	if (changed) {
+		if (!unkept)
+			log_event(LOG_WARN, NO_SESSION, "counts-unkept", LOG_ERR(&e), LOG_END);
+		loop_timer_set(keeping, DELIVER_ACCOUNT_KEEP_MS);
+	} else if (unkept) {
+		log_event(LOG_INFO, NO_SESSION, "counts-kept", LOG_END);
+	}
+	unkept = changed;
 }
 
 static void
@@ -33,14 +38,14 @@ on_time(void *arg)
 	keep();
 }
 
-int
-deliver_account_init(struct err *e)
+void
+deliver_account_init(void)
 {
 	char dir[4096];
 
 	(void)snprintf(dir, sizeof dir, "%s/deliver", role_state_dir());
 	keeping = loop_timer_new(role_loop(), on_time, NULL);
-	return account_rate_file_open(dir, &file, &rates, e);
+	file = account_rate_file_open(dir, &rates);
 }
 
 void

@@ -102,10 +102,13 @@ class TestEvilSmtpFront(EvilTest):
 
     def test_no_dkim_signature(self):
         """Which keys there are, and signatures by them, are for the sign role alone."""
+        key = self.server.processes()["authd-key"][0]
         self.server.run("dkim", "create", "demo.test", "--force")
+        # What is sent to the old one, which ends to be replaced, is read by nobody.
+        harness.wait_for(lambda: key not in self.server.processes().get("authd-key", [key]))
         for line in ("dkim-find", "dkim-sign"):
             before = self.server.processes()["smtpd-front"]
-            # "no key": the role that has them is being replaced.
+            # "no key": the new one is not there yet.
             self.assertIn(harness.wait_for(lambda: (lambda a: a if a != "no key" else None)(self.told("smtp", line) or "-")), ("sent", "-"))
             harness.wait_for(lambda: self.server.processes().get("smtpd-front") not in (None, [], before))
         self.assertIn("ipc-garbage", self.server.log())

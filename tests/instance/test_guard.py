@@ -13,6 +13,9 @@ class GuardTest(harness.InstanceTest):
     def listed(self, *words):
         return json.loads(self.server.run("--json", "queue", "list", *words).stdout)
 
+    def states(self):
+        return {r["recipients"][0]["address"]: r["state"] for r in self.listed()}
+
     def submit(self, *to, user="alice"):
         with self.server.submission(user) as s:
             s.mail("%s@demo.test" % user)
@@ -93,9 +96,6 @@ class TestStolen(GuardTest):
 class TestKept(GuardTest):
     settings = {"transport.enabled": "yes", "submission.day_addresses": "3", "submission.day_messages": "7"}
 
-    def states(self):
-        return {r["recipients"][0]["address"]: r["state"] for r in self.listed()}
-
     def test_restart(self):
         """What was counted is known after the server ended in order, and that an account is held after its process was killed."""
         self.server.allow("event=account-held login=alice@demo.test")
@@ -114,3 +114,31 @@ class TestKept(GuardTest):
         self.assertEqual([r["state"] for r in self.listed()].count("held"), 2)
         code, text = self.submit("a@else.example")
         self.assertEqual((code, text[:5]), (450, "4.7.0"))
+
+
+class TestNoPlace(GuardTest):
+    settings = {"transport.enabled": "yes", "submission.day_addresses": "3"}
+
+    def test_no_place(self):
+        """Where nothing can be kept, it is counted and told once; the next start keeps it again."""
+        self.server.allow("event=account-held login=alice@demo.test")
+        self.server.allow("event=counts-unkept")
+        self.assertEqual(self.server.stop(), [])
+        for name in ("counts.0", "counts.1"):
+            path = os.path.join(self.server.demo, "state", "deliver", name)
+            os.remove(path)
+            os.symlink("nowhere", path)
+        self.server.start()
+        for one in "abcd":
+            self.assertEqual(self.submit("%s@else.example" % one)[0], 250)
+        self.assertEqual(self.states()["d@else.example"], "held")
+        self.assertEqual(self.submit("e@else.example")[0], 250)
+        self.assertEqual(self.server.stop(), [])
+        self.assertEqual(self.server.log().count("event=counts-unkept"), 1)
+        for name in ("counts.0", "counts.1"):
+            os.remove(os.path.join(self.server.demo, "state", "deliver", name))
+        self.server.start()
+        self.assertEqual(self.submit("d@else.example")[0], 250)
+        self.assertEqual(self.server.stop(), [])
+        self.assertGreater(os.path.getsize(os.path.join(self.server.demo, "state", "deliver", "counts.1")), 60)
+        self.server.start()

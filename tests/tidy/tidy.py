@@ -28,7 +28,7 @@ STORE_GROUND = {"store/env.h", "store/file.h", "store/object.h"}
 # The command works on an account's directory itself when nobody else does.
 STORE_TOOLS = {"store/account.h", "store/check.h", "store/dump.h", "store/file.h", "store/image.h", "store/index.h", "store/load.h", "store/object.h",
                "store/rebuild.h", "store/salvage.h"}
-STORE_GROUND_USERS = ("smtpd/queue_", "smtpd/sts_cache", "authd/directory")
+STORE_GROUND_USERS = ("smtpd/account_rate_file", "smtpd/queue_", "smtpd/sts_cache", "authd/directory")
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 1200
 HEADER_LINES_MAX = 250

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NOW 1000000u
@@ -220,7 +221,7 @@ static void
 open_dir(void)
 {
 	account_rates_free(&rates);
-	ck_assert_msg(account_rate_file_open(dir, &file, &rates, &e) == 0, "%s", e.detail);
+	file = account_rate_file_open(dir, &rates);
 	ck_assert_ptr_nonnull(rates);
 }
 
@@ -397,6 +398,24 @@ START_TEST(test_no_room)
 }
 END_TEST
 
+/* What cannot be opened is counted all the same, and each time said not to be kept. */
+START_TEST(test_no_place)
+{
+	const struct account_limits two = {.messages = 2};
+
+	account_rate_file_close(&file);
+	ck_assert_int_eq(tree_remove(dir), 0);
+	open_dir();
+	ck_assert_int_eq(sent(7, 0, 1, two, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(account_rate_file_keep(file, rates, &e), -1);
+	ck_assert_int_eq(sent(7, 0, 1, two, NOW), ACCOUNT_SPENT_NOTHING);
+	ck_assert_int_eq(account_rate_file_keep(file, rates, &e), -1);
+	ck_assert_str_ne(e.detail, "");
+	ck_assert_int_eq(sent(7, 0, 1, two, NOW), ACCOUNT_SPENT_MESSAGES);
+	ck_assert_int_eq(mkdir(dir, 0700), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -423,6 +442,7 @@ main(void)
 	tcase_add_test(t, test_kept_most);
 	tcase_add_test(t, test_cut);
 	tcase_add_test(t, test_no_room);
+	tcase_add_test(t, test_no_place);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
