@@ -15,7 +15,7 @@ import harness
 ROLES = ["traced-recorder", "authd-directory", "authd-verifier", "authd-key", "dnsd-resolver", "store-parent", "store-keeper",
          "smtpd-queue", "smtpd-verify", "smtpd-deliver", "smtpd-front", "smtpd-submission", "imapd-front", "imapd-worker",
          "pop3d-front", "pop3d-worker"]
-BACK_SECONDS_MAX = 6 if harness.INSTRUMENTED else 2
+BACK_SECONDS_MAX = 6
 FAULTS = (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error, imaplib.IMAP4.abort, ssl.SSLError)
 
 

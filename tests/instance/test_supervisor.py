@@ -110,7 +110,7 @@ class TestTree(harness.InstanceTest):
             old = rows(self.server, role)[0]
             os.kill(old["pid"], signal.SIGKILL)
             harness.wait_for(lambda: rows(self.server, role)[0]["state"] == "running" and
-                             rows(self.server, role)[0]["pid"] != old["pid"], 2)
+                             rows(self.server, role)[0]["pid"] != old["pid"])
             self.assertEqual(rows(self.server, role)[0]["restarts"], old["restarts"] + 1)
             with self.server.imap() as c:
                 self.assertEqual(c.noop()[0], "OK")
