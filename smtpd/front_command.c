@@ -21,6 +21,7 @@ enum {
 	TEXT = 16,     /* message text may follow of a client that does not wait for the answer */
 	NO_LMTP = 32,  /* RFC 2033 4.1 */
 	ONLY_LMTP = 64,
+	LAST = 128, /* ends a group of commands (RFC 2920 3.1) */
 };
 
 #define IN(s) FRONT_STATE_BIT(FRONT_STATE_##s)
@@ -78,9 +79,6 @@ take_helo(struct front *f, struct slice args)
 		smtpd_set_state(f, FRONT_STATE_READY);
 	else
 		smtpd_transaction_reset(f);
-	/* RFC 2920 3.1: EHLO ends a group. It changes nothing here what comes with it, but it tells of the client. */
-	if (smtpd_outside(f) && stream_input(f->stream).n > 0)
-		smtpd_trace(f, "early-commands", LOG_NUM("bytes", stream_input(f->stream).n), LOG_END);
 	return true;
 }
 
@@ -262,25 +260,25 @@ check_auth(const struct front *f)
 }
 
 static const struct command commands[] = {
-    {"EHLO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP, NULL, run_ehlo},
-    {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP, NULL, run_helo},
+    {"EHLO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP | LAST, NULL, run_ehlo},
+    {"HELO", ANY_STATE, NEED_ARGS | NO_LOGIN | NO_LMTP | LAST, NULL, run_helo},
     {"LHLO", ANY_STATE, NEED_ARGS | ONLY_LMTP, NULL, run_ehlo},
     {"MAIL", IN(READY), NEED_ARGS, NULL, smtpd_mail},
     {"RCPT", IN(MAIL) | IN(RCPT), NEED_ARGS, NULL, smtpd_rcpt},
-    {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS | TEXT, NULL, smtpd_data},
+    {"DATA", IN(MAIL) | IN(RCPT), NO_ARGS | TEXT | LAST, NULL, smtpd_data},
     {"BDAT", IN(MAIL) | IN(RCPT) | IN(CHUNKED), COUNTED, NULL, run_bdat},
     {"RSET", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_rset},
-    {"NOOP", ANY_STATE, NO_LOGIN, NULL, run_noop},
+    {"NOOP", ANY_STATE, NO_LOGIN | LAST, NULL, run_noop},
     {"QUIT", ANY_STATE, NO_ARGS | NO_LOGIN, NULL, run_quit},
     {"STARTTLS", IN(READY), NO_ARGS | NO_LOGIN, check_starttls, run_starttls},
     {"AUTH", IN(READY), NEED_ARGS | NO_LOGIN, check_auth, smtpd_auth},
     {"XCLIENT", IN(HELO) | IN(READY), NEED_ARGS, smtpd_xclient_check, smtpd_xclient},
-    {"VRFY", ANY_STATE, NEED_ARGS, NULL, run_vrfy},
+    {"VRFY", ANY_STATE, NEED_ARGS | LAST, NULL, run_vrfy},
     {"HELP", ANY_STATE, NO_LOGIN, NULL, run_help},
-    {"EXPN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"EXPN", ANY_STATE, NO_LOGIN | LAST, NULL, run_not_here},
     {"ETRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"ATRN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
-    {"TURN", ANY_STATE, NO_LOGIN, NULL, run_not_here},
+    {"TURN", ANY_STATE, NO_LOGIN | LAST, NULL, run_not_here},
     {"SEND", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"SOML", ANY_STATE, NO_LOGIN, NULL, run_not_here},
     {"SAML", ANY_STATE, NO_LOGIN, NULL, run_not_here},
@@ -331,6 +329,31 @@ refusal(const struct front *f, const struct command *c, struct slice args)
 	return NULL;
 }
 
+/*
+ * Port 25: more has come although the client must wait for this command's reply. Whoever said HELO was offered no pipelining; what came
+ * before any greeting is refused for that.
+ */
+static bool
+is_early(const struct front *f, const struct command *c)
+{
+	if (!smtpd_outside(f) || stream_input(f->stream).n == 0 || (c != NULL && (c->flags & COUNTED)))
+		return false;
+	return (c != NULL && (c->flags & LAST)) || (f->state != FRONT_STATE_HELO && !f->esmtp);
+}
+
+/* True: it was refused for how it came, and the session ends. */
+static bool
+refused_early(struct front *f, const struct command *c)
+{
+	const struct policy_input in = {.early_commands = 1};
+
+	if (!is_early(f, c))
+		return false;
+	smtpd_reply_words(f, smtpd_judge(f, POLICY_COMMAND, &in));
+	smtpd_close(f, NULL, NULL);
+	return true;
+}
+
 void
 smtpd_command(struct front *f, struct slice line)
 {
@@ -347,6 +370,8 @@ smtpd_command(struct front *f, struct slice line)
 	if (!smtp_command_split(line, &verb, &args))
 		verb = args = slice_of(NULL, 0);
 	c = find_command(verb, f->port->lmtp);
+	if (refused_early(f, c))
+		return;
 	w = refusal(f, c, args);
 	if (w && c && (c->flags & COUNTED)) {
 		smtpd_bdat(f, args, w);

@@ -13,6 +13,7 @@
 #include "common/mem.h"
 #include "common/tls.h"
 #include "smtpd/front_client.h"
+#include "smtpd/front_policy.h"
 #include "smtpd/proxy_header.h"
 
 #include <assert.h>
@@ -169,10 +170,9 @@ line_step(struct front *f)
 	enum smtp_frame got = smtp_line_next(&f->line, stream_input(f->stream), max, &line, &used);
 
 	if (got == SMTP_FRAME_BAD) {
-		smtpd_trace(f, "bare-line-end", LOG_END);
-		/* RFC 7504 lets 521 say so on port 25; submission must not use it (RFC 6409 7). */
-		smtpd_reply(f, smtpd_service.submission ? 500 : 521, "5.5.2",
-		    "Lines end in CRLF; CR or LF alone and NUL are not accepted");
+		const struct policy_input in = {.submission = smtpd_service.submission, .bare_line_end = 1};
+
+		smtpd_reply_words(f, smtpd_judge(f, POLICY_COMMAND, &in));
 		smtpd_close(f, NULL, NULL);
 		return false;
 	}

@@ -168,6 +168,7 @@ header_broken(const struct policy_input *in)
 	}
 CONDITION(connections_spent)
 CONDITION(early_talker)
+CONDITION(early_commands)
 CONDITION(messages_spent)
 CONDITION(recipients_spent)
 CONDITION(unknown_spent)
@@ -274,6 +275,12 @@ nul_of_user(const struct policy_input *in)
 	return in->submission && nul(in);
 }
 
+static bool
+bare_line_end_of_user(const struct policy_input *in)
+{
+	return in->submission && bare_line_end(in);
+}
+
 /* ---- the tables ---- */
 
 #define REFUSE(rule, code, enhanced, text) {POLICY_REFUSE, rule, {code, enhanced, text}, false}
@@ -291,6 +298,15 @@ static const struct rule at_connect[] = {
 };
 
 #define UNKNOWN_SPENT {unknown_spent, DEFER("rate-unknown", 421, "4.7.0", "Too many unknown recipients from your network, try again later")}
+
+static const struct rule at_command[] = {
+    /* RFC 7504 lets 521 say so on port 25; submission must not use it (RFC 6409 7). */
+    {bare_line_end_of_user, REFUSE("bare-line-end", 500, "5.5.2", "Lines end in CRLF; CR or LF alone and NUL are not accepted")},
+    {bare_line_end, REFUSE("bare-line-end", 521, "5.5.2", "Lines end in CRLF; CR or LF alone and NUL are not accepted")},
+    /* Who does not wait for replies here reads none. */
+    {early_commands, REFUSE("early-commands", 554, "5.5.1", "More came before the reply than RFC 2920 allows")},
+    {always, ACCEPT("default")},
+};
 
 static const struct rule at_mail[] = {
     UNKNOWN_SPENT,
@@ -399,15 +415,16 @@ first_of(const struct rule *rules, const struct policy_input *in)
 const struct policy_decision *
 policy_decide(enum policy_table t, const struct policy_input *in)
 {
-	static const struct rule *const tables[POLICY_TABLE_COUNT] = {[POLICY_CONNECT] = at_connect, [POLICY_MAIL] = at_mail,
-	    [POLICY_RCPT] = at_rcpt, [POLICY_DATA] = at_data, [POLICY_INCOMING] = incoming, [POLICY_SUBMISSION] = submission,
-	    [POLICY_LMTP] = lmtp, [POLICY_FORWARD] = forward};
+	static const struct rule *const tables[POLICY_TABLE_COUNT] = {[POLICY_CONNECT] = at_connect, [POLICY_COMMAND] = at_command,
+	    [POLICY_MAIL] = at_mail, [POLICY_RCPT] = at_rcpt, [POLICY_DATA] = at_data, [POLICY_INCOMING] = incoming,
+	    [POLICY_SUBMISSION] = submission, [POLICY_LMTP] = lmtp, [POLICY_FORWARD] = forward};
 
 	assert(t < POLICY_TABLE_COUNT);
 	return first_of(tables[t], in);
 }
 
-static const char *const table_names[POLICY_TABLE_COUNT] = {"connect", "mail", "rcpt", "data", "incoming", "submission", "lmtp", "forward"};
+static const char *const table_names[POLICY_TABLE_COUNT] = {
+    "connect", "command", "mail", "rcpt", "data", "incoming", "submission", "lmtp", "forward"};
 
 const char *
 policy_table_name(enum policy_table t)

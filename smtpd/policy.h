@@ -27,6 +27,7 @@ enum policy_action {
 /* When it is decided, and by whom. */
 enum policy_table {
 	POLICY_CONNECT,	   /* a client has come (front) */
+	POLICY_COMMAND,	   /* how its commands come (front) */
 	POLICY_MAIL,	   /* its sender; again with each answer that is waited for (front, deliver) */
 	POLICY_RCPT,	   /* a recipient, in the same way; and a mailbox that turns out to be full (front, deliver) */
 	POLICY_DATA,	   /* the octets of a message, before anybody reads them (front) */

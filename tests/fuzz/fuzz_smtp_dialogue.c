@@ -5,7 +5,7 @@
  * nothing is left of the session. Over LMTP every recipient has a reply, whatever deliver says of some of them. The submission front is one
  * of them, as a user of this machine meets it: there is no TLS here, without which nobody logs in.
  *
- * The first four octets say how the server is set up and in which pieces the second run sends; the rest is what the client sends.
+ * The first four octets say how the server is set up, in which pieces the second run sends, and whether the client waits for replies; the rest is what the client sends.
  */
 #include "smtpd/front.h"
 #include "smtpd/front_service.h"
@@ -73,6 +73,7 @@ static socklen_t place_bytes[PLACES];
 /* ---- the fakes ---- */
 
 static uint8_t setup;
+static bool eager; /* on port 25: does not wait for replies */
 static struct buf *messages;   /* what deliver got */
 static struct buf known;       /* the recipients that the directory knew, each with a line's end */
 static unsigned events;	       /* something happened */
@@ -443,6 +444,19 @@ send_piece(struct slice piece, struct buf *out)
 	return true;
 }
 
+/* How much of in comes in one piece: on port 25 a client waits for the reply to each command, unless eager. */
+static size_t
+piece_of(struct slice in, uint32_t seed)
+{
+	const struct front *f = smtpd_service.sessions;
+	size_t n = seed == 0 || 1 + seed % 61 > in.n ? in.n : 1 + seed % 61;
+	size_t line = slice_index(in, '\n') + 1;
+
+	if ((setup & (SETUP_LMTP | SETUP_LOCAL)) || eager || f == NULL || f->state == FRONT_STATE_DATA || f->state == FRONT_STATE_CHUNK)
+		return n;
+	return n < line ? n : line < in.n ? line : in.n;
+}
+
 /* All at once when seed is 0. */
 static void
 run(struct slice in, uint32_t seed, struct outcome *out)
@@ -461,7 +475,7 @@ run(struct slice in, uint32_t seed, struct outcome *out)
 	MUST(connect(client, (struct sockaddr *)&places[port], place_bytes[port]) == 0);
 	settle(&out->answers);
 	while (in.n > 0) {
-		size_t n = seed == 0 || 1 + seed % 61 > in.n ? in.n : 1 + seed % 61;
+		size_t n = piece_of(in, seed);
 
 		seed = seed == 0 ? 0 : (seed * 1103515245u + 12345u) & 0x7fffffffu;
 		if (!send_piece(slice_sub(in, 0, n), &out->answers))
@@ -500,7 +514,7 @@ has_word(const uint8_t *data, size_t size, const char *word)
 	return false;
 }
 
-/* A client that talks before the greeting (behind a proxy's header), or has sent more behind a DATA that is refused, is told so:
+/* A client that talks before the greeting (behind a proxy's header) or a reply, or has sent more behind a DATA that is refused, is told so:
  * that depends on what has come. So does whether a message needs a file (one that comes at once with its end needs none), and what is
  * answered before the session of a user ends with deliver. */
 static bool
@@ -509,6 +523,7 @@ is_same_by_pieces(struct slice answers)
 	if ((setup & SETUP_SPOOL) && (setup & SETUP_NO_SPOOL))
 		return false;
 	return (!(setup & SETUP_PROXY) || (setup & SETUP_LOCAL)) && slice_find(answers, SLICE("behind a DATA")) == answers.n &&
+	    slice_find(answers, SLICE("RFC 2920")) == answers.n &&
 	    slice_find(answers, SLICE("Restarting")) == answers.n;
 }
 
@@ -521,6 +536,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	begin_once();
 	setup = data[0];
+	eager = (data[3] & 0x80) != 0;
 	chunked = has_word(data, size, "BDAT");
 	set(OPT_SMTP_DSN, setup & SETUP_NO_DSN ? SLICE("no") : SLICE("yes"));
 	set(OPT_TRANSPORT_ENABLED, SLICE("yes"));

@@ -102,6 +102,16 @@ class TestDialogue(DecisionTest):
         w.close()
         self.decided("127.0.0.1", "connect", "early-talker", 554)
 
+    def test_commands(self):
+        with self.connect("127.8.0.1") as s:
+            s.sock.sendall(b"NOOP\r\nRSET\r\n")
+            self.assertEqual(s.getreply()[0], 554)
+        self.decided("127.8.0.1", "command", "early-commands", 554)
+        with self.connect("127.8.0.2") as s:
+            s.sock.sendall(b"RSET\n")
+            self.assertEqual(s.getreply()[0], 521)
+        self.decided("127.8.0.2", "command", "bare-line-end", 521)
+
 
 class TestOutside(DecisionTest):
     """Recipients of other servers: those of our users only, at names that mail can be sent to."""

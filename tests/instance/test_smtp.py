@@ -124,8 +124,39 @@ class TestReception(SmtpTest):
         self.say(w, b"MAIL FROM:<a@client.example>", b"250")
         w.send(b"DATA\r\nRSET\r\nMAIL FROM:<evil@client.example>\r\n")
         self.assertRegex(w.reply(), rb"^554 5\.5\.1")
+        self.assertTrue(w.at_end(6))
+        w = self.session("submission")
+        w.send(b"DATA\r\nRSET\r\nQUIT\r\n")
+        self.assertRegex(w.reply(), rb"^503 5\.5\.1")
         self.assertRegex(w.reply(), rb"^421 ")
         self.assertTrue(w.at_end(6))
+
+    def test_early_commands(self):
+        """Port 25: what ends a group (RFC 2920 3.1) is waited for, and a client that said HELO waits for every reply."""
+        text = b"Subject: early\r\n\r\nx\r\n.\r\n"
+        hello, mail, rcpt = b"EHLO client.example\r\n", b"MAIL FROM:<early@client.example>\r\n", b"RCPT TO:<alice@demo.test>\r\n"
+        for before, octets, replies in ((b"", hello + mail, 0), (b"", b"HELO client.example\r\n" + mail, 0), (hello, mail + hello + mail, 1),
+                                        (hello, mail + rcpt + b"DATA\r\n" + text, 2), (hello, b"NOOP\r\n" + mail, 0),
+                                        (hello, b"VRFY alice\r\nRSET\r\n", 0), (b"HELO client.example\r\n", mail + rcpt, 0),
+                                        (b"HELO client.example\r\n", b"NONSENSE\r\nRSET\r\n", 0)):
+            w = self.session(ehlo=None)
+            if before:
+                self.say(w, before[:-2], b"250")
+            w.send(octets)
+            for _ in range(replies):
+                self.assertRegex(w.reply(), rb"^250 ", octets)
+            self.assertRegex(w.reply(), rb"^554 5\.5\.1 More came before", octets)
+            self.assertTrue(w.at_end(6), octets)
+        self.assertEqual(self.messages(), [])
+        # What may come with others, and its own octets behind BDAT.
+        w = self.session()
+        w.send(b"RSET\r\n" + mail + rcpt + b"BDAT 26 LAST\r\nFrom: a@client.example\r\n\r\nRSET\r\nQUIT\r\n")
+        self.assertEqual([w.reply()[:3] for _ in range(6)], [b"250"] * 5 + [b"221"])
+        self.assertEqual(len(self.messages()), 1)
+        # Submission ends no session for it.
+        w = self.session("submission", ehlo=None)
+        w.send(hello + b"NOOP\r\nQUIT\r\n")
+        self.assertEqual([w.reply()[:3] for _ in range(3)], [b"250", b"250", b"221"])
 
     def test_order(self):
         w = self.session(ehlo=None)
