@@ -121,7 +121,8 @@ sandbox: $(B)/tests/test_sandbox
 	@$<
 check-plain: sandbox
 
-# Power cuts at every moment of a workload: a slice in `make check`, all of it by `make crash`.
+# Power cuts at seeded moments of many workloads (--states), and at every moment of a few (--whole): a slice in `make check`, all of
+# it by `make crash`.
 CRASH_BIN := $(B)/tests/crash/store_crash
 CRASH_NAMES := store_crash crash_same crash_steps crash_keeper crash_damage crash_mutant crash_fs crash_run
 CRASH_OBJ := $(CRASH_NAMES:%=$(B)/obj/tests/crash/%.o)
@@ -170,13 +171,18 @@ crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_
 	@$(CRASH_BIN) --states 600
 	@$(QUEUE_CRASH_BIN) --states 200
 	@$(TOOLS_CRASH_BIN) --states 60
+	@$(CRASH_BIN) --whole 2 --steps 12
+	@$(QUEUE_CRASH_BIN) --whole 1
 	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
 	@set -e; for m in $(QUEUE_MUTANTS_SLICE); do $(QUEUE_CRASH_BIN)_mutants --mutant $$m --states 600; done
 DEATH_ROUNDS ?= 2000
 ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
-# All of it goes on when a part fails, and ends with the figures of each.
+# All of it goes on when a part fails, and ends with the figures of each. The whole histories are about 100,000 states, four minutes of two
+# processors; nine of tools_crash are every command that works without a keeper.
+CRASH_WHOLE ?= 80
 crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN)
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/crash/all.py $(QUEUE_CRASH_BIN) --states 20000 -- \
+		$(QUEUE_CRASH_BIN) --whole 40 -- $(TOOLS_CRASH_BIN) --whole 9 -- $(CRASH_BIN) --whole $(CRASH_WHOLE) -- \
 		$(QUEUE_CRASH_BIN)_mutants --mutant all --states 20000 -- \
 		$(TOOLS_CRASH_BIN) --states 20000 -- $(CRASH_BIN) --states 100000 -- $(CRASH_BIN)_mutants --mutant all --states 20000 -- \
 		/usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)

@@ -1182,6 +1182,17 @@ crash_record_free(struct crash_record **record)
 	MEM_FREE(record);
 }
 
+/* What is there to be seen changes with all but syncs, what is durable with syncs only. */
+bool
+crash_record_is_same(const struct crash_record *r, size_t count, enum crash_mode mode)
+{
+	const struct op *op = count > 0 ? &r->ops[r->first + count - 1] : NULL;
+
+	if (op == NULL || op->kind == OP_SYNC_FAILED)
+		return false;
+	return mode == CRASH_ALL ? is_sync(op) : mode == CRASH_NONE && !is_sync(op);
+}
+
 size_t
 crash_record_moment_by_sort(const struct crash_record *r, size_t first, size_t last, uint64_t seed)
 {

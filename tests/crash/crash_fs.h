@@ -68,6 +68,9 @@ enum crash_mode {
  * is not less than in the call before. Files that are as they were may be links: they are copied when they are opened for writing.
  */
 void crash_record_make(struct crash_record *r, size_t count, enum crash_mode mode, uint64_t seed, const char *target);
+/* Does a cut after the first `count` operations leave the same as one before the last of them, with all that was done (CRASH_ALL) or
+ * with only what was synced (CRASH_NONE)? */
+bool crash_record_is_same(const struct crash_record *r, size_t count, enum crash_mode mode);
 /* A moment between two others, before or after an operation of a sort that is chosen among all that there are. */
 size_t crash_record_moment_by_sort(const struct crash_record *r, size_t first, size_t last, uint64_t seed);
 /* Did a sync of a file fail among so many operations? */

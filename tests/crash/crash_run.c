@@ -159,6 +159,34 @@ end_all(struct job *jobs)
 	}
 }
 
+static bool
+is_running(const struct job *jobs)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < JOBS_MAX; i++)
+		any = any || jobs[i].pid != 0;
+	return any;
+}
+
+/* Is there a seed to begin? */
+static bool
+has_more(const struct crash_options *o, uint64_t seed)
+{
+	return o->whole == 0 || seed - o->seed < o->whole;
+}
+
+static void
+tell(const struct crash_options *o, uint64_t begun, unsigned states, double seconds)
+{
+	if (o->whole > 0)
+		printf("%s: %u states, %u of %u histories begun, %.0f a second\n", o->name, states, (unsigned)begun, o->whole,
+		    states / seconds);
+	else
+		printf("%s: %u of %u states, %.0f a second\n", o->name, states, o->states, states / seconds);
+	(void)fflush(stdout);
+}
+
 struct crash_outcome
 crash_run(const struct crash_options *o, crash_explore_fn *explore)
 {
@@ -175,23 +203,21 @@ crash_run(const struct crash_options *o, crash_explore_fn *explore)
 	(void)signal(SIGINT, on_signal);
 	(void)signal(SIGTERM, on_signal);
 	assert(jobs != MAP_FAILED && o->jobs >= 1 && o->jobs <= JOBS_MAX);
-	while (!out.wrong && !stopped && total(jobs, out.explored) < o->states) {
+	while (!out.wrong && !stopped &&
+	    (o->whole > 0 ? has_more(o, seed) || is_running(jobs) : total(jobs, out.explored) < o->states)) {
 		for (unsigned i = 0; i < o->jobs; i++)
-			if (jobs[i].pid == 0)
+			if (jobs[i].pid == 0 && has_more(o, seed))
 				start(&jobs[i], seed++, explore);
 		for (unsigned i = 0; i < o->jobs; i++) {
 			int status;
 
-			if (waitpid(jobs[i].pid, &status, WNOHANG) == jobs[i].pid)
+			if (jobs[i].pid != 0 && waitpid(jobs[i].pid, &status, WNOHANG) == jobs[i].pid)
 				collect(&jobs[i], status, &out);
 		}
 		(void)usleep(2000);
 		if (!o->quiet && now() - told > TELL_SECONDS) {
-			unsigned n = total(jobs, out.explored);
-
 			told = now();
-			printf("%s: %u of %u states, %.0f a second\n", o->name, n, o->states, n / (told - began));
-			(void)fflush(stdout);
+			tell(o, seed - o->seed, total(jobs, out.explored), told - began);
 		}
 	}
 	out.explored = total(jobs, out.explored);
@@ -211,6 +237,9 @@ crash_run_main(const struct crash_options *o, const char *program, crash_explore
 
 	if (out.wrong)
 		printf("%s: %s\n  again: %s --replay %s\n", o->name, out.why, program, out.replay);
-	printf("%s: %u states explored%s\n", o->name, out.explored, out.wrong ? ", the last one wrong" : ", all right");
+	printf("%s: %u states explored", o->name, out.explored);
+	if (o->whole > 0 && !out.wrong)
+		printf(", every moment of %u histories", o->whole);
+	printf("%s\n", out.wrong ? ", the last one wrong" : ", all right");
 	return out.wrong;
 }

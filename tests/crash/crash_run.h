@@ -14,6 +14,7 @@
 struct crash_options {
 	const char *name;
 	unsigned states; /* to explore in all */
+	unsigned whole;	 /* so many histories in place of them, each at every moment; 0: states that are chosen */
 	uint64_t seed;	 /* the first one */
 	unsigned jobs;
 	bool quiet;
@@ -33,7 +34,7 @@ struct crash_outcome {
 	char why[1024]; /* of the first one */
 	char replay[256];
 };
-/* Ends with the first seed that is wrong, or when enough states were explored. */
+/* Ends with the first seed that is wrong, or when enough states were explored, or all histories. */
 struct crash_outcome crash_run(const struct crash_options *o, crash_explore_fn *explore);
 
 /* The same, and prints what came of it; the exit status of main(). */

@@ -1,10 +1,11 @@
 /*
- * Power cuts at every moment of the queue's life: messages are added, changed and removed on a recorded file layer, then
- * the directory is made as a cut would have left it, opened by a new process, and compared: it must be what it was
- * after some change between the last acknowledged and the last begun one, and every message's files must be whole. Some states lose
- * their index too, and have another cut while it is made again.
+ * Power cuts at moments of the queue's life, seeded ones or (--whole) every one: messages are added, changed and removed on a
+ * recorded file layer, then the directory is made as a cut would have left it, opened by a new process, and compared: it must be
+ * what it was after some change between the last acknowledged and the last begun one, and every message's files must be whole. Some
+ * of the chosen states lose their index too, and have another cut while it is made again.
  *
- *   queue_crash [--states N] [--seed S]
+ *   queue_crash [--states N] [--seed S]      explores moments that are chosen, and parts of what was not synced
+ *   queue_crash --whole N [--seed S]         all of N lives: every moment, with all of that and with nothing of it
  *   queue_crash --replay SEED:CUT.VARIANT [--mutant NAME]
  *   queue_crash_mutants --mutant NAME|all [--states N]
  */
@@ -390,26 +391,53 @@ try_state(uint64_t seed, size_t cut, unsigned variant)
 static size_t wanted_cut;
 static unsigned wanted_variant;
 static bool is_replay;
+static bool whole;
 
-/* The table is opened once in a process; so each state has one of its own, and the workload too. */
-static int
-explore(uint64_t seed)
+/* Every moment, with all that was done and with only what was synced; what would be the same as a moment before, and judged by
+ * the same, is not tried again. */
+static bool
+explore_whole(uint64_t seed)
 {
-	char root[CRASH_DIR_BYTES];
+	static const enum crash_mode modes[] = {CRASH_ALL, CRASH_NONE};
 	bool good = true;
 
-	crash_same_begin();
-	crash_dir_make(root);
-	run_workload(root, seed);
-	if (is_replay)
-		good = try_state(seed, wanted_cut, wanted_variant);
-	for (unsigned i = 0; i < STATES_PER_SEED && good && !is_replay; i++) {
+	for (size_t cut = 0; cut <= crash_record_count(record); cut++)
+		for (unsigned variant = 0; variant < 2 && good; variant++)
+			if (!crash_record_is_same(record, cut, modes[variant]) || moments[cut].acked != moments[cut - 1].acked ||
+			    moments[cut].begun != moments[cut - 1].begun)
+				good = try_state(seed, cut, variant);
+	return good;
+}
+
+static bool
+explore_some(uint64_t seed)
+{
+	bool good = true;
+
+	for (unsigned i = 0; i < STATES_PER_SEED && good; i++) {
 		size_t n = crash_record_count(record), cut = n * i / STATES_PER_SEED + dice(2 + (unsigned)(n / STATES_PER_SEED));
 
 		while (cut < n && crash_record_is_filler(record, cut) && dice(16) != 0)
 			cut++;
 		good = try_state(seed, cut < n ? cut : n, i % VARIANTS);
 	}
+	return good;
+}
+
+/* The table is opened once in a process; so each state has one of its own, and the workload too. */
+static int
+explore(uint64_t seed)
+{
+	char root[CRASH_DIR_BYTES];
+	bool good;
+
+	crash_same_begin();
+	crash_dir_make(root);
+	run_workload(root, seed);
+	if (is_replay)
+		good = try_state(seed, wanted_cut, wanted_variant);
+	else
+		good = whole ? explore_whole(seed) : explore_some(seed);
 	crash_record_free(&record);
 	crash_dir_remove(root);
 	return good ? 0 : 1;
@@ -433,7 +461,12 @@ main(int argc, char **argv)
 			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--seed") == 0)
 			o.seed = strtoul(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--whole") == 0)
+			o.whole = (unsigned)strtoul(argv[i + 1], NULL, 10);
 	}
+	whole = o.whole > 0;
+	if (whole)
+		o.name = "queue_crash_whole";
 	/* Without its index a queue says so. */
 	log_init("queue_crash", again != NULL ? LOG_INFO : LOG_BUG);
 	if (again != NULL) {

@@ -1,15 +1,21 @@
 /*
- * Cuts the power of an account at every moment of a seeded history, opens what
+ * Cuts the power of an account at moments of a seeded history, opens what
  * is left, and compares it: it must be what it was after one of the
  * transactions, not before the last one that anybody was told of, not after the
  * last one begun. Then requests are asked again, and the history goes on.
  *
- * Some of the states go on for longer, recorded again from the opening on: there
+ * With --states the moments of a history are chosen, STATES_PER_SEED of them, and at each what of that which was not synced is
+ * there: all of it, nothing, or a seeded part. With --whole each history is cut after every single operation, zeros in a log too,
+ * once with all of that and once with nothing of it, and nothing else is chosen. A state that is the same as the one an operation
+ * before, octet by octet and in what it may be, is opened once.
+ *
+ * Some of the chosen states go on for longer, recorded again from the opening on: there
  * processes are killed and syncs fail, the next keeper finds the page cache as it is; and
  * the power is cut again, in a recovery too, up to CUTS_MAX times in a row. In some states the databases or the base
  * copy are damaged before the opening.
  *
  *   store_crash [--states N] [--seed S] [--jobs J] [--steps N]   explores
+ *   store_crash --whole N [--seed S] [--jobs J] [--steps N]      explores all of N histories
  *   store_crash --replay SEED:STEPS:CUT.VARIANT/CUT.VARIANT…     one state again
  *   store_crash_mutants --mutant NAME|all [--states N]           each mutant until it is caught, N states at most
  * With --replay, --mutant NAME is the mutant to use, and --keep DIR leaves a copy of the state, before any damage, in DIR below /dev/shm.
@@ -40,8 +46,10 @@
 /* Of a record that goes on after a cut. */
 #define STATES_PER_RECORD 12
 #define STEPS_PER_RECORD 14
-/* Of a moment: one in eight has all, one nothing that was not synced. */
+/* Of a moment that is chosen: one in eight has all, one nothing that was not synced. */
 #define VARIANTS 4096
+/* Two more, of which nothing else is chosen: no damage, no going on. */
+enum { WHOLE_ALL = VARIANTS, WHOLE_NONE };
 /* Of a history; every fourth seed has a short one, so that the account's first steps are seen often. */
 #define STEPS 110
 #define STEPS_SHORT 20
@@ -92,6 +100,7 @@ struct session {
 
 static struct session *running; /* NULL: nothing is recorded */
 static unsigned steps_max = STEPS;
+static bool whole;	    /* histories are cut at every moment */
 static unsigned deep_every; /* how many states to one that goes on, of those that were not damaged */
 static uint64_t seed_now;
 static char replay_text[256];
@@ -327,7 +336,7 @@ make_history(struct session *s, struct err *e)
 	s->now.begun = s->now.told + 1;
 	crash_steps_committed(crash_keeper_index());
 	on_told();
-	unsigned steps_done = seed_now % 4 == 1 ? STEPS_SHORT : steps_max;
+	unsigned steps_done = seed_now % 4 == 1 && steps_max > STEPS_SHORT ? STEPS_SHORT : steps_max;
 
 	for (unsigned i = 0; i < steps_done; i++) {
 		const char *why;
@@ -514,6 +523,14 @@ may_refuse(const struct session *s, size_t cut, enum crash_mode mode, const stru
 	    (damage == DAMAGE_INDEX_AND_BASE || latent || mode == CRASH_RANDOM || cut < s->index_good || crash_record_has_failure(s->record, cut));
 }
 
+static enum crash_damage
+choose_damage(const struct session *s, size_t cut, unsigned variant, unsigned depth, uint64_t seed)
+{
+	bool none = variant >= VARIANTS || (seed >> 20 & 3) > depth || cut > s->removal;
+
+	return none ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+}
+
 /* Makes the state and looks at it; some go on. True when all is right. */
 static bool
 try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
@@ -542,7 +559,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		(void)mkdir(kept, 0700);
 		crash_record_make(s->record, cut, mode, seed, kept);
 	}
-	damage = (seed >> 20 & 3) > depth || cut > s->removal ? DAMAGE_NONE : (enum crash_damage)((seed >> 24) % DAMAGE_KINDS);
+	damage = choose_damage(s, cut, variant, depth, seed);
 	bool log_lost = crash_log_damaged(target);
 
 	if (!crash_damage(target, damage, mix(seed, 1)))
@@ -555,7 +572,7 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 
 	if (log_lost && !s->log_damaged && cut <= s->removal) {
 		good = report(s, cut, "what was never synced is taken for damage of the log", &e);
-	} else if (depth + 1 < CUTS_MAX && seed % to_one == 0 && cut <= s->removal && !may_refuse(s, cut, mode, &corrupt)) {
+	} else if (variant < VARIANTS && depth + 1 < CUTS_MAX && seed % to_one == 0 && cut <= s->removal && !may_refuse(s, cut, mode, &corrupt)) {
 		struct session *next = session_start(target, s->moments[cut]);
 		struct crash_steps_mark mark = crash_steps_mark();
 
@@ -651,6 +668,31 @@ explore_moments(struct session *s, unsigned depth, size_t first, size_t last, si
 	return good;
 }
 
+/* Would that state be the same as the one a moment before, and judged by the same? */
+static bool
+was_tried(const struct session *s, size_t cut, enum crash_mode mode)
+{
+	const struct bounds *may = &s->moments[cut];
+
+	return crash_record_is_same(s->record, cut, mode) && cut != s->removal + 1 && may[0].told == may[-1].told &&
+	    may[0].begun == may[-1].begun && may[0].branch == may[-1].branch;
+}
+
+/* Cuts at every moment: once all that was done is there, once only what was synced. */
+static bool
+explore_whole(struct session *s)
+{
+	bool good = true;
+
+	for (size_t cut = 0; good && cut <= crash_record_count(s->record); cut++) {
+		if (!was_tried(s, cut, CRASH_ALL))
+			good = try_state(s, cut, WHOLE_ALL, 0);
+		if (good && !was_tried(s, cut, CRASH_NONE))
+			good = try_state(s, cut, WHOLE_NONE, 0);
+	}
+	return good;
+}
+
 /* All of one seed. */
 static int
 explore(uint64_t seed)
@@ -674,7 +716,7 @@ explore(uint64_t seed)
 	if (why != NULL)
 		good = report(s, 0, why, &e);
 	else
-		good = explore_record(s, 0, STATES_PER_SEED);
+		good = whole ? explore_whole(s) : explore_record(s, 0, STATES_PER_SEED);
 	session_free(&s);
 	crash_dir_remove(root);
 	crash_steps_begin(0);
@@ -734,6 +776,12 @@ main(int argc, char **argv)
 			steps_max = (unsigned)value;
 		else if (strcmp(argv[i], "--jobs") == 0)
 			o.jobs = (unsigned)value;
+		else if (strcmp(argv[i], "--whole") == 0)
+			o.whole = (unsigned)value;
+	}
+	if (o.whole > 0) {
+		o.name = "store_crash_whole";
+		whole = true;
 	}
 	if (again != NULL) {
 		crash_mutant_use(mutant);

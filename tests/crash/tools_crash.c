@@ -1,5 +1,6 @@
 /*
- * Power cuts at every moment of the commands that work on an account without its keeper (tests/fault/store_tools.h): the
+ * Power cuts at moments of the commands that work on an account without its keeper (tests/fault/store_tools.h), seeded ones or
+ * with --whole N every one of N commands, once with all that was not synced and once with nothing of it: the
  * directory is made as a cut would have left it, and
  *   - the account is what it was before or what it is afterwards; the second once the command was at its end;
  *   - no file of a message that it had is gone, but may lie in damaged.N;
@@ -215,21 +216,31 @@ try_state(uint64_t seed, size_t cut, unsigned variant)
 static size_t wanted_cut;
 static unsigned wanted_variant;
 static bool is_replay;
+static bool whole;
 
-static int
-explore(uint64_t seed)
+/* Every moment, with all that was done and with only what was synced; what would be the same as a moment before is not tried
+ * again, but at the end more is asked of it. */
+static bool
+explore_whole(uint64_t seed)
+{
+	static const enum crash_mode modes[] = {CRASH_ALL, CRASH_NONE};
+	size_t n = crash_record_count(record);
+	bool good = true;
+
+	for (size_t cut = 0; cut <= n; cut++)
+		for (unsigned variant = 0; variant < 2 && good; variant++)
+			if (cut == n || !crash_record_is_same(record, cut, modes[variant]))
+				good = try_state(seed, cut, variant);
+	return good;
+}
+
+static bool
+explore_some(uint64_t seed)
 {
 	uint64_t random_state = seed;
 	bool good = true;
 
-	/* The dump is the one that works beside the account. */
-	for (uint64_t i = seed; tool == NULL || strcmp(tool->name, "dump") == 0; i++)
-		tool = &store_tools[i % store_tools_count];
-	expect();
-	run_recorded();
-	if (is_replay)
-		good = try_state(seed, wanted_cut, wanted_variant);
-	for (unsigned i = 0; i < STATES_PER_SEED && good && !is_replay; i++) {
+	for (unsigned i = 0; i < STATES_PER_SEED && good; i++) {
 		size_t n = crash_record_count(record), cut;
 
 		random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -240,6 +251,23 @@ explore(uint64_t seed)
 			cut++;
 		good = try_state(seed, cut < n ? cut : n, i + 1 == STATES_PER_SEED ? 1 : i % 8);
 	}
+	return good;
+}
+
+static int
+explore(uint64_t seed)
+{
+	bool good;
+
+	/* The dump is the one that works beside the account. */
+	for (uint64_t i = seed; tool == NULL || strcmp(tool->name, "dump") == 0; i++)
+		tool = &store_tools[i % store_tools_count];
+	expect();
+	run_recorded();
+	if (is_replay)
+		good = try_state(seed, wanted_cut, wanted_variant);
+	else
+		good = whole ? explore_whole(seed) : explore_some(seed);
 	crash_record_free(&record);
 	crash_dir_remove(root);
 	damage_free(&place);
@@ -266,6 +294,11 @@ main(int argc, char **argv)
 			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--seed") == 0)
 			o.seed = strtoul(argv[i + 1], NULL, 10);
+		else if (strcmp(argv[i], "--whole") == 0)
+			o.whole = (unsigned)strtoul(argv[i + 1], NULL, 10);
 	}
+	whole = o.whole > 0;
+	if (whole)
+		o.name = "tools_crash_whole";
 	return crash_run_main(&o, argv[0], explore);
 }

@@ -60,7 +60,7 @@ static const struct {
     [FAULT_EMFILE] = {"emfile", EMFILE, BIT(CALL_OPEN) | BIT(CALL_CREATE) | BIT(CALL_LIST)},
     [FAULT_EINTR] = {"eintr", EINTR, BITS_IO | BIT(CALL_OPEN) | BIT(CALL_CREATE)},
     [FAULT_SHORT] = {"short", 0, BITS_IO},
-    [FAULT_SYNC] = {"sync", EIO, BIT(CALL_SYNC)},
+    [FAULT_SYNC] = {"sync", 0, BIT(CALL_SYNC)},
     [FAULT_SECTOR] = {"sector", EIO, BIT(CALL_PREAD) | BIT(CALL_READ)},
 };
 
@@ -170,6 +170,18 @@ path_of(int fd)
 	return fd >= 0 && fd < FDS_MAX && f.path_of_fd[fd] != NULL ? f.path_of_fd[fd] : NULL;
 }
 
+/*
+ * What the failing call says. A sync may find out only then that there is no room: it says each of three in turn, by the number of
+ * the call that fails first, and another one when all from there on fail. The number is mixed, since it may be tried in steps of three.
+ */
+static int
+error_now(void)
+{
+	static const int of_syncs[] = {EIO, ENOSPC, EDQUOT};
+
+	return f.kind == FAULT_SYNC ? of_syncs[((f.at * 2654435761u >> 16) + f.from_then_on) % 3] : kinds[f.kind].error;
+}
+
 /* Counts a call; true, with errno, when it is to fail. */
 static bool
 fails(enum call call, const char *path)
@@ -180,9 +192,10 @@ fails(enum call call, const char *path)
 	if (f.calls != f.at && !(f.from_then_on && f.calls > f.at))
 		return false;
 	if (!f.shot->fired)
-		(void)snprintf(f.shot->where, sizeof f.shot->where, "%s %s", call_names[call], path != NULL ? path : "?");
+		(void)snprintf(f.shot->where, sizeof f.shot->where, "%s %s%s%s", call_names[call], path != NULL ? path : "?",
+		    f.kind == FAULT_SYNC ? ": " : "", f.kind == FAULT_SYNC ? strerrorname_np(error_now()) : "");
 	f.shot->fired = true;
-	errno = kinds[f.kind].error;
+	errno = error_now();
 	return true;
 }
 

@@ -19,7 +19,7 @@ enum fault_kind {
 	FAULT_EMFILE, /* what needs a descriptor */
 	FAULT_EINTR,  /* open, reads and writes; only once */
 	FAULT_SHORT,  /* reads and writes that do half */
-	FAULT_SYNC,   /* syncs, with EIO */
+	FAULT_SYNC,   /* syncs, with EIO, ENOSPC or EDQUOT in turn */
 	FAULT_SECTOR, /* a read, with EIO, and every other one of that place until fault_die() */
 	FAULT_KINDS
 };
