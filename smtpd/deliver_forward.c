@@ -161,7 +161,7 @@ drop_forwarded(struct job *j, const struct policy_decision *d)
 }
 
 const struct policy_decision *
-deliver_forward_judge(struct job *j, bool arc_override)
+deliver_forward_judge(struct job *j, const struct policy_input *taken)
 {
 	const struct policy_decision *d;
 	struct policy_input in;
@@ -171,7 +171,8 @@ deliver_forward_judge(struct job *j, bool arc_override)
 		return NULL;
 	in = j->submission ? (struct policy_input){.submission = true}
 			   : policy_input_forward(&j->verdict, j->decision->action == POLICY_JUNK, j->verdict.full && author_is_ours(j));
-	in.arc_override = arc_override;
+	in.arc_override = taken->arc_override;
+	in.dmarc_except = taken->dmarc_except;
 	in.looped |= j->forward->looped;
 	d = policy_decide(POLICY_FORWARD, &in);
 	if (d->action == POLICY_ACCEPT)

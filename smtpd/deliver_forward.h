@@ -14,6 +14,7 @@
 
 struct job;
 struct policy_decision;
+struct policy_input;
 struct target;
 
 /* What a job that sends on has more; in the job's arena. */
@@ -33,7 +34,8 @@ bool deliver_forward_take(struct job *j, const struct msg_DIR_RESOLVE_REPLY *m, 
 void deliver_forward_marks(const struct job *j, struct buf *b);
 /* Appends the Delivered-To fields of a message that is sent on. False when b is full. */
 bool deliver_forward_fields(const struct job *j, struct buf *b);
-/* The verdict is there. NULL: the message goes its way, perhaps without being sent on; else it is refused, in these words. */
-const struct policy_decision *deliver_forward_judge(struct job *j, bool arc_override);
+/* The verdict is there; taken: what the message was taken by. NULL: the message goes its way, perhaps without being sent on; else it is
+ * refused, in these words. */
+const struct policy_decision *deliver_forward_judge(struct job *j, const struct policy_input *taken);
 
 #endif

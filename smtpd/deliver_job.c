@@ -343,7 +343,8 @@ trace_verdict(struct job *j, const struct policy_input *in)
 	    LOG_NUM("signatures", v->dkim_count),
 	    LOG_CSTR("dkim", v->dkim_count ? dkim_result_name(v->dkim[0].result) : "none"),
 	    LOG_STR("dkim_domain", v->dkim_count ? v->dkim[0].domain : SLICE("")),
-	    LOG_CSTR("arc", arc_result_name(v->arc.result)), LOG_CSTR("override", in->arc_override ? "arc" : ""),
+	    LOG_CSTR("arc", arc_result_name(v->arc.result)),
+	    LOG_CSTR("override", in->arc_override ? "arc" : in->dmarc_except ? "local" : ""),
 	    LOG_CSTR("dmarc", dmarc_result_name(v->dmarc.result)),
 	    LOG_CSTR("policy", dmarc_policy_name(v->dmarc.policy)), LOG_STR("author", v->dmarc.author),
 	    LOG_STR("reason", v->dmarc.reason), LOG_STR("record", v->dmarc.record), LOG_END);
@@ -358,6 +359,7 @@ settings_in_force(void)
 	    .dns_defer = config_bool(c, OPT_POLICY_DNS_DEFER),
 	    .spf_reject = config_bool(c, OPT_POLICY_SPF_REJECT),
 	    .arc_trusted = slice_str(config_string(c, OPT_POLICY_ARC_TRUSTED)),
+	    .dmarc_except = slice_str(config_string(c, OPT_POLICY_DMARC_EXCEPT)),
 	    .helo_refuse = config_bool(c, OPT_POLICY_HELO_REFUSE),
 	    .iprev_junk = config_bool(c, OPT_POLICY_IPREV_JUNK),
 	    .header_junk = config_bool(c, OPT_POLICY_HEADER_JUNK),
@@ -444,7 +446,7 @@ deliver_judge(struct job *j)
 	deliver_trace_decision(j, table, d, &in);
 	if (d->action == POLICY_REFUSE || d->action == POLICY_DEFER)
 		turn_away(j, d);
-	else if ((not_on = deliver_forward_judge(j, in.arc_override)) != NULL)
+	else if ((not_on = deliver_forward_judge(j, &in)) != NULL)
 		turn_away(j, not_on);
 	else if (j->target_count == 0)
 		deliver_lmtp_answer(j, true);

@@ -76,14 +76,21 @@ unqualified(const struct policy_input *in)
 static bool
 dmarc_undecided(const struct policy_input *in)
 {
-	return in->dns_defer && in->dmarc == DMARC_RESULT_TEMPERROR;
+	return in->dns_defer && in->dmarc == DMARC_RESULT_TEMPERROR && !in->dmarc_except;
 }
 
-/* The domain's policy for a message that fails, unless a trusted forwarder says that it passed there. */
+/* It failed, no trusted forwarder says that it passed there, and the operator makes no exception. */
+static bool
+dmarc_fails(const struct policy_input *in)
+{
+	return in->dmarc == DMARC_RESULT_FAIL && !in->arc_override && !in->dmarc_except;
+}
+
+/* The domain's policy for a message that fails. */
 static bool
 dmarc_says(const struct policy_input *in, enum dmarc_policy policy)
 {
-	return in->dmarc == DMARC_RESULT_FAIL && in->dmarc_policy == policy && !in->arc_override;
+	return dmarc_fails(in) && in->dmarc_policy == policy;
 }
 
 static bool
@@ -96,12 +103,6 @@ static bool
 dmarc_says_quarantine(const struct policy_input *in)
 {
 	return dmarc_says(in, DMARC_POLICY_QUARANTINE);
-}
-
-static bool
-dmarc_fails(const struct policy_input *in)
-{
-	return in->dmarc == DMARC_RESULT_FAIL && !in->arc_override;
 }
 
 /* It would be refused, and a key of its chain may be there later. */

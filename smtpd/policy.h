@@ -79,6 +79,7 @@ struct policy_settings {
 	bool dns_defer;		  /* policy.dns_defer */
 	bool spf_reject;	  /* policy.spf_reject */
 	struct slice arc_trusted; /* policy.arc_trusted: domains, separated by spaces */
+	struct slice dmarc_except; /* policy.dmarc_except: networks and domains, separated by spaces */
 	bool helo_refuse;	  /* policy.helo_refuse */
 	bool iprev_junk;	  /* policy.iprev_junk */
 	bool header_junk;	  /* policy.header_junk */

@@ -1,6 +1,7 @@
 #include "smtpd/policy.h"
 
 #include "common/dns_name.h"
+#include "smtpd/proxy_header.h"
 #include "smtpd/smtp_grammar.h"
 
 #include <arpa/inet.h>
@@ -88,6 +89,29 @@ has_domain(const struct verdict_form *f)
 	return good && slice_index(f->from_address, '@') == slice_rindex(f->from_address, '@');
 }
 
+/* ---- exceptions ---- */
+
+static bool
+is_or_below(struct slice name, struct slice domain)
+{
+	if (name.n > domain.n && name.p[name.n - domain.n - 1] == '.')
+		name = slice_sub(name, name.n - domain.n, name.n);
+	return slice_eq_nocase(name, domain);
+}
+
+static bool
+is_excepted(struct slice list, const uint8_t ip[16], struct slice author)
+{
+	struct in6_addr address;
+	struct slice one;
+
+	memcpy(&address, ip, sizeof address);
+	while (slice_cut(&list, ' ', &one))
+		if (one.n > 0 && (proxy_networks_valid(one) ? proxy_networks_have(one, &address) : is_or_below(author, one)))
+			return true;
+	return false;
+}
+
 /* ---- gathering ---- */
 
 struct policy_input
@@ -137,6 +161,7 @@ policy_input_incoming(const struct verdict *v, const struct policy_client *c, co
 	in.dmarc_policy = v->dmarc.policy;
 	in.arc = v->arc.result;
 	in.arc_override = policy_arc_overrides(v, s);
+	in.dmarc_except = is_excepted(s->dmarc_except, c->ip, v->dmarc.author);
 	in.iprev = c->facts->iprev;
 	in.helo = c->helo;
 	in.local = is_local(c->ip);

@@ -2,6 +2,7 @@
 
 import email
 import json
+import smtplib
 import re
 import time
 import unittest
@@ -158,6 +159,33 @@ class TestVerdicts(harness.InstanceTest):
         told = harness.wait_for(lambda: self.server.run("explain", queue_id.group(1), check=False).stdout)
         for word in ("connect", "dmarc", "junk"):
             self.assertIn(word, told.lower())
+
+
+class TestExceptions(harness.InstanceTest):
+    zones = {name: record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=reject") for name in ("wrong.test", "right.test")}
+    settings = {"policy.dmarc_except": "127.55.0.0/16 wrong.test"}
+
+    def sent(self, author, client="127.0.0.1"):
+        with smtplib.SMTP("127.0.0.1", self.server.ports["smtp"], local_hostname="client.example", source_address=(client, 0)) as s:
+            s.ehlo()
+            s.mail("a@" + author)
+            s.rcpt("alice@demo.test")
+            return s.data(b"From: a@%s\r\nSubject: exception\r\n\r\nx\r\n" % author.encode())[0]
+
+    def test_exceptions(self):
+        """policy.dmarc_except: what the results are is shown; they decide nothing."""
+        self.assertEqual(self.sent("right.test"), 550)
+        self.assertEqual(self.sent("right.test", "127.55.1.2"), 250)
+        self.assertEqual(self.sent("sub.wrong.test"), 250)
+        done = harness.wait_for(lambda: [r for r in json.loads(self.server.run("--json", "explain", "a@sub.wrong.test", "--replay", check=False).stdout or "[]")
+                                         if r["event"] in ("verdict", "decision")])
+        self.assertEqual([r["fields"]["override"] for r in done if r["event"] == "verdict"], ["local"])
+        self.assertTrue(all(r["again"]["same"] for r in done if r["event"] == "decision"), done)
+        c = self.server.imap()
+        c.select("INBOX", readonly=True)
+        for _, field in (i for i in c.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (Authentication-Results)])")[1] if isinstance(i, tuple)):
+            self.assertIn(b"dmarc=fail", field)
+        c.logout()
 
 
 class TestEvidence(harness.InstanceTest):

@@ -82,6 +82,44 @@ START_TEST(test_lmtp)
 }
 END_TEST
 
+/* The operator's exceptions: networks of clients, domains of authors and what is below them. */
+START_TEST(test_dmarc_except)
+{
+	static const struct {
+		const char *list, *author;
+		bool excepted;
+	} rows[] = {
+	    {"", "a.example", false},
+	    {"192.0.2.1", "a.example", true},
+	    {"192.0.2.2", "a.example", false},
+	    {"198.51.100.0/24  192.0.2.0/24 ", "a.example", true},
+	    {"2001:db8::/32", "a.example", false},
+	    {"A.example", "a.Example", true},
+	    {"b.example a.example", "x.a.example", true},
+	    {"a.example", "xa.example", false},
+	    {"x.a.example", "a.example", false},
+	    {"example", "a.example", true},
+	    {"a.example", "", false},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct policy_settings s = usual;
+		struct verdict v = good();
+
+		s.dmarc_except = slice_str(rows[i].list);
+		v.dmarc = (struct verdict_dmarc){.result = DMARC_RESULT_FAIL, .policy = DMARC_POLICY_REJECT, .author = slice_str(rows[i].author)};
+		check(&v, &s, rows[i].excepted ? "default" : "dmarc-reject", rows[i].excepted ? POLICY_ACCEPT : POLICY_REFUSE,
+		    rows[i].excepted ? 250 : 550);
+		v.dmarc.result = DMARC_RESULT_TEMPERROR;
+		check(&v, &s, rows[i].excepted ? "default" : "dmarc-temperror", rows[i].excepted ? POLICY_ACCEPT : POLICY_DEFER,
+		    rows[i].excepted ? 250 : 451);
+		/* It excuses from nothing else. */
+		v.form.from_fields = 2;
+		check(&v, &s, "from-fields", POLICY_REFUSE, 550);
+	}
+}
+END_TEST
+
 START_TEST(test_dmarc)
 {
 	static const struct {
@@ -456,6 +494,7 @@ START_TEST(test_dialogue)
 	    {POLICY_FORWARD, "looped=1 dmarc=2 junk=1 author_ours=1", "forward-loop", 554},
 	    {POLICY_FORWARD, "dmarc=2 junk=1 author_ours=1", "forward-dmarc", 550},
 	    {POLICY_FORWARD, "dmarc=2 arc_override=1", "default", 250},
+	    {POLICY_FORWARD, "dmarc=2 dmarc_except=1", "default", 250},
 	    {POLICY_FORWARD, "dmarc=2 arc_override=1 author_ours=1 junk=1", "forward-ours", 550},
 	    {POLICY_FORWARD, "junk=1", "forward-junk", 550},
 	    {POLICY_DATA, "", "default", 250},
@@ -561,6 +600,7 @@ main(void)
 
 	tcase_add_test(t, test_lmtp);
 	tcase_add_test(t, test_dmarc);
+	tcase_add_test(t, test_dmarc_except);
 	tcase_add_test(t, test_arc);
 	tcase_add_test(t, test_lists);
 	tcase_add_test(t, test_client);
