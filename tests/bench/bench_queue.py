@@ -215,13 +215,14 @@ def main():
                 found.append(measure(kind, dns, directory))
                 print("  %-10s %8.1f messages/s to the living, all taken after %.1f s, %.1f MB at most" % (kind.name, *found[-1]), flush=True)
         ours, theirs = ([statistics.median(f[k] for f in figures[kind]) for k in range(3)] for kind in (Ours, Rival))
-        print("  messages to the living: ratio %.2f   wanted %.1f" % (ours[0] / theirs[0], WANTED_SPEED))
-        print("  memory: ratio %.2f   wanted at most %.1f" % (ours[2] / theirs[2], WANTED_MEMORY))
+        fast, small = ours[0] / theirs[0] >= WANTED_SPEED, ours[2] / theirs[2] <= WANTED_MEMORY
+        print("  messages to the living: ratio %.2f   wanted %.1f: %s" % (ours[0] / theirs[0], WANTED_SPEED, "met" if fast else "NOT MET"))
+        print("  memory: ratio %.2f   wanted at most %.1f: %s" % (ours[2] / theirs[2], WANTED_MEMORY, "met" if small else "NOT MET"))
     finally:
         dns.stop()
         subprocess.run(["umount", "/etc/resolv.conf"], check=False)
         shutil.rmtree(directory, ignore_errors=True)
-    return 0
+    return 0 if fast and small else 1
 
 
 if __name__ == "__main__":
