@@ -21,7 +21,7 @@ import threading
 import time
 
 import harness
-from death_load import Ended, Failure, Imap, Ledger, Maildrop, Owner, Reader, Sender, message
+from death_load import Ended, Failure, Imap, Ledger, Maildrop, Owner, Reader, Sender, Untold, message
 
 # As test_kill.py has it, on a machine that answers the same questions at once when nobody died; the slower it does, the more
 # it is given. A run that is long enough to tell may have one slower round of so many, a short one is judged by its median.
@@ -39,6 +39,8 @@ PASSWORD = "carol-password-1"
 CHECK = os.path.join(harness.BUILD, "tests", "crash", "account_check")
 SETTINGS = {"queue.retry": "1s", "store.keeper_linger": "1s", "worker.linger": "100ms", "login.connections_per_address": "200",
             "smtp.connections_per_address": "200"}
+# A client may notice so late that its connection has ended.
+UNTOLD_SECONDS = 2
 # What a round kills, and how often of 100.
 ROUNDS = [
     (28, "keeper"),
@@ -151,6 +153,7 @@ class Control:
         self.recipients = ACCOUNTS
         self.round = 0
         self.kills = {}
+        self.sessions_struck = time.time()  # when a process was last killed, or was being replaced, with which sessions end
         self.back_times = []  # (seconds, of which so much more than allowed, who was killed)
         self.calm = [0.1]
         self.back_since = {}  # program -> when service was back after its death
@@ -209,8 +212,10 @@ class Control:
                     raise Failure("no service for %d s: %s" % (FINISH_SECONDS_MAX, e)) from e
                 time.sleep(0.03)
 
-    def lost(self, _actor, _error):
-        """Connections end here."""
+    def lost(self, actor, error):
+        """Connections end here. While nobody but keepers dies (or who has no sessions), each session goes on or is told BYE."""
+        if isinstance(error, Untold) and time.time() - self.sessions_struck > UNTOLD_SECONDS:
+            raise Failure("%s: a session ended without BYE though no process of its own was killed: %s" % (actor.name, error))
 
     def fail(self, actor, error):
         with self.condition:
@@ -378,11 +383,16 @@ class Control:
     def a_round(self):
         what = self.random.choices([w for _, w in ROUNDS], [n for n, _ in ROUNDS])[0]
         time.sleep(self.random.random() * 0.12)
+        ends_sessions = any(word in what for word in ("worker", "store", "supervisor"))
+        if ends_sessions:
+            self.sessions_struck = time.time() + GONE_SECONDS_MAX
         if not self.strike(what):
             what = "keeper"
             self.kill_one("store-keeper", "keeper")
         since = time.time()
         self.back(what, since)
+        if ends_sessions:
+            self.sessions_struck = time.time()
         self.round += 1
         if self.round % ROUNDS_PER_BARRIER == 0:
             self.barrier()

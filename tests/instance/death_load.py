@@ -27,6 +27,10 @@ class Ended(Exception):
     """The connection ended before the answer, or none was to be had."""
 
 
+class Untold(Ended):
+    """A session ended, and had not been told BYE."""
+
+
 class Failure(AssertionError):
     """The server broke a promise."""
 
@@ -55,6 +59,7 @@ class Imap:
         self.view = []
         self.flags = {}
         self.wire = None
+        self.in_session = False
         try:
             self.wire = server.raw("imaps", tls=True, timeout=ANSWER_SECONDS_MAX)
             if not self.wire.line().startswith(b"* OK"):
@@ -66,6 +71,7 @@ class Imap:
         if status != "OK":
             self.close()
             raise Ended(line)
+        self.in_session = True
 
     def close(self):
         if self.wire:
@@ -83,11 +89,12 @@ class Imap:
         except TimeoutError as e:
             raise Failure("a session hangs: no answer in %d s" % ANSWER_SECONDS_MAX) from e
         except OSError as e:
-            raise Ended(str(e)) from e
+            raise (Untold if self.in_session else Ended)(str(e)) from e
         for line in lines:
             self.take(line.decode())
         if not lines or not lines[-1].startswith((tag, b"+ ")):
-            raise Ended(repr(lines[-1:]))
+            told = not self.in_session or any(line.startswith(b"* BYE") for line in lines)
+            raise (Ended if told else Untold)(repr(lines[-1:]))
         return lines
 
     def tag(self):
