@@ -11,7 +11,9 @@
 enum mutant {
 	MUTANT_NONE,
 #define MUTANT(NAME, what) MUTANT_##NAME,
+#define TOOL_MUTANT MUTANT
 #include MAILSTEAD_TEST_MUTANTS
+#undef TOOL_MUTANT
 #undef MUTANT
 	MUTANT_COUNT
 };

@@ -117,5 +117,5 @@ account_remove(const char *root, struct err *e)
 		if (file_unlink(path, e) < 0)
 			return -1;
 	}
-	return remove_index(root, e) < 0 || file_sync_dir(root, e) < 0 ? -1 : 0;
+	return remove_index(root, e) < 0 || (!MUTANT(ACCOUNT_END_SYNC) && file_sync_dir(root, e) < 0) ? -1 : 0;
 }

@@ -6,6 +6,7 @@
 #include "store/dump_private.h"
 
 #include "common/mem.h"
+#include "common/mutant.h"
 #include "store/file.h"
 #include "store/index_private.h"
 #include "store/name.h"
@@ -320,7 +321,7 @@ on_end(struct dump_reader *r, struct slice rest)
 		return false;
 	r->ended = true;
 	r->whole = r->account && r->hash != NULL && lines == r->lines && EVP_DigestFinal_ex(r->hash, found, NULL) == 1 &&
-	    memcmp(said, found, sizeof said) == 0;
+	    (MUTANT(DUMP_SUM) || memcmp(said, found, sizeof said) == 0);
 	return r->whole;
 }
 

@@ -525,7 +525,9 @@ hook_ftruncate(int fd, off_t length)
 static int
 hook_rename(const char *from, const char *to)
 {
-	return do_rename(from, to) < 0 ? -1 : do_sync_parent(to);
+	if (do_rename(from, to) < 0)
+		return -1;
+	return MUTANT(FILE_RENAME_SYNC) ? 0 : do_sync_parent(to);
 }
 
 struct name_list {

@@ -7,6 +7,7 @@
 #include "store/keeper_private.h"
 
 #include "common/log.h"
+#include "common/mutant.h"
 #include "store/dump.h"
 #include "store/file.h"
 
@@ -74,14 +75,16 @@ static int
 put_in_place(struct err *e)
 {
 	char from[FILE_PATH_BYTES_MAX], to[FILE_PATH_BYTES_MAX];
-	int failed = file_sync(copy.fd, e);
+	int failed = MUTANT(COPY_SYNC) ? 0 : file_sync(copy.fd, e);
 
 	if (file_close(copy.fd, failed ? NULL : e) < 0)
 		failed = -1;
 	copy.fd = -1;
 	file_path(from, the_keeper.root, COPY_NEW_FILE);
 	file_path(to, the_keeper.root, COPY_FILE);
-	return failed || file_rename(from, to, e) < 0 || file_sync_dir(the_keeper.root, e) < 0 ? -1 : 0;
+	if (failed || file_rename(from, to, e) < 0)
+		return -1;
+	return MUTANT(COPY_NAME_SYNC) ? 0 : file_sync_dir(the_keeper.root, e);
 }
 
 void

@@ -45,10 +45,10 @@ rebuild_keep(const char *root, const char *aside, struct err *e)
 	fd = file_open(path, O_RDWR | O_CREAT | O_TRUNC, e);
 	if (fd < 0)
 		return -1;
-	failed = file_write(fd, 0, slice_str(aside), e) < 0 || file_sync(fd, e) < 0;
+	failed = file_write(fd, 0, slice_str(aside), e) < 0 || (!MUTANT(REBUILD_KEEP_SYNC) && file_sync(fd, e) < 0);
 	if (file_close(fd, failed ? NULL : e) < 0)
 		failed = -1;
-	return failed || file_sync_dir(dir, e) < 0 ? -1 : 0;
+	return failed || (!MUTANT(REBUILD_KEEP_NAME_SYNC) && file_sync_dir(dir, e) < 0) ? -1 : 0;
 }
 
 /* The name in an index's mark; false when it has none. One that cannot be read is not a reason to remove anything. */

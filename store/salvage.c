@@ -6,6 +6,7 @@
 #include "store/salvage_private.h"
 
 #include "common/mem.h"
+#include "common/mutant.h"
 #include "store/file.h"
 #include "store/load.h"
 #include "store/name.h"
@@ -441,7 +442,7 @@ make_aside(struct salvage *s, struct err *e)
 			return -1;
 	}
 	if (made)
-		return file_sync_dir(s->root, e);
+		return MUTANT(SALVAGE_ASIDE_SYNC) ? 0 : file_sync_dir(s->root, e);
 	return err_set(e, ERR_LIMIT, ERR_CODE_NONE, "too many salvages", "damaged.1 to damaged.%u exist", ASIDE_MAX - 1);
 }
 
@@ -452,7 +453,7 @@ move_aside(const struct salvage *s, const char *path, const char *name, struct e
 
 	file_path(dir, s->root, s->result->aside);
 	file_path(to, dir, name);
-	return file_rename(path, to, e) < 0 || file_sync_dir(dir, e) < 0 ? -1 : 0;
+	return file_rename(path, to, e) < 0 || (!MUTANT(SALVAGE_MOVE_SYNC) && file_sync_dir(dir, e) < 0) ? -1 : 0;
 }
 
 /* What an interrupted rebuild left, and was read. */
@@ -480,7 +481,8 @@ settle_sound(const struct salvage *s, struct err *e)
 	bool exists;
 
 	file_path(path, s->root, "index");
-	if (strcmp(path, s->source) != 0 && (file_rename(s->source, path, e) < 0 || file_sync_dir(s->root, e) < 0))
+	if (strcmp(path, s->source) != 0 &&
+	    (file_rename(s->source, path, e) < 0 || (!MUTANT(SALVAGE_SOUND_SYNC) && file_sync_dir(s->root, e) < 0)))
 		return -1;
 	return rebuild_settle(s->root, &exists, e);
 }

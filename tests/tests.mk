@@ -158,16 +158,25 @@ $(QUEUE_CRASH_BIN)_mutants: $(QUEUE_MUTANT_OBJ) $(ARCHIVES)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $(QUEUE_MUTANT_OBJ) \
 		$(call lib_of,smtpd) $(call lib_of,store) $(call lib_of,common) $(LIBS)
 TOOLS_CRASH_BIN := $(B)/tests/crash/tools_crash
-TOOLS_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/%.o,crash/tools_crash crash/crash_fs crash/crash_run fault/store_tools)
+TOOLS_CRASH_OBJ := $(patsubst %,$(B)/obj/tests/%.o,crash/tools_crash crash/crash_env crash/crash_mutant crash/crash_fs crash/crash_run \
+	fault/store_tools)
 $(TOOLS_CRASH_BIN): $(TOOLS_CRASH_OBJ) $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -Wl,--wrap=account_hold -Wl,--wrap=clock_wall_us -o $@ $(TOOLS_CRASH_OBJ) \
 		$(call lib_of,admin) $(call lib_of,store) $(call lib_of,common) $(LIBS)
+# The same over tools and a store with mutants.
+TOOLS_MUTANT_OBJ := $(patsubst %.c,$(B)/obj/mutants/%.o,$(call LIBSRC,store) admin/cmd_store_load.c tests/crash/tools_crash.c \
+	tests/crash/crash_mutant.c) $(patsubst %,$(B)/obj/tests/%.o,crash/crash_env crash/crash_fs crash/crash_run fault/store_tools)
+$(TOOLS_CRASH_BIN)_mutants: $(TOOLS_MUTANT_OBJ) $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_LDFLAGS) -Wl,--wrap=account_hold -Wl,--wrap=clock_wall_us -o $@ $(TOOLS_MUTANT_OBJ) \
+		$(call lib_of,admin) $(call lib_of,common) $(LIBS)
 # Of the mutants a few in the slice, each caught within some tens of states; all of them by `make crash`.
 MUTANTS_SLICE := OBJECT_SYNC OBJECT_HASH ENV_FLUSH FORMAT_SUM
 QUEUE_MUTANTS_SLICE := QUEUE_PACK_SYNC QUEUE_DONE QUEUE_REBUILD_MARK
+TOOLS_MUTANTS_SLICE := DUMP_SUM LOAD_SHARD_SYNC
 .PHONY: crash crash-slice
-crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN)
+crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN) $(TOOLS_CRASH_BIN)_mutants
 	@$(CRASH_BIN) --states 600
 	@$(QUEUE_CRASH_BIN) --states 200
 	@$(TOOLS_CRASH_BIN) --states 60
@@ -175,16 +184,19 @@ crash-slice: $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_
 	@$(QUEUE_CRASH_BIN) --whole 1
 	@set -e; for m in $(MUTANTS_SLICE); do $(CRASH_BIN)_mutants --mutant $$m --states 600; done
 	@set -e; for m in $(QUEUE_MUTANTS_SLICE); do $(QUEUE_CRASH_BIN)_mutants --mutant $$m --states 600; done
+	@set -e; for m in $(TOOLS_MUTANTS_SLICE); do $(TOOLS_CRASH_BIN)_mutants --mutant $$m --states 40; done
 DEATH_ROUNDS ?= 2000
 ACCOUNT_CHECK_BIN := $(B)/tests/crash/account_check
 # All of it goes on when a part fails, and ends with the figures of each. The whole histories are about 100,000 states, four minutes of two
 # processors; nine of tools_crash are every command that works without a keeper.
 CRASH_WHOLE ?= 80
-crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN)
+crash: programs $(ACCOUNT_CHECK_BIN) $(CRASH_BIN) $(CRASH_BIN)_mutants $(QUEUE_CRASH_BIN) $(QUEUE_CRASH_BIN)_mutants $(TOOLS_CRASH_BIN) \
+	$(TOOLS_CRASH_BIN)_mutants
 	@MAILSTEAD_BUILD="$$(realpath $(B))" /usr/bin/python3 tests/crash/all.py $(QUEUE_CRASH_BIN) --states 20000 -- \
 		$(QUEUE_CRASH_BIN) --whole 40 -- $(TOOLS_CRASH_BIN) --whole 9 -- $(CRASH_BIN) --whole $(CRASH_WHOLE) -- \
 		$(QUEUE_CRASH_BIN)_mutants --mutant all --states 20000 -- \
-		$(TOOLS_CRASH_BIN) --states 20000 -- $(CRASH_BIN) --states 100000 -- $(CRASH_BIN)_mutants --mutant all --states 20000 -- \
+		$(TOOLS_CRASH_BIN) --states 20000 -- $(TOOLS_CRASH_BIN)_mutants --mutant all --states 20000 -- \
+		$(CRASH_BIN) --states 100000 -- $(CRASH_BIN)_mutants --mutant all --states 20000 -- \
 		/usr/bin/python3 tests/instance/death.py --rounds $(DEATH_ROUNDS) $(DEATH)
 check-plain check-san: crash-slice
 

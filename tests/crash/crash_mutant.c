@@ -8,11 +8,13 @@
 static const struct {
 	const char *name;
 	const char *what;
+	bool tools; /* it is in what the commands do, not in what a keeper does */
 } rows[] = {
-    {"", ""},
+    {"", "", false},
 #ifdef MAILSTEAD_TEST_MUTANTS
 #undef MUTANT
-#define MUTANT(NAME, what) {#NAME, what},
+#define MUTANT(NAME, what) {#NAME, what, false},
+#define TOOL_MUTANT(NAME, what) {#NAME, what, true},
 #include MAILSTEAD_TEST_MUTANTS
 #endif
 };
@@ -70,7 +72,7 @@ crash_mutant_try(const struct crash_options *o, crash_explore_fn *explore, const
 	if (control(&quiet, explore) != 0)
 		return 1;
 	for (size_t i = 1; i < ROWS; i++) {
-		if (strcmp(name, "all") != 0 && strcmp(name, rows[i].name) != 0)
+		if (strcmp(name, "all") == 0 ? rows[i].tools != o->tools : strcmp(name, rows[i].name) != 0)
 			continue;
 		use(i);
 		struct crash_outcome out = crash_run(&quiet, explore);

@@ -18,6 +18,7 @@ struct crash_options {
 	uint64_t seed;	 /* the first one */
 	unsigned jobs;
 	bool quiet;
+	bool tools; /* of the mutants those of the commands */
 };
 
 /* Explores the states of one seed, in a process of its own; gives the process's exit status: 0 all were right. */

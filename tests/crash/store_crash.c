@@ -593,7 +593,9 @@ try_state(struct session *s, size_t cut, unsigned variant, unsigned depth)
 		crash_steps_back(mark);
 		session_free(&next);
 	} else {
-		if (cut > s->removal)
+		if (cut > s->removal && cut == crash_record_count(s->record) && !is_empty(target))
+			why = "it was removed, and not all of it is gone";
+		else if (cut > s->removal)
 			why = look_removed(target, s->moments[cut], &e);
 		else
 			why = look(target, s->moments[cut], seed, &e);

@@ -2,11 +2,20 @@
  * Power cuts at moments of the commands that work on an account without its keeper (tests/fault/store_tools.h), seeded ones or
  * with --whole N every one of N commands, once with all that was not synced and once with nothing of it: the
  * directory is made as a cut would have left it, and
- *   - the account is what it was before or what it is afterwards; the second once the command was at its end;
- *   - no file of a message that it had is gone, but may lie in damaged.N;
+ *   - the account is what it was before or what it is afterwards, each of its messages whole; the second once the command was at
+ *     its end;
+ *   - no file of a message that it had is gone, but may lie in damaged.N, nor what was left of a damaged index;
  *   - the command, run again, does all of it.
+ * A load of what was changed is refused. And an environment without a base copy beside it is cut (crash_env.h).
+ *
+ *   tools_crash [--states N] [--seed S]                    explores
+ *   tools_crash --replay SEED:CUT.VARIANT                  one state again
+ *   tools_crash_mutants --mutant NAME|all [--states N]     each mutant until it is caught, N states at most
+ * With --replay, --mutant NAME is the mutant to use.
  */
+#include "tests/crash/crash_env.h"
 #include "tests/crash/crash_fs.h"
+#include "tests/crash/crash_mutant.h"
 #include "tests/crash/crash_run.h"
 #include "tests/fault/store_tools.h"
 
@@ -74,8 +83,7 @@ look(const char *dir, FILE *answer)
 static void
 run_plainly(const char *dir, FILE *answer)
 {
-	(void)answer;
-	(void)store_tools_run(tool, dir, NULL);
+	fprintf(answer, "%d", (int)store_tools_run(tool, dir, NULL));
 }
 
 /* ---- the run that is cut ---- */
@@ -86,10 +94,52 @@ entered(void)
 	record = crash_record_start(".");
 }
 
-static void
+/* Runs it in a directory of its own. after_r: the account as text. */
+static enum command_status
+run_whole(const struct damage_account *a, char **after_r)
+{
+	char dir[CRASH_DIR_BYTES], *status, *end;
+
+	crash_dir_make(dir);
+	damage_write(a, dir);
+	status = apart(run_plainly, dir);
+	*after_r = apart(look, dir);
+	crash_dir_remove(dir);
+	/* Or what ended it. */
+	unsigned long number = strtoul(status, &end, 10);
+	bool ended = end == status || *end != '\0';
+
+	free(status);
+	return ended ? COMMAND_TEMPORARY : (enum command_status)number;
+}
+
+/* Is a load refused when an octet of the dump or of a message is another one? */
+static bool
+refuses_changes(void)
+{
+	bool good = true;
+
+	for (unsigned i = 0; i < 2 && good; i++) {
+		struct damage_account changed;
+		char *text;
+
+		damage_copy(&changed, &place);
+		store_tools_alter(&changed, i == 0);
+		good = run_whole(&changed, &text) == COMMAND_REFUSED && strcmp(text, before) == 0;
+		if (!good)
+			crash_run_wrong(i == 0 ? "a changed dump is loaded" : "a changed message is loaded");
+		free(text);
+		damage_copy_free(&changed);
+	}
+	return good;
+}
+
+/* What it does when nothing cuts it. */
+static bool
 expect(void)
 {
 	char dir[CRASH_DIR_BYTES];
+	enum command_status status;
 
 	store_tools_prepare(tool, &place);
 	for (size_t i = 0; i < place.n; i++)
@@ -100,13 +150,13 @@ expect(void)
 	if (!tool->damaged)
 		before = apart(look, dir);
 	crash_dir_remove(dir);
-	crash_dir_make(dir);
-	damage_write(&place, dir);
-	free(apart(run_plainly, dir));
-	after = apart(look, dir);
-	crash_dir_remove(dir);
+	status = run_whole(&place, &after);
 	if (after[0] == '\0' || (before != NULL && before[0] == '\0'))
 		die("it cannot be done without a cut");
+	if (status == (tool->loses ? COMMAND_REFUSED : COMMAND_OK))
+		return !tool->loads || refuses_changes();
+	crash_run_wrong(tool->loses ? "a loss is not told" : "a loss is told, or it is refused");
+	return false;
 }
 
 static void
@@ -129,11 +179,37 @@ run_recorded(void)
 
 static bool at_end;
 
+static const char *
+find_missing(const char *dir)
+{
+	const char *missing = tool->replaces ? NULL : store_tools_missing(&place, dir);
+
+	return missing == NULL && tool->loses ? store_tools_index_missing(&place, dir) : missing;
+}
+
+/* What lies beside the index, once that is what it is to be. */
+static void
+judge_rest(const char *dir, bool done, FILE *answer)
+{
+	const char *torn = done && tool->damaged ? store_tools_torn(&place, dir) : NULL;
+	struct err e = {0};
+	int copied = tool->copies ? store_tools_copy(dir, &e) : done;
+
+	if (torn != NULL)
+		fprintf(answer, "%s is not in damaged.N", torn);
+	else if (copied < 0)
+		fprintf(answer, "account.dump is damaged: %s", e.detail);
+	else if (done && !copied)
+		fprintf(answer, "there is no account.dump");
+	else if (store_tools_objects(dir, &e) < 0)
+		fprintf(answer, "a message: %s", e.detail);
+}
+
 /* In the next process; what is wrong, or nothing. */
 static void
 judge(const char *dir, FILE *answer)
 {
-	const char *missing = tool->replaces ? NULL : store_tools_missing(&place, dir);
+	const char *missing = find_missing(dir);
 	struct err e = {0};
 	char *text = NULL;
 
@@ -145,6 +221,8 @@ judge(const char *dir, FILE *answer)
 		fprintf(answer, "it does not open: %s", e.detail);
 	else if (!store_tools_same(tool, text, after) && (at_end || before == NULL || !store_tools_same(tool, text, before)))
 		fprintf(answer, "it is half done%s: %s", at_end ? " at the end" : "", text);
+	else
+		judge_rest(dir, at_end, answer);
 	free(text);
 }
 
@@ -163,7 +241,7 @@ run_again(const char *dir, FILE *answer)
 static void
 judge_again(const char *dir, FILE *answer)
 {
-	const char *missing = tool->replaces ? NULL : store_tools_missing(&place, dir);
+	const char *missing = find_missing(dir);
 	struct err e = {0};
 	char *text = store_tools_look(dir, &e);
 
@@ -173,6 +251,8 @@ judge_again(const char *dir, FILE *answer)
 		fprintf(answer, "done again it does not open: %s", e.detail);
 	else if (!store_tools_same(tool, text, after))
 		fprintf(answer, "done again it is something else: %s\n-- not --%s", text, after);
+	else
+		judge_rest(dir, true, answer);
 	free(text);
 }
 
@@ -245,11 +325,14 @@ explore_some(uint64_t seed)
 
 		random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 		cut = n * i / STATES_PER_SEED + (size_t)(random_state >> 33) % (2 + n / STATES_PER_SEED);
+		/* Every second one by the sort of operation. */
+		if (i % 2)
+			cut = crash_record_moment_by_sort(record, 0, n, random_state >> 20);
 		if (i + 1 == STATES_PER_SEED)
 			cut = n;
 		while (cut < n && crash_record_is_filler(record, cut))
 			cut++;
-		good = try_state(seed, cut < n ? cut : n, i + 1 == STATES_PER_SEED ? 1 : i % 8);
+		good = try_state(seed, cut < n ? cut : n, i + 1 == STATES_PER_SEED ? 1 : i / 2 % 8);
 	}
 	return good;
 }
@@ -257,12 +340,17 @@ explore_some(uint64_t seed)
 static int
 explore(uint64_t seed)
 {
+	char place_text[64];
 	bool good;
 
-	/* The dump is the one that works beside the account. */
-	for (uint64_t i = seed; tool == NULL || strcmp(tool->name, "dump") == 0; i++)
-		tool = &store_tools[i % store_tools_count];
-	expect();
+	/* The dump works beside the account: in its place there is an environment. */
+	tool = &store_tools[seed % store_tools_count];
+	if (strcmp(tool->name, "dump") == 0)
+		return crash_env_explore(seed, is_replay ? &(struct crash_env_moment){wanted_cut, wanted_variant} : NULL);
+	(void)snprintf(place_text, sizeof place_text, "%llu:0.0", (unsigned long long)seed);
+	crash_run_at(place_text);
+	if (!expect())
+		return 1;
 	run_recorded();
 	if (is_replay)
 		good = try_state(seed, wanted_cut, wanted_variant);
@@ -279,18 +367,18 @@ explore(uint64_t seed)
 int
 main(int argc, char **argv)
 {
-	struct crash_options o = {.name = "tools_crash", .states = 200, .seed = 1, .jobs = 2};
+	struct crash_options o = {.name = "tools_crash", .states = 200, .seed = 1, .jobs = 2, .tools = true};
+	const char *again = NULL, *mutant = NULL;
 	unsigned long long seed;
 
 	log_init("tools_crash", LOG_BUG);
 	file_hook_db();
 	for (int i = 1; i + 1 < argc; i += 2) {
-		if (strcmp(argv[i], "--replay") == 0 &&
-		    sscanf(argv[i + 1], "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) == 3) {
-			is_replay = true;
-			return explore(seed);
-		}
-		if (strcmp(argv[i], "--states") == 0)
+		if (strcmp(argv[i], "--replay") == 0)
+			again = argv[i + 1];
+		else if (strcmp(argv[i], "--mutant") == 0)
+			mutant = argv[i + 1];
+		else if (strcmp(argv[i], "--states") == 0)
 			o.states = (unsigned)strtoul(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--seed") == 0)
 			o.seed = strtoul(argv[i + 1], NULL, 10);
@@ -300,5 +388,12 @@ main(int argc, char **argv)
 	whole = o.whole > 0;
 	if (whole)
 		o.name = "tools_crash_whole";
+	if (again != NULL) {
+		is_replay = sscanf(again, "%llu:%zu.%u", &seed, &wanted_cut, &wanted_variant) == 3;
+		crash_mutant_use(mutant);
+		return is_replay ? explore(seed) : 2;
+	}
+	if (mutant != NULL)
+		return crash_mutant_try(&o, explore, mutant);
 	return crash_run_main(&o, argv[0], explore);
 }

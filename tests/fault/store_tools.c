@@ -3,6 +3,7 @@
 #include "admin/account_link.h"
 #include "store/keeper_private.h"
 #include "store/keeper_retain.h"
+#include "store/load.h"
 
 #include <errno.h>
 
@@ -12,6 +13,8 @@
 /* The account is ahead of the dump, so that it goes back. */
 #define DUMP_MESSAGES 6u
 #define MESSAGES 8u
+/* No whole message is so short. */
+#define TORN_BYTES 3
 
 extern const struct command commands_store[];
 
@@ -218,6 +221,7 @@ run_account_dump(void)
 	the_keeper.ix = ix;
 	while (keeper_copy())
 		continue;
+	keeper_copy_stop();
 	index_close(&ix);
 	return COMMAND_OK;
 }
@@ -264,22 +268,24 @@ prepare_dump(const char *root)
 	put_file(root, OUT_FILE, "an old one\n");
 }
 
-static void
-remove_file(const char *root, const char *name)
-{
-	char path[FILE_PATH_BYTES_MAX];
-
-	path_in(path, root, name);
-	if (unlink(path) < 0)
-		abort();
-}
-
-/* Base copy and log are whole. */
+/* Base copy and log are whole; the pages are not, and say of a log that went on for long. */
 static void
 prepare_sound(const char *root)
 {
+	const uint32_t far = 1000;
+	char path[FILE_PATH_BYTES_MAX];
+	struct stat st;
+
 	prepare_killed(root);
-	remove_file(root, ACCOUNT "/index/index.db");
+	path_in(path, root, ACCOUNT "/index/index.db");
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		abort();
+	for (off_t at = 0; at < st.st_size; at += CARVE_PAGE_BYTES)
+		if (pwrite(fd, &far, sizeof far, at) != sizeof far)
+			abort();
+	(void)close(fd);
 }
 
 /* A build that was cut off between its two renames, as far as anybody can tell. */
@@ -297,7 +303,7 @@ prepare_stray(const char *root)
 	put_file(root, ACCOUNT "/index.old/base", "");
 }
 
-/* What is left is joined, and a message's file is damaged. */
+/* What is left is joined, also of a build that was cut off, and a message's file is damaged. */
 static void
 prepare_torn(const char *root)
 {
@@ -308,11 +314,13 @@ prepare_torn(const char *root)
 	path_in(path, root, ACCOUNT "/index/base");
 	if (truncate(path, 300) < 0)
 		abort();
+	make_dir(root, ACCOUNT "/index.new");
+	put_file(root, ACCOUNT "/index.new/base", "not much\n");
 	damage_read_dir(&a, root, "");
 	for (size_t i = 0; i < a.n; i++)
 		if (strstr(a.files[i].name, "/mail/") != NULL) {
 			path_in(path, root, a.files[i].name);
-			if (truncate(path, 3) < 0)
+			if (truncate(path, TORN_BYTES) < 0)
 				abort();
 			break;
 		}
@@ -331,15 +339,15 @@ prepare_files(const char *root)
 }
 
 const struct tool store_tools[] = {
-    {"load", prepare_load, run_load, false, false},
-    {"replace", prepare_replace, run_replace, false, true},
-    {"sound", prepare_sound, run_salvage, true, false},
-    {"stray", prepare_stray, run_salvage, true, false},
-    {"torn", prepare_torn, run_salvage, true, false},
-    {"files", prepare_files, run_salvage, true, false},
-    {"rebuild", prepare_killed, run_rebuild, false, false},
-    {"dump", prepare_dump, run_dump, false, false},
-    {"copy", prepare_account, run_account_dump, false, false},
+    {.name = "load", .prepare = prepare_load, .run = run_load, .loads = true},
+    {.name = "replace", .prepare = prepare_replace, .run = run_replace, .loads = true, .replaces = true},
+    {.name = "sound", .prepare = prepare_sound, .run = run_salvage, .damaged = true},
+    {.name = "stray", .prepare = prepare_stray, .run = run_salvage},
+    {.name = "torn", .prepare = prepare_torn, .run = run_salvage, .damaged = true, .loses = true},
+    {.name = "files", .prepare = prepare_files, .run = run_salvage, .damaged = true, .loses = true},
+    {.name = "rebuild", .prepare = prepare_killed, .run = run_rebuild},
+    {.name = "dump", .prepare = prepare_dump, .run = run_dump},
+    {.name = "copy", .prepare = prepare_account, .run = run_account_dump, .copies = true},
 };
 const size_t store_tools_count = sizeof store_tools / sizeof store_tools[0];
 
@@ -404,6 +412,50 @@ store_tools_look(const char *root, struct err *e)
 	}
 	index_close(&ix);
 	return text;
+}
+
+static int
+objects_are_whole(const char *path, const struct image *im, struct err *e)
+{
+	uint8_t sha256[STORE_SHA256_BYTES];
+	uint64_t bytes;
+	size_t n;
+	struct load_object *list = load_objects(im, &n);
+	int failed = 0;
+
+	for (size_t i = 0; i < n && failed == 0; i++) {
+		int fd = object_open(path, list[i].id, list[i].size, e);
+
+		failed = fd < 0 ? -1 : object_hash(fd, sha256, &bytes, e);
+		if (failed == 0 && !object_id_fits(list[i].id, sha256))
+			failed = err_set(e, ERR_TEMP, ERR_CODE_CORRUPT, "", "a message is not what its name says");
+		if (fd >= 0)
+			(void)close(fd);
+	}
+	free(list);
+	return failed;
+}
+
+int
+store_tools_objects(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX], *text;
+	struct dump_reader *r;
+	struct image im;
+	struct index *ix;
+
+	account_path(path, root);
+	if (index_open(path, FIXTURE_NOW + 1000, &ix, e) < 0)
+		return -1;
+	text = salvage_dump(ix);
+	index_close(&ix);
+	r = dump_reader_new(&im, false);
+	int failed = dump_reader_feed(r, slice_str(text), e) < 0 || dump_reader_end(r, e) < 0 || objects_are_whole(path, &im, e) < 0;
+
+	dump_reader_free(&r);
+	image_fini(&im);
+	free(text);
+	return failed ? -1 : 0;
 }
 
 /* The fields of a line, counted from 0 on, that may be others each time: UIDVALIDITYs, and modseqs of those that are damaged. */
@@ -509,4 +561,107 @@ store_tools_missing(const struct damage_account *place, const char *root)
 			return name;
 	}
 	return NULL;
+}
+
+static bool
+has_octets(const char *path, const struct damage_file *f)
+{
+	struct damage_file found;
+
+	if (access(path, F_OK) < 0)
+		return false;
+	damage_read_file(&found, path);
+	bool same = found.n == f->n && memcmp(found.p, f->p, f->n) == 0;
+
+	free(found.p);
+	return same;
+}
+
+const char *
+store_tools_index_missing(const struct damage_account *place, const char *root)
+{
+	static const char *const dirs[] = {"index", "index.new", "index.old"};
+	char path[FILE_PATH_BYTES_MAX];
+
+	for (size_t i = 0; i < place->n; i++) {
+		const struct damage_file *f = &place->files[i];
+		const char *last = strrchr(f->name, '/');
+		bool found = strncmp(f->name, ACCOUNT "/index", sizeof ACCOUNT + 5) != 0 || strcmp(last, "/base") != 0;
+
+		for (unsigned k = 0; k < 3 * 4 && !found; k++) {
+			if (k / 3 == 0)
+				(void)snprintf(path, sizeof path, "%s/" ACCOUNT "/%s/base", root, dirs[k]);
+			else
+				(void)snprintf(path, sizeof path, "%s/" ACCOUNT "/damaged.%u/%s/base", root, k / 3, dirs[k % 3]);
+			found = has_octets(path, f);
+		}
+		if (!found)
+			return f->name;
+	}
+	return NULL;
+}
+
+const char *
+store_tools_torn(const struct damage_account *place, const char *root)
+{
+	char path[FILE_PATH_BYTES_MAX];
+
+	for (size_t i = 0; i < place->n; i++) {
+		path_in(path, root, place->files[i].name);
+		if (strncmp(place->files[i].name, ACCOUNT "/mail/", sizeof ACCOUNT + 5) == 0 && place->files[i].n == TORN_BYTES &&
+		    access(path, F_OK) == 0)
+			return place->files[i].name;
+	}
+	return NULL;
+}
+
+int
+store_tools_copy(const char *root, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	struct image im;
+
+	path_in(path, root, ACCOUNT "/account.dump");
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0)
+		return 0;
+	int failed = dump_read(fd, &im, e);
+
+	(void)close(fd);
+	image_fini(&im);
+	return failed < 0 ? -1 : 1;
+}
+
+/* The first octet behind so many spaces of the first line that begins so. */
+static uint8_t *
+word_in(struct damage_file *f, const char *line, unsigned spaces)
+{
+	uint8_t *p = memmem(f->p, f->n, line, strlen(line));
+
+	assert(p != NULL);
+	for (; spaces > 0; p++)
+		spaces -= *p == ' ';
+	return p;
+}
+
+void
+store_tools_alter(struct damage_account *place, bool dump)
+{
+	for (size_t i = 0; i < place->n; i++) {
+		struct damage_file *f = &place->files[i];
+
+		if (dump && strcmp(f->name, DUMP_FILE) == 0) {
+			/* Its INTERNALDATE. */
+			uint8_t *p = word_in(f, "\nmessage ", 4);
+
+			*p = *p == '1' ? '2' : '1';
+			return;
+		}
+		if (!dump && strncmp(f->name, "messages/mail/", 14) == 0) {
+			f->p[f->n - 1] ^= 1;
+			return;
+		}
+	}
+	abort();
 }

@@ -17,7 +17,10 @@ struct tool {
 	void (*prepare)(const char *root); /* on what every place has */
 	enum command_status (*run)(void);  /* in the place */
 	bool damaged;			   /* the account does not open, or not as it was, before it was run */
+	bool loses;			   /* and not all of it is known: what is left is in damaged.N afterwards */
 	bool replaces;			   /* messages that the account had may be removed, and it goes back */
+	bool loads;			   /* a dump with its messages */
+	bool copies;			   /* it writes account.dump */
 };
 extern const struct tool store_tools[];
 extern const size_t store_tools_count;
@@ -35,5 +38,15 @@ bool store_tools_same(const struct tool *tool, const char *a, const char *b);
 char *store_tools_file(const char *root, const char *name);
 /* The first message's file that was in the account and is neither there nor in damaged.N, as its name in place; or NULL. */
 const char *store_tools_missing(const struct damage_account *place, const char *root);
+/* The first base copy, whole or not, that the account had and that is in none of its indexes any more, nor in damaged.N; or NULL. */
+const char *store_tools_index_missing(const struct damage_account *place, const char *root);
+/* The first damaged file of a message that still is where it was; or NULL. */
+const char *store_tools_torn(const struct damage_account *place, const char *root);
+/* Is each message that the account knows there, and what its name says? 0, or -1 with e. */
+int store_tools_objects(const char *root, struct err *e);
+/* account.dump: 1: it is there and whole; 0: it is not there; -1 with e. */
+int store_tools_copy(const char *root, struct err *e);
+/* Changes an octet of the dump that is to be loaded, or of one of its messages. */
+void store_tools_alter(struct damage_account *place, bool dump);
 
 #endif
