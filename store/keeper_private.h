@@ -16,8 +16,6 @@
 /* What is over for good is looked for so often: first soon, because many keepers do not live long. */
 #define KEEPER_PURGE_FIRST_MS 5000u
 #define KEEPER_PURGE_MS 600000u
-/* account.dump is left alone for a second for each so many octets of it. */
-#define KEEPER_COPY_BYTES_PER_S 4096u
 /* Answers and events that wait for a sync: past it they are synced and sent at once. */
 #define KEEPER_OUTBOX_MAX 4096u
 
