@@ -274,6 +274,30 @@ START_TEST(test_unreadable)
 }
 END_TEST
 
+/* No key of ours is as long as one may be: such a record, though its sum is right, is refused and nothing else happens. */
+START_TEST(test_longest_key)
+{
+	struct format_key key = {.p = "TTTTTTTTTTTTTTTTTTTTTTTT", .n = FORMAT_KEY_BYTES_MAX};
+	struct buf b, found;
+	struct check *c;
+	int r;
+
+	buf_init(&b, FORMAT_VALUE_BYTES_MAX);
+	buf_init(&found, 1 << 20);
+	format_begin(&b, FORMAT_TOMBSTONES, 0);
+	ck_assert(format_end(&b, format_key_slice(&key)));
+	put_record(&key, &b);
+	c = check_begin(ix, false, note, &found);
+	while ((r = check_step(c, 1000, &e)) > 0)
+		;
+	ck_assert_int_lt(r, 0);
+	ck_assert_int_eq(e.code, ERR_CODE_CORRUPT);
+	check_free(&c);
+	buf_fini(&found);
+	buf_fini(&b);
+}
+END_TEST
+
 static void
 disturb(void)
 {
@@ -340,6 +364,7 @@ main(void)
 	tcase_add_checked_fixture(t, setup, remove_account);
 	tcase_add_loop_test(t, test_contradictions, 0, sizeof rows / sizeof rows[0]);
 	tcase_add_test(t, test_unreadable);
+	tcase_add_test(t, test_longest_key);
 	tcase_add_test(t, test_no_false_alarm);
 	tcase_add_test(t, test_summary);
 	tcase_add_test(t, test_summary_of_another);
