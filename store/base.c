@@ -11,8 +11,6 @@
 
 #define BASE_FILE "base"
 #define BASE_NEW_FILE "base.new"
-#define BLOCK_HEADER_BYTES 8u
-#define BLOCK_FULL_BYTES (64u * 1024)
 #define INFO_BYTES (BASE_HEADER_BYTES - 4)
 
 static const uint8_t magic[8] = "MAILBASE";
@@ -103,7 +101,7 @@ write_block(struct base_writer *w, struct slice octets, uint32_t length, struct 
 	struct buf head;
 	int failed;
 
-	buf_init(&head, BLOCK_HEADER_BYTES);
+	buf_init(&head, BASE_BLOCK_HEADER_BYTES);
 	put_u32(&head, length);
 	put_u32(&head, sum(octets));
 	failed = file_write(w->fd, w->at, buf_slice(&head), e);
@@ -141,7 +139,7 @@ fill_block(struct base_writer *w, struct err *e)
 		w->records++;
 		buf_reset(&w->last_key);
 		buf_put_slice(&w->last_key, c.key);
-		if (w->block.n >= BLOCK_FULL_BYTES)
+		if (w->block.n >= BASE_BLOCK_FULL_BYTES)
 			break;
 	}
 	buf_put_u8(&w->last_key, 0);
@@ -304,7 +302,7 @@ read_records(struct slice octets, base_record_fn *fn, void *arg, uint64_t *recor
 static int
 read_block(int fd, uint64_t *at, uint8_t *room, base_record_fn *fn, void *arg, uint64_t *records, struct err *e)
 {
-	uint8_t p[BLOCK_HEADER_BYTES];
+	uint8_t p[BASE_BLOCK_HEADER_BYTES];
 	struct cursor c = cursor_of(slice_of(p, sizeof p));
 
 	if (read_exactly(fd, *at, p, sizeof p, e) < 0)

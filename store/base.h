@@ -26,6 +26,9 @@
 
 #define BASE_VERSION 1
 #define BASE_HEADER_BYTES 44u
+#define BASE_BLOCK_HEADER_BYTES 8u
+/* A block is closed once it is as long. */
+#define BASE_BLOCK_FULL_BYTES (64u * 1024)
 #define BASE_BLOCK_BYTES_MAX (256u * 1024)
 
 struct base_info {

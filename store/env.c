@@ -762,6 +762,9 @@ cursor_get(struct env_cursor *c, DBT *k, u_int32_t flag, struct err *e)
 		return 0;
 	if (r != 0)
 		return fail(c->env, r, "cursor get", e);
+	/* The least key above any is that with a zero octet behind it, which has room. */
+	if (k->size == 0 || k->size >= FORMAT_KEY_BYTES_MAX)
+		return env_refuse(c->env, "a key of a length that none has", e);
 	c->key = slice_of(k->data, k->size);
 	c->value = slice_of(v.data, v.size);
 	return 1;

@@ -18,12 +18,9 @@
 #include <fcntl.h>
 
 #define CLEAN_FILE "clean"
-/* A checkpoint after so much log; a base copy when the log since is also longer than half the last copy. */
+/* A checkpoint after so much log. */
 #define CHECKPOINT_LOG_BYTES (4u << 20)
-#define BASE_LOG_BYTES_MIN (16u << 20)
 #define BASE_STEP_BYTES (512u * 1024)
-/* Below this much log a keeper that leaves writes no base copy. */
-#define BASE_LOG_BYTES_IDLE (1u << 20)
 
 int
 index_failed(struct index *ix)
@@ -514,7 +511,7 @@ index_close(struct index **index)
 		leave_clean_mark(ix);
 	if (!index_broken(ix) && env_checkpoint(ix->env, NULL) == 0) {
 		r = 0;
-		if (ix->base_writer == NULL && base_is_due(ix, BASE_LOG_BYTES_IDLE))
+		if (ix->base_writer == NULL && base_is_due(ix, INDEX_BASE_LOG_BYTES_IDLE))
 			r = base_begin(ix->env, ix->dir, ix->account.serial, ix->now, &ix->base_writer, NULL);
 		if (r == 0 && ix->base_writer != NULL && base_step(&ix->base_writer, SIZE_MAX / 2, &info, NULL) == 0)
 			r = env_log_trim(ix->env, info.log.file, NULL);
@@ -722,7 +719,7 @@ index_changes_reset(struct index *ix)
 static bool
 wants_base(const struct index *ix)
 {
-	return ix->base_writer != NULL || base_is_due(ix, BASE_LOG_BYTES_MIN);
+	return ix->base_writer != NULL || base_is_due(ix, INDEX_BASE_LOG_BYTES_MIN);
 }
 
 static bool

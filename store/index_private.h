@@ -15,6 +15,13 @@
 #define INDEX_MAILBOXES_MAX (4u * STORE_MAILBOXES_MAX)
 #define INDEX_MAILBOXES_READ_MAX (INDEX_MAILBOXES_MAX + STORE_MAILBOXES_MAX)
 #define INDEX_CHANGE_BYTES_MAX (64u << 20)
+/* A base copy after so much log, when that is also longer than half the last copy. */
+#define INDEX_BASE_LOG_BYTES_MIN (16u << 20)
+/* Below this much log a keeper that leaves writes no base copy. */
+#define INDEX_BASE_LOG_BYTES_IDLE (1u << 20)
+/* What one step of the purge takes: records, or objects; messages. */
+#define INDEX_PURGE_RECORDS 64u
+#define INDEX_PURGE_MESSAGES (INDEX_PURGE_RECORDS * FORMAT_EXPUNGED_MAX)
 
 struct index_mailbox {
 	struct format_mailbox m; /* m.name points to name */

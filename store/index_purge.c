@@ -13,12 +13,10 @@
 #include "common/mutant.h"
 #include "store/object.h"
 
-#define RECORDS_PER_STEP 64u
-#define MESSAGES_PER_STEP (RECORDS_PER_STEP * FORMAT_EXPUNGED_MAX)
 #define TOMBSTONES_MAX 4096u
 
 struct key_list {
-	struct format_key keys[RECORDS_PER_STEP];
+	struct format_key keys[INDEX_PURGE_RECORDS];
 	size_t n;
 };
 
@@ -96,7 +94,7 @@ oldest_deleted(const struct index *ix)
 
 struct expunged {
 	struct key_list keys;
-	struct format_expunged x[RECORDS_PER_STEP]; /* their values */
+	struct format_expunged x[INDEX_PURGE_RECORDS]; /* their values */
 	uint64_t cost;
 };
 
@@ -108,7 +106,7 @@ collect_expunged(const struct purge *p, struct expunged *out, struct err *e)
 	struct env_cursor c;
 	int r = env_cursor_open(p->ix->env, &c, e) < 0 ? -1 : env_cursor_seek(&c, format_key_slice(&first), e);
 
-	while (r == 1 && out->keys.n < RECORDS_PER_STEP && c.key.p[0] == FORMAT_EXPUNGED) {
+	while (r == 1 && out->keys.n < INDEX_PURGE_RECORDS && c.key.p[0] == FORMAT_EXPUNGED) {
 		struct cursor k = cursor_of(slice_sub(c.key, 1, c.key.n));
 		struct format_expunged *x = &out->x[out->keys.n];
 		uint64_t time = cursor_u64(&k);
@@ -184,7 +182,7 @@ remove_files(struct index *ix, struct key_list *keys, struct err *e)
 	struct env_cursor c;
 	int r = env_cursor_open(ix->env, &c, e) < 0 ? -1 : env_cursor_seek(&c, format_key_slice(&first), e);
 
-	while (r == 1 && keys->n < RECORDS_PER_STEP && c.key.n == 9 && c.key.p[0] == FORMAT_GARBAGE) {
+	while (r == 1 && keys->n < INDEX_PURGE_RECORDS && c.key.n == 9 && c.key.p[0] == FORMAT_GARBAGE) {
 		key_add(keys, c.key);
 		r = remove_file(ix, c.key, c.value, e) < 0 ? -1 : env_cursor_next(&c, e);
 	}
@@ -257,7 +255,7 @@ list_tombstones(struct index *ix, uint32_t mailbox, struct key_list *keys, uint6
 
 	*count_r = 0;
 	while (r == 1 && slice_starts(c.key, format_key_slice(&prefix))) {
-		if (keys->n < RECORDS_PER_STEP) {
+		if (keys->n < INDEX_PURGE_RECORDS) {
 			struct cursor k = cursor_of(slice_sub(c.key, prefix.n, c.key.n));
 
 			key_add(keys, c.key);
@@ -309,7 +307,7 @@ first_messages(struct index *ix, uint32_t mailbox, struct uid_range *range_r, st
 	int r = walk_open(&w, ix, FORMAT_ENTRIES, mailbox, NULL, e) < 0 ? -1 : walk_first(&w, e);
 
 	*range_r = (struct uid_range){1, 1};
-	while (r == 1 && n + w.entries.n <= MESSAGES_PER_STEP) {
+	while (r == 1 && n + w.entries.n <= INDEX_PURGE_MESSAGES) {
 		n += w.entries.n;
 		range_r->last = w.last;
 		r = walk_next(&w, e);

@@ -22,6 +22,8 @@ extern const struct ipc_dispatch keeper_from_admin;
 
 /* Longest wait for the parent's word on a request that may be over quota; below what the keeper's peers wait. */
 #define KEEPER_QUOTA_WAIT_MS 10000u
+/* account.dump is left alone for a second for each so many octets of it. */
+#define KEEPER_COPY_BYTES_PER_S 4096u
 
 /* Settings that may change while it runs. */
 struct keeper_settings {

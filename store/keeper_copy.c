@@ -1,8 +1,8 @@
 /*
  * account.dump: the dump of the index beside it, for the day when the index is lost. Written when nobody uses the
  * account, a step at a time, as account.dump.new, synced and renamed; given up when somebody comes. A large account that
- * gets a message now and then is not written anew each time: a dump stands for a second for every COPY_BYTES_PER_S
- * octets of it.
+ * gets a message now and then is not written anew each time: a dump stands for a second for every
+ * KEEPER_COPY_BYTES_PER_S octets of it.
  */
 #include "store/keeper_private.h"
 
@@ -17,7 +17,6 @@
 #define COPY_FILE "account.dump"
 #define COPY_NEW_FILE "account.dump.new"
 #define COPY_STEP_BYTES (256u * 1024)
-#define COPY_BYTES_PER_S 4096u
 /* What comes before the account's line and that line. */
 #define HEAD_BYTES 4096u
 
@@ -50,7 +49,7 @@ look_at_old(const char *path)
 	if (got > 0 && dump_reader_feed(r, slice_of(room, (size_t)got), NULL) == 0 && im.account.next_mailbox > 0 &&
 	    fstat(fd, &st) == 0) {
 		copy.serial = im.account.serial;
-		copy.due_s = (uint64_t)st.st_mtime + (uint64_t)st.st_size / COPY_BYTES_PER_S;
+		copy.due_s = (uint64_t)st.st_mtime + (uint64_t)st.st_size / KEEPER_COPY_BYTES_PER_S;
 	}
 	dump_reader_free(&r);
 	image_fini(&im);
@@ -129,7 +128,7 @@ step(struct err *e)
 
 	dump_free(&copy.dump);
 	copy.serial = copy.dump_serial;
-	copy.due_s = clock_wall_us() / 1000000 + octets / COPY_BYTES_PER_S;
+	copy.due_s = clock_wall_us() / 1000000 + octets / KEEPER_COPY_BYTES_PER_S;
 	return put_in_place(e);
 }
 

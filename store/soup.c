@@ -186,15 +186,15 @@ join_account(struct buf *b, struct slice x, struct slice y)
 }
 
 static bool
-join_mailbox(struct buf *b, struct slice key, struct slice x, struct slice y)
+join_mailbox(struct buf *b, struct slice key, struct slice x, struct slice y, bool later)
 {
 	struct format_mailbox one, other;
 
 	if (!format_mailbox_get(key, x, &one) || !format_mailbox_get(key, y, &other))
 		return false;
-	/* Names, uses and marks change without a modseq: then the one that was met first stays. */
+	/* Names, uses and marks change without a modseq: then the later one in a log counts, else the one that was met first. */
 	bool newer = other.highestmodseq > one.highestmodseq ||
-	    (other.highestmodseq == one.highestmodseq && other.uidnext > one.uidnext);
+	    (other.highestmodseq == one.highestmodseq && (other.uidnext > one.uidnext || (later && other.uidnext == one.uidnext)));
 	struct format_mailbox *m = newer ? &other : &one;
 	const struct format_mailbox *old = newer ? &one : &other;
 
@@ -204,7 +204,8 @@ join_mailbox(struct buf *b, struct slice key, struct slice x, struct slice y)
 	return format_mailbox_put(b, m);
 }
 
-/* The members of both, of each UID the one with the higher modseq. More than a chunk may hold: the value grows no further. */
+/* The members of both, of each UID the one with the higher modseq. More than a chunk may hold: some were expunged before the last
+ * came, so the value with the highest UID is the newer one, and whole. */
 static bool
 join_entries(struct buf *b, struct slice key, struct slice x, struct slice y)
 {
@@ -218,7 +219,7 @@ join_entries(struct buf *b, struct slice key, struct slice x, struct slice y)
 		bool same = i < one.n && k < other.n && one.e[i].uid == other.e[k].uid;
 
 		if (both.n == FORMAT_ENTRIES_MAX)
-			return false;
+			return one.e[one.n - 1].uid < other.e[other.n - 1].uid && format_entries_put(b, key, &other);
 		both.e[both.n++] = first && !(same && other.e[k].modseq > one.e[i].modseq) ? one.e[i] : other.e[k];
 		i += first;
 		k += !first || same;
@@ -239,7 +240,8 @@ join_details(struct buf *b, struct slice key, struct slice x, struct slice y)
 		bool same = i < one.n && k < other.n && one.d[i].uid == other.d[k].uid;
 
 		if (both.n == FORMAT_DETAILS_MAX)
-			return false;
+			return one.n > 0 && other.n > 0 && one.d[one.n - 1].uid < other.d[other.n - 1].uid &&
+			    format_details_put(b, key, &other);
 		both.d[both.n++] = first ? one.d[i] : other.d[k];
 		i += first;
 		k += !first || same;
@@ -247,8 +249,9 @@ join_details(struct buf *b, struct slice key, struct slice x, struct slice y)
 	return format_details_put(b, key, &both);
 }
 
-void
-soup_merge(struct soup *s, struct slice key, struct slice value)
+/* later: it was written after what is there, as far as that came from the same log. */
+static void
+merge(struct soup *s, struct slice key, struct slice value, bool later)
 {
 	struct record *r;
 	struct slice old;
@@ -269,7 +272,7 @@ soup_merge(struct soup *s, struct slice key, struct slice value)
 		joined = join_account(&s->joined, old, value);
 		break;
 	case FORMAT_MAILBOX:
-		joined = join_mailbox(&s->joined, key, old, value);
+		joined = join_mailbox(&s->joined, key, old, value, later);
 		break;
 	case FORMAT_ENTRIES:
 		joined = join_entries(&s->joined, key, old, value);
@@ -287,6 +290,12 @@ soup_merge(struct soup *s, struct slice key, struct slice value)
 	}
 	if (joined)
 		set_value(r, buf_slice(&s->joined));
+}
+
+void
+soup_merge(struct soup *s, struct slice key, struct slice value)
+{
+	merge(s, key, value, false);
 }
 
 /* ---- redo ---- */
@@ -345,7 +354,7 @@ apply_record(struct soup *s, const struct carve_redo *c, bool exact)
 		if (exact)
 			soup_put(s, op.key, value);
 		else if (value_ok(op.key, value))
-			soup_merge(s, op.key, value);
+			merge(s, op.key, value, true);
 	}
 	return !r.ops.bad;
 }

@@ -3,6 +3,7 @@
  */
 #include "tests/unit/index_fixture.h"
 
+#include "common/summary.h"
 #include "store/check.h"
 #include "store/file.h"
 #include "store/index_private.h"
@@ -160,6 +161,65 @@ same_name(struct buf *b)
 	put_record(&key, b);
 }
 
+/* The detail of UID 1 in the inbox has another object. */
+static void
+change_object(struct buf *b, void (*change)(struct format_detail *d))
+{
+	struct format_key key = format_key_u32_u32(FORMAT_DETAILS, inbox, 1);
+	struct format_details chunk;
+
+	OK(env_get(ix->env, format_key_slice(&key), b, &e) == 1 ? 0 : -1);
+	ck_assert(format_details_get(format_key_slice(&key), buf_slice(b), &chunk));
+	change(&chunk.d[0]);
+	format_details_put(b, format_key_slice(&key), &chunk);
+	put_record(&key, b);
+}
+
+static void
+far_number(struct format_detail *d)
+{
+	memset(d->object_id, 0x11, 8);
+}
+
+static void
+other_hash(struct format_detail *d)
+{
+	d->object_id[15] ^= 1;
+}
+
+static void
+never_given(struct buf *b)
+{
+	change_object(b, far_number);
+}
+
+static void
+one_number(struct buf *b)
+{
+	change_object(b, other_hash);
+}
+
+/* Behind the last chunks one more, with a message that was before. */
+static void
+out_of_order(struct buf *b)
+{
+	struct format_key key = format_key_u32_u32(FORMAT_DETAILS, inbox, 31);
+	struct format_entries entries = {.n = 1, .e = {{.uid = 39}}};
+	struct format_details details;
+
+	OK(env_get(ix->env, format_key_slice(&key), b, &e) == 1 ? 0 : -1);
+	ck_assert(format_details_get(format_key_slice(&key), buf_slice(b), &details));
+	ck_assert_uint_eq(details.d[8].uid, 39);
+	details.d[0] = details.d[8];
+	details.n = 1;
+	key = format_key_u32_u32(FORMAT_DETAILS, inbox, 38);
+	format_details_put(b, format_key_slice(&key), &details);
+	put_record(&key, b);
+	key = format_key_u32_u32(FORMAT_ENTRIES, inbox, 38);
+	format_entries_put(b, format_key_slice(&key), &entries);
+	put_record(&key, b);
+}
+
 static const struct {
 	void (*damage)(struct buf *b);
 	const char *want;
@@ -173,6 +233,9 @@ static const struct {
     {no_keyword, "keywords keywords keywords keywords keywords keywords keywords "},
     {strange_record, "mailbox-unknown "},
     {same_name, "names "},
+    {never_given, "object-number references references "},
+    {one_number, "object-missing object-number "},
+    {out_of_order, "order counts usage references "},
 };
 
 START_TEST(test_contradictions)
@@ -206,6 +269,30 @@ START_TEST(test_unreadable)
 	/* Once for the record, once for the chunk, and what it held is missed. */
 	buf_put_u8(&found, '\0');
 	ck_assert_ptr_nonnull(strstr((char *)found.p, "record-unreadable record-unreadable halves"));
+	buf_fini(&found);
+	buf_fini(&b);
+}
+END_TEST
+
+/* No key of ours is as long as one may be: such a record, though its sum is right, is refused and nothing else happens. */
+START_TEST(test_longest_key)
+{
+	struct format_key key = {.p = "TTTTTTTTTTTTTTTTTTTTTTTT", .n = FORMAT_KEY_BYTES_MAX};
+	struct buf b, found;
+	struct check *c;
+	int r;
+
+	buf_init(&b, FORMAT_VALUE_BYTES_MAX);
+	buf_init(&found, 1 << 20);
+	format_begin(&b, FORMAT_TOMBSTONES, 0);
+	ck_assert(format_end(&b, format_key_slice(&key)));
+	put_record(&key, &b);
+	c = check_begin(ix, false, note, &found);
+	while ((r = check_step(c, 1000, &e)) > 0)
+		;
+	ck_assert_int_lt(r, 0);
+	ck_assert_int_eq(e.code, ERR_CODE_CORRUPT);
+	check_free(&c);
 	buf_fini(&found);
 	buf_fini(&b);
 }
@@ -245,6 +332,27 @@ START_TEST(test_summary)
 }
 END_TEST
 
+/* A sound summary of another message. */
+START_TEST(test_summary_of_another)
+{
+	struct summary_builder *builder = summary_builder_new(0);
+	struct buf b;
+	uint32_t uid;
+
+	buf_init(&b, SUMMARY_BYTES_MAX);
+	summary_builder_feed(builder, SLICE("a message that is longer\r\n"));
+	ck_assert(summary_builder_finish(builder, &b));
+	summary_builder_free(&builder);
+	fixture_summary = buf_slice(&b);
+	OK(fixture_append(ix, root, inbox, "a message that is longer\r\n", &uid, &e));
+	assert_found("", true, NULL);
+	OK(fixture_append(ix, root, inbox, "a message\r\n", &uid, &e));
+	assert_found("summary-wrong ", true, NULL);
+	fixture_summary = slice_of(NULL, 0);
+	buf_fini(&b);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -256,8 +364,10 @@ main(void)
 	tcase_add_checked_fixture(t, setup, remove_account);
 	tcase_add_loop_test(t, test_contradictions, 0, sizeof rows / sizeof rows[0]);
 	tcase_add_test(t, test_unreadable);
+	tcase_add_test(t, test_longest_key);
 	tcase_add_test(t, test_no_false_alarm);
 	tcase_add_test(t, test_summary);
+	tcase_add_test(t, test_summary_of_another);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 

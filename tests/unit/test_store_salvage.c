@@ -90,23 +90,142 @@ START_TEST(test_only_the_database)
 }
 END_TEST
 
+/* ---- what is still known ---- */
+
+#define LINE_BYTES 1200u
+
+/* account.dump as it is, for the caller to free(). */
+static char *
+account_dump(void)
+{
+	char path[128];
+	struct buf b;
+
+	snprintf(path, sizeof path, "%s/account.dump", root);
+	FILE *f = fopen(path, "r");
+
+	ck_assert_ptr_nonnull(f);
+	buf_init(&b, 1 << 20);
+	for (size_t n; (n = fread(buf_room(&b, 4096), 1, 4096, f)) > 0;)
+		buf_added(&b, n);
+	fclose(f);
+	buf_put_u8(&b, '\0');
+	return (char *)b.p;
+}
+
+/* The field at that place of a line; *n_r its length. */
+static const char *
+field_of(const char *line, unsigned at, size_t *n_r)
+{
+	for (; at > 0; at--)
+		line += strcspn(line, " \n") + 1;
+	*n_r = strcspn(line, " \n");
+	return line;
+}
+
+/* What a salvage must keep of a line in any case, with its end: of a message all but the modseq; of a mailbox number, time of its
+ * deletion, attributes and name. False for other lines. */
+static bool
+known_of(const char *line, char known_r[LINE_BYTES])
+{
+	bool mailbox = strncmp(line, "mailbox ", 8) == 0, expunged = strncmp(line, "expunged ", 9) == 0;
+	unsigned from = mailbox ? 2 : expunged ? 4 : 3, to = mailbox ? 7 : from + 1;
+	size_t n;
+
+	if (!mailbox && !expunged && strncmp(line, "message ", 8) != 0)
+		return false;
+	const char *hole = field_of(line, from, &n), *rest = field_of(line, to, &n);
+
+	snprintf(known_r, LINE_BYTES, "%.*s%.*s", (int)(hole - line), line, (int)strcspn(rest, "\n") + 1, rest);
+	return true;
+}
+
+static char *
+all_known(const char *dump, unsigned *messages_r)
+{
+	char line[LINE_BYTES];
+	struct buf b;
+
+	*messages_r = 0;
+	buf_init(&b, 1 << 20);
+	buf_put_str(&b, "\n");
+	for (const char *at = dump; (at = strchr(at, '\n')) != NULL;)
+		if (known_of(++at, line)) {
+			buf_put_str(&b, line);
+			*messages_r += line[1] != 'a';
+		}
+	buf_put_u8(&b, '\0');
+	return (char *)b.p;
+}
+
+/* The name of the mailbox that the field at that place is the number of. */
+static void
+mailbox_name(const char *dump, const char *line, unsigned at, char name_r[LINE_BYTES])
+{
+	char head[64];
+	size_t n;
+	const char *number = field_of(line, at, &n);
+
+	snprintf(head, sizeof head, "\nmailbox %.*s ", (int)n, number);
+	const char *mailbox = strstr(dump, head);
+
+	ck_assert_ptr_nonnull(mailbox);
+	const char *name = field_of(mailbox + 1, 9, &n);
+
+	snprintf(name_r, LINE_BYTES, "%.*s", (int)strcspn(name, "\n"), name);
+}
+
+/* Each line of before is there, or it is a message whose file is not, and the notes name it with that code. How many are lost. */
+static unsigned
+assert_known(const char *before, const char *after, const char *notes, const char *code)
+{
+	char line[LINE_BYTES + 1] = "\n", name[LINE_BYTES], path[256], note[2 * LINE_BYTES];
+	unsigned lost = 0, n_before, n_after;
+	char *known = all_known(after, &n_after), *known_before = all_known(before, &n_before);
+	size_t n, uid_n;
+
+	for (const char *at = before; (at = strchr(at, '\n')) != NULL;) {
+		unsigned shift = *++at == 'e';
+
+		if (!known_of(at, line + 1))
+			continue;
+		const char *id = field_of(at, 8 + shift, &n), *uid = field_of(at, 2 + shift, &uid_n);
+
+		snprintf(path, sizeof path, "%s/mail/%.2s/%.*s", root, n == 32 ? id + 12 : "", (int)n, id);
+		if (line[2] == 'a' || access(path, F_OK) == 0) {
+			ck_assert_msg(strstr(known, line) != NULL, "not there:%s", line);
+			continue;
+		}
+		lost++;
+		ck_assert_msg(n == 32 && strstr(known, line) == NULL, "lost and there:%s", line);
+		mailbox_name(before, at, 1 + shift, name);
+		snprintf(note, sizeof note, "%s: %s UID %.*s: lost: ", code, name, (int)uid_n, uid);
+		ck_assert_msg(strstr(notes, note) != NULL, "not told: %s", note);
+	}
+	ck_assert_uint_le(n_before - lost, n_after);
+	free(known);
+	free(known_before);
+	return lost;
+}
+
 static const struct {
 	const char *damage;
 	unsigned how;
 	unsigned messages; /* afterwards, those in Recovered included */
 	unsigned recovered;
 	bool dump; /* some are known from account.dump only */
+	const char *lost; /* the code of each loss; NULL: what account.dump had before is not to be known */
 } rows[] = {
     /* 70 messages; 4 copies; 5 expunged, which are kept. */
-    {"rm -rf index", 0, 69, 0, true},
-    {"rm -rf index account.dump", 0, 70, 70, false},
-    {"rm -rf index", 1, 71, 34, true},
-    {"rm index/base", 0, 69, 0, false},
-    {"truncate -s 200 index/base && rm index/log.*", 0, 69, 0, false},
-    {"rm index/log.* account.dump", 0, 69, 0, false},
-    {"rm index/index.db account.dump && truncate -s 300000 index/log.0000000001", 6, 0, 0, false},
-    {"rm account.dump && rm $(ls mail/00/* | head -1)", 0, 68, 0, false},
-    {"for f in $(ls mail/00/* | head -2); do truncate -s 3 $f; done", 0, 67, 0, false},
+    {"rm -rf index", 0, 69, 0, true, ""},
+    {"rm -rf index account.dump", 0, 70, 70, false, NULL},
+    {"rm -rf index", 1, 71, 34, true, ""},
+    {"rm index/base", 0, 69, 0, false, ""},
+    {"truncate -s 200 index/base && rm index/log.*", 0, 69, 0, false, ""},
+    {"rm index/log.* account.dump", 0, 69, 0, false, ""},
+    {"rm index/index.db account.dump && truncate -s 300000 index/log.0000000001", 6, 0, 0, false, NULL},
+    {"rm account.dump && rm $(ls mail/00/* | head -1)", 0, 68, 0, false, "object-missing"},
+    {"for f in $(ls mail/00/* | head -2); do truncate -s 3 $f; done", 0, 67, 0, false, "object-damaged"},
 };
 
 START_TEST(test_kinds)
@@ -114,8 +233,18 @@ START_TEST(test_kinds)
 	struct salvage_result r;
 
 	salvage_make(root, rows[_i].how, SALVAGE_MESSAGES);
+	char *before = account_dump(), *notes = NULL;
+	size_t notes_n;
+	FILE *out = open_memstream(&notes, &notes_n);
+
 	shell("%s", rows[_i].damage);
-	char *text = salvage_and_look(root, getenv("VERBOSE") ? stderr : NULL, &r);
+	char *text = salvage_and_look(root, out, &r);
+
+	fclose(out);
+	if (rows[_i].lost != NULL) {
+		ck_assert_uint_eq(assert_known(before, text, notes, rows[_i].lost), r.lost);
+		ck_assert_int_eq(r.lost > 0, rows[_i].lost[0] != '\0');
+	}
 
 	if (rows[_i].messages != 0) {
 		ck_assert_uint_eq(count(text, "message"), rows[_i].messages);
@@ -132,6 +261,8 @@ START_TEST(test_kinds)
 	ck_assert(r.sound);
 	ck_assert_uint_eq(r.recovered + r.lost + r.filled, 0);
 	ck_assert_str_eq(salvage_body(text), salvage_body(again));
+	free(before);
+	free(notes);
 	free(text);
 	free(again);
 }
