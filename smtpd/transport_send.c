@@ -689,6 +689,11 @@ on_message_reply(struct transport_session *t, const struct smtp_reply *r)
 		return;
 	}
 	decide_batch(t, RECIPIENT_TAKEN, r);
+	/* What is left of a transaction whose chunk was refused, nobody knows (RFC 3030 2). */
+	if (whole && t->offer.chunking && r->code / 100 != 2) {
+		rset(t);
+		return;
+	}
 	if (whole) {
 		go_on(t);
 		return;

@@ -9,6 +9,7 @@ Environment: MAILSTEAD_BUILD (build directory, default build), MAILSTEAD_CORPUS 
 directories.
 """
 
+import ctypes
 import glob
 import imaplib
 import os
@@ -41,6 +42,7 @@ BASE_PORTS = {"smtp": 2525, "submission": 2587, "submissions": 2465, "imap": 214
 DOMAIN = "demo.test"
 START_SECONDS_MAX = 60 if INSTRUMENTED else 20
 STOP_SECONDS_MAX = 40 if INSTRUMENTED else 20
+CLONE_NEWNET = 0x40000000
 
 
 def free_offset():
@@ -54,6 +56,14 @@ def client_tls():
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def own_network(*addresses):
+    """From now on this thread, and what it starts, have a network of their own: loopback, with these addresses besides. Needs root."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    for command in ("link set lo up", *("address add %s/32 dev lo" % a for a in addresses)):
+        subprocess.run(["ip", *command.split()], check=True)
 
 
 class Server:

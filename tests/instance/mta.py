@@ -1,5 +1,7 @@
 """Debian's mail servers, each in namespaces of its own: Postfix, Exim and OpenSMTPD take messages by their sendmail command, or on a
-port of their own, and relay them all to one port of 127.0.0.1.
+port of their own, and relay them all to one port of 127.0.0.1. On the port of their own a recipient's name says what becomes of it:
+later@ and never@ are refused at RCPT, later-data@ and never-data@ at DATA (but not by Exim), later-end@ and never-end@ at the end of the
+message, and grey@ the first time.
 
 Their packages are not installed: etc/unpack.sh has put them below BUILD/packages. In the mount namespace these appear as /mnt and
 the server's directory as /srv; its users are in a passwd file of its own. All its processes end with the namespace. Needs root.
@@ -31,11 +33,12 @@ class Mta:
     directories = {}  # below the root: what lies there is its own
     environment = {}
 
-    def __init__(self, port, listen=None, pair=None):
-        """Relays to that port. listen: (address, port) to take messages at; pair: paths of a certificate and its key for that."""
+    def __init__(self, port, listen=None, plain=None, pair=None):
+        """Relays to that port. listen: (address, port) to take messages at; pair: paths of a certificate and its key for that; plain:
+        another such, where TLS is not offered."""
         if not os.path.isdir(PACKAGES):
             raise RuntimeError("%s is not there: make deps makes it" % PACKAGES)
-        self.listen = listen
+        self.listen, self.plain = listen, plain
         self.directory = tempfile.mkdtemp(prefix="mailstead-mta-")
         os.chmod(self.directory, 0o755)
         self.port = port
@@ -176,14 +179,31 @@ smtp_tls_security_level = may
 smtpd_tls_security_level = may
 smtpd_tls_cert_file = /srv/cert.pem
 smtpd_tls_key_file = /srv/key.pem
-mynetworks = 127.0.0.0/8
+mynetworks = 127.0.0.0/8, 192.0.2.0/24
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_restrictions = check_recipient_access regexp:/srv/conf/refused, permit
+smtpd_restriction_classes = greylisting
+greylisting = check_policy_service unix:private/grey
+smtpd_data_restrictions = check_recipient_access regexp:/srv/conf/refused-data, permit
+smtpd_end_of_data_restrictions = check_recipient_access regexp:/srv/conf/refused-end, permit
 alias_maps =
 alias_database =
 """ % (HOSTNAME, self.port))
-        self.write("conf/refused", "/^never@/ 550 5.1.1 not here\n/^later@/ 450 4.2.1 come again\n")
-        listens = "%s:%d inet n - n - - smtpd\n" % self.listen if self.listen else ""
+        for name in ("", "-data", "-end"):
+            self.write("conf/refused" + name, "/^never%s@/ 550 5.1.1 not here\n/^later%s@/ 450 4.2.1 come again\n" % (name, name) +
+                       "/^grey@/ greylisting\n" * (not name))
+        self.write("grey", """#!/bin/sh
+while read -r line; do
+    if [ -z "$line" ]; then
+        if mkdir /srv/known/it 2>&-; then printf 'action=450 4.2.0 greylisted\\n\\n'; else printf 'action=dunno\\n\\n'; fi
+    fi
+done
+""", 0o755)
+        self.make("known", mode=0o777)
+        listens = "grey unix - n n - 0 spawn user=nobody argv=/srv/grey\n"
+        if self.listen:
+            listens += "%s:%d inet n - n - - smtpd\n" % self.listen
+            listens += "%s:%d inet n - n - - smtpd -o smtpd_tls_security_level=none\n" % self.plain
         # Nothing is in a chroot.
         self.write("conf/master.cf", listens + """pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -219,14 +239,17 @@ class Exim(Mta):
     flush = [program, "-C", "/srv/exim.conf", "-qff"]
     queue = [program, "-C", "/srv/exim.conf", "-bp"]
 
-    def __init__(self, port, listen=None, pair=None):
+    def __init__(self, port, listen=None, plain=None, pair=None):
         if listen:
-            self.daemon = [self.program, "-C", "/srv/exim.conf", "-bdf", "-q2s", "-oX", "%s.%d" % listen]
-        super().__init__(port, listen, pair)
+            self.daemon = [self.program, "-C", "/srv/exim.conf", "-bdf", "-q2s", "-oX", "%s.%d : %s.%d" % (*listen, *plain)]
+        super().__init__(port, listen, plain, pair)
 
     def files(self):
         self.make("spool", "Debian-exim", "Debian-exim", 0o750)
         self.make("log", "Debian-exim", "Debian-exim", 0o750)
+        if self.listen:
+            for name in ("cert.pem", "key.pem"):
+                os.chown(self.directory + "/" + name, USERS["Debian-exim"], -1)
         self.write("exim.conf", """exim_path = %s
 spool_directory = /srv/spool
 log_file_path = /srv/log/%%slog
@@ -237,8 +260,8 @@ disable_ipv6
 keep_environment =
 add_environment =
 acl_smtp_rcpt = check_rcpt
-acl_smtp_data = accept
-tls_advertise_hosts = *
+acl_smtp_data = check_end
+tls_advertise_hosts = ${if eq{$received_ip_address}{%s}{}{*}}
 tls_certificate = /srv/cert.pem
 tls_privatekey = /srv/key.pem
 smtputf8_advertise_hosts = *
@@ -248,6 +271,15 @@ check_rcpt:
   deny local_parts = never
        message = 5.1.1 not here
   defer local_parts = later
+       message = 4.2.1 come again
+  defer local_parts = grey
+       condition = ${run{/usr/bin/mkdir /srv/spool/known}{yes}{no}}
+       message = 4.2.0 greylisted
+  accept
+check_end:
+  deny condition = ${if match{$recipients}{^never-end@}}
+       message = 5.1.1 not here
+  defer condition = ${if match{$recipients}{^later-end@}}
        message = 4.2.1 come again
   accept
 begin routers
@@ -263,7 +295,32 @@ relay:
   allow_localhost
 begin retry
 * * F,1h,10s
-""" % (self.program, HOSTNAME, HOSTNAME, self.port))
+""" % (self.program, HOSTNAME, HOSTNAME, self.plain and self.plain[0], self.port))
+
+
+# A filter of OpenSMTPD (smtpd-filters(7)); each session has one recipient that matters.
+REFUSING_FILTER = """#!/usr/bin/python3
+import sys
+rcpt, known = {}, set()
+for line in sys.stdin:
+    words = line.rstrip("\\n").split("|", 7)
+    if words[:2] == ["config", "ready"]:
+        print("register|filter|smtp-in|rcpt-to\\nregister|filter|smtp-in|data\\nregister|filter|smtp-in|commit\\nregister|ready", flush=True)
+    if words[0] != "filter":
+        continue
+    phase, session, token = words[4:7]
+    if phase == "rcpt-to":
+        rcpt[session] = words[7].split("@")[0]
+    to = rcpt.get(session, "")
+    word, _, where = to.partition("-")
+    answer = None
+    if where == {"rcpt-to": "", "data": "data", "commit": "end"}[phase]:
+        answer = {"never": "550 5.1.1 not here", "later": "450 4.2.1 come again"}.get(word)
+    if (phase, to) == ("rcpt-to", "grey") and to not in known:
+        known.add(to)
+        answer = "450 4.2.0 greylisted"
+    print("filter-result|%s|%s|%s" % (session, token, "reject|" + answer if answer else "proceed"), flush=True)
+"""
 
 
 class OpenSmtpd(Mta):
@@ -278,11 +335,12 @@ class OpenSmtpd(Mta):
     def files(self):
         listens = ""
         if self.listen:
-            listens = ('pki %s cert "/srv/cert.pem"\npki %s key "/srv/key.pem"\nlisten on %s port %d tls pki "%s" hostname "%s"\n' %
-                       (HOSTNAME, HOSTNAME, *self.listen, HOSTNAME, HOSTNAME))
+            listens = ('pki {0} cert "/srv/cert.pem"\npki {0} key "/srv/key.pem"\nfilter "refused" proc-exec "/srv/refused"\n'
+                       'listen on {1} port {2} tls pki "{0}" hostname "{0}" filter "refused"\n'
+                       'listen on {3} port {4} hostname "{0}" filter "refused"\n').format(HOSTNAME, *self.listen, *self.plain)
+            self.write("refused", REFUSING_FILTER, 0o755)
         self.write("smtpd.conf", """%slisten on socket
 action "out" relay helo "%s" host "smtp://127.0.0.1:%d"
-match from any for any rcpt-to "never@mta.example" reject
 match from any for any action "out"
 """ % (listens, HOSTNAME, self.port))
         for name, user, group, mode in (("", "root", "root", 0o711), ("/offline", "root", "opensmtpq", 0o770),
