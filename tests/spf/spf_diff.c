@@ -356,7 +356,7 @@ _Static_assert(sizeof LONG_NAME - 1 == 253, "the longest name there is");
 static void
 make_zone(struct zone *z, uint64_t seed, enum oddity may, bool as_ruled)
 {
-	static const uint8_t yes[4] = {127, 0, 0, 2};
+	static const uint8_t yes[4] = {127, 0, 0, 2}, six[16] = {0x20, 1, 0xd, 0xb8, [15] = 1};
 
 	state = seed * 0x9e3779b97f4a7c15u + 1;
 	fake_dns_init(&z->dns);
@@ -376,7 +376,7 @@ make_zone(struct zone *z, uint64_t seed, enum oddity may, bool as_ruled)
 	fake_row(&z->dns, LONG_NAME, DNS_CNAME)->target = z->names[0];
 	fake_row(&z->dns, LABEL_53 ".test", DNS_CNAME)->target = z->names[0];
 	fake_row(&z->dns, "long.test", DNS_CNAME)->target = z->names[0];
-	put_address(z, "six.test", (const uint8_t[16]){0x20, 1, 0xd, 0xb8, [15] = 1}, false);
+	put_address(z, "six.test", six, false);
 	put_address(z, "h0.n0.test.ok.test", yes, true);
 	put_address(z, "h2.n2.test.ok.test", yes, true);
 	put_address(z, "h8.example.ok.test", yes, true);
