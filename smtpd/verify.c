@@ -248,6 +248,23 @@ on_arc(void *arg, const struct arc_outcome *o)
 	one_ended(v);
 }
 
+/* The quotes are no part of a local part (RFC 5322 3.2.4): macros have what is quoted. */
+static struct slice
+without_quotes(struct verify *v, struct slice local)
+{
+	uint8_t *to = local.n >= 2 && local.p[0] == '"' && local.p[local.n - 1] == '"' ? arena_alloc(v->arena, local.n) : NULL;
+	size_t n = 0;
+
+	if (to == NULL)
+		return local;
+	for (size_t i = 1; i + 1 < local.n; i++) {
+		if (local.p[i] == '\\' && i + 2 < local.n)
+			i++;
+		to[n++] = local.p[i];
+	}
+	return slice_of(to, n);
+}
+
 static void
 begin_spf(struct verify *v)
 {
@@ -261,7 +278,7 @@ begin_spf(struct verify *v)
 	if (v->facts.mail_from.n == 0)
 		return;
 	if (addr_spec_split(v->facts.mail_from, &local, &domain)) {
-		q.local = local;
+		q.local = without_quotes(v, local);
 		q.domain = domain;
 	} else {
 		q.domain = v->facts.mail_from;

@@ -364,7 +364,8 @@ class TestSizes(harness.InstanceTest):
         "ten.test": record("@", "v=spf1 mx -all") + "".join("@ IN MX %d m%d\n" % (i, i) for i in range(10)) + "m9 IN A 127.0.0.1\n",
         "n.test": "".join(record(name + ".", "v=spf1 exists:%{d}.x.test -all") for name in (longest, sender)),
         "x.test": "* IN A 127.0.0.2\n",
-        "names.test": record("@", "v=spf1 ptr:h299.names.test ptr:names.test -all") + "".join("h%d IN A 127.3.0.1\n" % i for i in range(300)),
+        "names.test": record("@", "v=spf1 ptr:h299.names.test ptr:names.test -all") +
+        "".join("h%d IN A 127.3.0.1\n" % i + record("of%d" % i, "v=spf1 ptr:h%d.names.test -all" % i) for i in range(300)),
         "3.127.in-addr.arpa": "".join("1.0 IN PTR h%d.names.test.\n" % i for i in range(300)),
     }
 
@@ -434,6 +435,22 @@ class TestSizes(harness.InstanceTest):
         self.assertEqual(code, 250, text)
         self.assertIn("iprev=pass policy.iprev=127.3.0.1", text)
         self.assertRegex(text, r'spf=pass reason="ptr:(h299\.)?names\.test"')
+        looked_at = self.names_looked_at("a@names.test")
+        self.assertEqual(len(looked_at), 10, looked_at)
+        others = [i for i in range(300) if i not in looked_at]
+        self.check('spf=pass reason="ptr:h%d.names.test"' % looked_at[-1], "a@of%d.names.test" % looked_at[-1], source="127.3.0.1")
+        for i in (others[0], others[-1]):
+            self.check("spf=fail reason=-all smtp.mailfrom=of%d.names.test" % i, "a@of%d.names.test" % i, source="127.3.0.1")
+            self.assertEqual(self.names_looked_at("a@of%d.names.test" % i), looked_at)
+
+    def names_looked_at(self, sender):
+        """Numbers of the names whose address SPF asked for."""
+        def rows():
+            found = json.loads(self.server.run("--json", "explain", sender, check=False).stdout or "[]")
+            return [r["fields"] for r in found if r["event"] == "dns" and r["fields"]["check"] == "mailfrom"]
+
+        found = [re.fullmatch(r"h(\d+)\.names\.test", r["name"]) for r in harness.wait_for(rows) if r["type"] == "1"]
+        return sorted({int(m.group(1)) for m in found if m})
 
     def test_long_names(self):
         """%{d}.x.test has more than 253 octets: labels go from the left, so that x.test's wildcard answers (RFC 7208 7.3)."""

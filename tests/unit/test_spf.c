@@ -444,6 +444,9 @@ static const struct policy_row policies[] = {
 	{"v=spf1 ptr:h.example -all", "1.2.3.4", "fail"},
 	{"v=spf1 ptr/0 -all", "1.2.3.4", "permerror"},
 	{"v=spf1 ptr -all", "1.2.3.5", "fail"},
+	/* of eleven names of the client ten are looked at, so the last is none of them (4.6.4) */
+	{"v=spf1 ptr:tenth.example -all", "1.2.3.7", "pass"},
+	{"v=spf1 ptr:eleventh.example -all", "1.2.3.7", "fail"},
 	{"v=spf1 exists:%{p}.ok.example -all", "1.2.3.4", "pass"},
 	{"v=spf1 exists:%{p}.ok.example -all", "1.2.3.5", "fail"},
 	/* limits (4.6.4) */
@@ -501,7 +504,10 @@ policy_zone(const char *record)
 		if (i < 10)
 			fake_row(d, "ten.example", DNS_MX)->target = hosts[i];
 		add_ip(hosts[i], DNS_A, i == 9 ? "1.2.3.9" : "9.9.9.9");
+		fake_row(d, "7.3.2.1.in-addr.arpa", DNS_PTR)->target = i == 9 ? "h.tenth.example" : i == 10 ? "h.eleventh.example" : hosts[i];
 	}
+	add_ip("h.tenth.example", DNS_A, "1.2.3.7");
+	add_ip("h.eleventh.example", DNS_A, "1.2.3.7");
 	fake_row(d, "4.3.2.1.in-addr.arpa", DNS_PTR)->target = "temp.example";
 	fake_row(d, "4.3.2.1.in-addr.arpa", DNS_PTR)->target = "h.example";
 	fake_row(d, "4.3.2.1.in-addr.arpa", DNS_PTR)->target = "mail.d.example";

@@ -404,6 +404,32 @@ START_TEST(test_null_path)
 }
 END_TEST
 
+/* RFC 5321 4.1.2, RFC 7208 7.2: however the local part is quoted, %{l} is the same. */
+START_TEST(test_quoted_local_part)
+{
+	static const struct {
+		struct slice mail_from;
+		const char *asked;
+	} rows[] = {
+	    {SLICE("joe@example.com"), "joe.l.example.com"},
+	    {SLICE("\"joe\"@example.com"), "joe.l.example.com"},
+	    {SLICE("\"j\\o\\\\e\"@example.com"), "jo\\e.l.example.com"},
+	    {SLICE("\"a@b\\\"\"@example.com"), "a@b\".l.example.com"},
+	    {SLICE("\"\"@example.com"), "postmaster.l.example.com"},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		fake_dns_init(&dns);
+		fake_txt(&dns, "example.com", "v=spf1 exists:%{l}.l.example.com -all");
+		fake_row(&dns, rows[i].asked, DNS_A)->data = SLICE("\177\0\0\2");
+		facts.mail_from = rows[i].mail_from;
+		judge("From: joe@example.com\r\n\r\nbody\r\n", true);
+		ck_assert_msg(got.mail_from.result == SPF_RESULT_PASS, "%s", rows[i].asked);
+	}
+	facts.mail_from = SLICE("joe@example.com");
+}
+END_TEST
+
 /* D-08: no author, several: reported, not evaluated. */
 START_TEST(test_authors)
 {
@@ -542,8 +568,8 @@ int
 main(void)
 {
 	const TTest *const tests[] = {test_form, test_long_lines_and_nul, test_stray_octets, test_ranges, test_tls_required, test_recoding,
-	    test_ranges_overflow, test_header_lengths, test_pass, test_null_path, test_authors, test_large_author, test_temporary, test_time_limit,
-	    test_wrong_size, test_largest_verdict};
+	    test_ranges_overflow, test_header_lengths, test_pass, test_null_path, test_quoted_local_part, test_authors, test_large_author, test_temporary,
+	    test_time_limit, test_wrong_size, test_largest_verdict};
 	Suite *s = suite_create("verify");
 	TCase *t = tcase_create("verify");
 	SRunner *r;
