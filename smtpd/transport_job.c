@@ -560,8 +560,12 @@ transport_job_open(struct transport_job *job)
 void
 transport_job_dot(struct transport_job *job)
 {
+	const struct log_field fields[] = {LOG_CSTR("mta", transport_conn_mta(job->conn)), LOG_END};
+
 	job->dot = true;
 	transport_queue_dot(job);
+	/* When the queue ends together with this process, nobody else knows. */
+	transport_trace(job, "end-sent", fields);
 }
 
 /* Some recipients have their outcome. */

@@ -88,13 +88,14 @@ class OutboundTest(harness.InstanceTest):
 
 class TestDialogue(OutboundTest):
     def test_delivered(self):
-        self.one(("done", "2.0.0"))
+        queue_id = self.one(("done", "2.0.0"))
         (mail, rcpts, octets, session), = self.first.messages
         self.assertTrue(mail.startswith("<alice@demo.test>"), mail)
         self.assertEqual(rcpts, ["<x@%s>" % self.domain])
         self.assertTrue(octets.endswith(b"\r\n\r\n.dot\r\nhello\r\n"), octets)
         self.assertNotIn(b"Return-Path", octets)
         self.assertEqual(self.second.sessions, [])
+        self.assertEqual(len(self.events(queue_id, "end-sent")), 1)
 
     def test_each_recipient_its_own(self):
         replies = {"a": "550 5.1.1 who", "b": "450 4.2.1 grey", "c": None}
@@ -534,9 +535,10 @@ class TestDeath(OutboundTest):
     """A process ends in the middle: nothing is lost, and what may have arrived twice is marked."""
     more_settings = {"transport.timeout_dot": "20s", "queue.remote_retry": "1s"}
 
-    def kill(self, program):
+    def kill(self, *programs):
         self.server.allow(r"(role-ended|restart-later).*(queue|transport)|event=(ipc|edge)|\b(ipc|edge)-")
-        for pid in self.server.processes()[program]:
+        processes = self.server.processes()
+        for pid in [pid for program in programs for pid in processes[program]]:
             os.kill(pid, 9)
 
     def listed(self, queue_id):
@@ -583,6 +585,17 @@ class TestDeath(OutboundTest):
         harness.wait_for(lambda: self.listed(queue_id) == [], 15)
         rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
         self.assertIn("reply-lost", [r["event"] for r in rows])
+
+    def test_both_end(self):
+        """Nobody is left who knows that the end of the message was sent, so it is sent again unmarked; that the end was sent stands in the time line."""
+        queue_id = self.begin()
+        self.kill("smtpd-queue", "smtpd-transport")
+        harness.wait_for(lambda: len(self.first.messages) == 1, 30)
+        self.go.set()
+        harness.wait_for(lambda: self.listed(queue_id) == [], 20)
+        ends = self.events(queue_id, "end-sent")
+        self.assertEqual([r["mta"] for r in ends], ["a.out.example[%s]" % FIRST] * 2)
+        self.assertEqual([(r["state"], r["unsure"]) for r in self.events(queue_id, "remote-result")], [("done", "0")])
 
 
 class TestLeaving(OutboundTest):
