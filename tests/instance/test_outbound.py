@@ -389,6 +389,56 @@ class TestRoutes(OutboundTest):
         self.assertIn("10 a.dead.example [127.0.0.9], 20 b.dead.example [%s]" % FIRST, route["hosts"])
 
 
+class TestNextTry(OutboundTest):
+    """When a message is tried again, and why then: the time line and the queue say the same."""
+    more_zones = {"dead.example": "* IN MX 10 a\na IN A 127.0.0.9\n"}
+
+    def shown(self, queue_id):
+        """The times of the message and of its recipients."""
+        row, = json.loads(self.server.run("--json", "queue", "show", queue_id).stdout)
+        return {row["next"], *(r["next"] for r in row["recipients"] if r["state"] == "pending")}
+
+    def result(self, queue_id, count=1):
+        found = harness.wait_for(lambda: (lambda e: e if len(e) == count else None)(self.events(queue_id, "queue-result")), 20)
+        return found[-1]
+
+    def test_told_to_come_later(self):
+        self.first.reset(rcpt="451 4.7.1 later")
+        queue_id = self.submit("x", "y")
+        result = self.result(queue_id)
+        self.assertEqual((result["then"], result["why"], result["attempts"]), ("again", "attempts", "1"))
+        self.assertEqual(self.shown(queue_id), {result["next"]})
+        self.assertIn("next " + result["next"], self.server.run("queue", "show", queue_id).stdout)
+
+    def test_asleep(self):
+        """Nobody is there: what was tried waits for its own time or that of its destination, the later of the two, and what comes then waits as well."""
+        whys = set()
+        for n in range(12):
+            to = "x@d%d.dead.example" % n
+            first = self.submit(to)
+            result = self.result(first)
+            whys.add(result["why"])
+            self.assertEqual(self.shown(first), {result["next"]})
+            second = self.submit(to)
+            asleep, = harness.wait_for(lambda: self.events(second, "queue-asleep"), 10)
+            self.assertEqual((asleep["destination"], asleep["why"]), (to[2:], "asleep"))
+            self.assertEqual(self.shown(second), {asleep["next"]})
+            self.assertEqual(self.events(second, "queue-result"), [])
+            if result["why"] == "asleep":
+                self.assertEqual(result["next"], asleep["next"])
+            else:
+                self.assertGreaterEqual(result["next"], asleep["next"])
+            self.assertEqual(self.events(first, "queue-asleep"), [])
+            if n >= 1 and len(whys) == 2:
+                break
+        self.assertEqual(whys, {"attempts", "asleep"})
+        # Tried by hand, in vain: the time is another one, and is said.
+        self.server.run("queue", "retry", second)
+        result = self.result(second)
+        self.assertEqual(self.shown(second), {result["next"]})
+        self.assertEqual(len(self.events(second, "queue-asleep")), 1)
+
+
 class TestTls(OutboundTest):
     """Encryption that nobody demands: any certificate, and none when it fails."""
 
