@@ -14,6 +14,7 @@
 #include "common/rfc5322.h"
 #include "common/transfer.h"
 #include "smtpd/dsn_private.h"
+#include "smtpd/dsn_words.h"
 
 #include <assert.h>
 
@@ -38,21 +39,6 @@ dsn_action_name(enum dsn_action a)
 
 	assert((unsigned)a <= DSN_ACTION_LAST);
 	return names[a];
-}
-
-bool
-dsn_status_valid(struct slice status)
-{
-	struct slice part;
-
-	if (status.n < 5 || status.p[1] != '.' || (status.p[0] != '2' && status.p[0] != '4' && status.p[0] != '5'))
-		return false;
-	for (unsigned i = 0; i < 3; i++) {
-		uint64_t number;
-		if (!slice_cut(&status, '.', &part) || part.n > 3 || !slice_u64(part, 999, &number) || (part.n > 1 && part.p[0] == '0'))
-			return false;
-	}
-	return status.p == NULL;
 }
 
 struct slice

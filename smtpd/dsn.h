@@ -41,9 +41,6 @@ enum dsn_action {
 /* "failed" and so on; DSN_NONE is "none". */
 const char *dsn_action_name(enum dsn_action a);
 
-/* status-code of RFC 3464 2.3.4 whose class is 2, 4 or 5. */
-bool dsn_status_valid(struct slice status);
-
 struct dsn_recipient {
 	enum dsn_action action; /* not DSN_NONE */
 	bool unsure;		/* of a failed one: the message may have arrived all the same */

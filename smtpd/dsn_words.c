@@ -5,8 +5,6 @@
  */
 #include "smtpd/dsn_words.h"
 
-#include "smtpd/dsn.h"
-
 #include <assert.h>
 
 /* Rows of the first table point to these by name. */
@@ -224,6 +222,21 @@ has_words(struct slice reply, const char *words)
 	return false;
 }
 
+bool
+dsn_status_valid(struct slice status)
+{
+	struct slice part;
+
+	if (status.n < 5 || status.p[1] != '.' || (status.p[0] != '2' && status.p[0] != '4' && status.p[0] != '5'))
+		return false;
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t number;
+		if (!slice_cut(&status, '.', &part) || part.n > 3 || !slice_u64(part, 999, &number) || (part.n > 1 && part.p[0] == '0'))
+			return false;
+	}
+	return status.p == NULL;
+}
+
 /* status is one of RFC 3463, or empty. */
 static bool
 has_status(struct slice status, const char *want)
@@ -249,6 +262,12 @@ dsn_words_of(struct slice status, struct slice reply)
 		if ((r->status == NULL || has_status(known, r->status)) && (r->words == NULL || has_words(reply, r->words)))
 			return &kinds[r->kind];
 	}
+}
+
+bool
+dsn_words_reputation(struct slice status, struct slice reply)
+{
+	return dsn_words_of(status, reply) == &kinds[REPUTATION];
 }
 
 const struct dsn_words *

@@ -6,6 +6,7 @@
  * and is to be sent later, is sent now), "delete" (nobody is told), "discard" (the sender is told that it failed).
  */
 #include "common/date.h"
+#include "common/mem.h"
 #include "smtpd/queue.h"
 #include "smtpd/queue_items.h"
 
@@ -80,8 +81,9 @@ told_of(const struct queue_recipient *r)
 	return list;
 }
 
+/* next_ms: when it is tried again. */
 static json_t *
-recipient_row(const struct queue_recipient *r)
+recipient_row(const struct queue_recipient *r, uint64_t next_ms)
 {
 	json_t *row = json_object();
 
@@ -95,19 +97,35 @@ recipient_row(const struct queue_recipient *r)
 	(void)json_object_set_new(row, "forwarded", json_boolean((r->flags & QUEUE_FORWARDED) != 0));
 	(void)json_object_set_new(row, "unsure", json_boolean((r->flags & QUEUE_UNSURE) != 0));
 	(void)json_object_set_new(row, "told", told_of(r));
-	if (r->state == QUEUE_PENDING && r->next_ms > 0)
-		put_date(row, "next", r->next_ms);
+	if (r->state == QUEUE_PENDING && next_ms > 0)
+		put_date(row, "next", next_ms);
 	return row;
+}
+
+/* The times of the item's recipients: as its record says, or as a piece of m that waits has it, whose destination may sleep meanwhile. */
+static uint64_t *
+times_of(const struct queue_message *m, const struct queue_item *item)
+{
+	uint64_t *times = mem_new_array(item->count + 1u, sizeof *times);
+
+	for (unsigned i = 0; i < item->count; i++)
+		times[i] = item->recipients[i].next_ms;
+	for (const struct queue_piece *p = m->pieces; p; p = p->of_message)
+		for (unsigned k = 0; k < p->count && p->place == QUEUE_WAITING; k++)
+			times[p->recipients[k]] = p->when_ms;
+	return times;
 }
 
 /* At most n of them, beginning with number `from`. */
 static json_t *
-recipients_of(const struct queue_item *item, unsigned from, unsigned n)
+recipients_of(const struct queue_message *m, const struct queue_item *item, unsigned from, unsigned n)
 {
 	json_t *list = json_array();
+	uint64_t *times = times_of(m, item);
 
 	for (unsigned i = from; i < item->count && i - from < n; i++)
-		(void)json_array_append_new(list, recipient_row(&item->recipients[i]));
+		(void)json_array_append_new(list, recipient_row(&item->recipients[i], times[i]));
+	free(times);
 	return list;
 }
 
@@ -135,7 +153,7 @@ row_of(struct queue_message *m, unsigned from, unsigned n, unsigned *count_r)
 		(void)json_object_set_new(row, "tls_optional", json_boolean((c->item.flags & QUEUE_TLS_OPTIONAL) != 0));
 		(void)json_object_set_new(row, "priority", json_integer(c->item.priority));
 		(void)json_object_set_new(row, "report", text_of(c->item.report_id));
-		(void)json_object_set_new(row, "recipients", recipients_of(&c->item, from, n));
+		(void)json_object_set_new(row, "recipients", recipients_of(m, &c->item, from, n));
 		*count_r = c->item.count;
 		queue_change_drop(c);
 	}

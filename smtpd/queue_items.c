@@ -3,6 +3,7 @@
  * and is read when something is to be done. Nothing in memory is ahead of the disk but when a piece is tried.
  */
 #include "common/config.h"
+#include "common/date.h"
 #include "common/dns_name.h"
 #include "common/mem.h"
 #include "smtpd/queue.h"
@@ -303,6 +304,26 @@ queue_pause_of(const struct queue_piece *p, uint32_t attempts)
 	return queue_pause_ms(pause_base(p), attempts, r);
 }
 
+/*
+ * p waits because its destination sleeps; it comes here once for each such sleep. For the time line alone: a dead destination may have
+ * a long line.
+ */
+static void
+record_asleep(const struct queue_piece *p)
+{
+	char next[DATE_RFC3339_SIZE];
+	struct buf b;
+
+	date_rfc3339_print((int64_t)(p->when_ms / 1000), next);
+	const struct log_field fields[] = {LOG_CSTR("id", p->message->id), LOG_STR("destination", queue_piece_destination(p)),
+	    LOG_CSTR("next", next), LOG_CSTR("why", "asleep"), LOG_END};
+
+	buf_init(&b, LOG_LINE_BYTES_MAX);
+	log_put_fields(&b, fields);
+	role_record(NO_SESSION, "queue-asleep", buf_slice(&b));
+	buf_fini(&b);
+}
+
 static uint64_t
 pause_max(const struct queue_piece *p)
 {
@@ -324,12 +345,15 @@ queue_piece_again(struct queue_piece *p, uint64_t when_ms)
 	/* Further ahead nothing was ever put: the clock has been set back since. */
 	if (when_ms > latest)
 		when_ms = latest;
-	if (p->message->held)
+	if (p->message->held) {
 		queue_plan_park(plan, p);
-	else if (when_ms <= now)
-		queue_plan_ready(plan, p, now);
-	else
+	} else if (when_ms > now) {
 		queue_plan_wait(plan, p, when_ms);
+	} else {
+		queue_plan_ready(plan, p, now);
+		if (p->place == QUEUE_WAITING)
+			record_asleep(p);
+	}
 }
 
 #define TLS_OPTIONAL_MARK '-'

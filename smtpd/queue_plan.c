@@ -528,6 +528,12 @@ queue_plan_sleeper(const struct queue_plan *plan)
 	return plan->asleep.turn != NULL ? line_first(plan->asleep.turn) : NULL;
 }
 
+uint64_t
+queue_plan_asleep_until_ms(const struct queue_piece *p)
+{
+	return p->to->asleep_until_ms;
+}
+
 void
 queue_plan_wake(struct queue_plan *plan, struct queue_piece *p)
 {

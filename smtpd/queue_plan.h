@@ -99,6 +99,8 @@ void queue_plan_reached(struct queue_plan *plan, struct queue_piece *p, unsigned
 unsigned queue_plan_unreachable(struct queue_plan *plan, struct queue_piece *p);
 void queue_plan_sleep(struct queue_plan *plan, struct queue_piece *p, uint64_t until_ms);
 struct queue_piece *queue_plan_sleeper(const struct queue_plan *plan);
+/* Before then nothing of the destination of p is tried; 0: it does not sleep. */
+uint64_t queue_plan_asleep_until_ms(const struct queue_piece *p);
 /* The destination of p is tried again at once when p is ready. */
 void queue_plan_wake(struct queue_plan *plan, struct queue_piece *p);
 

@@ -2,6 +2,7 @@
  * What comes of a try: the states of the piece's recipients, and what is done with the piece.
  */
 #include "common/config.h"
+#include "common/date.h"
 #include "common/mem.h"
 #include "smtpd/queue.h"
 #include "smtpd/queue_items.h"
@@ -95,11 +96,35 @@ apply(struct queue_piece *p, struct slice encoded, struct err *e)
 	return c;
 }
 
+/* When p, which has been tried in vain, is tried again; *why_r: what says so, its own tries or its destination. */
+static uint64_t
+next_try(const struct queue_piece *p, const char **why_r)
+{
+	uint64_t when = queue_now_ms() + queue_pause_of(p, p->attempts);
+	uint64_t asleep_until = queue_plan_asleep_until_ms(p);
+
+	*why_r = asleep_until > when ? "asleep" : "attempts";
+	return asleep_until > when ? asleep_until : when;
+}
+
+static void
+trace_result(const struct queue_piece *p, struct slice session, uint64_t when_ms, const char *why)
+{
+	uint64_t now = queue_now_ms();
+	char next[DATE_RFC3339_SIZE];
+
+	date_rfc3339_print((int64_t)(when_ms / 1000), next);
+	queue_trace(p->message, session, "queue-result", LOG_STR("destination", queue_piece_destination(p)),
+	    LOG_NUM("attempts", p->attempts), LOG_CSTR("then", "again"),
+	    LOG_NUM("pause", when_ms > now ? (when_ms - now) / 1000 : 0), LOG_CSTR("next", next), LOG_CSTR("why", why), LOG_END);
+}
+
 int
 queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 {
 	struct queue_message *m = p->message;
 	struct queue_change *c = apply(p, encoded, e);
+	const char *why;
 	uint64_t when;
 	bool again;
 
@@ -109,11 +134,13 @@ queue_piece_tried(struct queue_piece *p, struct slice encoded, struct err *e)
 	m->attempts++;
 	if (queue_past(m, OPT_QUEUE_LIFETIME))
 		expire(&c->item, p);
-	when = queue_now_ms() + queue_pause_of(p, p->attempts);
+	when = next_try(p, &why);
 	again = put_off(&c->item, p, when);
-	queue_trace(m, c->item.session, "queue-result", LOG_STR("destination", queue_piece_destination(p)),
-	    LOG_NUM("attempts", p->attempts),
-	    LOG_CSTR("then", again ? "again" : "done"), LOG_NUM("pause", again ? (when - queue_now_ms()) / 1000 : 0), LOG_END);
+	if (again)
+		trace_result(p, c->item.session, when, why);
+	else
+		queue_trace(m, c->item.session, "queue-result", LOG_STR("destination", queue_piece_destination(p)),
+		    LOG_NUM("attempts", p->attempts), LOG_CSTR("then", "done"), LOG_END);
 	for (unsigned k = 0; k < p->count && !again; k++)
 		queue_trace_failed(m, &c->item, queue_piece_recipient(p, &c->item, k));
 	if (again)

@@ -41,7 +41,6 @@ struct transport_job {
 	char queue_id[SMTP_QUEUE_ID_CHARS + 1];
 	char destination[TRANSPORT_DESTINATION_MAX];
 	char relay[TRANSPORT_RELAY_BYTES_MAX + 1]; /* asked instead of the domain's servers; empty: none */
-	bool fallback;				   /* that is the one for what cannot be reached */
 	struct arena *arena;
 	struct queue_item item;
 	struct transport_message message;

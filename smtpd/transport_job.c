@@ -4,10 +4,15 @@
  * decided; one that could not be spoken to, or that went in the middle, has not, and the next is tried (RFC 5321 5.1).
  *
  * What no server decided is put off, or fails for good when all of them said so for good.
+ *
+ * Where a relay is configured for it, it gets what no server could be reached for, and those recipients whom a server refused for good for
+ * what is known of this host's address; all else that was said holds. Whether DANE or a policy forbids that is known by the route: what was
+ * refused over a connection that had waited is asked again along one.
  */
 #include "smtpd/transport.h"
 
 #include "common/mem.h"
+#include "smtpd/dsn_words.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -70,6 +75,11 @@ decide_rest(const struct transport_job *job, struct transport_outcome *o)
 	const struct transport_failure *f = &job->failure;
 	bool said = f->said || job->failure_mta[0] == '\0';
 
+	/* The relay cannot take it, so what the domain's server said holds. */
+	if (o->refused && f->permanent) {
+		o->decided = true;
+		return;
+	}
 	snprintf(words, sizeof words, "%s%s%s", said ? "" : job->failure_mta, said ? "" : ": ", f->text);
 	*o = (struct transport_outcome){.decided = true, .state = f->permanent ? QUEUE_FAILED : QUEUE_PENDING};
 	snprintf(o->text, sizeof o->text, "%.*s", TRANSPORT_TEXT_MAX - 1, words);
@@ -259,24 +269,100 @@ forbidden(struct transport_job *job)
 
 static void find_route(struct transport_job *job);
 
-/* No server could be spoken to, and nothing forbids another way. */
+/* A relay is configured for what does not get through, it was not asked yet, and neither DANE nor a policy forbids another way. */
+static bool
+may_fall_back(const struct transport_job *job)
+{
+	if (config_string(role_config(), OPT_TRANSPORT_FALLBACK)[0] == '\0' || job->relay[0] != '\0' || job->sts_enforced)
+		return false;
+	for (unsigned i = 0; job->route != NULL && i < job->route->host_count; i++)
+		if (job->route->hosts[i]->tlsa == TRANSPORT_TLSA_RECORDS)
+			return false;
+	return true;
+}
+
+/* The last word of a server, and about this host rather than the message or the recipient. */
+static bool
+refuses_host(const struct transport_outcome *o)
+{
+	return o->decided && o->state == QUEUE_FAILED && o->mta[0] != '\0' &&
+	       dsn_words_reputation(slice_str(o->status), slice_str(o->text));
+}
+
+static unsigned
+refused_count(const struct transport_job *job)
+{
+	unsigned n = 0;
+
+	for (uint16_t i = 0; i < job->item.count; i++)
+		n += refuses_host(&job->message.outcomes[i]);
+	return n;
+}
+
+/* What is not decided has its outcome by what was said last. Then those are undecided whom a server has refused because of this host. */
+static unsigned
+reopen_refused(struct transport_job *job)
+{
+	unsigned n = 0;
+
+	for (uint16_t i = 0; i < job->item.count; i++) {
+		struct transport_outcome *o = &job->message.outcomes[i];
+
+		if (!o->decided)
+			decide_rest(job, o);
+		if (!refuses_host(o))
+			continue;
+		o->decided = false;
+		o->refused = true;
+		n++;
+	}
+	return n;
+}
+
+/* why: the first that goes another way, or NULL: none was decided. */
+static void
+trace_fallback(const struct transport_job *job, unsigned count, const struct transport_outcome *why)
+{
+	const struct transport_failure *f = &job->failure;
+	bool refused = why != NULL || (f->said && f->permanent && dsn_words_reputation(slice_str(f->status), slice_str(f->text)));
+	const struct log_field fields[] = {LOG_CSTR("relay", job->relay),
+	    LOG_CSTR("why", refused ? "reputation" : f->said ? "refused" : "unreachable"), LOG_NUM("recipients", count),
+	    LOG_CSTR("mta", why != NULL ? why->mta : job->failure_mta), LOG_CSTR("text", why != NULL ? why->text : f->text), LOG_END};
+
+	transport_trace(job, "fallback", fields);
+}
+
+/* The undecided go to the relay. refused: because a server refused this host; else because none was ready. */
+static void
+begin_fallback(struct transport_job *job, bool refused)
+{
+	const struct transport_outcome *why = NULL;
+	unsigned count = 0;
+
+	/* Longer ones are refused at start. */
+	if (!slice_cstr(slice_str(config_string(role_config(), OPT_TRANSPORT_FALLBACK)), job->relay, sizeof job->relay))
+		abort();
+	for (uint16_t i = job->item.count; i-- > 0;)
+		if (!job->message.outcomes[i].decided) {
+			why = &job->message.outcomes[i];
+			count++;
+		}
+	trace_fallback(job, count, refused ? why : NULL);
+	/* All else has its outcome: from here on the relay's words count. */
+	if (refused)
+		job->failed = false;
+	job->reused = false;
+	job->host = job->address = job->tries = 0;
+	find_route(job);
+}
+
+/* No server decided, or one refused this host, and nothing forbids another way. */
 static bool
 falls_back(struct transport_job *job)
 {
-	struct slice relay = slice_str(config_string(role_config(), OPT_TRANSPORT_FALLBACK));
-	const struct log_field fields[] = {LOG_STR("relay", relay), LOG_END};
-
-	if (relay.n == 0 || job->relay[0] != '\0' || job->reached || job->sts_enforced || !undecided(job))
+	if (!may_fall_back(job) || (job->reached ? reopen_refused(job) == 0 : !undecided(job)))
 		return false;
-	for (unsigned i = 0; i < job->route->host_count; i++)
-		if (job->route->hosts[i]->tlsa == TRANSPORT_TLSA_RECORDS)
-			return false;
-	if (!slice_cstr(relay, job->relay, sizeof job->relay))
-		return false;
-	transport_trace(job, "fallback", fields);
-	job->fallback = true;
-	job->host = job->address = job->tries = 0;
-	find_route(job);
+	begin_fallback(job, job->reached);
 	return true;
 }
 
@@ -406,7 +492,7 @@ on_route(void *arg, const struct transport_route *route)
 	job->failed = true;
 	job->failure = route->failure;
 	/* For good: the next message of that destination is to find it out at once, not to wait. */
-	finish(job, route->failure.permanent ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
+	finish(job, route->failure.permanent || job->reached ? TRANSPORT_REACHED : TRANSPORT_UNREACHABLE);
 }
 
 static void
@@ -474,17 +560,44 @@ transport_job_open(struct transport_job *job)
 void
 transport_job_dot(struct transport_job *job)
 {
+	const struct log_field fields[] = {LOG_CSTR("mta", transport_conn_mta(job->conn)), LOG_END};
+
 	job->dot = true;
 	transport_queue_dot(job);
+	/* When the queue ends together with this process, nobody else knows. */
+	transport_trace(job, "end-sent", fields);
 }
 
-/* A connection that waited had gone before it took notice. */
+/* Some recipients have their outcome. */
+static bool
+any_decided(const struct transport_job *job)
+{
+	for (uint16_t i = 0; i < job->item.count; i++)
+		if (job->message.outcomes[i].decided)
+			return true;
+	return false;
+}
+
+/* What came of a connection that waited does not count: it had gone before it took notice, or nobody knows whether there is another way. */
 static void
 begin_anew(struct transport_job *job)
 {
-	job->reused = job->reached = job->begun = job->sts_enforced = false;
+	job->reused = job->reached = job->sts_enforced = false;
+	job->begun = any_decided(job);
 	job->host = job->address = 0;
 	find_route(job);
+}
+
+/* Each recipient has its outcome: the end, but for those that may go another way. */
+static void
+conclude(struct transport_job *job)
+{
+	if (job->route == NULL && refused_count(job) > 0 && may_fall_back(job)) {
+		(void)reopen_refused(job);
+		begin_anew(job);
+	} else if (!falls_back(job)) {
+		finish(job, TRANSPORT_REACHED);
+	}
 }
 
 void
@@ -494,7 +607,7 @@ transport_job_message(struct transport_job *job, const struct transport_failure 
 
 	job->conn = NULL;
 	if (rest == NULL || !undecided(job)) {
-		finish(job, TRANSPORT_REACHED);
+		conclude(job);
 		return;
 	}
 	if (job->reused) {

@@ -43,6 +43,7 @@ struct transport_outcome {
 	bool decided;
 	enum queue_state state; /* QUEUE_PENDING: the server says later, or it is not known whether the message has arrived */
 	bool unsure;		/* the reply to the end of the message was lost */
+	bool refused;		/* not decided: a server of the domain has refused this host, and the relay is asked */
 	bool dsn_passed;	/* the server offers DSN and was told what the sender wants (RFC 3461 5.2.1) */
 	char status[TRANSPORT_STATUS_MAX];
 	char text[TRANSPORT_TEXT_MAX];

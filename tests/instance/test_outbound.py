@@ -20,6 +20,8 @@ from test_descriptors import Without
 
 MESSAGE = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\n.dot\r\nhello\r\n"
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
+# What servers say to a host that they have heard ill of.
+BLOCKED = "550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dnsbl.example"
 # How long a server that hangs is waited for: more than one takes that is only slow.
 PATIENCE = "5s" if harness.INSTRUMENTED else "2s"
 FAST = {"transport.enabled": "yes", "transport.loopback": "yes", "queue.remote_retry": "1h",
@@ -86,13 +88,14 @@ class OutboundTest(harness.InstanceTest):
 
 class TestDialogue(OutboundTest):
     def test_delivered(self):
-        self.one(("done", "2.0.0"))
+        queue_id = self.one(("done", "2.0.0"))
         (mail, rcpts, octets, session), = self.first.messages
         self.assertTrue(mail.startswith("<alice@demo.test>"), mail)
         self.assertEqual(rcpts, ["<x@%s>" % self.domain])
         self.assertTrue(octets.endswith(b"\r\n\r\n.dot\r\nhello\r\n"), octets)
         self.assertNotIn(b"Return-Path", octets)
         self.assertEqual(self.second.sessions, [])
+        self.assertEqual(len(self.events(queue_id, "end-sent")), 1)
 
     def test_each_recipient_its_own(self):
         replies = {"a": "550 5.1.1 who", "b": "450 4.2.1 grey", "c": None}
@@ -113,6 +116,17 @@ class TestDialogue(OutboundTest):
                     self.first.reset(**{stage: code})
                     self.one((state, code.split()[1]))
                     self.assertEqual(self.second.sessions, [])
+
+    def test_refused_by_reputation(self):
+        """No other way is configured."""
+        for stage in ("greeting", "mail", "rcpt", "dot"):
+            with self.subTest(stage=stage):
+                self.setUp()
+                for r in (self.first, self.second):
+                    r.reset(**{stage: BLOCKED})
+                queue_id = self.one(("failed", "5.7.1"))
+                self.assertEqual(self.events(queue_id, "fallback"), [])
+                self.assertEqual(len(harness.wait_for(lambda: self.events(queue_id, "undeliverable"), 10)), 1)
 
     def test_next_server(self):
         """A server that cannot be spoken to, or goes before the message is whole, leaves it to the next."""
@@ -375,6 +389,56 @@ class TestRoutes(OutboundTest):
         self.assertIn("10 a.dead.example [127.0.0.9], 20 b.dead.example [%s]" % FIRST, route["hosts"])
 
 
+class TestNextTry(OutboundTest):
+    """When a message is tried again, and why then: the time line and the queue say the same."""
+    more_zones = {"dead.example": "* IN MX 10 a\na IN A 127.0.0.9\n"}
+
+    def shown(self, queue_id):
+        """The times of the message and of its recipients."""
+        row, = json.loads(self.server.run("--json", "queue", "show", queue_id).stdout)
+        return {row["next"], *(r["next"] for r in row["recipients"] if r["state"] == "pending")}
+
+    def result(self, queue_id, count=1):
+        found = harness.wait_for(lambda: (lambda e: e if len(e) == count else None)(self.events(queue_id, "queue-result")), 20)
+        return found[-1]
+
+    def test_told_to_come_later(self):
+        self.first.reset(rcpt="451 4.7.1 later")
+        queue_id = self.submit("x", "y")
+        result = self.result(queue_id)
+        self.assertEqual((result["then"], result["why"], result["attempts"]), ("again", "attempts", "1"))
+        self.assertEqual(self.shown(queue_id), {result["next"]})
+        self.assertIn("next " + result["next"], self.server.run("queue", "show", queue_id).stdout)
+
+    def test_asleep(self):
+        """Nobody is there: what was tried waits for its own time or that of its destination, the later of the two, and what comes then waits as well."""
+        whys = set()
+        for n in range(12):
+            to = "x@d%d.dead.example" % n
+            first = self.submit(to)
+            result = self.result(first)
+            whys.add(result["why"])
+            self.assertEqual(self.shown(first), {result["next"]})
+            second = self.submit(to)
+            asleep, = harness.wait_for(lambda: self.events(second, "queue-asleep"), 10)
+            self.assertEqual((asleep["destination"], asleep["why"]), (to[2:], "asleep"))
+            self.assertEqual(self.shown(second), {asleep["next"]})
+            self.assertEqual(self.events(second, "queue-result"), [])
+            if result["why"] == "asleep":
+                self.assertEqual(result["next"], asleep["next"])
+            else:
+                self.assertGreaterEqual(result["next"], asleep["next"])
+            self.assertEqual(self.events(first, "queue-asleep"), [])
+            if n >= 1 and len(whys) == 2:
+                break
+        self.assertEqual(whys, {"attempts", "asleep"})
+        # Tried by hand, in vain: the time is another one, and is said.
+        self.server.run("queue", "retry", second)
+        result = self.result(second)
+        self.assertEqual(self.shown(second), {result["next"]})
+        self.assertEqual(len(self.events(second, "queue-asleep")), 1)
+
+
 class TestTls(OutboundTest):
     """Encryption that nobody demands: any certificate, and none when it fails."""
 
@@ -424,7 +488,8 @@ class TestDane(OutboundTest):
         cls.port = ports.take()
         records = {"good": receiver.tlsa(3, 1, pair[0]), "silent": receiver.tlsa(3, 1, pair[0]), "whole": receiver.tlsa(3, 0, pair[0]), "late": receiver.tlsa(3, 1, late[0]),
                    "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0]),
-                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict", "greeting", "ehlo", "starttls")}}
+                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict", "greeting", "ehlo", "starttls")},
+                   "ill": receiver.tlsa(3, 1, pair[0])}
         text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
         text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
             FIRST, cls.port, records["bad"], cls.port, records["good"])
@@ -437,7 +502,7 @@ class TestDane(OutboundTest):
                 name, name, name, name, name, FIRST, cls.port, where, record)
         signed, anchor = dnsserver.sign(directory + "/keys", "dane.example", text, lambda owner: False)
         cls.more_zones = {"dane.example": signed}
-        cls.more_settings = {"dns.trust_anchor": anchor, "tls.authorities": cls.ca}
+        cls.more_settings = {"dns.trust_anchor": anchor, "tls.authorities": cls.ca, "transport.fallback": "%s@%d" % (SECOND, cls.port)}
         super().setUpClass()
 
     def test_records(self):
@@ -482,6 +547,19 @@ class TestDane(OutboundTest):
                 queue_id = self.submit("x@%s.dane.example" % stage)
                 self.assertEqual(self.results(queue_id)["x"], ("pending", "4.7.4" if stage == "starttls" else "4.7.1"))
 
+    def test_no_fallback(self):
+        """What is for servers that prove who they are goes to nobody else, whoever has refused it: over a new connection, and over one that waited."""
+        self.first.reset()
+        self.first.context = receiver.context(self.pairs["pair"])
+        self.assertEqual(self.results(self.submit("x@ill.dane.example"))["x"][0], "done")
+        self.first.script = {"mail": BLOCKED}
+        for _ in range(2):
+            queue_id = self.submit("x@ill.dane.example")
+            self.assertEqual(self.results(queue_id)["x"], ("failed", "5.7.1"))
+            self.assertEqual(self.events(queue_id, "fallback"), [])
+            self.first.end_sessions()
+        self.assertEqual(self.second.sessions, [])
+
     def test_tls_optional(self):
         """What its sender has marked TLS-Required: No is not held back by records (RFC 8689 4.2.2), nor by what they hold back; and shares no
         connection with what is."""
@@ -507,9 +585,10 @@ class TestDeath(OutboundTest):
     """A process ends in the middle: nothing is lost, and what may have arrived twice is marked."""
     more_settings = {"transport.timeout_dot": "20s", "queue.remote_retry": "1s"}
 
-    def kill(self, program):
+    def kill(self, *programs):
         self.server.allow(r"(role-ended|restart-later).*(queue|transport)|event=(ipc|edge)|\b(ipc|edge)-")
-        for pid in self.server.processes()[program]:
+        processes = self.server.processes()
+        for pid in [pid for program in programs for pid in processes[program]]:
             os.kill(pid, 9)
 
     def listed(self, queue_id):
@@ -556,6 +635,17 @@ class TestDeath(OutboundTest):
         harness.wait_for(lambda: self.listed(queue_id) == [], 15)
         rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
         self.assertIn("reply-lost", [r["event"] for r in rows])
+
+    def test_both_end(self):
+        """Nobody is left who knows that the end of the message was sent, so it is sent again unmarked; that the end was sent stands in the time line."""
+        queue_id = self.begin()
+        self.kill("smtpd-queue", "smtpd-transport")
+        harness.wait_for(lambda: len(self.first.messages) == 1, 30)
+        self.go.set()
+        harness.wait_for(lambda: self.listed(queue_id) == [], 20)
+        ends = self.events(queue_id, "end-sent")
+        self.assertEqual([r["mta"] for r in ends], ["a.out.example[%s]" % FIRST] * 2)
+        self.assertEqual([(r["state"], r["unsure"]) for r in self.events(queue_id, "remote-result")], [("done", "0")])
 
 
 class TestLeaving(OutboundTest):
@@ -634,6 +724,113 @@ class TestRelays(OutboundTest):
         self.first.offers.append("AUTH PLAIN LOGIN")
         self.one(("pending", "4.7.8"), to="x@safe.example")
         self.assertEqual(self.first.messages, [])
+
+
+class TestFallback(OutboundTest):
+    """A domain's one server, and the relay for what cannot be reached or refuses this host by reputation."""
+    more_zones = {"ill.example": "* IN MX 10 a\na IN A %s\n" % FIRST}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.port = ports.take()
+        cls.more_settings = {"transport.fallback": "%s@%d" % (SECOND, cls.port)}
+        super().setUpClass()
+
+    def setUp(self):
+        super().setUp()
+        self.domain = self.domain.replace(".out.", ".ill.")
+
+    def relayed(self, queue_id, rcpts=("x",)):
+        """The relay has it, once, and the time line says why."""
+        self.assertEqual([r for _, r, _, _ in self.second.messages], [["<%s@%s>" % (r, self.domain) for r in rcpts]])
+        fallback, = self.events(queue_id, "fallback")
+        self.assertEqual((fallback["why"], fallback["recipients"]), ("reputation", str(len(rcpts))))
+        self.assertIn("%s]" % FIRST, fallback["mta"])
+        self.assertIn("blocked using", fallback["text"])
+
+    def test_at_each_stage(self):
+        for stage in ("greeting", "ehlo", "mail", "rcpt", "data", "dot"):
+            for offers in (["PIPELINING"], ["CHUNKING"]):
+                if stage == "data" and "CHUNKING" in offers:
+                    continue
+                with self.subTest(stage=stage, offers=offers):
+                    self.setUp()
+                    self.first.offers = offers
+                    self.first.reset(**{stage: "554" + BLOCKED[3:], "helo": BLOCKED if stage == "ehlo" else None})
+                    queue_id = self.one(("done", "2.0.0"))
+                    self.assertEqual(self.first.messages, [])
+                    self.relayed(queue_id)
+                    self.assertEqual(self.server.run("--json", "queue", "list", queue_id, check=False).stdout.split(), ["[]"])
+
+    def test_others_have_their_answer(self):
+        """Who is refused for another reason, or is told to come later, does not go another way; nor does one who has it."""
+        replies = {"a": "550 5.1.1 who", "b": "450 4.7.1 blocked using dnsbl.example", "c": None, "d": BLOCKED, "e": BLOCKED}
+        self.first.reset(rcpt=lambda s: replies[s.commands[-1].split("<")[1][0]])
+        queue_id = self.submit(*replies)
+        self.assertEqual(self.results(queue_id, 5), {"a": ("failed", "5.1.1"), "b": ("pending", "4.7.1"), "c": ("done", "2.0.0"),
+                                                     "d": ("done", "2.0.0"), "e": ("done", "2.0.0")})
+        self.assertEqual([r for _, r, _, _ in self.first.messages], [["<c@%s>" % self.domain]])
+        self.relayed(queue_id, ("d", "e"))
+        report, = harness.wait_for(lambda: self.events(queue_id, "report"), 20)
+        self.assertEqual((report["to"], report["result"]), ("alice@demo.test", "sent"))
+        listed, = json.loads(self.server.run("--json", "queue", "show", queue_id).stdout)
+        self.assertEqual([(r["address"][0], r["told"]) for r in listed["recipients"] if r["told"]], [("a", ["failure"])])
+
+    def test_other_reasons(self):
+        for reply, state in (("550 5.1.1 no such user", "failed"), ("550 5.7.1 no spam, please", "failed"), ("550 5.7.26 SPF", "failed"),
+                             ("451 4.7.1 blocked using dnsbl.example", "pending")):
+            for stage in ("mail", "rcpt", "dot"):
+                with self.subTest(reply=reply, stage=stage):
+                    self.setUp()
+                    self.first.reset(**{stage: reply})
+                    queue_id = self.one((state, reply.split()[1]))
+                    self.assertEqual(self.second.sessions, [])
+                    self.assertEqual(self.events(queue_id, "fallback"), [])
+
+    def test_after_a_message(self):
+        """Refused over a connection that had a message before: it is asked once more, now that what forbids another way is known."""
+        self.one(("done", "2.0.0"))
+        for stage in ("mail", "rcpt", "dot"):
+            with self.subTest(stage=stage):
+                self.first.script = {}
+                self.second.reset()
+                self.one(("done", "2.0.0"))
+                self.first.script = {stage: BLOCKED}
+                self.relayed(self.one(("done", "2.0.0")))
+        # The connection was made for another domain: what forbids another way is known already.
+        self.setUp()
+        self.one(("done", "2.0.0"), to="x@other-" + self.domain)
+        self.first.script, self.second.script = {"mail": BLOCKED}, {"mail": CLOSE}
+        self.one(("pending", "4.4.2"))
+        self.assertEqual((len(self.first.sessions), len(self.second.sessions)), (1, 1))
+
+    def test_relay_fails(self):
+        """What the relay says counts; one that is not there keeps the message waiting."""
+        for script, want in (({"rcpt": BLOCKED}, ("failed", "5.7.1")), ({"dot": "451 4.3.0 later"}, ("pending", "4.3.0")),
+                             ({"greeting": "421 4.3.2 away"}, ("pending", "4.3.2")), ({"greeting": RESET}, ("pending", "4.4.2"))):
+            with self.subTest(script=script):
+                self.setUp()
+                self.first.reset(mail=BLOCKED)
+                self.second.reset(**script)
+                queue_id = self.one(want)
+                self.assertEqual(len(self.first.sessions), 1)
+                self.assertEqual(len(self.events(queue_id, "fallback")), 1)
+
+    def test_relay_cannot(self):
+        """It lacks what the message needs: what the domain's server said holds."""
+        self.first.reset(mail=BLOCKED)
+        self.second.offers = ["SIZE 10"]
+        try:
+            self.assertIn("blocked using", self.events(self.one(("failed", "5.7.1")), "remote-result")[0]["text"])
+        finally:
+            self.second.offers = ["PIPELINING", "8BITMIME"]
+
+    def test_requiretls(self):
+        """The relay would have to prove itself, and offer it (RFC 8689 4.2.1)."""
+        self.first.reset(greeting=BLOCKED)
+        queue_id = self.submit("x", options=["REQUIRETLS"])
+        self.assertEqual(self.results(queue_id)["x"][0], "failed")
+        self.assertEqual(self.second.messages, [])
 
 
 @unittest.skipUnless(os.getuid() == 0, "only root can listen on port 465")

@@ -19,7 +19,7 @@ class TestPolicies(test_outbound.OutboundTest):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject", "noid", "followed", "behind", "bare"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject", "noid", "followed", "behind", "bare", "ill", "fair"]
         cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
         cls.expired = PolicyHost("127.0.0.5", cls.https, receiver.context(issue("mta-sts.expired.sts.example", expired=True)))
@@ -33,7 +33,8 @@ class TestPolicies(test_outbound.OutboundTest):
             zone += record.get(n, "_mta-sts.%%s IN TXT \"v=STSv1; id=%s1;\"\n" % n) % n
         zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\nc.good IN CNAME a.good\n"
         cls.more_zones = {"sts.example": zone}
-        cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https}
+        # Nobody is there.
+        cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https, "transport.fallback": "127.0.0.8@%d" % ports.take()}
         super().setUpClass()
         cls.first.context = receiver.context(issue("a.good.sts.example", "c.good.sts.example", "bare.sts.example"))
         cls.second.context = receiver.context(issue("else.example"))
@@ -74,6 +75,17 @@ class TestPolicies(test_outbound.OutboundTest):
         where, queue_id = self.server_of("wildcard")
         self.assertEqual(where, "first")
         self.assertFalse([c for s in self.second.sessions for c in s.commands if c.startswith("MAIL")])
+
+    def test_no_fallback(self):
+        """A policy that binds leaves no other way, whoever has refused the message; one that does not leaves it."""
+        for mode, name, state in (("enforce", "ill", "failed"), ("testing", "fair", "pending")):
+            with self.subTest(mode=mode):
+                self.policy(name, mode=mode, mx=("a.good.sts.example", "b.good.sts.example"))
+                self.first.reset(mail=test_outbound.BLOCKED)
+                self.second.reset(greeting=test_outbound.CLOSE)
+                queue_id = self.submit("x@%s.sts.example" % name)
+                self.assertEqual(self.results(queue_id)["x"][0], state)
+                self.assertEqual(len(self.events(queue_id, "fallback")), mode == "testing")
 
     def test_names(self):
         """The record may be behind a CNAME (3.1); what is proved is the name that the MX record has, not one behind that (4.1), and without MX

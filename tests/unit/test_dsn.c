@@ -689,6 +689,7 @@ START_TEST(test_words)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
 		const struct dsn_words *w = dsn_words_of(slice_str(rows[i].status), slice_str(rows[i].reply));
 		ck_assert_msg(strcmp(w->name, rows[i].want) == 0, "%s %s: %s, want %s", rows[i].status, rows[i].reply, w->name, rows[i].want);
+		ck_assert_int_eq(dsn_words_reputation(slice_str(rows[i].status), slice_str(rows[i].reply)), strcmp(w->name, "reputation") == 0);
 		for (unsigned k = 0; dsn_words_at(k); k++)
 			used[k] += dsn_words_at(k) == w;
 	}

@@ -595,6 +595,39 @@ START_TEST(test_tls_optional)
 }
 END_TEST
 
+/* What waits behind a destination that sleeps has that in its time line once for each sleep; what was tried does not come back before. */
+START_TEST(test_asleep)
+{
+	const struct queue_piece *tried;
+
+	add(ID_1, TO("x@a.example"), 0);
+	add(ID_2, TO("y@a.example"), 0);
+	ck_assert_uint_eq(sent_count, 1);
+	ck_assert_uint_eq(recorded_count, 0);
+	result_of_last(TRANSPORT_UNREACHABLE, QUEUE_PENDING);
+	ck_assert_uint_eq(recorded_count, 1);
+	ck_assert_str_eq(recorded_event, "queue-asleep");
+	ck_assert_ptr_nonnull(strstr(recorded_fields, "id=" ID_2 " destination=a.example next="));
+	add(ID_3, TO("z@a.example"), 0);
+	ck_assert_uint_eq(recorded_count, 2);
+	ck_assert_ptr_nonnull(strstr(recorded_fields, "id=" ID_3));
+	tried = queue_items_find(SLICE(ID_1))->pieces;
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned before = recorded_count;
+
+		ck_assert(tried->place == QUEUE_WAITING && tried->when_ms >= queue_plan_asleep_until_ms(tried));
+		pass((int64_t)(queue_plan_asleep_until_ms(tried) - queue_now_ms()) + 1000);
+		ck_assert_uint_eq(sent_count, i + 2);
+		result_of_last(TRANSPORT_UNREACHABLE, QUEUE_PENDING);
+		tried = queue_items_find(slice_str(sent[i + 1].queue_id))->pieces;
+		/* Until just before the end of the sleep the two others have been due. */
+		pass((int64_t)(queue_plan_asleep_until_ms(tried) - queue_now_ms()) - 2000);
+		ck_assert_uint_eq(recorded_count, before + 2);
+	}
+	over();
+}
+END_TEST
+
 /* Nothing of it is tried before its time, nor by hand; its lifetime begins then. */
 START_TEST(test_future_release)
 {
@@ -1092,6 +1125,7 @@ suite(void)
 	tcase_add_loop_test(t, test_report_once, 0, 2);
 	tcase_add_test(t, test_stale_report);
 	tcase_add_test(t, test_tls_optional);
+	tcase_add_test(t, test_asleep);
 	tcase_add_loop_test(t, test_future_release, 0, 2);
 	tcase_add_loop_test(t, test_clock_back, 0, 2);
 	tcase_add_test(t, test_expiry_of_many);
