@@ -25,6 +25,7 @@ struct sts_fetcher {
 	struct loop_timer *timer;
 	struct buf ca;
 	uint16_t port;
+	uint64_t longest_ms;
 	struct sts_fetch *ended; /* to be told when libcurl is not on the stack */
 };
 
@@ -182,12 +183,13 @@ read_file(const char *path, struct buf *b, struct err *e)
 }
 
 struct sts_fetcher *
-sts_fetcher_new(struct loop *l, const char *ca_file, uint16_t port, struct err *e)
+sts_fetcher_new(struct loop *l, const char *ca_file, uint16_t port, uint64_t longest_ms, struct err *e)
 {
 	struct sts_fetcher *f = MEM_NEW(struct sts_fetcher);
 
 	f->loop = l;
 	f->port = port;
+	f->longest_ms = longest_ms;
 	f->timer = loop_timer_new(l, on_time, f);
 	buf_init(&f->ca, CA_BYTES_MAX);
 	if (read_file(ca_file, &f->ca, e) < 0) {
@@ -260,7 +262,7 @@ set_up(struct sts_fetch *t, const char *url)
 	    curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &ca) == CURLE_OK && curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK &&
-	    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)STS_FETCH_MS) == CURLE_OK &&
+	    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)t->fetcher->longest_ms) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK && curl_easy_setopt(c, CURLOPT_WRITEDATA, t) == CURLE_OK &&
 	    curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->error) == CURLE_OK;

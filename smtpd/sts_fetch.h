@@ -12,8 +12,6 @@
 
 #include <stdint.h>
 
-#define STS_FETCH_MS 60000 /* RFC 8461 3.3 suggests a minute */
-
 struct sts_fetcher;
 struct sts_fetch;
 
@@ -22,9 +20,9 @@ typedef void sts_fetched_fn(void *arg, struct slice text, const char *why);
 
 /*
  * The process's only one; to be called before the sandbox closes. ca_file: certificates of the known authorities, PEM; port: of all
- * policy hosts. NULL and e when libcurl does not start or the file cannot be read. Blocks on that file.
+ * policy hosts; longest_ms: of a fetch. NULL and e when libcurl does not start or the file cannot be read. Blocks on that file.
  */
-struct sts_fetcher *sts_fetcher_new(struct loop *l, const char *ca_file, uint16_t port, struct err *e);
+struct sts_fetcher *sts_fetcher_new(struct loop *l, const char *ca_file, uint16_t port, uint64_t longest_ms, struct err *e);
 void sts_fetcher_free(struct sts_fetcher **f);
 
 /*

@@ -25,6 +25,7 @@
 #define FAILED_SECONDS 300u
 #define FAILURES_MAX 256
 #define ADDRESSES_MAX 8
+#define AGAIN "known, being fetched again"
 
 struct asker {
 	struct asker *next;
@@ -37,6 +38,7 @@ struct lookup {
 	struct asker *askers;
 	uint64_t ticket; /* of the DNS question */
 	bool asking;
+	bool refreshing; /* a policy is known, and binds meanwhile */
 	struct sts_fetch *fetch;
 	char id[STS_ID_CHARS_MAX + 1];
 	struct buf addresses;
@@ -235,7 +237,8 @@ on_record(void *arg, const struct dns_answer *answer)
 			end(l, "known");
 			return;
 		}
-		tell_askers(l, known, "known, being fetched again");
+		l->refreshing = true;
+		tell_askers(l, known, AGAIN);
 	}
 	if (failed_lately(l, now))
 		end(l, "the fetch failed a moment ago");
@@ -299,6 +302,12 @@ on_ask(struct edge *e, struct msg_STS_ASK *m)
 		tell(e, m->id, ERR_TEMP, NULL, "too many at once");
 		return;
 	}
+	const struct sts_entry *known = l != NULL && l->refreshing ? sts_cache_find(m->domain, now_seconds()) : NULL;
+
+	if (known != NULL) {
+		tell(e, m->id, ERR_NONE, known, AGAIN);
+		return;
+	}
 	if (l != NULL) {
 		add_asker(l, e, m->id);
 		return;
@@ -330,8 +339,8 @@ init(struct err *e)
 	(void)snprintf(dir, sizeof dir, "%s/sts", role_state_dir());
 	if (sts_cache_open(dir, now_seconds(), e) < 0)
 		return -1;
-	fetcher = sts_fetcher_new(
-	    role_loop(), config_string(role_config(), OPT_TLS_AUTHORITIES), (uint16_t)config_number(role_config(), OPT_STS_PORT), e);
+	fetcher = sts_fetcher_new(role_loop(), config_string(role_config(), OPT_TLS_AUTHORITIES),
+	    (uint16_t)config_number(role_config(), OPT_STS_PORT), config_number(role_config(), OPT_STS_TIMEOUT), e);
 	/* Mail goes out without it as well, and under the policies that are known. */
 	if (fetcher == NULL)
 		log_event(LOG_WARN, NO_SESSION, "sts-off", LOG_ERR(e), LOG_END);

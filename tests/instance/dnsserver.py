@@ -71,6 +71,12 @@ class DnsServer:
                 raise RuntimeError("nsd did not start: " + (open(log).read() if os.path.exists(log) else ""))
             time.sleep(0.05)
 
+    def change(self, zones):
+        """Other zones, on the same port."""
+        self.stop()
+        self.zones.update({name.lower().rstrip("."): text for name, text in zones.items()})
+        self._start()
+
     def stop(self):
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)

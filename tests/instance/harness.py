@@ -14,6 +14,7 @@ import glob
 import imaplib
 import os
 import poplib
+import pty
 import re
 import shutil
 import signal
@@ -175,6 +176,20 @@ class Server:
         if check and done.returncode != 0:
             raise AssertionError("mailstead %s: exit %d\n%s%s" % (" ".join(args), done.returncode, done.stdout, done.stderr))
         return done
+
+    def run_on_terminal(self, *args):
+        """The same where stderr is a terminal: (status, text of stdout, octets that the terminal got)."""
+        ours, theirs = pty.openpty()
+        command = [MAILSTEAD, "--config", self.demo + "/mailstead.conf", *args]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=60)
+        os.close(theirs)
+        shown = b""
+        try:
+            while True:  # a read gives no more than one write
+                shown += os.read(ours, 65536)
+        except OSError:
+            os.close(ours)
+        return done.returncode, done.stdout, shown
 
     def queued(self, queue_id):
         """The text of a message that waits in the queue, from its file (smtpd/queue_files.h)."""

@@ -195,6 +195,7 @@ class Run:
                 raise Failure("%s (%s) was answered 250 and never arrived" % (token, queue_id))
             if arrived[token] < 2:
                 continue
+            # Each message has one recipient.
             if lost[queue_id] < arrived[token] - 1:
                 raise Failure("%s (%s) arrived %d times, and nothing says why:\n%s" % (
                     token, queue_id, arrived[token], self.server.run("explain", queue_id, check=False).stdout))
@@ -202,6 +203,11 @@ class Run:
             asked += 1
             if asked <= EXPLAINED and "reply-lost" not in self.server.run("explain", queue_id).stdout:
                 raise Failure("%s (%s) arrived %d times, and its time line does not say so" % (token, queue_id, arrived[token]))
+        # Nobody knows their ids: all of them together have no more copies than others' ends were lost.
+        copies = sum(arrived[token] - 1 for token in self.unknown if arrived[token] > 1)
+        others = sum(n for queue_id, n in lost.items() if queue_id not in self.told.values())
+        if copies > others:
+            raise Failure("those without an answer arrived %d times too often, and only %d replies were lost" % (copies, others))
         strange = set(arrived) - set(self.told) - self.unknown
         if strange:
             raise Failure("these arrived although they were refused: %s" % sorted(strange))
@@ -222,9 +228,12 @@ class Run:
         time.sleep(0.5)  # the recorder has all of it
         self.judge()
         twice = sum(1 for n in self.receiver.arrived.values() if n > 1)
-        print("outbound: %d killed (%s), %d messages told 250, %d arrived, %d of them twice and told so, %d without an answer" % (
+        # Two deaths may meet one message.
+        more = sum(1 for n in self.receiver.arrived.values() if n > 2)
+        print("outbound: %d killed (%s), %d messages told 250, %d arrived, %d of them more than once and told so (%d more than twice), "
+              "%d without an answer" % (
             sum(self.kills.values()), ", ".join("%s %d" % k for k in sorted(self.kills.items())), len(self.told),
-            len(self.receiver.arrived), twice, len(self.unknown)), flush=True)
+            len(self.receiver.arrived), twice, more, len(self.unknown)), flush=True)
 
     def close(self):
         wrong = self.server.stop()

@@ -12,6 +12,9 @@ import time
 
 HANG, RESET, CLOSE = "hang", "reset", "close"
 STAGES = ("greeting", "ehlo", "helo", "starttls", "mail", "rcpt", "data", "dot", "rset")
+# Stages without a reply: the script says HANG, RESET or CLOSE there, or nothing. A server that hangs at connect is a Deaf one.
+SILENT_STAGES = ("handshake", "body")
+BODY_READ = 10000  # so much of a message is read before the stage "body"
 
 
 class Gone(Exception):
@@ -25,6 +28,7 @@ class Session:
         self.receiver, self.conn, self.number = receiver, conn, number
         self.file = conn.makefile("rb")
         self.commands, self.tls, self.sni = [], None, None
+        self.peer = conn.getpeername()
         self.mail, self.rcpts = None, []
         self.login = None
 
@@ -35,6 +39,8 @@ class Session:
             what = what(self)
         if what is None:
             what = default
+        if what is None:
+            return 0
         if what == HANG:
             self.receiver.ended.wait(60)
             raise Gone()
@@ -75,6 +81,7 @@ class Session:
             self.begin_tls()
 
     def begin_tls(self):
+        self.say("handshake", None)
         self.receiver.context.sni_callback = lambda s, name, c: setattr(self, "sni", name)
         self.conn = self.receiver.context.wrap_socket(self.conn, server_side=True)
         self.file = self.conn.makefile("rb")
@@ -96,7 +103,7 @@ class Session:
     def on_data(self, text):
         if self.say("data", "354 go" if self.rcpts else "503 no recipients") != 354:
             return
-        lines = []
+        lines, count = [], 0
         while True:
             time.sleep(self.receiver.line_seconds)
             line = self.file.readline()
@@ -104,6 +111,9 @@ class Session:
                 raise Gone()
             if line == b".\r\n":
                 break
+            count += len(line)
+            if count > BODY_READ:
+                self.say("body", None)
             lines.append(line[1:] if line[:1] == b"." else line)
         self.taken(b"".join(lines))
 
@@ -119,7 +129,9 @@ class Session:
         octets = b""
         while len(octets) < int(size):
             time.sleep(self.receiver.line_seconds)
-            some = self.file.read(min(int(size) - len(octets), 64 if self.receiver.line_seconds else int(size)))
+            if len(octets) > BODY_READ:
+                self.say("body", None)
+            some = self.file.read(min(int(size) - len(octets), 64 if self.receiver.line_seconds else 65536))
             if not some:
                 raise Gone()
             octets += some
@@ -136,7 +148,7 @@ class Session:
 
 
 class Receiver:
-    """Listens on address (of 127.0.0.0/8) and port. script and offers may be changed between messages."""
+    """Listens on address (of 127.0.0.0/8, or ::1) and port. script and offers may be changed between messages."""
 
     def __init__(self, address, port, context=None, offers=("PIPELINING", "8BITMIME", "STARTTLS"), script=None, tls_first=False):
         self.tls_first, self.login = tls_first, None
@@ -144,7 +156,7 @@ class Receiver:
         self.script, self.offers, self.context = script or {}, list(offers), context
         self.sessions, self.messages = [], []
         self.ended = threading.Event()
-        self.listener = socket.create_server((address, port))
+        self.listener = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
         # As much as the network holds is written at once, however slowly it is read.
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.address = address
@@ -189,7 +201,32 @@ class Receiver:
 
     def close(self):
         self.ended.set()
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)  # it listens as long as somebody is in accept()
+        except OSError:
+            pass
         self.listener.close()
+
+
+class Deaf:
+    """Listens, and takes no connection: those that would come have no answer, since as many wait as may. filled: whether that is so."""
+
+    def __init__(self, address, port):
+        self.listener = socket.create_server((address, port), backlog=1)
+        self.waiting = []
+        self.filled = False
+        while not self.filled and len(self.waiting) < 20:
+            s = socket.socket()
+            s.settimeout(0.3)
+            self.waiting.append(s)
+            try:
+                s.connect((address, port))
+            except TimeoutError:
+                self.filled = True
+
+    def close(self):
+        for s in (self.listener, *self.waiting):
+            s.close()
 
 
 def authority(directory):

@@ -354,7 +354,7 @@ class TestOutside(DsnTest):
         self.settled()
         self.assertEqual(len(self.other.messages), 1)
 
-    def test_never(self):
+    def test_never_is_logged(self):
         """Who wants to be told nothing is told nothing; the log says what failed."""
         self.other.script = {"rcpt": "550 5.1.1 who"}
         self.send("nobody@" + self.domain, params=" NOTIFY=NEVER")
@@ -426,6 +426,7 @@ class TestOutside(DsnTest):
         self.other.script = {}
         self.settled()
         self.assertEqual(self.taken(), [])
+        self.assertEqual(len(self.other.messages), 1)
 
     def test_hostile_reply(self):
         self.other.script = {"dot": "554-5.7.1 no\r\n554-5.7.1 \x1b[31m--x\x07\r\n554 5.7.1 Action: delivered"}

@@ -19,7 +19,7 @@ from receiver import CLOSE, HANG, RESET
 from test_descriptors import Without
 
 MESSAGE = b"From: alice@demo.test\r\nTo: you@else.example\r\nSubject: out\r\n\r\n.dot\r\nhello\r\n"
-FIRST, SECOND = "127.0.0.2", "127.0.0.3"
+FIRST, SECOND, DEAF = "127.0.0.2", "127.0.0.3", "127.0.0.8"
 # What servers say to a host that they have heard ill of.
 BLOCKED = "550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dnsbl.example"
 # How long a server that hangs is waited for: more than one takes that is only slow.
@@ -87,6 +87,8 @@ class OutboundTest(harness.InstanceTest):
 
 
 class TestDialogue(OutboundTest):
+    more_zones = {"deaf.example": "* IN MX 10 deaf\n* IN MX 20 b\ndeaf IN A %s\nb IN A %s\n" % (DEAF, SECOND)}
+
     def test_delivered(self):
         queue_id = self.one(("done", "2.0.0"))
         (mail, rcpts, octets, session), = self.first.messages
@@ -142,6 +144,45 @@ class TestDialogue(OutboundTest):
                 self.setUp()
                 self.first.reset(**{stage: what if what[0].isdigit() else "220 x\n250 y"})
                 self.one(("done", "2.0.0"))
+
+    def test_hang_at_connect(self):
+        """Neither yes nor no: the next server has the message, after the time-out."""
+        address = DEAF
+        deaf = receiver.Deaf(address, self.port)
+        try:
+            self.assertTrue(deaf.filled)
+            queue_id = self.one(("done", "2.0.0"), to="x@deaf-first.deaf.example")
+        finally:
+            deaf.close()
+        self.assertEqual(len(self.second.messages), 1)
+        failed, = self.events(queue_id, "remote-failed")
+        self.assertEqual((failed["mta"], failed["at"]), ("deaf.deaf.example[%s]" % address, "connect"))
+        self.assertEqual(failed["text"], "the server did not answer in time")
+
+    def test_hang_at_helo(self):
+        self.first.reset(ehlo="502 what", helo=HANG)
+        self.one(("done", "2.0.0"))
+        self.assertEqual(len(self.second.messages), 1)
+
+    def test_stops_in_the_body(self):
+        """It reads a part of the message, and no more."""
+        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(30000))
+        for offers in (["PIPELINING"], ["CHUNKING"]):
+            for what in (HANG, RESET, CLOSE):
+                with self.subTest(offers=offers, what=what):
+                    self.setUp()
+                    self.first.offers = offers
+                    self.first.reset(body=what)
+                    try:
+                        queue_id = self.one(("done", "2.0.0"), message=MESSAGE + text)
+                    finally:
+                        self.first.offers = ["PIPELINING", "8BITMIME", "STARTTLS"]
+                    self.assertEqual((len(self.first.messages), len(self.second.messages)), (0, 1))
+                    self.assertTrue(self.second.messages[0][2].endswith(b"hello\r\n" + text))
+                    failed, = self.events(queue_id, "remote-failed")
+                    self.assertEqual(failed["at"], "body")
+                    if what == HANG:
+                        self.assertEqual(failed["text"], "the server did not answer in time")
 
     def test_lost_after_the_end(self):
         """The message may have arrived: it is not sent to the next server."""
@@ -465,10 +506,10 @@ class TestTls(OutboundTest):
     def test_fails(self):
         """The same server again, in clear."""
         self.first.context = receiver.context(self.issue("a.out.example"))
-        for what in ("220 go\r\nno tls", CLOSE, RESET, HANG):
-            with self.subTest(what=what):
+        for stage, what in [("starttls", "220 go\r\nno tls")] + [(s, w) for s in ("starttls", "handshake") for w in (CLOSE, RESET, HANG)]:
+            with self.subTest(stage=stage, what=what):
                 self.setUp()
-                self.first.reset(starttls=what)
+                self.first.reset(**{stage: what})
                 self.one(("done", "2.0.0"))
                 self.assertEqual([s.tls for s in self.first.sessions], [None, None])
                 self.assertEqual(len(self.first.messages), 1)
@@ -476,6 +517,56 @@ class TestTls(OutboundTest):
         self.first.reset(starttls="454 4.7.0 not now")
         self.one(("done", "2.0.0"))
         self.assertEqual(len(self.first.sessions), 1)
+
+
+class TestSix(OutboundTest):
+    """Servers with IPv6 addresses, and with both."""
+    # The last one is a documentation's: nobody has it.
+    more_zones = {"six.example": "* IN MX 10 six\nsix IN AAAA ::1\n*.both IN MX 10 both\nboth IN AAAA ::1\nboth IN A %s\n"
+                                 "*.far IN MX 10 far\nfar IN AAAA 2001:db8::1\nfar IN A %s\n" % (FIRST, FIRST)}
+    more_settings = {"submission.literals": "yes"}
+
+    def setUp(self):
+        super().setUp()
+        self.six = receiver.Receiver("::1", self.port)
+        self.addCleanup(self.six.close)
+        self.addCleanup(self.six.end_sessions)
+
+    def came_over(self, message):
+        """The address of the client of that message."""
+        return message[3].peer[0]
+
+    def test_delivered(self):
+        queue_id = self.one(("done", "2.0.0"), to="x@only.six.example")
+        message, = self.six.messages
+        self.assertEqual(self.came_over(message), "::1")
+        result, = self.events(queue_id, "remote-result")
+        self.assertEqual(result["mta"], "six.six.example[::1]")
+        self.assertEqual(self.first.sessions, [])
+
+    def test_literal(self):
+        self.one(("done", "2.0.0"), to="x@[IPv6:::1]")
+        self.assertEqual(self.came_over(self.six.messages[0]), "::1")
+
+    def test_six_first(self):
+        self.one(("done", "2.0.0"), to="x@good.both.six.example")
+        self.assertEqual((len(self.six.messages), len(self.first.sessions)), (1, 0))
+
+    def test_four_after_six(self):
+        """Nobody listens, the server goes away, or there is no way to it: its other address is tried."""
+        both, far = "both.six.example", "far.six.example"
+        for what, to, mta in (("reset", "a@reset." + both, both + "[::1]"), ("away", "b@away." + both, both + "[::1]"),
+                              ("far", "c@no." + far, far + "[2001:db8::1]")):
+            with self.subTest(what=what):
+                self.first.reset()
+                self.six.reset(greeting=RESET)
+                if what == "away":
+                    self.six.close()
+                queue_id = self.one(("done", "2.0.0"), to=to)
+                self.assertEqual(len(self.six.messages), 0)
+                self.assertEqual(self.came_over(self.first.messages[0]), "127.0.0.1")
+                failed, = self.events(queue_id, "remote-failed")
+                self.assertEqual(failed["mta"], mta)
 
 
 class TestDane(OutboundTest):
@@ -488,7 +579,7 @@ class TestDane(OutboundTest):
         cls.port = ports.take()
         records = {"good": receiver.tlsa(3, 1, pair[0]), "silent": receiver.tlsa(3, 1, pair[0]), "whole": receiver.tlsa(3, 0, pair[0]), "late": receiver.tlsa(3, 1, late[0]),
                    "bad": receiver.tlsa(3, 1, other[0]), "ta": receiver.tlsa(2, 0, cls.ca), "usage1": receiver.tlsa(1, 1, pair[0]),
-                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict", "greeting", "ehlo", "starttls")},
+                   **{n: receiver.tlsa(3, 1, other[0]) for n in ("lax", "laxer", "strict", "silence", "greeting", "ehlo", "starttls")},
                    "ill": receiver.tlsa(3, 1, pair[0])}
         text = "".join("%s IN MX 10 a.%s\na.%s IN A %s\n_%d._tcp.a.%s IN TLSA %s\n" % (n, n, n, FIRST, cls.port, n, data) for n, data in records.items())
         text += "two IN MX 10 a.two\na.two IN A %s\n_%d._tcp.a.two IN TLSA %s\n_%d._tcp.a.two IN TLSA %s\n" % (
@@ -531,6 +622,26 @@ class TestDane(OutboundTest):
                 if sni:
                     self.assertEqual(self.first.sessions[0].sni, sni + ".dane.example")
 
+    def test_requiretls(self):
+        """RFC 8689 4.2: proved by DNSSEC and its TLSA record, and offered, it is passed on."""
+        self.first.context = receiver.context(self.pairs["pair"], self.ca)
+        for offered, want in ((True, ("done", "2.0.0")), (False, ("failed", "5.7.30"))):
+            with self.subTest(offered=offered):
+                self.first.reset()
+                self.first.offers = ["PIPELINING", "STARTTLS"] + ["REQUIRETLS"] * offered
+                try:
+                    queue_id = self.submit("x@good.dane.example", options=["REQUIRETLS"])
+                    self.assertEqual(self.results(queue_id)["x"], want)
+                finally:
+                    self.first.offers = ["PIPELINING", "8BITMIME", "STARTTLS"]
+                self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], ["dane-ee"])
+                said = [c for s in self.first.sessions for c in s.commands if c.startswith("MAIL")]
+                if offered:
+                    self.assertRegex(said[0], r"^MAIL FROM:<alice@demo\.test>.* REQUIRETLS( |$)")
+                    self.assertTrue(self.first.messages[0][3].tls)
+                else:
+                    self.assertEqual(said, [])
+
     def test_no_starttls(self):
         """A server that has TLSA records and does not offer TLS gets nothing."""
         self.first.reset()
@@ -559,6 +670,15 @@ class TestDane(OutboundTest):
             self.assertEqual(self.events(queue_id, "fallback"), [])
             self.first.end_sessions()
         self.assertEqual(self.second.sessions, [])
+
+    def test_hang_in_handshake(self):
+        """Silence is no way to have it in clear either."""
+        self.first.reset(handshake=HANG)
+        self.first.context = receiver.context(self.pairs["pair"], self.ca)
+        queue_id = self.submit("x@silence.dane.example")
+        self.assertEqual(self.results(queue_id)["x"][0], "pending")
+        self.assertEqual((self.first.messages, len(self.first.sessions)), ([], 1))
+        self.assertEqual([r["text"] for r in self.events(queue_id, "remote-failed")], ["the server did not answer in time"])
 
     def test_tls_optional(self):
         """What its sender has marked TLS-Required: No is not held back by records (RFC 8689 4.2.2), nor by what they hold back; and shares no

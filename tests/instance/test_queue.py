@@ -123,6 +123,22 @@ class TestCommands(QueueTest):
         self.assertEqual(self.listed(queue_id), [])
         self.assertEqual(self.server.run("queue", "hold", queue_id, check=False).returncode, 1)
 
+    def test_progress(self):
+        """How far it is, on a terminal; nothing of it elsewhere, or beside JSON."""
+        for i in range(3):
+            self.submit("a%d@one.example" % i)
+        for words, shows in ((("queue", "hold", "id=*"), True), (("queue", "release", "id=*"), True),
+                             (("--json", "queue", "hold", "id=*"), False)):
+            status, said, shown = self.server.run_on_terminal(*words)
+            self.assertEqual(status, 0, words)
+            if shows:
+                self.assertRegex(shown, rb"^\r\x1b\[Kmessages +\[#+\.+\] 1 of 3")
+                self.assertTrue(shown.endswith(b"\r\x1b[K"), shown[-20:])
+            else:
+                self.assertEqual(shown, b"")
+                self.assertEqual(len(json.loads(said)), 3)
+        self.assertEqual(self.server.run("queue", "release", "id=*").stderr, "")
+
     def test_addresses(self):
         """The destination is the domain as the DNS has it, and what cannot be one never gets into the queue."""
         with self.server.submission() as s:

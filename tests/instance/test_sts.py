@@ -10,16 +10,24 @@ import receiver
 import test_outbound
 from policyhost import POLICY, PolicyHost
 
+# How long a policy host is waited for.
+WAIT = "10s" if harness.INSTRUMENTED else "4s"
+
 
 class TestPolicies(test_outbound.OutboundTest):
     """The first server of each domain has a certificate of its name, the second one has not."""
+
+    # Records of these change, and nobody between remembers them.
+    CHANGING = ("changed", "unfetched", "gone", "ended", "old", "oldslow")
 
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.mkdtemp(prefix="mailstead-sts-")
         ca, issue = receiver.authority(cls.directory)
         cls.https = ports.take()
-        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard", "later", "twice", "lax", "brief", "subject", "noid", "followed", "behind", "bare", "ill", "fair"]
+        names = ["good", "testing", "none", "other", "redirect", "html", "plainer", "long", "missing", "broken", "wildcard",
+                 "later", "twice", "lax", "brief", "subject", "noid", "followed", "behind", "bare",
+                 "slow", "strict", "unstrict", *cls.CHANGING, "ill", "fair"]
         cls.host = PolicyHost("127.0.0.1", cls.https, receiver.context(issue(*["mta-sts.%s.sts.example" % n for n in names])))
         cls.common = PolicyHost("127.0.0.4", cls.https, receiver.context(issue("mta-sts.common.sts.example", common=True)))
         cls.expired = PolicyHost("127.0.0.5", cls.https, receiver.context(issue("mta-sts.expired.sts.example", expired=True)))
@@ -33,8 +41,8 @@ class TestPolicies(test_outbound.OutboundTest):
             zone += record.get(n, "_mta-sts.%%s IN TXT \"v=STSv1; id=%s1;\"\n" % n) % n
         zone += "_mta-sts.twice IN TXT \"v=STSv1; id=second;\"\nc.good IN CNAME a.good\n"
         cls.more_zones = {"sts.example": zone}
-        # Nobody is there.
-        cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https, "transport.fallback": "127.0.0.8@%d" % ports.take()}
+        # At the fallback nobody is there.
+        cls.more_settings = {"tls.authorities": ca, "sts.port": cls.https, "sts.timeout": WAIT, "transport.fallback": "127.0.0.8@%d" % ports.take()}
         super().setUpClass()
         cls.first.context = receiver.context(issue("a.good.sts.example", "c.good.sts.example", "bare.sts.example"))
         cls.second.context = receiver.context(issue("else.example"))
@@ -162,6 +170,92 @@ class TestPolicies(test_outbound.OutboundTest):
             asked = len(self.host.asked)
             self.assertEqual(self.server_of(name)[0], "second", name)
             self.assertEqual(len(self.host.asked), asked, name)
+
+    def asked(self, name):
+        return len([h for h, _ in self.host.asked if h == "mta-sts.%s.sts.example" % name])
+
+    def test_slow_host(self):
+        """A policy host that hangs holds mail back as long as it is waited for. Then there is no policy (RFC 8461 3.3), also for who comes
+        after that."""
+        self.policy("slow", wait=60)
+        for n, least, most in ((1, 3, 30), (2, 0, 3)):
+            began = time.monotonic()
+            self.assertEqual(self.server_of("slow")[0], "second")
+            took = time.monotonic() - began
+            self.assertGreaterEqual(took, least, n)
+            self.assertLess(took, most * (3 if harness.INSTRUMENTED else 1), n)
+            self.assertEqual(self.asked("slow"), 1)
+        self.assertRegex(self.server.log(), "sts-fetch-failed domain=slow.sts.example ")
+
+    def test_requiretls(self):
+        """RFC 8689 4.2: a policy in force proves the server as well as DANE does; one that is only tried does not."""
+        self.policy("strict")
+        self.policy("unstrict", mode="testing", mx=("*.good.sts.example",))
+        offers = self.first.offers
+        try:
+            for r in (self.first, self.second):
+                r.reset()
+                r.offers = offers + ["REQUIRETLS"]
+            queue_id = self.submit("x@strict.sts.example", options=["REQUIRETLS"])
+            self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"))
+            said, = [c for s in self.first.sessions for c in s.commands if c.startswith("MAIL")]
+            self.assertRegex(said, r"^MAIL FROM:<alice@demo\.test>.* REQUIRETLS( |$)")
+            self.assertEqual([r["proof"] for r in self.events(queue_id, "remote-tls")], ["ca"])
+            queue_id = self.submit("x@unstrict.sts.example", options=["REQUIRETLS"])
+            self.assertEqual(self.results(queue_id)["x"], ("failed", "5.7.10"))
+            self.assertEqual((len(self.first.messages), len(self.second.messages)), (1, 0))
+        finally:
+            for r in (self.first, self.second):
+                r.offers = offers
+
+    def keep(self, name, **changes):
+        """Changes what is kept of a policy (smtpd/sts_cache.h)."""
+        path = "%s/state/sts/%s.sts.example" % (self.server.demo, name)
+        with open(path, encoding="ascii") as f:
+            head, text = f.read().split("\n", 1)
+        word = dict(zip(("form", "id", "fetched", "expires"), head.split()))
+        word.update((k, int(word[k]) + v) for k, v in changes.items())
+        with open(path, "w", encoding="ascii") as f:
+            f.write(" ".join(str(w) for w in word.values()) + "\n" + text)
+
+    def test_changes(self):
+        """Another id: fetched again. No record, or no policy to be had: the one that is kept binds, until its own end. A day old: fetched
+        again, and followed meanwhile."""
+        for name in self.CHANGING:
+            self.policy(name)
+            self.assertEqual(self.server_of(name)[0], "first", name)
+            self.assertEqual(self.asked(name), 1, name)
+        self.assertEqual(self.server.stop(), [])
+        for name in ("old", "oldslow"):
+            self.keep(name, fetched=-86401)
+        self.keep("ended", expires=-86400)
+        zone = self.zones["sts.example"]
+        for name, record in (("changed", "another"), ("unfetched", "another"), ("gone", None), ("ended", None)):
+            line = "_mta-sts.%s IN TXT \"v=STSv1; id=%s1;\"\n" % (name, name)
+            self.assertIn(line, zone)
+            zone = zone.replace(line, line.replace(name + "1", record) if record else "")
+        self.server.dns.change({"sts.example": zone})
+        for name in self.CHANGING:
+            self.policy(name, mode="none", mx=())
+        self.policy("unfetched", status=404)
+        self.policy("oldslow", mode="none", mx=(), wait=60)
+        self.host.asked.clear()
+        self.server.start()
+        # The message that the known policy is told, and how often the host is asked; then the next one.
+        for name, first, second, asked in (("changed", "second", "second", 1), ("unfetched", "first", "first", 1),
+                                           ("gone", "first", "first", 0), ("ended", "second", "second", 0),
+                                           ("old", "first", "second", 1), ("oldslow", "first", "first", 1)):
+            with self.subTest(name=name):
+                began = time.monotonic()
+                self.assertEqual(self.server_of(name)[0], first)
+                harness.wait_for(lambda: self.asked(name) == asked)
+                if name == "old":
+                    harness.wait_for(lambda: "sts-fetched domain=old.sts.example id=old1 mode=none" in self.server.log())
+                self.assertEqual(self.server_of(name)[0], second)
+                self.assertEqual(self.asked(name), asked)
+                # Who follows a known policy does not wait for a host that hangs.
+                if name == "oldslow" and not harness.INSTRUMENTED:
+                    self.assertLess(time.monotonic() - began, 3.5)
 
     def test_remembered(self):
         """A policy binds as long as it says, when its host is gone, and when the role or the server was started again."""

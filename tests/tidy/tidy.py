@@ -4,6 +4,7 @@
 Exceptions to the sizes stand in tests/tidy/ratchet.txt, and may only shrink.
 """
 
+import ast
 import glob
 import os
 import re
@@ -218,6 +219,22 @@ def test_exists(name):
     return os.path.exists(base) and (not inside or re.search(r"\b%s\b" % re.escape(inside), read(base)) is not None)
 
 
+def check_python_names():
+    """What is defined twice in one place is a test that nobody runs."""
+    for path in sorted(glob.glob("tests/**/*.py", recursive=True)) + sorted(glob.glob("etc/**/*.py", recursive=True)):
+        tree = ast.parse(read(path))
+        for place in [tree] + [n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]:
+            seen = {}
+            for n in place.body:
+                if not isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    continue
+                # A property and its setter have one name.
+                if any(isinstance(d, ast.Attribute) and d.attr in ("setter", "deleter") for d in n.decorator_list):
+                    continue
+                check(n.name not in seen, "%s:%d: %s is defined in line %d already" % (path, n.lineno, n.name, seen.get(n.name, 0)))
+                seen[n.name] = n.lineno
+
+
 def check_symbols():
     """Every public function is used outside the file that defines it (a main or a test counts)."""
     everything = {p: read(p) for p in sources(".c", ".h", ".def") + glob.glob("tests/**/*.c", recursive=True)}
@@ -234,7 +251,7 @@ def check_symbols():
 
 def main():
     for step in (check_includes, check_sizes, check_words, check_options_documented, check_policy_documented, check_messages_used, check_flows,
-                 check_conformance, check_symbols, check_headers_alone):
+                 check_conformance, check_python_names, check_symbols, check_headers_alone):
         step()
     for text in failures[:200]:
         print("tidy: " + text)

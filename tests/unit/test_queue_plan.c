@@ -284,6 +284,40 @@ START_TEST(test_failures)
 }
 END_TEST
 
+/* That many go, and no more; then all of them are done. */
+static void
+window_is(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_int_ge(go(), 0);
+	ck_assert_int_eq(go(), -1);
+	for (unsigned i = 0; i < MANY; i++)
+		if (p[i].to != NULL && p[i].place == QUEUE_OUT)
+			queue_plan_remove(plan, &p[i]);
+}
+
+START_TEST(test_window_halves)
+{
+	for (unsigned i = 0; i < 100; i++)
+		add_ready(i, "a.example");
+	window_is(1);
+	for (unsigned i = 0; i < 8; i++)
+		queue_plan_reached(plan, &p[99], 9);
+	window_is(9);
+	ck_assert_uint_eq(queue_plan_unreachable(plan, &p[99]), 0);
+	window_is(4);
+	ck_assert_uint_eq(queue_plan_unreachable(plan, &p[99]), 0);
+	window_is(2);
+	/* It grows again, one by one. */
+	queue_plan_reached(plan, &p[99], 9);
+	window_is(3);
+	/* One at the least. */
+	for (unsigned i = 0; i < 3; i++)
+		(void)queue_plan_unreachable(plan, &p[99]);
+	window_is(1);
+}
+END_TEST
+
 START_TEST(test_sleep)
 {
 	for (unsigned i = 0; i < 5; i++)
@@ -401,6 +435,7 @@ main(void)
 	tcase_add_test(t, test_idle);
 	tcase_add_test(t, test_window);
 	tcase_add_test(t, test_failures);
+	tcase_add_test(t, test_window_halves);
 	tcase_add_test(t, test_sleep);
 	tcase_add_test(t, test_here);
 	tcase_add_test(t, test_random);

@@ -8,6 +8,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -167,6 +168,58 @@ drain(int fd, struct buf *b)
 	}
 	return all;
 }
+
+/* Both families, and who does not listen: told of from the loop, never inside the call. */
+static void
+connects_to(bool ip6, bool listens)
+{
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr *where = ip6 ? (struct sockaddr *)&six : (struct sockaddr *)&four;
+	socklen_t n = ip6 ? sizeof six : sizeof four;
+	struct stream_address to = {.ip6 = ip6};
+	const char *error = NULL;
+	int fd = socket(ip6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	stream_free(&stream);
+	ck_assert_int_eq(bind(fd, where, n), 0);
+	if (listens)
+		ck_assert_int_eq(listen(fd, 1), 0);
+	ck_assert_int_eq(getsockname(fd, where, &n), 0);
+	to.port = ntohs(ip6 ? six.sin6_port : four.sin_port);
+	if (ip6)
+		memcpy(to.ip, &six.sin6_addr, 16);
+	else
+		memcpy(to.ip, &four.sin_addr, 4);
+	act = ACT_LEAVE;
+	stream = stream_connect(loop, &to, NULL, 1000, &events, NULL, &error);
+	ck_assert_msg(stream != NULL, "%s", error);
+	ck_assert_int_eq(readies + ends, 0);
+	loop_run(loop);
+	ck_assert_int_eq(readies, listens);
+	ck_assert_int_eq(ends, !listens);
+	if (!listens)
+		ck_assert_int_eq(end_why, STREAM_ERROR);
+	close(fd);
+}
+
+START_TEST(connects_to_six)
+{
+	connects_to(true, true);
+}
+END_TEST
+
+START_TEST(connects_to_four)
+{
+	connects_to(false, true);
+}
+END_TEST
+
+START_TEST(nobody_listens)
+{
+	connects_to(_i == 1, false);
+}
+END_TEST
 
 START_TEST(input_arrives)
 {
@@ -637,6 +690,9 @@ main(void)
 
 	tcase_set_timeout(c, 30);
 	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_test(c, connects_to_six);
+	tcase_add_test(c, connects_to_four);
+	tcase_add_loop_test(c, nobody_listens, 0, 2);
 	tcase_add_test(c, input_arrives);
 	tcase_add_test(c, input_is_bounded);
 	tcase_add_test(c, reading_can_be_held);
