@@ -32,7 +32,7 @@ skip_quoted(struct slice s, size_t i)
 	return i < s.n ? i + 1 : s.n;
 }
 
-/* The same for a comment (RFC 5322 3.2.2). */
+/* The same for a comment (RFC 5322 3.2.2); one that is too deep has no end. */
 static size_t
 skip_comment(struct slice s, size_t i)
 {
@@ -41,8 +41,8 @@ skip_comment(struct slice s, size_t i)
 	for (; i < s.n; i++) {
 		if (s.p[i] == '\\')
 			i++;
-		else if (s.p[i] == '(' && depth < ADDRESS_COMMENT_DEPTH_MAX)
-			depth++;
+		else if (s.p[i] == '(' && depth++ == ADDRESS_COMMENT_DEPTH_MAX)
+			break;
 		else if (s.p[i] == ')' && --depth == 0)
 			return i + 1;
 	}

@@ -1,6 +1,7 @@
 """Bad input: the protocol's error, a bounded cost, nothing lost and nothing crashed."""
 
-import os
+import functools
+import json
 import random
 import re
 import socket
@@ -8,6 +9,7 @@ import time
 import unittest
 
 import harness
+import ports
 
 MESSAGE = b"From: a@client.example\r\nSubject: honest\r\n\r\nx\r\n"
 SMUGGLES = [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\r\r\n.\r\r\n", b"\0\r\n.\r\n", b"\r\n.\r\r\n",
@@ -125,31 +127,6 @@ class TestAbuse(harness.InstanceTest):
             self.assertRegex(w.line(), rb"^(a BAD|a NO|\* BAD|\* BYE)", command)
             w.close()
 
-    def test_starttls_injection(self):
-        """Octets after STARTTLS in the clear are never executed under TLS (RFC 3207 4.2)."""
-        for service, first, inject, probe in (
-                ("smtp", b"EHLO x.example\r\n", b"STARTTLS\r\nMAIL FROM:<evil@x.example>\r\n", b"NOOP\r\n"),
-                ("imap", None, b"a STARTTLS\r\nb NOOP\r\n", b"c CAPABILITY\r\n"),
-                ("pop3", None, b"STLS\r\nCAPA\r\n", b"NOOP\r\n")):
-            w = self.server.raw(service)
-            w.reply() if service == "smtp" else w.line()
-            if first:
-                w.send(first)
-                w.reply()
-            w.send(inject)
-            answer = w.line()
-            self.assertRegex(answer, rb"^(220|a OK|\+OK)", service)
-            w.buffer = b""
-            try:
-                w.starttls()
-                w.send(probe)
-                answer = w.line()
-            except (OSError, AssertionError):
-                continue  # closed: allowed
-            self.assertNotIn(b"b OK", answer)
-            self.assertNotRegex(answer, rb"^250 2\.1\.0", service)
-            w.close()
-
     def test_silent_and_half_closed(self):
         silent = [self.server.raw(s) for s in ("smtp", "imap", "pop3", "imaps", "submissions") for _ in range(4)]
         half = self.server.raw("smtp")
@@ -200,6 +177,91 @@ class TestAbuse(harness.InstanceTest):
         w.send(b"RCPT TO:<alice+more@demo.test>\r\n")
         self.assertRegex(w.reply(), rb"^452 4\.5\.3")
         w.close()
+
+
+DIALOGUE = b"MAIL FROM:<evil@x.example>\r\nRCPT TO:<alice@demo.test>\r\nDATA\r\nSubject: injected\r\n\r\nx\r\n.\r\n"
+# Of each service: what a client says before it asks for TLS, how it asks and what it is told, what is injected, and the dialogue under TLS,
+# none of whose answers is one that anything injected has.
+STARTTLS = {
+    "smtp": ([b"EHLO x.example"], b"STARTTLS", rb"220 ", b"EHLO evil.example\r\n" + DIALOGUE, [(b"HELP", rb"214 "), (b"QUIT", rb"221 ")]),
+    "submission": ([b"EHLO x.example"], b"STARTTLS", rb"220 ", b"EHLO evil.example\r\nAUTH PLAIN AGEAYg==\r\n" + DIALOGUE,
+                   [(b"HELP", rb"214 "), (b"QUIT", rb"221 ")]),
+    "lmtp": ([b"LHLO x.example"], b"STARTTLS", rb"220 ", b"LHLO evil.example\r\n" + DIALOGUE, [(b"HELP", rb"214 "), (b"QUIT", rb"221 ")]),
+    "imap": ([], b"a STARTTLS", rb"a OK", b"b NOOP\r\nc CAPABILITY\r\nd LOGIN evil@demo.test x\r\n",
+             [(b"e CREATE x", rb"e BAD"), (b"f LOGOUT", rb"\* BYE"), (None, rb"f OK")]),
+    "pop3": ([], b"STLS", rb"\+OK", b"CAPA\r\nUSER evil@demo.test\r\nPASS x\r\n", [(b"AUTH NONE", rb"-ERR"), (b"QUIT", rb"\+OK Bye")]),
+}
+
+
+class TestStarttls(harness.InstanceTest):
+    """Octets in clear behind STARTTLS are never executed, under TLS or before it (RFC 3207 4.2, RFC 2595 4, RFC 3501 6.2.1)."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.lmtp = ports.take()
+        cls.settings = {"lmtp.listen": "127.0.0.1@%d" % cls.lmtp}
+        super().setUpClass()
+        cls.server.ports["lmtp"] = cls.lmtp
+
+    def open(self, service, source):
+        """Said until STARTTLS is due. The source is the session's own, so that its time line is found by it."""
+        w = harness.Wire(socket.create_connection(("127.0.0.1", self.server.ports[service]), timeout=20, source_address=(source, 0)))
+        self.addCleanup(w.close)
+        w.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        w.reply()
+        for command in STARTTLS[service][0]:
+            w.send(command + b"\r\n")
+            self.assertTrue(w.reply().startswith(b"250"), service)
+        return w
+
+    def executed(self, source, commands):
+        """The time line of that session alone: what was said with effect, and how many commands there were."""
+        def rows():
+            found = json.loads(self.server.run("--json", "explain", source, check=False).stdout or "[]")
+            return found if any(r["event"] == "disconnect" for r in found) else None
+
+        found = harness.wait_for(rows)
+        self.assertNotIn("evil", json.dumps(found))
+        self.assertEqual([r["event"] for r in found if r["event"] in ("ehlo", "lhlo", "starttls", "auth", "auth-refused", "mail", "mail-refused",
+                                                                      "rcpt", "data", "outcome")][1:], ["starttls"])
+        self.assertEqual([str(r["fields"]["commands"]) for r in found if r["event"] == "disconnect"], [str(commands)])
+
+    def test_starttls_injection(self):
+        """In one segment with STARTTLS: TLS begins, and what is answered first under it is what was asked first under it."""
+        for n, (service, (before, command, begin, inject, dialogue)) in enumerate(STARTTLS.items()):
+            source = "127.66.1.%d" % n
+            w = self.open(service, source)
+            w.send(command + b"\r\n" + inject)
+            self.assertRegex(w.line(), b"^" + begin, service)
+            self.assertEqual(w.buffer, b"", service)
+            w.starttls()
+            for say, wanted in dialogue:
+                if say:
+                    w.send(say + b"\r\n")
+                self.assertRegex(w.line(), b"^" + wanted, service)
+            self.assertEqual(w.line(), b"", service)
+            if service in ("smtp", "submission", "lmtp"):
+                self.executed(source, len(before) + 1 + len(dialogue))
+
+    def test_clear_before_the_handshake(self):
+        """Behind the answer to STARTTLS: it meets the handshake, and the session ends without a word."""
+        def one(n, service, before, command, begin, inject, _):
+            source = "127.66.2.%d" % n
+            w = self.open(service, source)
+            w.send(command + b"\r\n")
+            self.assertRegex(w.line(), b"^" + begin, service)
+            w.send(inject)
+            self.assertTrue(w.at_end(15), service)
+            self.assertNotRegex(w.buffer, rb"250|220|OK|BAD|ERR", service)
+            if service in ("smtp", "submission", "lmtp"):
+                self.executed(source, len(before) + 1)
+
+        harness.in_threads([functools.partial(one, n, service, *row) for n, (service, row) in enumerate(STARTTLS.items())])
+
+    def tearDown(self):
+        with self.server.imap() as c:
+            c.select("INBOX")
+            self.assertEqual(c.search(None, "SUBJECT", "injected")[1][0], b"")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,25 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+/* How far the server's clock, which does not go back, is ahead. */
+static uint64_t *ahead_ms;
+
+int
+clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+
+	if (ahead_ms != NULL && id != CLOCK_REALTIME)
+		now->tv_sec += (time_t)(*ahead_ms / 1000);
+	return r;
+}
 
 void
 role_exit(int status)
@@ -204,6 +220,7 @@ serve(int tell)
 	config = config_new();
 	if (config_set(config, OPT_HOSTNAME, SLICE("mail.test"), &e) < 0 || config_set(config, OPT_TRANSPORT_ENABLED, SLICE("yes"), &e) < 0 ||
 	    config_set(config, OPT_SMTP_MESSAGE_BYTES, SLICE("3M"), &e) < 0 ||
+	    (ahead_ms != NULL && config_set(config, OPT_SMTP_TIMEOUT, SLICE("1h"), &e) < 0) ||
 	    config_set(config, OPT_POLICY_QUOTA_REFUSE, strcmp(store_is, "full-552") == 0 ? SLICE("yes") : SLICE("no"), &e) < 0 || smtpd_init(&e) < 0)
 		abort();
 	join(ROLE_DIRECTORY, &smtpd_from_port25_directory, &directory);
@@ -721,6 +738,37 @@ START_TEST(test_recipients_limit)
 END_TEST
 
 /* A client that goes away while its answer is due. */
+/* The data of a message, by DATA and by BDAT, has an hour: a minute before its end all is well. The longest silence, also an hour, is broken off halfway. */
+START_TEST(test_data_time)
+{
+	static const char *const data[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> DATA", "< 354", "> hi", NULL};
+	static const char *const chunk[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", "> RCPT TO:<a@test>", "< 250", "> BDAT 6", "+ hi", NULL};
+	static const char *const good[] = {">  x", "> .", "< 250 9.9.9 fake", NULL}, *const good_chunk[] = {"+ hoo", "< 250", "> RSET", "< 250", NULL};
+	static const char *const late[] = {"+ x", "< 421 4.4.2", "!", NULL};
+
+	ahead_ms = mmap(NULL, sizeof *ahead_ms, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert(ahead_ms != MAP_FAILED);
+	for (size_t chunked = 0; chunked < 2; chunked++)
+		for (uint64_t over = 0; over < 2; over++) {
+			*ahead_ms = 0;
+			start_server("");
+			talk(chunked ? chunk : data);
+			/* What was sent has been read when the server sleeps again. */
+			usleep(200000);
+			*ahead_ms = FRONT_DATA_MS_MAX / 2;
+			talk((const char *const[]){"+ h", NULL});
+			usleep(200000);
+			*ahead_ms = FRONT_DATA_MS_MAX - (over ? 0 : 60000);
+			if (over)
+				talk(late);
+			else
+				talk(chunked ? good_chunk : good);
+			stop_server();
+		}
+	ahead_ms = NULL;
+}
+END_TEST
+
 START_TEST(test_gone_client)
 {
 	static const char *const script[] = {HELLO, "> MAIL FROM:<a@x.example>", "< 250", NULL};
@@ -765,6 +813,7 @@ main(void)
 	tcase_add_test(t, test_thrown);
 	tcase_add_test(t, test_limits_told);
 	tcase_add_test(t, test_gone_client);
+	tcase_add_test(t, test_data_time);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);

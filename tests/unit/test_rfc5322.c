@@ -234,6 +234,7 @@ START_TEST(test_address_limits)
 }
 END_TEST
 
+/* As deep as is read: the address behind it is found; one deeper, and the item is left alone, not the one after it. */
 START_TEST(test_comment_depth)
 {
 	struct arena *a = arena_new(65536);
@@ -241,14 +242,17 @@ START_TEST(test_comment_depth)
 	struct buf b;
 
 	buf_init(&b, 4096);
-	for (size_t i = 0; i < ADDRESS_COMMENT_DEPTH_MAX; i++)
-		buf_put_u8(&b, '(');
-	for (size_t i = 0; i < ADDRESS_COMMENT_DEPTH_MAX; i++)
-		buf_put_u8(&b, ')');
-	buf_put_str(&b, "a@b");
-	address_list_parse(buf_slice(&b), ADDRESSES_MAX, a, &l);
-	ck_assert_uint_eq(l.n, 1);
-	ck_assert(slice_eq(l.v[0].domain, SLICE("b")));
+	for (size_t depth = ADDRESS_COMMENT_DEPTH_MAX; depth <= ADDRESS_COMMENT_DEPTH_MAX + 1; depth++) {
+		buf_reset(&b);
+		for (size_t i = 0; i < depth; i++)
+			buf_put_u8(&b, '(');
+		for (size_t i = 0; i < depth; i++)
+			buf_put_u8(&b, ')');
+		buf_put_str(&b, "a@b");
+		address_list_parse(buf_slice(&b), ADDRESSES_MAX, a, &l);
+		bool found = l.n == 1 && slice_eq(l.v[0].domain, SLICE("b"));
+		ck_assert_msg(found == (depth == ADDRESS_COMMENT_DEPTH_MAX), "%zu: %zu", depth, l.n);
+	}
 	buf_fini(&b);
 	arena_free(&a);
 }

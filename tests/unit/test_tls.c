@@ -591,6 +591,59 @@ START_TEST(key_role_dies_in_the_middle)
 }
 END_TEST
 
+/* A session that takes its command and begins TLS while there is more: what the fronts do. */
+static void
+on_command(struct stream *s, void *arg)
+{
+	struct client *c = arg;
+	struct slice in = stream_input(s);
+
+	if (stream_is_tls(s)) {
+		on_ready(s, arg);
+		return;
+	}
+	ck_assert_uint_eq(in.n, 14);
+	stream_consume(s, 6);
+	stream_write_str(s, "+OK begin\r\n");
+	stream_starttls(s, tls_server());
+	ck_assert_uint_eq(stream_input(s).n, 0);
+	c->server_ready = false;
+}
+
+/* Octets in clear that are here already when TLS begins: not input any more, then and later. */
+START_TEST(input_behind_the_command_is_dropped)
+{
+	static const struct stream_events events = {.on_ready = on_command, .on_end = on_end};
+	struct client *c = &clients[0];
+	int fds[2];
+	char text[64] = "";
+
+	use("EC", "DNS:mail.test");
+	*c = (struct client){0};
+	buf_init(&c->got, 65536);
+	ck_assert_int_eq(
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	c->fd = fds[0];
+	c->stream = stream_new(loop, fds[1], 65536, &events, c);
+	ck_assert_int_eq(write(c->fd, "STLS\r\nDELE 1\r\n", 14), 14);
+	for (int i = 0; i < 5; i++)
+		turn();
+	ck_assert_int_eq(read(c->fd, text, sizeof text), 11);
+	ck_assert_str_eq(text, "+OK begin\r\n");
+	c->ssl = SSL_new(client_ctx);
+	SSL_set_fd(c->ssl, c->fd);
+	SSL_set_connect_state(c->ssl);
+	shake(1);
+	ck_assert(c->connected);
+	ck_assert_uint_eq(c->got.n, 0);
+	/* What comes back is all that the session has read. */
+	echo(c, "NOOP\r\n");
+	ck_assert(slice_eq(buf_slice(&c->got), SLICE("NOOP\r\n")));
+	client_close(c);
+}
+END_TEST
+
+/* What a session has consumed itself is gone as well, and what it says after the command waits for TLS. */
 START_TEST(clear_input_is_dropped)
 {
 	static const struct stream_events events = {.on_ready = on_ready, .on_end = on_end};
@@ -893,6 +946,7 @@ main(void)
 	tcase_add_test(c, a_hundred_at_once);
 	tcase_add_test(c, waiting_for_a_place);
 	tcase_add_test(c, key_role_dies_in_the_middle);
+	tcase_add_test(c, input_behind_the_command_is_dropped);
 	tcase_add_test(c, clear_input_is_dropped);
 	tcase_add_test(c, buffered_clear_input_is_never_seen_under_tls);
 	tcase_add_test(c, garbage_instead_of_tls);

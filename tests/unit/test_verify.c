@@ -346,6 +346,19 @@ START_TEST(test_header_lengths)
 			ck_assert(!got.form.ranges_overflow && got.form.header_sane);
 			buf_fini(&b);
 		}
+	/* With the empty line an octet below the limit, and as long as it: whether that is all cannot be told. */
+	for (size_t n = VERIFY_HEADER_BYTES_MAX - 1; n <= VERIFY_HEADER_BYTES_MAX + 1; n++) {
+		buf_init(&b, 4 << 20);
+		buf_put_str(&b, "X:\r\n");
+		while (b.n < n - 64)
+			buf_put_str(&b, " x\r\n");
+		while (b.n < n - 4)
+			buf_put_str(&b, " ");
+		buf_put_str(&b, "\r\n\r\nbody\r\n");
+		judge_slice(buf_slice(&b), false);
+		ck_assert_int_eq(got.form.header_sane, n < VERIFY_HEADER_BYTES_MAX);
+		buf_fini(&b);
+	}
 	buf_init(&b, 4 << 20);
 	while (b.n <= VERIFY_HEADER_BYTES_MAX)
 		buf_put_str(&b, "X: 345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678"
