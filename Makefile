@@ -77,6 +77,7 @@ help:
 	@echo 'make daemon-fault file calls fail in real keepers and queues, every case'
 	@echo 'make soak         64 clients at work for SOAK_SECONDS (default 600)'
 	@echo 'make dos          attacks on a running server while honest clients are served, with figures'
+	@echo 'make tls-scan     testssl.sh and sslscan of every service, in all that they look for'
 	@echo 'make fault        let every file call of the store fail in turn'
 	@echo 'make bench        compare with Postfix and Dovecot of Debian'
 	@echo 'make bench-smtp   reception, with SPF, DKIM and DMARC and without, beside Postfix and Dovecot'

@@ -205,7 +205,7 @@ $(ACCOUNT_CHECK_BIN): $(B)/obj/tests/crash/account_check.o $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_LDFLAGS) -o $@ $< $(call lib_of,store) $(call lib_of,common) $(LIBS)
 instance: $(ACCOUNT_CHECK_BIN)
-.PHONY: death soak descriptors dos cuts scale
+.PHONY: death soak descriptors dos cuts scale tls-scan
 # A million recipients in the queue, beside a thousand: memory of each, and time of a step.
 scale: $(B)/tests/unit/test_queue_items
 	@MAILSTEAD_SCALE=all CK_RUN_CASE=scale $<
@@ -213,6 +213,8 @@ descriptors: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DESCRIPTORS=all /usr/bin/python3 tests/instance/run.py test_descriptors
 dos: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_DOS=all INSTANCE_JOBS=1 /usr/bin/python3 tests/instance/run.py test_dos
+tls-scan: programs
+	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_TLS=all INSTANCE_SECONDS=3600 /usr/bin/python3 tests/instance/run.py test_tls_scan
 cuts: programs
 	@MAILSTEAD_BUILD="$$(realpath $(B))" MAILSTEAD_CUTS=all INSTANCE_SECONDS=3600 /usr/bin/python3 tests/instance/run.py test_cuts
 soak: programs $(ACCOUNT_CHECK_BIN)

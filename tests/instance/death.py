@@ -383,7 +383,7 @@ class Control:
     def a_round(self):
         what = self.random.choices([w for _, w in ROUNDS], [n for n, _ in ROUNDS])[0]
         time.sleep(self.random.random() * 0.12)
-        ends_sessions = any(word in what for word in ("worker", "store", "supervisor"))
+        ends_sessions = any(word in what for word in ("worker", "store", "base copy", "supervisor"))
         if ends_sessions:
             self.sessions_struck = time.time() + GONE_SECONDS_MAX
         if not self.strike(what):

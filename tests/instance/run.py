@@ -36,7 +36,8 @@ ALONE = ["test_events.TestEvents", "test_kill.TestKill", "test_kill.TestKeeperKi
 # The long ones, longest first: what begins late is short, so that all end at about the same time.
 FIRST = ["test_tls_scan.TestTestssl", "test_accounts.TestLogins", "test_death.TestDeath", "test_dns_faults.TestFaults", "test_quota.TestCrowd",
          "test_import.TestRoundTrip", "test_corpus.TestCorpus", "test_abuse.TestAbuse", "test_pop3.Pop3Test", "test_pop3.Pop3LimitsTest", "test_import_dovecot.TestDovecot",
-         "test_smtp.TestQueue", "test_spf_cases.TestCases", "test_leaving.TestLeaving", "test_full_disk.TestFullDisk"]
+         "test_outbound.TestDialogue", "test_outbound.TestSlow", "test_dsn.TestLate", "test_signing.TestMessages", "test_dsn.TestOutside",
+         "test_smtp.TestQueue", "test_spf_cases.TestCases", "test_receivers.TestOpenSmtpd", "test_leaving.TestLeaving", "test_full_disk.TestFullDisk"]
 
 
 class Ended(Exception):

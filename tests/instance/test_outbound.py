@@ -280,16 +280,16 @@ class TestBig(OutboundTest):
 
 
 class TestSlow(OutboundTest):
-    more_settings = {"transport.timeout_data": "5s", "transport.data_rate": "1M", "transport.timeout_dot": "1m"}
+    more_settings = {"transport.timeout_data": "5s", "transport.data_rate": "512K", "transport.timeout_dot": "1m"}
 
     def test_slow_reader(self):
         """A server that takes something now and then does not keep a connection for ever: the next has the message."""
-        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(60000))
+        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(30000))
         for offers in (["PIPELINING"], ["CHUNKING", "STARTTLS"]):
             with self.subTest(offers=offers):
                 self.setUp()
                 self.first.offers = offers
-                self.first.line_seconds = 0.001  # all of it would take a minute
+                self.first.line_seconds = 0.001  # all of it would take half a minute
                 try:
                     queue_id = self.one(("done", "2.0.0"), message=MESSAGE + text)
                 finally:
@@ -298,7 +298,7 @@ class TestSlow(OutboundTest):
                 rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
                 failed, = [r for r in rows if r["event"] == "remote-failed"]
                 self.assertEqual((failed["fields"]["at"], failed["fields"]["text"]), ("body", "the server did not answer in time"))
-                # In time it took of each piece, but not all of it: 5 s and one for each 1 MiB.
+                # In time it took of each piece, but not all of it: 5 s and one for each 512 KiB.
                 route, = [r for r in rows if r["event"] == "route"]
                 seconds = (datetime.datetime.fromisoformat(failed["time"]) - datetime.datetime.fromisoformat(route["time"])).total_seconds()
                 self.assertGreater(seconds, 8)
