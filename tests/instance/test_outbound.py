@@ -280,29 +280,30 @@ class TestBig(OutboundTest):
 
 
 class TestSlow(OutboundTest):
-    more_settings = {"transport.timeout_data": "5s", "transport.data_rate": "512K", "transport.timeout_dot": "1m"}
+    more_settings = {"transport.timeout_data": "10s", "transport.data_rate": "1M", "transport.timeout_dot": "1m"}
 
     def test_slow_reader(self):
         """A server that takes something now and then does not keep a connection for ever: the next has the message."""
-        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(30000))
+        text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(60000))
         for offers in (["PIPELINING"], ["CHUNKING", "STARTTLS"]):
             with self.subTest(offers=offers):
                 self.setUp()
                 self.first.offers = offers
-                self.first.line_seconds = 0.001  # all of it would take half a minute
+                self.first.line_seconds = 0.001  # all of it would take a minute
                 try:
-                    queue_id = self.one(("done", "2.0.0"), message=MESSAGE + text)
+                    queue_id = self.submit("x", message=MESSAGE + text)
+                    self.assertEqual(self.results(queue_id)["x"], ("done", "2.0.0"), self.server.run("explain", queue_id).stdout)
                 finally:
                     self.first.line_seconds = 0
                 self.assertEqual((len(self.first.messages), len(self.second.messages)), (0, 1))
                 rows = json.loads(self.server.run("--json", "explain", queue_id).stdout)
                 failed, = [r for r in rows if r["event"] == "remote-failed"]
                 self.assertEqual((failed["fields"]["at"], failed["fields"]["text"]), ("body", "the server did not answer in time"))
-                # In time it took of each piece, but not all of it: 5 s and one for each 512 KiB.
+                # In time it took of each piece, but not all of it: 10 s and one for each 1 MiB.
                 route, = [r for r in rows if r["event"] == "route"]
                 seconds = (datetime.datetime.fromisoformat(failed["time"]) - datetime.datetime.fromisoformat(route["time"])).total_seconds()
-                self.assertGreater(seconds, 8)
-                self.assertLess(seconds, 20)
+                self.assertGreater(seconds, 12)
+                self.assertLess(seconds, 30)
 
 
 class TestSevenBits(OutboundTest):
