@@ -57,9 +57,9 @@ tidy: programs
 # Everything, as continuous integration runs it: the plain build with all tests, then the same units, corpora and the
 # instance tests of SAN_INSTANCE under AddressSanitizer and UndefinedBehaviorSanitizer. Two steps of a part at a time, unless
 # -j says otherwise. The instance tests, which wait more than they compute, have those that compute beside them.
-SAN_INSTANCE ?= test_smtp test_lmtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile test_quota \
-	test_undelete test_store_tools test_utf8 test_signing test_dsn.TestHere test_dsn.TestOutside \
-	test_outbound.TestDialogue test_outbound.TestTls test_outbound.TestDane test_outbound.TestRelays test_dos.TestPlaces test_dos.TestBombs
+SAN_INSTANCE ?= test_smtp test_imap test_pop3 test_proto test_verdicts test_events test_evil test_hostile test_utf8 test_quota.TestAccount \
+	test_lmtp.TestDialogue test_store_tools.TestSalvage test_dsn.TestHere test_outbound.TestTls test_outbound.TestDane test_outbound.TestRelays \
+	test_dos.TestPlaces test_dos.TestBombs
 CHECK_JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2)
 .PHONY: check-plain check-san
 check: deps
