@@ -423,3 +423,18 @@ def in_threads(functions):
         t.join()
     if errors:
         raise errors[0]
+
+
+def each_in_threads(items, workers, fn):
+    """fn of each item, so many of them at once; raises the first error."""
+    waiting = list(items)
+
+    def work():
+        while True:
+            try:
+                item = waiting.pop()
+            except IndexError:
+                return
+            fn(item)
+
+    in_threads([work] * min(workers, len(waiting)))

@@ -263,37 +263,22 @@ class TestFaults(unittest.TestCase):
         self.replay([c for c in self.cases if c.question in REPLAYED])
 
     def send(self, cases):
-        waiting = list(cases)
-
-        def work():
-            while True:
-                try:
-                    case = waiting.pop()
-                except IndexError:
-                    return
-                case.send(self.server.ports["smtp"])
-
-        harness.in_threads([work] * WORKERS)
+        harness.each_in_threads(cases, WORKERS, lambda case: case.send(self.server.ports["smtp"]))
 
     def replay(self, cases):
         """From what was recorded of its answers each check comes to the same again."""
-        waiting, wrong = list(cases), []
+        wrong = []
 
-        def work():
-            while waiting:
-                try:
-                    case = waiting.pop()
-                except IndexError:
-                    return
-                key = case.sender if case.sender != "a@plain.test" else case.author.split("@")[1]
-                done = self.server.run("--json", "explain", key, "--replay", check=False)
-                told = json.loads(done.stdout or "[]")
-                rows = [r for r in told if r["event"] in ("spf", "dmarc", "decision")]
-                bad = [r for r in rows + [r for r in told if r["event"] == "dkim"] if not r.get("again", {}).get("same")]
-                if done.returncode != 0 or len(rows) % 4 != 0 or not rows or bad:
-                    wrong.append("%s: %d %s %r" % (case.name, done.returncode, done.stderr, bad or rows))
+        def look(case):
+            key = case.sender if case.sender != "a@plain.test" else case.author.split("@")[1]
+            done = self.server.run("--json", "explain", key, "--replay", check=False)
+            told = json.loads(done.stdout or "[]")
+            rows = [r for r in told if r["event"] in ("spf", "dmarc", "decision")]
+            bad = [r for r in rows + [r for r in told if r["event"] == "dkim"] if not r.get("again", {}).get("same")]
+            if done.returncode != 0 or len(rows) % 4 != 0 or not rows or bad:
+                wrong.append("%s: %d %s %r" % (case.name, done.returncode, done.stderr, bad or rows))
 
-        harness.in_threads([work] * 4)
+        harness.each_in_threads(cases, 4, look)
         self.assertEqual(wrong, [], "\n".join(wrong))
 
     def results(self):

@@ -222,17 +222,11 @@ class TestCases(unittest.TestCase):
 
     def run_scenario(self, zone, cases):
         self.dns.show(zone)
-        waiting = list(cases)
 
-        def work():
-            while True:
-                try:
-                    case = waiting.pop()
-                except IndexError:
-                    return
-                case.end = case.send(self.server)
+        def send(case):
+            case.end = case.send(self.server)
 
-        harness.in_threads([work] * min(WORKERS, len(cases)))
+        harness.each_in_threads(cases, WORKERS, send)
         for case in cases:
             # Of a domain without a name that can be asked nothing is.
             if case.end[0] is None and case.wanted != ["none"]:
