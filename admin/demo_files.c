@@ -242,13 +242,12 @@ demo_prepare(struct demo *d, const char *directory, unsigned port_offset, struct
 		return -1;
 	if (realpath(directory, full) == NULL)
 		return err_sys(e, errno, directory);
-	if (strlen(full) >= sizeof d->directory || strlen(full) > 80 || strpbrk(full, "\"\\$\n"))
+	if (snprintf(d->directory, sizeof d->directory, "%.200s", full) > 80 || strpbrk(full, "\"\\$\n"))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "bad name",
 		    "%.100s: take a directory with a shorter, simpler name (at most 80 octets: "
 		    "sockets live in it)",
 		    full);
-	snprintf(d->directory, sizeof d->directory, "%s", full);
-	snprintf(d->config_path, sizeof d->config_path, "%s/mailstead.conf", full);
+	snprintf(d->config_path, sizeof d->config_path, "%s/mailstead.conf", d->directory);
 	snprintf(tls, sizeof tls, "%s/tls", d->directory);
 	d->port_offset = port_offset;
 	if (make_directory(tls, e) < 0 || write_config(d, e) < 0)

@@ -64,7 +64,7 @@ CHECK_JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j2)
 .PHONY: check-plain check-san
 check: deps
 	@$(MAKE) --no-print-directory $(CHECK_JOBS) check-plain
-	@$(MAKE) --no-print-directory $(CHECK_JOBS) B=$(B)/san SAN=address,undefined check-san
+	@$(MAKE) --no-print-directory $(CHECK_JOBS) B=$(B)/san SAN=address,undefined CFLAGS="-O1 -g" check-san
 	@echo "make check: all passed"
 check-plain: programs tidy unit fuzz-replay $(CHECK_EXTRA) instance
 check-san: INSTANCE := $(SAN_INSTANCE)
