@@ -25,10 +25,23 @@ static const struct ipc_dispatch from_queue = {
 static const struct ipc_dispatch from_sign = {.SIGN_REPLY = deliver_on_signed};
 static const struct ipc_dispatch from_recorder;
 
+/* Words that except nobody are said once. */
+static void
+note_exceptions(void)
+{
+	struct slice list = slice_str(config_string(role_config(), OPT_POLICY_DMARC_EXCEPT)), word;
+
+	while (slice_cut(&list, ' ', &word))
+		if (word.n > 0 && !policy_except_valid(word))
+			log_event(LOG_WARN, NO_SESSION, "no-exception", LOG_CSTR("setting", "policy.dmarc_except"),
+			    LOG_STR("word", word), LOG_END);
+}
+
 static int
 init(struct err *e)
 {
 	(void)e;
+	note_exceptions();
 	deliver_account_init();
 	deliver_keeper_init(role_loop());
 	deliver_append_init(role_loop());

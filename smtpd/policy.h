@@ -125,6 +125,9 @@ bool policy_input_parse(struct slice text, struct policy_input *in_r);
  */
 bool policy_arc_overrides(const struct verdict *v, const struct policy_settings *s);
 
+/* A word of policy.dmarc_except is a network, or a domain's name, with A-labels or U-labels; any other excepts nobody. */
+bool policy_except_valid(struct slice word);
+
 /* The decision is static. */
 const struct policy_decision *policy_decide(enum policy_table t, const struct policy_input *in);
 

@@ -91,12 +91,42 @@ has_domain(const struct verdict_form *f)
 
 /* ---- exceptions ---- */
 
+/* The A-labels of a word that is a domain's name: the last label of one begins with no digit. */
 static bool
-is_or_below(struct slice name, struct slice domain)
+except_domain(struct slice word, struct buf *name)
 {
-	if (name.n > domain.n && name.p[name.n - domain.n - 1] == '.')
-		name = slice_sub(name, name.n - domain.n, name.n);
-	return slice_eq_nocase(name, domain);
+	struct slice top;
+
+	if (!dns_name_to_ascii(word, name))
+		return false;
+	top = buf_slice(name);
+	while (slice_index(top, '.') < top.n)
+		(void)slice_cut(&top, '.', &(struct slice){0});
+	return !ascii_digit(top.p[0]);
+}
+
+bool
+policy_except_valid(struct slice word)
+{
+	struct buf name;
+	bool valid;
+
+	buf_init(&name, DNS_NAME_BYTES_MAX);
+	valid = (word.n > 0 && proxy_networks_valid(word)) || except_domain(word, &name);
+	buf_fini(&name);
+	return valid;
+}
+
+static bool
+is_of_domain(struct slice author, struct slice word)
+{
+	struct buf name;
+	bool is;
+
+	buf_init(&name, DNS_NAME_BYTES_MAX);
+	is = except_domain(word, &name) && dns_name_within(author, buf_slice(&name));
+	buf_fini(&name);
+	return is;
 }
 
 static bool
@@ -107,7 +137,7 @@ is_excepted(struct slice list, const uint8_t ip[16], struct slice author)
 
 	memcpy(&address, ip, sizeof address);
 	while (slice_cut(&list, ' ', &one))
-		if (one.n > 0 && (proxy_networks_valid(one) ? proxy_networks_have(one, &address) : is_or_below(author, one)))
+		if (one.n > 0 && (proxy_networks_valid(one) ? proxy_networks_have(one, &address) : is_of_domain(author, one)))
 			return true;
 	return false;
 }

@@ -11,7 +11,8 @@ import threading
 import time
 
 HANG, RESET, CLOSE = "hang", "reset", "close"
-STAGES = ("greeting", "ehlo", "helo", "starttls", "mail", "rcpt", "data", "dot", "rset")
+# auth_name and auth_password follow the answers to the questions of AUTH LOGIN.
+STAGES = ("greeting", "ehlo", "helo", "starttls", "auth", "auth_name", "auth_password", "mail", "rcpt", "data", "dot", "rset", "quit")
 # Stages without a reply: the script says HANG, RESET or CLOSE there, or nothing. A server that hangs at connect is a Deaf one.
 SILENT_STAGES = ("handshake", "body")
 BODY_READ = 10000  # so much of a message is read before the stage "body"
@@ -64,7 +65,7 @@ class Session:
             self.commands.append(text)
             verb = text.split(" ")[0].split(":")[0].upper()
             if verb == "QUIT":
-                self.conn.sendall(b"221 bye\r\n")
+                self.say("quit", "221 bye")
                 return
             getattr(self, "on_" + verb.lower())(text)
 
@@ -88,9 +89,15 @@ class Session:
         self.tls = self.conn.version()
 
     def on_auth(self, text):
-        _, _, given = text.split()
-        self.login = tuple(w.decode() for w in base64.b64decode(given).split(b"\0")[1:])
-        self.say("auth", "235 2.7.0 welcome" if self.login == self.receiver.login else "535 5.7.8 no")
+        if text.split()[1:] == ["LOGIN"]:
+            self.say("auth", "334 " + base64.b64encode(b"Username:").decode())
+            name = base64.b64decode(self.file.readline())
+            self.say("auth_name", "334 " + base64.b64encode(b"Password:").decode())
+            self.login, stage = (name.decode(), base64.b64decode(self.file.readline()).decode()), "auth_password"
+        else:
+            _, _, given = text.split()
+            self.login, stage = tuple(w.decode() for w in base64.b64decode(given).split(b"\0")[1:]), "auth"
+        self.say(stage, "235 2.7.0 welcome" if self.login == self.receiver.login else "535 5.7.8 no")
 
     def on_mail(self, text):
         if self.say("mail", "250 2.1.0 ok") == 250:

@@ -164,6 +164,37 @@ class TestDialogue(OutboundTest):
         self.one(("done", "2.0.0"))
         self.assertEqual(len(self.second.messages), 1)
 
+    def test_goes_at_rset(self):
+        """What it said of the message holds, however it takes the question after that; the next message has a connection of its own."""
+        for offers, stage, said in ((["PIPELINING"], "rcpt", "550 5.9.9 never"), ([], "data", "451 4.9.9 later"), (["CHUNKING"], "dot", "451 4.9.9 later")):
+            for what in (HANG, RESET, CLOSE, "421 4.3.2 away", "502 5.5.1 what"):
+                with self.subTest(stage=stage, what=what):
+                    self.setUp()
+                    self.first.offers = offers
+                    self.first.reset(**{stage: said, "rset": what})
+                    try:
+                        self.one(("failed" if said[0] == "5" else "pending", said.split()[1]))
+                        self.assertEqual(self.first.sessions[0].commands[-1], "RSET")
+                        self.first.script = {}
+                        self.one(("done", "2.0.0"), to="y")
+                    finally:
+                        self.first.offers = ["PIPELINING", "8BITMIME", "STARTTLS"]
+                    self.assertEqual([rcpts for _, rcpts, _, _ in self.first.messages], [["<y@%s>" % self.domain]])
+                    self.assertEqual((len(self.first.sessions), self.second.sessions), (2, []))
+
+    def test_goes_at_quit(self):
+        """Nobody waits for the answer, and it changes nothing."""
+        for what in (HANG, RESET, CLOSE, "421 4.3.2 away", "554 5.5.1 stay"):
+            with self.subTest(what=what):
+                self.setUp()
+                self.first.reset(quit=what)
+                queue_ids = [self.one(("done", "2.0.0"))]
+                harness.wait_for(lambda: self.first.sessions[0].commands[-1] == "QUIT", 10)
+                queue_ids.append(self.one(("done", "2.0.0"), to="y"))
+                self.assertEqual([len(self.events(i, "remote-result")) for i in queue_ids], [1, 1])
+                self.assertEqual([rcpts for _, rcpts, _, _ in self.first.messages], [["<%s@%s>" % (name, self.domain)] for name in "xy"])
+                self.assertEqual(self.second.sessions, [])
+
     def test_stops_in_the_body(self):
         """It reads a part of the message, and no more."""
         text = b"".join(b"%d %s\r\n" % (n, b"x" * 60) for n in range(30000))
@@ -519,6 +550,18 @@ class TestTls(OutboundTest):
         self.one(("done", "2.0.0"))
         self.assertEqual(len(self.first.sessions), 1)
 
+    def test_goes_at_second_ehlo(self):
+        """TLS that carries no reply has failed like one that was not agreed on; a reply is a reply, and the next server has the message."""
+        self.first.context = receiver.context(self.issue("a.out.example"))
+        for what, sessions, taken in ((HANG, ["TLSv1.3", None], (1, 0)), (RESET, ["TLSv1.3", None], (1, 0)), (CLOSE, ["TLSv1.3", None], (1, 0)),
+                                      ("421 4.3.2 away", ["TLSv1.3"], (0, 1)), ("451 4.9.9 later", ["TLSv1.3"], (0, 1))):
+            with self.subTest(what=what):
+                self.setUp()
+                self.first.reset(ehlo=lambda session: what if session.tls else None)  # pylint: disable=cell-var-from-loop
+                self.one(("done", "2.0.0"))
+                self.assertEqual([s.tls for s in self.first.sessions], sessions)
+                self.assertEqual((len(self.first.messages), len(self.second.messages)), taken)
+
 
 class TestSix(OutboundTest):
     """Servers with IPv6 addresses, and with both."""
@@ -838,6 +881,22 @@ class TestRelays(OutboundTest):
         self.assertEqual([s.login for s in self.first.sessions[1:]], [None])
         self.assertEqual(len(self.first.messages), 1)
         self.assertTrue(queue_id)
+
+    def test_goes_at_auth(self):
+        """The message waits: it goes to nobody else, and to nobody unknown."""
+        self.first.context, self.first.login = receiver.context(self.pair), ("me", "pass word")
+        for mechanism, stage in (("PLAIN", "auth"), ("LOGIN", "auth"), ("LOGIN", "auth_name"), ("LOGIN", "auth_password")):
+            for what in (HANG, RESET, CLOSE, "421 4.3.2 away", "454 4.7.0 not now", "535 5.7.8 no"):
+                with self.subTest(mechanism=mechanism, stage=stage, what=what):
+                    self.first.offers = ["STARTTLS", "AUTH " + mechanism]
+                    self.first.reset(**{stage: what})
+                    queue_id = self.one(("pending", "4.7.8" if what[0].isdigit() else "4.4.2"), to="x@safe.example")
+                    self.assertEqual((self.first.messages, self.second.sessions), ([], []))
+                    self.assertEqual(len(self.first.sessions), 1)
+                    self.first.script = {}
+                    self.server.run("queue", "retry", queue_id)
+                    harness.wait_for(lambda: self.first.messages, 20)  # pylint: disable=cell-var-from-loop
+                    self.assertEqual([s.login for _, _, _, s in self.first.messages], [("me", "pass word")])
 
     def test_refused_login(self):
         """It waits for the operator."""

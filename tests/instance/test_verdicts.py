@@ -163,7 +163,7 @@ class TestVerdicts(harness.InstanceTest):
 
 class TestExceptions(harness.InstanceTest):
     zones = {name: record("@", "v=spf1 -all") + record("_dmarc", "v=DMARC1; p=reject") for name in ("wrong.test", "right.test")}
-    settings = {"policy.dmarc_except": "127.55.0.0/16 wrong.test"}
+    settings = {"policy.dmarc_except": "127.55.0.0/16 wrong.test 127.0.0.0/33"}
 
     def sent(self, author, client="127.0.0.1"):
         with smtplib.SMTP("127.0.0.1", self.server.ports["smtp"], local_hostname="client.example", source_address=(client, 0)) as s:
@@ -173,7 +173,9 @@ class TestExceptions(harness.InstanceTest):
             return s.data(b"From: a@%s\r\nSubject: exception\r\n\r\nx\r\n" % author.encode())[0]
 
     def test_exceptions(self):
-        """policy.dmarc_except: what the results are is shown; they decide nothing."""
+        """policy.dmarc_except: what the results are is shown; they decide nothing. A word that is neither network nor domain is told of."""
+        self.server.allow("no-exception")
+        self.assertIn("event=no-exception setting=policy.dmarc_except word=127.0.0.0/33", self.server.log())
         self.assertEqual(self.sent("right.test"), 550)
         self.assertEqual(self.sent("right.test", "127.55.1.2"), 250)
         self.assertEqual(self.sent("sub.wrong.test"), 250)

@@ -100,6 +100,11 @@ START_TEST(test_dmarc_except)
 	    {"x.a.example", "a.example", false},
 	    {"example", "a.example", true},
 	    {"a.example", "", false},
+	    {"b\303\274cher.example", "xn--bcher-kva.example", true},
+	    {"B\303\234CHER.example", "a.xn--bcher-kva.example", true},
+	    {"xn--bcher-kva.example", "xn--bcher-kva.example", true},
+	    {"300.1.2.3", "300.1.2.3", false},
+	    {"192.0.2.0/33", "a.example", false},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -117,6 +122,18 @@ START_TEST(test_dmarc_except)
 		v.form.from_fields = 2;
 		check(&v, &s, "from-fields", POLICY_REFUSE, 550);
 	}
+}
+END_TEST
+
+START_TEST(test_dmarc_except_words)
+{
+	static const char *const good_words[] = {"192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "a.example", "example", "a.example.", "b\303\274cher.example"};
+	static const char *const bad_words[] = {"", "192.0.2.0/33", "300.1.2.3", "192.0.2", "1", "2001:db8::/129", "a..example", "a example", "@a.example", "*.example"};
+
+	for (size_t i = 0; i < sizeof(good_words) / sizeof(*good_words); i++)
+		ck_assert_msg(policy_except_valid(slice_str(good_words[i])), "%s", good_words[i]);
+	for (size_t i = 0; i < sizeof(bad_words) / sizeof(*bad_words); i++)
+		ck_assert_msg(!policy_except_valid(slice_str(bad_words[i])), "%s", bad_words[i]);
 }
 END_TEST
 
@@ -601,6 +618,7 @@ main(void)
 	tcase_add_test(t, test_lmtp);
 	tcase_add_test(t, test_dmarc);
 	tcase_add_test(t, test_dmarc_except);
+	tcase_add_test(t, test_dmarc_except_words);
 	tcase_add_test(t, test_arc);
 	tcase_add_test(t, test_lists);
 	tcase_add_test(t, test_client);
