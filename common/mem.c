@@ -63,6 +63,14 @@ mem_copy_str(const void *p, size_t n)
 	return s;
 }
 
+bool
+mem_is_zero(const void *p, size_t n)
+{
+	const char *octets = p;
+
+	return n == 0 || (octets[0] == 0 && memcmp(octets, octets + 1, n - 1) == 0);
+}
+
 void
 mem_wipe(void *p, size_t n)
 {

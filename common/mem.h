@@ -30,6 +30,9 @@ char *mem_copy_str(const void *p, size_t n) __attribute__((malloc, warn_unused_r
 size_t size_add(size_t a, size_t b);
 size_t size_mul(size_t a, size_t b);
 
+/* Are all n octets zero? Yes for none. */
+bool mem_is_zero(const void *p, size_t n);
+
 /* Overwrites secrets in a way the compiler keeps. */
 void mem_wipe(void *p, size_t n);
 

@@ -261,6 +261,31 @@ count_pages(const char *dir, const char *name)
 	return pages;
 }
 
+/* Has a database a page of zeros, among those that it tells of? Recovery leaves none that a power cut did. 1, 0 or -1. */
+static int
+has_zeros(const char *dir, const char *name, struct err *e)
+{
+	char path[FILE_PATH_BYTES_MAX];
+	uint8_t page[PAGE_BYTES];
+	uint32_t pages, i;
+	int64_t n = PAGE_BYTES;
+	bool found = false;
+
+	file_path(path, dir, name);
+	int fd = file_open(path, O_RDONLY | O_NOFOLLOW, e);
+
+	if (fd < 0)
+		return -1;
+	if (told_pages(fd, &pages, e) < 0)
+		n = -1;
+	for (i = 0; n == PAGE_BYTES && i < pages && !found; i++) {
+		n = file_read(fd, (uint64_t)i * PAGE_BYTES, page, sizeof page, e);
+		found = n == PAGE_BYTES && mem_is_zero(page, sizeof page);
+	}
+	(void)file_close(fd, NULL);
+	return n < 0 ? -1 : found;
+}
+
 /* Has a database fewer pages than were on the disk, and than it says itself? (Berkeley DB truncates it when its last pages become
  * free.) One that is not there has none, and is not cut. */
 static int
@@ -320,6 +345,20 @@ mark_pages(struct env *env, struct err *e)
 	return r == 0 ? 0 : fail(env, r, "a mark", e);
 }
 
+/* Recovery takes a page of zeros for one that it has to make. One that it did not make was lost, and a search would never end there. */
+static int
+refuse_zeros(struct env *env, struct err *e)
+{
+	int found;
+
+	if (!file_zeros_met() || MUTANT(ENV_ZEROS))
+		return 0;
+	found = has_zeros(env->dir, INDEX_FILE, e);
+	if (found == 0)
+		found = has_zeros(env->dir, SUMMARY_FILE, e);
+	return found > 0 ? env_refuse(env, "a page of zeros", e) : found;
+}
+
 int
 env_open(const char *dir, bool create, const struct redo_pages *pages, struct env **env_r, struct err *e)
 {
@@ -338,6 +377,10 @@ env_open(const char *dir, bool create, const struct redo_pages *pages, struct en
 		return -1;
 	}
 	file_pages_written(PAGE_BYTES);
+	if (refuse_zeros(env, e) < 0) {
+		env_close(&env);
+		return -1;
+	}
 	/* Durable with the first transaction; until then the log tells nothing of how many there are. */
 	if (mark_pages(env, e) < 0) {
 		env_close(&env);
@@ -969,7 +1012,7 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 	    look_at_pages(dir, SUMMARY_FILE, look.pages.summary, &cut, NULL) == 0 && cut == ENV_WHOLE &&
 	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
-	    env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
+	    (!file_zeros_met() || has_zeros(dir, SUMMARY_FILE, NULL) == 0) && env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
 		file_pages_written(PAGE_BYTES);
 		(void)give_summaries(dbc, fn, arg);
 		(void)dbc->close(dbc);

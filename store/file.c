@@ -130,6 +130,7 @@ static int last_error;
 static int shortage;
 static uint32_t log_bytes = FILE_LOG_BYTES;
 static size_t written_page_bytes; /* 0: not known yet */
+static bool zeros_met;
 static char reserve_dir[FILE_PATH_BYTES_MAX];
 static char reserve_path[FILE_PATH_BYTES_MAX];
 static bool reserve_whole;
@@ -207,6 +208,14 @@ void
 file_pages_written(size_t bytes)
 {
 	written_page_bytes = bytes;
+	if (bytes == 0)
+		zeros_met = false;
+}
+
+bool
+file_zeros_met(void)
+{
+	return zeros_met;
 }
 
 /* Notes a failure and passes r on. */
@@ -409,26 +418,32 @@ note_log_fd(int fd, bool log)
 	log_fds[fd] = log;
 }
 
-static bool
-is_zeros(const uint8_t *p, size_t n)
-{
-	return n > 0 && p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
-}
-
 /* Berkeley DB sums no page of zeros, and takes one for a page that holds nothing. It sees another one then, which its sum refuses;
  * after a call that failed it would read again, past the hook. */
+static void
+look_at_page(void *p, size_t n)
+{
+	if (!mem_is_zero(p, n))
+		return;
+	if (written_page_bytes == 0)
+		zeros_met = true;
+	else if (n == written_page_bytes && !MUTANT(FILE_ZEROS))
+		memset(p, 0xff, n);
+}
+
 static ssize_t
 hook_pread(int fd, void *p, size_t n, off_t at)
 {
 	ssize_t got = read_all(fd, p, n, at);
+	bool log = fd < log_fd_count && log_fds[fd];
 
 	/* Of a log Berkeley DB takes a place that it cannot read for the end, and would write zeros over what lies behind it. */
-	if (got < 0 && fd < log_fd_count && log_fds[fd]) {
+	if (got < 0 && log) {
 		last_error = errno;
 		lost = true;
 	}
-	if (n == written_page_bytes && got == (ssize_t)n && is_zeros(p, n))
-		memset(p, 0xff, (size_t)got);
+	if (got > 0 && (size_t)got == n && !log)
+		look_at_page(p, n);
 	return got;
 }
 

@@ -64,6 +64,8 @@ void file_hook_db(void);
 /* Each page that Berkeley DB reads from now on was written once, so that one of zeros is damage. They have so many octets; 0: that is
  * not so, as during recovery, which meets pages that a power cut left without their octets. */
 void file_pages_written(size_t bytes);
+/* Has it read a page of zeros since file_pages_written(0)? It may have been kept, and then no hook sees it again. */
+bool file_zeros_met(void);
 /* Octets of a log file: FILE_LOG_BYTES, or what a test makes of it so that a short history has many. */
 uint32_t file_log_bytes(void);
 void file_set_log_bytes(uint32_t bytes);

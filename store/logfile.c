@@ -68,12 +68,6 @@ is_whole(const uint8_t *p, size_t at, size_t length)
 	return MUTANT(LOG_SUM) || (body ^ u32_at(p + at) ^ (uint32_t)length) == u32_at(p + at + 8);
 }
 
-static bool
-all_zero(const uint8_t *p, size_t n)
-{
-	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
 /* The first record that is whole behind `at`, of which the one before begins at `at` or behind it; n when there is none. */
 static size_t
 find_next(struct logfile_chain *c, const uint8_t *p, size_t n, size_t at)
@@ -149,7 +143,7 @@ pass_break(struct logfile_chain *c, uint8_t *p, size_t n, size_t at, const struc
 		return n;
 	next = find_next(c, p, n, at);
 	/* The last one of a file has only its own word for its length. */
-	if (next == n && length_at(p, n, at) > 0 && all_zero(p + at + length_at(p, n, at), n - at - length_at(p, n, at)))
+	if (next == n && length_at(p, n, at) > 0 && mem_is_zero(p + at + length_at(p, n, at), n - at - length_at(p, n, at)))
 		next = at + length_at(p, n, at);
 	else if (next == n || u32_at(p + next) != at)
 		return next;
@@ -176,7 +170,7 @@ logfile_octets(struct logfile_chain *c, uint32_t number, uint8_t *p, size_t n, c
 	while (!c->stopped && n - at > LOGFILE_HEADER_BYTES) {
 		size_t length = length_at(p, n, at);
 
-		if (length == 0 && all_zero(p + at, n - at))
+		if (length == 0 && mem_is_zero(p + at, n - at))
 			break;
 		if (length == 0 || !(anew || u32_at(p + at) == c->last) || !is_whole(p, at, length)) {
 			at = pass_break(c, p, n, at, fns);
@@ -253,7 +247,7 @@ logfile_read(const char *dir, uint32_t number, struct buf *b, struct err *e)
 	do {
 		got = file_read(fd, at, piece, sizeof piece, e);
 		/* Mostly zeros to the end: they take room only when something follows. */
-		if (got > 0 && !all_zero(piece, (size_t)got)) {
+		if (got > 0 && !mem_is_zero(piece, (size_t)got)) {
 			size_t zeros = (size_t)at - b->n;
 			uint8_t *to = buf_room(b, zeros + (size_t)got);
 

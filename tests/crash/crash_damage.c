@@ -90,6 +90,26 @@ tear(const char *root, const char *name, uint64_t seed)
 	return pages >= 2;
 }
 
+/* A page of zeros, as where a write never came to the disk. */
+static bool
+blank(const char *root, const char *name, uint64_t seed)
+{
+	const uint8_t zeros[PAGE_OCTETS] = {0};
+	off_t size, pages;
+	int fd = open_file(root, name, &size);
+
+	if (fd < 0)
+		return false;
+	pages = size / PAGE_OCTETS;
+	if (pages > 0) {
+		ssize_t n = pwrite(fd, zeros, sizeof zeros, (off_t)((seed >> 8) % (uint64_t)pages) * PAGE_OCTETS);
+
+		assert(n == PAGE_OCTETS);
+	}
+	close(fd);
+	return pages > 0;
+}
+
 static bool
 cut(const char *root, const char *name, uint64_t seed)
 {
@@ -258,6 +278,8 @@ crash_damage(const char *root, enum crash_damage kind, uint64_t seed)
 		return flip(root, "index.db", 0, 0, seed);
 	case DAMAGE_INDEX_TEAR:
 		return tear(root, "index.db", seed);
+	case DAMAGE_INDEX_ZEROS:
+		return blank(root, "index.db", seed);
 	case DAMAGE_INDEX_CUT:
 		return cut(root, "index.db", seed);
 	case DAMAGE_INDEX_RECORD:
@@ -292,7 +314,7 @@ crash_damages_base(enum crash_damage kind)
 const char *
 crash_damage_name(enum crash_damage kind)
 {
-	static const char *const names[DAMAGE_KINDS] = {"", "a flipped bit of index.db", "a torn page of index.db", "index.db cut short",
+	static const char *const names[DAMAGE_KINDS] = {"", "a flipped bit of index.db", "a torn page of index.db", "a page of zeros in index.db", "index.db cut short",
 	    "an altered record of index.db", "a flipped bit of summary.db", "summary.db cut short",
 	    "a flipped bit of the base copy's header", "a flipped bit of the base copy", "the base copy cut short",
 	    "damage of index.db and of the base copy", "a flipped bit of the log", "a lost sector of the log"};

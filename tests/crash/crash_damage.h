@@ -1,6 +1,6 @@
 /*
  * crash_damage: what disks do to an account's index besides losing power: bits
- * flip, pages are torn, files are cut short, a record is written wrongly, a sector is lost.
+ * flip, pages are torn or lost, files are cut short, a record is written wrongly, a sector is lost.
  */
 #ifndef TESTS_CRASH_CRASH_DAMAGE_H
 #define TESTS_CRASH_CRASH_DAMAGE_H
@@ -12,6 +12,7 @@ enum crash_damage {
 	DAMAGE_NONE,
 	DAMAGE_INDEX_FLIP,
 	DAMAGE_INDEX_TEAR,
+	DAMAGE_INDEX_ZEROS, /* a page, which has no sum then */
 	DAMAGE_INDEX_CUT,
 	DAMAGE_INDEX_RECORD, /* one octet of a record, in a page that is sound */
 	DAMAGE_SUMMARY_FLIP,

@@ -648,18 +648,12 @@ note(struct op op)
 		r->watch(r->watch_arg);
 }
 
-static bool
-is_zero(const uint8_t *p, size_t n)
-{
-	return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
 static void
 note_write(unsigned file, uint64_t at, const void *p, size_t n)
 {
 	struct op op = {.kind = OP_WRITE, .file = file, .at = at, .n = n};
 
-	if (!is_zero(p, n)) {
+	if (!mem_is_zero(p, n)) {
 		op.octets = mem_resize(NULL, n, 1);
 		memcpy(op.octets, p, n);
 	}
@@ -1044,7 +1038,7 @@ write_file(const char *path, const struct node *n)
 	for (size_t at = 0; at < n->n; at += HOLE_OCTETS) {
 		size_t step = n->n - at < HOLE_OCTETS ? n->n - at : HOLE_OCTETS;
 
-		if (!is_zero(n->octets + at, step))
+		if (!mem_is_zero(n->octets + at, step))
 			assert(pwrite(fd, n->octets + at, step, (off_t)at) == (ssize_t)step);
 	}
 	assert(ftruncate(fd, (off_t)n->n) == 0);

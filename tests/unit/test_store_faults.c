@@ -317,6 +317,53 @@ START_TEST(test_damaged_pages)
 }
 END_TEST
 
+/* A keeper that is killed when it has appended one more message: recovery has the log's end to do. */
+static void
+append_and_die(void)
+{
+	struct index *ix;
+	uint32_t uid;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (index_open(root, FIXTURE_NOW, &ix, &e) < 0 || fixture_append(ix, root, inbox_of(ix), "the last", &uid, &e) < 0 ||
+		    index_flush(ix, &e) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+
+/* Each page in turn is lost, and reads as zeros: those that recovery meets, and would keep as they are, and the others. */
+START_TEST(test_blank_pages)
+{
+	static const char *const names[] = {"index.db", "summary.db"};
+	const uint8_t zeros[4096] = {0};
+	char path[128];
+	struct stat st;
+	unsigned messages = 100;
+
+	make_account(messages);
+	for (size_t i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof path, "%s/index/%s", root, names[i]);
+		for (off_t at = 0; stat(path, &st) == 0 && at < st.st_size; at += 4096) {
+			append_and_die();
+			messages++;
+			int fd = open(path, O_RDWR);
+
+			ck_assert_int_ge(fd, 0);
+			ck_assert_int_eq(pwrite(fd, zeros, sizeof zeros, at), 4096);
+			close(fd);
+			verify_damaged(messages, at);
+		}
+	}
+	ck_assert_uint_gt(messages, 105);
+	(void)tree_remove(root);
+}
+END_TEST
+
 START_TEST(test_lost_database)
 {
 	char path[128];
@@ -452,7 +499,7 @@ main(void)
 	Suite *s = suite_create("store_faults");
 	TCase *t = tcase_create("all");
 	SRunner *r = srunner_create(s);
-	const TTest *tests[] = {test_failed_lookup, test_reserve, test_cut_back, test_kill, test_damaged_pages, test_lost_database,
+	const TTest *tests[] = {test_failed_lookup, test_reserve, test_cut_back, test_kill, test_damaged_pages, test_blank_pages, test_lost_database,
 	    test_lost_summaries, test_summaries_of_a_damaged_log, test_cut_log};
 
 	log_init("test_store_faults", LOG_BUG);
