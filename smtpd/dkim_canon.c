@@ -220,7 +220,9 @@ dkim_body_end(struct dkim_body *b, uint8_t hash_r[32])
 	unsigned n = 0;
 	int ok;
 
-	if (b->cr || b->line_begun)
+	if (b->cr)
+		octet(b, '\r');
+	if (b->line_begun)
 		line_end(b);
 	/* 3.4.3: an empty body is one CRLF; 3.4.4: it is nothing. */
 	if (!b->any && !b->relaxed)

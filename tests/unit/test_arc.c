@@ -74,7 +74,10 @@ START_TEST(test_body)
 	    {"\r\n\r\n", "\r\n", ""},
 	    {" \t\r\n\r\n", " \t\r\n", ""},
 	    {"a", "a\r\n", "a\r\n"},
-	    {"a\r", "a\r\n", "a\r\n"},
+	    {"a\r", "a\r\r\n", "a\r\r\n"}, /* a CR alone ends no line */
+	    {"\r", "\r\r\n", "\r\r\n"},
+	    {"a\r\n\r", "a\r\n\r\r\n", "a\r\n\r\r\n"},
+	    {"a\n", "a\n\r\n", "a\n\r\n"},
 	    {"a\r\n\r\n b", "a\r\n\r\n b\r\n", "a\r\n\r\n b\r\n"},
 	    {"a\r\n  \r\nb\r\n", "a\r\n  \r\nb\r\n", "a\r\n\r\nb\r\n"},
 	    {"a\rb\nc\r\r\n", "a\rb\nc\r\r\n", "a\rb\nc\r\r\n"},
