@@ -261,9 +261,9 @@ count_pages(const char *dir, const char *name)
 	return pages;
 }
 
-/* Has a database a page of zeros, among those that it tells of? Recovery leaves none that a power cut did. 1, 0 or -1. */
+/* Has a database a hole, among the pages that it tells of? Recovery leaves none that a power cut made. 1, 0 or -1. */
 static int
-has_zeros(const char *dir, const char *name, struct err *e)
+has_hole(const char *dir, const char *name, struct err *e)
 {
 	char path[FILE_PATH_BYTES_MAX];
 	uint8_t page[PAGE_BYTES];
@@ -280,7 +280,7 @@ has_zeros(const char *dir, const char *name, struct err *e)
 		n = -1;
 	for (i = 0; n == PAGE_BYTES && i < pages && !found; i++) {
 		n = file_read(fd, (uint64_t)i * PAGE_BYTES, page, sizeof page, e);
-		found = n == PAGE_BYTES && mem_is_zero(page, sizeof page);
+		found = n == PAGE_BYTES && file_is_hole(page, sizeof page);
 	}
 	(void)file_close(fd, NULL);
 	return n < 0 ? -1 : found;
@@ -345,18 +345,18 @@ mark_pages(struct env *env, struct err *e)
 	return r == 0 ? 0 : fail(env, r, "a mark", e);
 }
 
-/* Recovery takes a page of zeros for one that it has to make. One that it did not make was lost, and a search would never end there. */
+/* Recovery takes a hole for a page that it has to make. One that it did not make was lost, and a search would never end there. */
 static int
-refuse_zeros(struct env *env, struct err *e)
+refuse_hole(struct env *env, struct err *e)
 {
 	int found;
 
-	if (!file_zeros_met() || MUTANT(ENV_ZEROS))
+	if (!file_hole_met() || MUTANT(ENV_HOLE))
 		return 0;
-	found = has_zeros(env->dir, INDEX_FILE, e);
+	found = has_hole(env->dir, INDEX_FILE, e);
 	if (found == 0)
-		found = has_zeros(env->dir, SUMMARY_FILE, e);
-	return found > 0 ? env_refuse(env, "a page of zeros", e) : found;
+		found = has_hole(env->dir, SUMMARY_FILE, e);
+	return found > 0 ? env_refuse(env, "a page that is a hole", e) : found;
 }
 
 int
@@ -377,7 +377,7 @@ env_open(const char *dir, bool create, const struct redo_pages *pages, struct en
 		return -1;
 	}
 	file_pages_written(PAGE_BYTES);
-	if (refuse_zeros(env, e) < 0) {
+	if (refuse_hole(env, e) < 0) {
 		env_close(&env);
 		return -1;
 	}
@@ -1012,7 +1012,7 @@ env_summary_read(const char *dir, env_summary_fn *fn, void *arg)
 	    look_at_pages(dir, SUMMARY_FILE, look.pages.summary, &cut, NULL) == 0 && cut == ENV_WHOLE &&
 	    open_db_env(env, DB_PRIVATE | DB_INIT_LOG | DB_INIT_MPOOL | DB_INIT_TXN | DB_CREATE | DB_RECOVER, NULL) == 0 &&
 	    open_db(env, SUMMARY_FILE, false, &env->summary, NULL) == 0 &&
-	    (!file_zeros_met() || has_zeros(dir, SUMMARY_FILE, NULL) == 0) && env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
+	    (!file_hole_met() || has_hole(dir, SUMMARY_FILE, NULL) == 0) && env->summary->cursor(env->summary, NULL, &dbc, 0) == 0) {
 		file_pages_written(PAGE_BYTES);
 		(void)give_summaries(dbc, fn, arg);
 		(void)dbc->close(dbc);

@@ -129,8 +129,11 @@ static bool lost;
 static int last_error;
 static int shortage;
 static uint32_t log_bytes = FILE_LOG_BYTES;
+/* Of a page of Berkeley DB's: its place in the log and its number come first. */
+#define PAGE_PLACE_BYTES 12
+#define PAGE_TYPE_AT 25
 static size_t written_page_bytes; /* 0: not known yet */
-static bool zeros_met;
+static bool hole_met;
 static char reserve_dir[FILE_PATH_BYTES_MAX];
 static char reserve_path[FILE_PATH_BYTES_MAX];
 static bool reserve_whole;
@@ -209,13 +212,13 @@ file_pages_written(size_t bytes)
 {
 	written_page_bytes = bytes;
 	if (bytes == 0)
-		zeros_met = false;
+		hole_met = false;
 }
 
 bool
-file_zeros_met(void)
+file_hole_met(void)
 {
-	return zeros_met;
+	return hole_met;
 }
 
 /* Notes a failure and passes r on. */
@@ -418,16 +421,21 @@ note_log_fd(int fd, bool log)
 	log_fds[fd] = log;
 }
 
-/* Berkeley DB sums no page of zeros, and takes one for a page that holds nothing. It sees another one then, which its sum refuses;
- * after a call that failed it would read again, past the hook. */
-static void
-look_at_page(void *p, size_t n)
+bool
+file_is_hole(const uint8_t *page, size_t n)
 {
-	if (!mem_is_zero(p, n))
+	return n > PAGE_TYPE_AT && mem_is_zero(page, PAGE_PLACE_BYTES) && page[PAGE_TYPE_AT] == 0;
+}
+
+/* It sees another page then, which its sum refuses; after a call that failed it would read again, past the hook. */
+static void
+look_at_page(uint8_t *p, size_t n)
+{
+	if (!file_is_hole(p, n))
 		return;
 	if (written_page_bytes == 0)
-		zeros_met = true;
-	else if (n == written_page_bytes && !MUTANT(FILE_ZEROS))
+		hole_met = true;
+	else if (n == written_page_bytes && !MUTANT(FILE_HOLE))
 		memset(p, 0xff, n);
 }
 

@@ -61,11 +61,14 @@ void file_use(const struct file_ops *ops);
 const struct file_ops *file_system_ops(void);
 /* Sends Berkeley DB through the door. Once per process, before the first environment. */
 void file_hook_db(void);
-/* Each page that Berkeley DB reads from now on was written once, so that one of zeros is damage. They have so many octets; 0: that is
+/* Is that the beginning of a page that Berkeley DB takes for a hole in its file: without a place in the log, a number, a type? It does
+ * not look at its sum. */
+bool file_is_hole(const uint8_t *page, size_t n);
+/* Each page that Berkeley DB reads from now on was written once, so that a hole is damage. They have so many octets; 0: that is
  * not so, as during recovery, which meets pages that a power cut left without their octets. */
 void file_pages_written(size_t bytes);
-/* Has it read a page of zeros since file_pages_written(0)? It may have been kept, and then no hook sees it again. */
-bool file_zeros_met(void);
+/* Has it read a hole since file_pages_written(0)? It may have been kept, and then no hook sees it again. */
+bool file_hole_met(void);
 /* Octets of a log file: FILE_LOG_BYTES, or what a test makes of it so that a short history has many. */
 uint32_t file_log_bytes(void);
 void file_set_log_bytes(uint32_t bytes);
