@@ -336,11 +336,11 @@ append_and_die(void)
 	ck_assert_int_eq(status, 0);
 }
 
-/* Each page in turn is lost, and reads as zeros: those that recovery meets, and would keep as they are, and the others. */
+/* Each page in turn is lost, and reads as zeros, or all but a bit: those that recovery meets, and would keep as they are, and the others. */
 START_TEST(test_blank_pages)
 {
 	static const char *const names[] = {"index.db", "summary.db"};
-	const uint8_t zeros[4096] = {0};
+	uint8_t zeros[4096] = {0};
 	char path[128];
 	struct stat st;
 	unsigned messages = 100;
@@ -351,6 +351,7 @@ START_TEST(test_blank_pages)
 		for (off_t at = 0; stat(path, &st) == 0 && at < st.st_size; at += 4096) {
 			append_and_die();
 			messages++;
+			zeros[3000] ^= 1;
 			int fd = open(path, O_RDWR);
 
 			ck_assert_int_ge(fd, 0);
