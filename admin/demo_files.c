@@ -23,6 +23,7 @@
 #define BLOCK_END "# ---- end of the block ----\n"
 #define CONFIG_BYTES_MAX 65536u
 #define CERTIFICATE_DAYS 3650
+#define DIRECTORY_BYTES_MAX 80
 
 /* ---- small files ---- */
 
@@ -242,11 +243,12 @@ demo_prepare(struct demo *d, const char *directory, unsigned port_offset, struct
 		return -1;
 	if (realpath(directory, full) == NULL)
 		return err_sys(e, errno, directory);
-	if (snprintf(d->directory, sizeof d->directory, "%.200s", full) > 80 || strpbrk(full, "\"\\$\n"))
+	if (strlen(full) > DIRECTORY_BYTES_MAX || strpbrk(full, "\"\\$\n"))
 		return err_set(e, ERR_PERM, ERR_CODE_BAD_NAME, "bad name",
-		    "%.100s: take a directory with a shorter, simpler name (at most 80 octets: "
+		    "%.100s: take a directory with a shorter, simpler name (at most %d octets: "
 		    "sockets live in it)",
-		    full);
+		    full, DIRECTORY_BYTES_MAX);
+	memcpy(d->directory, full, strlen(full) + 1);
 	snprintf(d->config_path, sizeof d->config_path, "%s/mailstead.conf", d->directory);
 	snprintf(tls, sizeof tls, "%s/tls", d->directory);
 	d->port_offset = port_offset;

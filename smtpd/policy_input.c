@@ -95,14 +95,12 @@ has_domain(const struct verdict_form *f)
 static bool
 except_domain(struct slice word, struct buf *name)
 {
-	struct slice top;
+	size_t dot;
 
 	if (!dns_name_to_ascii(word, name))
 		return false;
-	top = buf_slice(name);
-	while (slice_index(top, '.') < top.n)
-		(void)slice_cut(&top, '.', &(struct slice){0});
-	return !ascii_digit(top.p[0]);
+	dot = slice_rindex(buf_slice(name), '.');
+	return !ascii_digit(name->p[dot < name->n ? dot + 1 : 0]);
 }
 
 bool

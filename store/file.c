@@ -29,6 +29,9 @@
 #define FILE_MODE 0600
 #define DIR_MODE 0700
 #define RESERVE_FILE "reserve"
+/* Of a page of Berkeley DB's: its place in the log and its number come first. */
+#define PAGE_PLACE_BYTES 12
+#define PAGE_TYPE_AT 25
 
 static int
 system_open(const char *path, int flags, mode_t mode)
@@ -129,9 +132,6 @@ static bool lost;
 static int last_error;
 static int shortage;
 static uint32_t log_bytes = FILE_LOG_BYTES;
-/* Of a page of Berkeley DB's: its place in the log and its number come first. */
-#define PAGE_PLACE_BYTES 12
-#define PAGE_TYPE_AT 25
 static size_t written_page_bytes; /* 0: not known yet */
 static bool hole_met;
 static char reserve_dir[FILE_PATH_BYTES_MAX];

@@ -64,7 +64,7 @@ WANTED = {
     "exp": {GOOD: "spf=fail", TEMPORARY: "spf=fail", NO_NAME: "spf=fail", NO_DATA: "spf=fail"},
     # RFC 6376 6.1.2
     "dkim": {GOOD: "dkim=pass", TEMPORARY: "dkim=temperror", NO_NAME: "dkim=permerror", NO_DATA: "dkim=permerror"},
-    # RFC 8617 5.2, 12.1: of a chain there is pass or fail; why it fails is told, and known to the policy.
+    # RFC 8617 5.2.1, 10.1: of a chain there is pass or fail; why it fails is told, and known to the policy.
     "arc": {GOOD: "arc=pass", TEMPORARY: 'arc=fail (i=1) reason="key could not be looked up"', NO_NAME: 'arc=fail (i=1) reason="no key"',
             NO_DATA: 'arc=fail (i=1) reason="no key"'},
     # RFC 9989 4.10, 5.3

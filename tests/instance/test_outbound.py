@@ -557,7 +557,7 @@ class TestTls(OutboundTest):
                                       ("421 4.3.2 away", ["TLSv1.3"], (0, 1)), ("451 4.9.9 later", ["TLSv1.3"], (0, 1))):
             with self.subTest(what=what):
                 self.setUp()
-                self.first.reset(ehlo=lambda session: what if session.tls else None)  # pylint: disable=cell-var-from-loop
+                self.first.reset(ehlo=lambda session: what if session.tls else None)
                 self.one(("done", "2.0.0"))
                 self.assertEqual([s.tls for s in self.first.sessions], sessions)
                 self.assertEqual((len(self.first.messages), len(self.second.messages)), taken)
@@ -895,7 +895,7 @@ class TestRelays(OutboundTest):
                     self.assertEqual(len(self.first.sessions), 1)
                     self.first.script = {}
                     self.server.run("queue", "retry", queue_id)
-                    harness.wait_for(lambda: self.first.messages, 20)  # pylint: disable=cell-var-from-loop
+                    harness.wait_for(lambda: self.first.messages, 20)
                     self.assertEqual([s.login for _, _, _, s in self.first.messages], [("me", "pass word")])
 
     def test_refused_login(self):

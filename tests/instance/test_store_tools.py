@@ -110,7 +110,7 @@ class TestDumpLoad(ToolTest):
         self.assertIn("1 of 12 messages of the dump are missing or damaged; nothing was changed", done.stderr)
         self.server.run("store", "load", address, self.path("torn"), "--replace", "--messages", self.path("torn-copy"))
         after = self.seen(address)
-        self.assertEqual([line for line in before[b"INBOX"][1] if b"UID" not in line], [line for line in after[b"INBOX"][1] if b"UID" not in line])
+        self.assertEqual(before[b"INBOX"][1], after[b"INBOX"][1])
         self.assertIn("0 contradictions", self.server.run("store", "check", "--deep", address).stdout)
 
     def test_refusals(self):
